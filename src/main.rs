@@ -1,0 +1,2 @@
+//! The `natv2` command.
+fn main() {}
