@@ -1,0 +1,175 @@
+//! An architecture unrolled into its layers, with every shape.
+//!
+//! Costs, plans and drawings all read this one walk, so that they cannot disagree about what a
+//! network is.
+
+use super::backbone::{
+    Activation, Channels, Head, LAYERS, MAX_DEPTH, STAGE_TABLE, STAGES, expanded, squeezed, strided,
+};
+use super::{Arch, Error, Family};
+
+/// Which of the three parallel branches of a layer run (OFAv2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Branches {
+    /// The elastic MBConv, with its identity shortcut where the layer has one.
+    pub mbconv: bool,
+    /// 1x1 convolution, batch norm, activation.
+    pub pointwise: bool,
+    /// Max-pool where the layer strides, 1x1 convolution with bias where channels change, batch
+    /// norm, activation.
+    pub transform: bool,
+}
+
+impl Branches {
+    /// The branches of a mask 1..=7: bit 2 MBConv, bit 1 pointwise, bit 0 transform.
+    pub fn from_mask(mask: u8) -> Branches {
+        Branches { mbconv: mask & 4 != 0, pointwise: mask & 2 != 0, transform: mask & 1 != 0 }
+    }
+}
+
+/// One elastic layer of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layer {
+    /// Index among the 20 layers of the super-network; its tensors are `blocks.{index + 1}`.
+    pub index: usize,
+    /// Stage, from 0.
+    pub stage: usize,
+    /// Position in the stage, from 0.
+    pub position: usize,
+    /// Input channels.
+    pub cin: usize,
+    /// Output channels.
+    pub cout: usize,
+    /// Expansion ratio.
+    pub expansion: u8,
+    /// Channels of the expanded map.
+    pub mid: usize,
+    /// Hidden units of squeeze-and-excitation, where the stage has it.
+    pub squeeze: Option<usize>,
+    /// Depthwise kernel.
+    pub kernel: usize,
+    /// Stride of the depthwise convolution, and of the other branches.
+    pub stride: usize,
+    /// Activation inside the MBConv and of the other branches.
+    pub activation: Activation,
+    /// Side of the input map.
+    pub side_in: usize,
+    /// Side of the output map.
+    pub side_out: usize,
+    /// Whether the MBConv adds its input to its output.
+    pub shortcut: bool,
+    /// The branches that run.
+    pub branches: Branches,
+}
+
+/// Layers of the stage (from 1) whose outputs are added to the output of layer `k` (from 1) in a
+/// family with dense skips: y1 ..= y(k-2). The term k-1 is the MBConv's own shortcut, and the
+/// stage's input has other channels.
+pub fn dense_terms(k: usize) -> std::ops::RangeInclusive<usize> {
+    1..=k.saturating_sub(2)
+}
+
+/// The layers of `arch`, in order.
+pub fn walk(channels: &Channels, arch: &Arch) -> impl Iterator<Item = Layer> {
+    let mut side = strided(arch.r as usize, 2);
+    (0..LAYERS).filter(|&index| arch.is_active(index)).map(move |index| {
+        let (stage, position) = (index / MAX_DEPTH, index % MAX_DEPTH);
+        let table = STAGE_TABLE[stage];
+        let stride = if position == 0 { table.stride } else { 1 };
+        let cin = channels.layer_input(index);
+        let mid = expanded(cin, arch.e[index]);
+        let side_in = side;
+        side = strided(side, stride);
+        Layer {
+            index,
+            stage,
+            position,
+            cin,
+            cout: channels.stages[stage],
+            expansion: arch.e[index],
+            mid,
+            squeeze: table.squeeze_excite.then(|| squeezed(mid)),
+            kernel: usize::from(arch.ks[index]),
+            stride,
+            activation: table.activation,
+            side_in,
+            side_out: side,
+            shortcut: position != 0,
+            branches: Branches::from_mask(arch.nw[index]),
+        }
+    })
+}
+
+/// A set of exits of an early-exit network, or the one plain head of the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exits(u8);
+
+impl Exits {
+    /// Only the exit that `arch` names.
+    pub fn single(arch: &Arch) -> Exits {
+        Exits(1 << (arch.nd - 1))
+    }
+
+    /// Every exit up to the one that `arch` names.
+    pub fn up_to(arch: &Arch) -> Exits {
+        match arch.family.early_exits {
+            true => Exits((1 << arch.nd) - 1),
+            false => Exits::single(arch),
+        }
+    }
+
+    /// The exits of a list such as `1,3,5`, or `all`, for `arch`.
+    ///
+    /// # Errors
+    /// A number that is no exit of this architecture.
+    pub fn parse(text: &str, arch: &Arch) -> Result<Exits, Error> {
+        if text.trim() == "all" {
+            return Ok(Exits::up_to(arch));
+        }
+        let mut set = 0;
+        for part in text.split(',') {
+            let exit = part.trim().parse::<u8>().ok().filter(|e| (1..=arch.nd).contains(e));
+            let exit = exit.filter(|&e| arch.family.early_exits || e == arch.nd);
+            set |= 1
+                << (exit.ok_or_else(|| Error::Choice {
+                    place: "an entry of the list of exits".into(),
+                    value: format!("`{part}`"),
+                    choices: match arch.family.early_exits {
+                        true => format!("1 to {}, the exit of the architecture, or `all`", arch.nd),
+                        false => format!("`all`: family {} has one plain head", arch.family),
+                    },
+                })? - 1);
+        }
+        Ok(Exits(set))
+    }
+
+    /// The exits, from 0, in order.
+    pub fn iter(self) -> impl Iterator<Item = usize> {
+        (0..STAGES).filter(move |exit| self.0 >> exit & 1 == 1)
+    }
+
+    /// Whether the exit after `stage` (from 0) is in the set.
+    pub fn contains(self, stage: usize) -> bool {
+        self.0 >> stage & 1 == 1
+    }
+
+    /// The last exit, from 0: what lies behind it is not part of the network.
+    pub fn last(self) -> usize {
+        self.iter().last().unwrap_or(STAGES - 1)
+    }
+
+    /// How many there are.
+    pub fn len(self) -> usize {
+        self.0.count_ones() as usize
+    }
+
+    /// Never: there is always one to read.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// The head that a network of `family` has after `stage` (from 0).
+pub fn head(channels: &Channels, family: Family, stage: usize) -> Head {
+    if family.early_exits { channels.exits[stage] } else { channels.head }
+}

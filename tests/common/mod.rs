@@ -1,0 +1,50 @@
+//! What the golden tests share: where the reference values are and how they are read.
+#![allow(dead_code)]
+
+use serde_json::Value;
+use std::path::PathBuf;
+
+/// The folder of reference values: `NATV2_GOLDEN`, else `tests/golden`.
+pub fn golden() -> PathBuf {
+    std::env::var_os("NATV2_GOLDEN")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden"), PathBuf::from)
+}
+
+/// A JSON file of reference values.
+pub fn read(name: &str) -> Value {
+    let path = golden().join(name);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// The stems of all JSON files that start with `prefix` and whose stem passes `accept`; at least one.
+pub fn stems(prefix: &str, accept: impl Fn(&str) -> bool) -> Vec<String> {
+    let folder = golden();
+    let entries = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let mut stems: Vec<String> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter_map(|name| name.strip_suffix(".json").map(str::to_string))
+        .filter(|stem| stem.starts_with(prefix) && accept(stem))
+        .collect();
+    stems.sort();
+    assert!(!stems.is_empty(), "{} holds no {prefix}*.json of this kind", folder.display());
+    stems
+}
+
+/// An architecture of a case: only the fields that belong to one, whatever else the case holds.
+pub fn arch_fields(case: &Value) -> Value {
+    let keep = ["r", "w", "ks", "e", "d", "nw", "nd"];
+    let object = case.as_object().expect("a case is an object");
+    object
+        .iter()
+        .filter(|(key, _)| keep.contains(&key.as_str()))
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect()
+}
+
+/// The cases of a file; at least one.
+pub fn cases(file: &Value) -> &Vec<Value> {
+    let cases = file["cases"].as_array().expect("a list of cases");
+    assert!(!cases.is_empty(), "no cases");
+    cases
+}
