@@ -8,5 +8,8 @@
 //! | [`space`] | what can be searched: families, architectures, genotypes, sampling, exact costs |
 #![deny(unsafe_code)]
 
+pub mod device;
+pub mod ops;
 pub mod random;
 pub mod space;
+pub mod supernet;

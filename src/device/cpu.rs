@@ -1,0 +1,89 @@
+//! The CPU: the operators' fast paths on the rayon pool.
+
+use super::host::{self, HostOps, Resolver};
+use super::{Buffer, Device, Error, Memory};
+use crate::ops::simd::Isa;
+use crate::ops::{
+    Call, Threads, batch_norm, depthwise, kernel_transform, pointwise, pool, score, squeeze_excite, stem, sum,
+};
+
+/// The CPU.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Cpu;
+
+impl Device for Cpu {
+    fn describe(&self) -> String {
+        format!("cpu ({}, {} threads)", Isa::current(), self.lanes())
+    }
+
+    fn allocate(&self, len: usize) -> Result<Buffer, Error> {
+        host::allocate::<f32>(self, len)
+    }
+
+    fn upload(&self, buffer: &mut Buffer, offset: usize, data: &[f32]) -> Result<(), Error> {
+        host::upload::<f32>(buffer, offset, data);
+        Ok(())
+    }
+
+    fn download(&self, buffer: &Buffer, offset: usize, out: &mut [f32]) -> Result<(), Error> {
+        host::download::<f32>(buffer, offset, out);
+        Ok(())
+    }
+
+    fn run(&self, calls: &[Call], mut memory: Memory<'_>, threads: Threads) -> Result<(), Error> {
+        let resolver = Resolver::new(&mut memory);
+        calls.iter().for_each(|call| host::run(&Fast(threads), call, &resolver));
+        Ok(())
+    }
+
+    fn lanes(&self) -> usize {
+        rayon::current_num_threads()
+    }
+
+    fn arena_target(&self) -> usize {
+        // Half a megabyte of f32: inside the second-level cache of every recent server core.
+        1 << 17
+    }
+}
+
+/// The fast paths with a way to thread them.
+struct Fast(Threads);
+
+impl HostOps<f32> for Fast {
+    fn stem(&self, p: &stem::Params, a: stem::Args<'_, f32>) {
+        stem::cpu::run(p, a, self.0);
+    }
+    fn pointwise(&self, p: &pointwise::Params, a: pointwise::Args<'_, f32>) {
+        pointwise::cpu::run(p, a, self.0);
+    }
+    fn depthwise(&self, p: &depthwise::Params, a: depthwise::Args<'_, f32>) {
+        depthwise::cpu::run(p, a, self.0);
+    }
+    fn squeeze_excite(&self, p: &squeeze_excite::Params, a: squeeze_excite::Args<'_, f32>) {
+        squeeze_excite::cpu::run(p, a, self.0);
+    }
+    fn global_pool(&self, p: &pool::Params, a: pool::Args<'_, f32>) {
+        pool::cpu::global(p, a, self.0);
+    }
+    fn max_pool(&self, p: &pool::Params, a: pool::Args<'_, f32>) {
+        pool::cpu::max(p, a, self.0);
+    }
+    fn sum(&self, p: &sum::Params, a: sum::Args<'_, f32>) {
+        sum::cpu::run(p, a, self.0);
+    }
+    fn statistics(&self, p: &batch_norm::StatisticsParams, a: batch_norm::StatisticsArgs<'_, f32>) {
+        batch_norm::cpu::statistics(p, a, self.0);
+    }
+    fn fold(&self, p: &batch_norm::FoldParams, a: batch_norm::FoldArgs<'_, f32>) {
+        batch_norm::cpu::fold(p, a);
+    }
+    fn apply(&self, p: &batch_norm::ApplyParams, a: batch_norm::ApplyArgs<'_, f32>) {
+        batch_norm::cpu::apply(p, a, self.0);
+    }
+    fn kernel_transform(&self, p: &kernel_transform::Params, a: kernel_transform::Args<'_, f32>) {
+        kernel_transform::cpu::run(p, a);
+    }
+    fn score(&self, p: &score::Params, a: score::Args<'_, f32>) {
+        score::cpu::run(p, a);
+    }
+}

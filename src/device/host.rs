@@ -1,0 +1,234 @@
+//! What devices in host memory share: aligned buffers, and slots resolved to slices.
+#![allow(unsafe_code)]
+
+use super::{Buffer, Device, Error, Memory};
+use crate::ops::{
+    Call, Real, Region, Slot, batch_norm, depthwise, kernel_transform, pointwise, pool, score,
+    squeeze_excite, stem, sum,
+};
+use std::alloc::{Layout, alloc, dealloc};
+use std::ptr::NonNull;
+
+/// Cache line and vector size.
+const ALIGNMENT: usize = 64;
+
+/// Aligned host memory of a fixed number of elements.
+pub(super) struct HostMemory<T> {
+    start: NonNull<T>,
+    len: usize,
+}
+
+// SAFETY: the memory is owned, plain numbers, and only changed through `&mut`.
+unsafe impl<T: Send> Send for HostMemory<T> {}
+// SAFETY: as above.
+unsafe impl<T: Sync> Sync for HostMemory<T> {}
+
+impl<T: Real> HostMemory<T> {
+    fn layout(len: usize) -> Option<Layout> {
+        Layout::array::<T>(len.max(1)).ok()?.align_to(ALIGNMENT).ok()
+    }
+
+    fn new(len: usize) -> Option<HostMemory<T>> {
+        // SAFETY: the layout has a size above zero.
+        let start = NonNull::new(unsafe { alloc(Self::layout(len)?) }.cast::<T>())?;
+        // SAFETY: `start` is valid for `len` writes of plain numbers.
+        (0..len).for_each(|i| unsafe { start.as_ptr().add(i).write(T::nan()) });
+        Some(HostMemory { start, len })
+    }
+
+    pub(super) fn slice(&self) -> &[T] {
+        // SAFETY: `len` initialised elements, borrowed with `self`.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+
+    pub(super) fn slice_mut(&mut self) -> &mut [T] {
+        // SAFETY: as above, borrowed mutably with `self`.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl<T> Drop for HostMemory<T> {
+    fn drop(&mut self) {
+        let layout = Layout::array::<T>(self.len.max(1)).and_then(|l| l.align_to(ALIGNMENT));
+        // SAFETY: the same layout as in `new`, which succeeded for this length.
+        layout.into_iter().for_each(|layout| unsafe { dealloc(self.start.as_ptr().cast(), layout) });
+    }
+}
+
+/// `Device::allocate` for host memory of `T`.
+pub(super) fn allocate<T: Real>(device: &dyn Device, len: usize) -> Result<Buffer, Error> {
+    let memory = HostMemory::<T>::new(len)
+        .ok_or_else(|| Error::OutOfMemory { device: device.describe(), bytes: len * size_of::<T>() })?;
+    Ok(Buffer::new(memory, len))
+}
+
+/// `Device::upload` for host memory of `T`.
+pub(super) fn upload<T: Real>(buffer: &mut Buffer, offset: usize, data: &[f32]) {
+    let memory = buffer.memory_mut::<HostMemory<T>>().slice_mut();
+    for (to, &from) in memory[offset..offset + data.len()].iter_mut().zip(data) {
+        *to = T::of(f64::from(from));
+    }
+}
+
+/// `Device::download` for host memory of `T`.
+pub(super) fn download<T: Real>(buffer: &Buffer, offset: usize, out: &mut [f32]) {
+    let memory = buffer.memory::<HostMemory<T>>().slice();
+    for (to, from) in out.iter_mut().zip(&memory[offset..]) {
+        *to = from.wide() as f32;
+    }
+}
+
+/// Slots of one list of calls as slices.
+pub(super) struct Resolver<'a, T> {
+    weights: &'a [T],
+    network: &'a [T],
+    arena: *mut T,
+    len: usize,
+}
+
+impl<'a, T: Real> Resolver<'a, T> {
+    pub(super) fn new(memory: &'a mut Memory<'_>) -> Resolver<'a, T> {
+        let arena = memory.arena.memory_mut::<HostMemory<T>>().slice_mut();
+        Resolver {
+            weights: memory.weights.memory::<HostMemory<T>>().slice(),
+            network: memory.network.memory::<HostMemory<T>>().slice(),
+            len: arena.len(),
+            arena: arena.as_mut_ptr(),
+        }
+    }
+
+    fn read(&self, slot: Slot) -> &'a [T] {
+        match slot.region {
+            Region::Weights => &self.weights[slot.offset..][..slot.len],
+            Region::Network => &self.network[slot.offset..][..slot.len],
+            Region::Arena => {
+                assert!(slot.offset + slot.len <= self.len, "slot outside the arena");
+                // SAFETY: inside the arena, which is borrowed for 'a. Plans are checked so that no
+                // call reads what it writes through another slot, and calls run one after another.
+                unsafe { std::slice::from_raw_parts(self.arena.add(slot.offset), slot.len) }
+            }
+        }
+    }
+
+    #[allow(clippy::mut_from_ref)]
+    fn write(&self, slot: Slot) -> &'a mut [T] {
+        assert!(slot.region == Region::Arena && slot.offset + slot.len <= self.len, "slot outside the arena");
+        // SAFETY: as in `read`; one call never resolves overlapping slots if one is written.
+        unsafe { std::slice::from_raw_parts_mut(self.arena.add(slot.offset), slot.len) }
+    }
+
+    fn optional(&self, slot: Option<Slot>) -> Option<&'a [T]> {
+        slot.map(|slot| self.read(slot))
+    }
+}
+
+/// An implementation of every operator on host slices.
+pub(super) trait HostOps<T> {
+    fn stem(&self, p: &stem::Params, a: stem::Args<'_, T>);
+    fn pointwise(&self, p: &pointwise::Params, a: pointwise::Args<'_, T>);
+    fn depthwise(&self, p: &depthwise::Params, a: depthwise::Args<'_, T>);
+    fn squeeze_excite(&self, p: &squeeze_excite::Params, a: squeeze_excite::Args<'_, T>);
+    fn global_pool(&self, p: &pool::Params, a: pool::Args<'_, T>);
+    fn max_pool(&self, p: &pool::Params, a: pool::Args<'_, T>);
+    fn sum(&self, p: &sum::Params, a: sum::Args<'_, T>);
+    fn statistics(&self, p: &batch_norm::StatisticsParams, a: batch_norm::StatisticsArgs<'_, T>);
+    fn fold(&self, p: &batch_norm::FoldParams, a: batch_norm::FoldArgs<'_, T>);
+    fn apply(&self, p: &batch_norm::ApplyParams, a: batch_norm::ApplyArgs<'_, T>);
+    fn kernel_transform(&self, p: &kernel_transform::Params, a: kernel_transform::Args<'_, T>);
+    fn score(&self, p: &score::Params, a: score::Args<'_, T>);
+}
+
+/// Runs one call.
+pub(super) fn run<T: Real>(ops: &impl HostOps<T>, call: &Call, r: &Resolver<'_, T>) {
+    debug_assert!(crate::ops::is_sound(call), "{call:?}");
+    match call {
+        Call::Stem(c) => ops.stem(
+            &c.params,
+            stem::Args {
+                x: r.read(c.x),
+                w: r.read(c.w),
+                scale: r.optional(c.scale),
+                shift: r.optional(c.shift),
+                y: r.write(c.y),
+            },
+        ),
+        Call::Pointwise(c) => ops.pointwise(
+            &c.params,
+            pointwise::Args {
+                x: r.read(c.x),
+                w: r.read(c.w),
+                scale: r.optional(c.scale),
+                shift: r.optional(c.shift),
+                gate: r.optional(c.gate),
+                residual: r.optional(c.residual),
+                y: r.write(c.y),
+            },
+        ),
+        Call::Depthwise(c) => ops.depthwise(
+            &c.params,
+            depthwise::Args {
+                x: r.read(c.x),
+                w: r.read(c.w),
+                scale: r.optional(c.scale),
+                shift: r.optional(c.shift),
+                y: r.write(c.y),
+            },
+        ),
+        Call::SqueezeExcite(c) => ops.squeeze_excite(
+            &c.params,
+            squeeze_excite::Args {
+                x: r.read(c.x),
+                reduce: r.read(c.reduce),
+                reduce_bias: r.read(c.reduce_bias),
+                expand: r.read(c.expand),
+                expand_bias: r.read(c.expand_bias),
+                gate: r.write(c.gate),
+            },
+        ),
+        Call::GlobalPool(c) => ops.global_pool(&c.params, pool::Args { x: r.read(c.x), y: r.write(c.y) }),
+        Call::MaxPool(c) => ops.max_pool(&c.params, pool::Args { x: r.read(c.x), y: r.write(c.y) }),
+        Call::Sum(c) => {
+            let x = c.x.iter().map(|&slot| r.read(slot)).collect();
+            ops.sum(&c.params, sum::Args { x, y: r.write(c.y) });
+        }
+        Call::BnStatistics(c) => ops.statistics(
+            &c.params,
+            batch_norm::StatisticsArgs {
+                x: r.read(c.x),
+                partials: r.write(c.partials),
+                batch: r.write(c.batch),
+                average: r.write(c.average),
+            },
+        ),
+        Call::BnFold(c) => ops.fold(
+            &c.params,
+            batch_norm::FoldArgs {
+                gamma: r.read(c.gamma),
+                beta: r.read(c.beta),
+                mean: r.read(c.mean),
+                variance: r.read(c.variance),
+                bias: r.optional(c.bias),
+                scale: r.write(c.scale),
+                shift: r.write(c.shift),
+            },
+        ),
+        Call::BnApply(c) => ops.apply(
+            &c.params,
+            batch_norm::ApplyArgs {
+                x: (c.x != c.y).then(|| r.read(c.x)),
+                scale: r.read(c.scale),
+                shift: r.read(c.shift),
+                residual: r.optional(c.residual),
+                y: r.write(c.y),
+            },
+        ),
+        Call::KernelTransform(c) => ops.kernel_transform(
+            &c.params,
+            kernel_transform::Args { x: r.read(c.x), matrix: r.read(c.matrix), y: r.write(c.y) },
+        ),
+        Call::Score(c) => ops.score(
+            &c.params,
+            score::Args { logits: r.read(c.logits), labels: r.read(c.labels), out: r.write(c.out) },
+        ),
+    }
+}

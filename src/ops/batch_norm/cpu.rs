@@ -1,0 +1,112 @@
+//! The fast paths.
+//!
+//! Statistics: each block of rows is read once. Deviations are taken from the block's first row,
+//! so that their squares do not cancel where a channel's mean is large against its spread. Blocks
+//! are merged in order, in f64.
+
+use super::super::Threads;
+use super::super::parallel::pieces;
+use super::super::simd::{Kernel, Vector, dispatch};
+pub use super::reference::fold;
+use super::{ApplyArgs, ApplyParams, BLOCK_ROWS, StatisticsArgs, StatisticsParams};
+
+/// Mean and biased variance of every channel.
+pub fn statistics(p: &StatisticsParams, a: StatisticsArgs<'_, f32>, threads: Threads) {
+    let (rows, channels) = (p.rows as usize, p.channels as usize);
+    let x = &a.x[..rows * channels];
+    let partials = &mut a.partials[..super::BnStatistics::partials_len(rows, channels)];
+    pieces(threads, partials, 2 * channels, |index, out| {
+        let block = &x[index * BLOCK_ROWS * channels..];
+        let len = block.len().min(BLOCK_ROWS * channels);
+        dispatch(Block { x: &block[..len], channels, out });
+    });
+    for c in 0..channels {
+        let (mut count, mut mean, mut squares) = (0.0f64, 0.0f64, 0.0f64);
+        for (index, partial) in partials.chunks_exact(2 * channels).enumerate() {
+            let block = BLOCK_ROWS.min(rows - index * BLOCK_ROWS) as f64;
+            let delta = f64::from(partial[c]) - mean;
+            let total = count + block;
+            mean += delta * block / total;
+            squares += f64::from(partial[channels + c]) + delta * delta * count * block / total;
+            count = total;
+        }
+        a.batch[c] = mean as f32;
+        a.batch[channels + c] = (squares / rows as f64) as f32;
+    }
+    for (average, batch) in a.average.iter_mut().zip(a.batch.iter()) {
+        *average += p.weight * batch;
+    }
+}
+
+struct Block<'a> {
+    x: &'a [f32],
+    channels: usize,
+    out: &'a mut [f32],
+}
+
+impl Kernel for Block<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let channels = self.channels;
+        let rows = self.x.len() / channels;
+        let share = 1.0 / rows as f32;
+        for c in (0..channels).step_by(V::LANES) {
+            let lanes = V::LANES.min(channels - c);
+            let first = V::load_first(&self.x[c..], lanes);
+            // Two accumulators hide the latency of the adds.
+            let (mut sums, mut squares) = ([V::splat(0.0); 2], [V::splat(0.0); 2]);
+            for row in 1..rows {
+                let deviation = V::load_first(&self.x[row * channels + c..], lanes).sub(first);
+                sums[row % 2] = sums[row % 2].add(deviation);
+                squares[row % 2] = deviation.mul_add(deviation, squares[row % 2]);
+            }
+            let sum = sums[0].add(sums[1]);
+            let mean = sum.mul(V::splat(share));
+            let correction = sum.mul(mean);
+            mean.add(first).store_first(&mut self.out[c..], lanes);
+            let squares = squares[0].add(squares[1]).sub(correction).max(V::splat(0.0));
+            squares.store_first(&mut self.out[channels + c..], lanes);
+        }
+    }
+}
+
+/// Applies scale, shift and activation, and adds the residual.
+pub fn apply(p: &ApplyParams, a: ApplyArgs<'_, f32>, threads: Threads) {
+    let channels = p.channels as usize;
+    let piece = BLOCK_ROWS * channels;
+    let (x, scale, shift, residual) = (a.x, a.scale, a.shift, a.residual);
+    pieces(threads, &mut a.y[..p.rows as usize * channels], piece, |index, y| {
+        let x = x.map(|x| &x[index * piece..][..y.len()]);
+        let residual = residual.map(|r| &r[index * piece..][..y.len()]);
+        dispatch(Rows { activation: p.activation, x, scale, shift, residual, y });
+    });
+}
+
+struct Rows<'a> {
+    activation: u32,
+    x: Option<&'a [f32]>,
+    scale: &'a [f32],
+    shift: &'a [f32],
+    residual: Option<&'a [f32]>,
+    y: &'a mut [f32],
+}
+
+impl Kernel for Rows<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let channels = self.scale.len();
+        for c in (0..channels).step_by(V::LANES) {
+            let lanes = V::LANES.min(channels - c);
+            let (scale, shift) =
+                (V::load_first(&self.scale[c..], lanes), V::load_first(&self.shift[c..], lanes));
+            for at in (c..self.y.len()).step_by(channels) {
+                let x = V::load_first(&self.x.unwrap_or(self.y)[at..], lanes);
+                let mut value = x.mul_add(scale, shift).activate(self.activation);
+                if let Some(residual) = self.residual {
+                    value = value.add(V::load_first(&residual[at..], lanes));
+                }
+                value.store_first(&mut self.y[at..], lanes);
+            }
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Batch norm in three steps: statistics of a batch, folding, application.
+//!
+//! In inference a batch norm is folded into the convolution before it and costs nothing. Where a
+//! batch's own statistics are needed (recalibration, training) the convolution writes its raw
+//! output, [`BnStatistics`] reduces it, [`BnFold`] makes a scale and a shift of the result, and
+//! [`BnApply`] applies them.
+
+pub mod cpu;
+pub mod reference;
+
+use super::{Slot, Work};
+
+/// Rows that one partial sum covers. The reduction has this fixed shape on every device, so its
+/// result does not depend on the number of threads.
+pub const BLOCK_ROWS: usize = 256;
+
+/// Shape of the statistics of a map, shared with the kernel.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct StatisticsParams {
+    /// Rows: images times pixels.
+    pub rows: u32,
+    /// Channels.
+    pub channels: u32,
+    /// What this batch adds to the average: one over the number of batches.
+    pub weight: f32,
+}
+
+/// Mean and biased variance of every channel over a batch, added to an average over batches.
+///
+/// The map is cut into blocks of [`BLOCK_ROWS`] rows. Each block leaves its mean and its sum of
+/// squared deviations, and these are merged in order by Chan's formula.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BnStatistics {
+    /// Shape.
+    pub params: StatisticsParams,
+    /// Map `[rows, channels]`.
+    pub x: Slot,
+    /// Scratch `[ceil(rows / BLOCK_ROWS)][2][channels]`.
+    pub partials: Slot,
+    /// Result for this batch: mean `[channels]`, biased variance `[channels]`.
+    pub batch: Slot,
+    /// `+= weight * batch`, of the same form.
+    pub average: Slot,
+}
+
+impl BnStatistics {
+    /// Elements of the scratch slot.
+    pub fn partials_len(rows: usize, channels: usize) -> usize {
+        rows.div_ceil(BLOCK_ROWS) * 2 * channels
+    }
+
+    pub(super) fn reads(&self) -> Vec<Slot> {
+        vec![self.x, self.average]
+    }
+
+    pub(super) fn writes(&self) -> Vec<Slot> {
+        vec![self.partials, self.batch, self.average]
+    }
+
+    pub(super) fn work(&self) -> Work {
+        let len = u64::from(self.params.rows) * u64::from(self.params.channels);
+        Work { bytes: 4 * len, flops: 4 * len }
+    }
+}
+
+/// The operands of [`BnStatistics`] on the host.
+#[allow(missing_docs)]
+pub struct StatisticsArgs<'a, T> {
+    pub x: &'a [T],
+    pub partials: &'a mut [T],
+    pub batch: &'a mut [T],
+    pub average: &'a mut [T],
+}
+
+/// Shape of a folding, shared with the kernel.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct FoldParams {
+    /// Channels in use.
+    pub channels: u32,
+    /// Added to the variance.
+    pub epsilon: f32,
+}
+
+/// `scale = gamma / sqrt(variance + epsilon)`, `shift = beta + (bias - mean) * scale`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BnFold {
+    /// Shape.
+    pub params: FoldParams,
+    /// `[channels]`
+    pub gamma: Slot,
+    /// `[channels]`
+    pub beta: Slot,
+    /// `[channels]`
+    pub mean: Slot,
+    /// Biased variance `[channels]`.
+    pub variance: Slot,
+    /// Bias of the convolution before, which its inference call then leaves out: `[channels]`.
+    pub bias: Option<Slot>,
+    /// `[channels]`
+    pub scale: Slot,
+    /// `[channels]`
+    pub shift: Slot,
+}
+
+impl BnFold {
+    pub(super) fn reads(&self) -> Vec<Slot> {
+        let fixed = [self.gamma, self.beta, self.mean, self.variance];
+        fixed.into_iter().chain(self.bias).collect()
+    }
+
+    pub(super) fn writes(&self) -> Vec<Slot> {
+        vec![self.scale, self.shift]
+    }
+
+    pub(super) fn work(&self) -> Work {
+        let channels = u64::from(self.params.channels);
+        Work { bytes: 24 * channels, flops: 5 * channels }
+    }
+}
+
+/// The operands of [`BnFold`] on the host.
+#[allow(missing_docs)]
+pub struct FoldArgs<'a, T> {
+    pub gamma: &'a [T],
+    pub beta: &'a [T],
+    pub mean: &'a [T],
+    pub variance: &'a [T],
+    pub bias: Option<&'a [T]>,
+    pub scale: &'a mut [T],
+    pub shift: &'a mut [T],
+}
+
+/// Shape of an application, shared with the kernel.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct ApplyParams {
+    /// Rows: images times pixels.
+    pub rows: u32,
+    /// Channels.
+    pub channels: u32,
+    /// An [`Activation`](super::Activation).
+    pub activation: u32,
+}
+
+/// `y = activation(x * scale + shift) + residual`
+#[derive(Debug, Clone, PartialEq)]
+pub struct BnApply {
+    /// Shape.
+    pub params: ApplyParams,
+    /// Map `[rows, channels]`; may be `y`.
+    pub x: Slot,
+    /// `[channels]`
+    pub scale: Slot,
+    /// `[channels]`
+    pub shift: Slot,
+    /// As `y`.
+    pub residual: Option<Slot>,
+    /// Result.
+    pub y: Slot,
+}
+
+impl BnApply {
+    pub(super) fn reads(&self) -> Vec<Slot> {
+        [Some(self.x), Some(self.scale), Some(self.shift), self.residual].into_iter().flatten().collect()
+    }
+
+    pub(super) fn writes(&self) -> Vec<Slot> {
+        vec![self.y]
+    }
+
+    pub(super) fn work(&self) -> Work {
+        let len = u64::from(self.params.rows) * u64::from(self.params.channels);
+        Work { bytes: 4 * len * (2 + u64::from(self.residual.is_some())), flops: 4 * len }
+    }
+}
+
+/// The operands of [`BnApply`] on the host; `x` is `None` where the call works in place.
+#[allow(missing_docs)]
+pub struct ApplyArgs<'a, T> {
+    pub x: Option<&'a [T]>,
+    pub scale: &'a [T],
+    pub shift: &'a [T],
+    pub residual: Option<&'a [T]>,
+    pub y: &'a mut [T],
+}

@@ -1,0 +1,164 @@
+//! The operators that networks are made of.
+//!
+//! One folder an operator: `mod.rs` holds the `#[repr(C)]` parameters that the Rust side and the
+//! CUDA kernel share, the call with its operands, and the formulas for bytes and FLOPs;
+//! `reference.rs` the plain implementation, generic over f32 and f64, which is the truth; `cpu.rs`
+//! the fast f32 one. All take the same `Args`, so a test can run either on the same operands.
+//!
+//! A [`Call`] names its operands as [`Slot`]s, places in a device's buffers, and so can be made
+//! once in a plan and replayed on any device.
+//!
+//! Layouts: activations NHWC, every channel count a multiple of 8 (checked when a plan is made).
+//! Pointwise weights lie in panels of [`PANEL`] output channels, `[cout / 16][cin][16]`, depthwise
+//! filters as `[k][k][c]`. A sub-network's weights are prefixes of these: the first `cout / 16`
+//! panels, the first `cin` rows of each.
+
+pub mod batch_norm;
+pub mod depthwise;
+pub mod kernel_transform;
+pub mod parallel;
+pub mod pointwise;
+pub mod pool;
+mod real;
+pub mod score;
+pub mod simd;
+pub mod squeeze_excite;
+pub mod stem;
+pub mod sum;
+
+pub use crate::space::Activation;
+pub use real::Real;
+
+/// Output channels of a panel of pointwise weights.
+pub const PANEL: usize = 16;
+
+/// Which buffer a slot lies in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Region {
+    /// The packed super-network; never written by a plan.
+    Weights,
+    /// Statistics and folded batch norms of one network; read by inference.
+    Network,
+    /// Activations and everything a plan writes.
+    Arena,
+}
+
+/// A range of elements in one of the buffers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot {
+    /// The buffer.
+    pub region: Region,
+    /// First element.
+    pub offset: usize,
+    /// Number of elements.
+    pub len: usize,
+}
+
+impl Slot {
+    /// A range of the packed super-network.
+    pub fn weights(offset: usize, len: usize) -> Slot {
+        Slot { region: Region::Weights, offset, len }
+    }
+
+    /// The part of `len` elements that starts `offset` elements into this slot.
+    pub fn part(self, offset: usize, len: usize) -> Slot {
+        debug_assert!(offset + len <= self.len);
+        Slot { offset: self.offset + offset, len, ..self }
+    }
+
+    /// Whether two slots share an element.
+    pub fn overlaps(&self, other: &Slot) -> bool {
+        self.region == other.region
+            && self.offset < other.offset + other.len
+            && other.offset < self.offset + self.len
+    }
+}
+
+/// Memory traffic and arithmetic of a call, for the performance model and the benchmarks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Work {
+    /// Bytes read and written once each, in f32.
+    pub bytes: u64,
+    /// Floating point operations; a multiply-add counts as two.
+    pub flops: u64,
+}
+
+/// The rows of the matrix `[rows, channels]` that a call may split between threads, and whether it
+/// should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Threads {
+    /// Run on the calling thread: others run other images.
+    One,
+    /// Split the call over the rayon pool.
+    All,
+}
+
+macro_rules! calls {
+    ($($(#[$doc:meta])* $variant:ident($module:ident :: $type:ident),)*) => {
+        /// One operator applied to operands in a device's buffers.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum Call { $($(#[$doc])* $variant($module::$type),)* }
+
+        $(impl From<$module::$type> for Call {
+            fn from(call: $module::$type) -> Call { Call::$variant(call) }
+        })*
+
+        impl Call {
+            /// The operator's name, as kernels, benches and tables use it.
+            pub fn name(&self) -> &'static str {
+                match self { $(Call::$variant(_) => stringify!($variant),)* }
+            }
+
+            /// Every slot that the call reads.
+            pub fn reads(&self) -> Vec<Slot> {
+                match self { $(Call::$variant(call) => call.reads(),)* }
+            }
+
+            /// Every slot that the call writes; those in `reads` too are updated in place.
+            pub fn writes(&self) -> Vec<Slot> {
+                match self { $(Call::$variant(call) => call.writes(),)* }
+            }
+
+            /// Bytes and FLOPs.
+            pub fn work(&self) -> Work {
+                match self { $(Call::$variant(call) => call.work(),)* }
+            }
+        }
+    };
+}
+
+calls! {
+    /// The first convolution, 3x3 stride 2 on three channels.
+    Stem(stem::Stem),
+    /// 1x1 convolution or linear layer.
+    Pointwise(pointwise::Pointwise),
+    /// Depthwise convolution.
+    Depthwise(depthwise::Depthwise),
+    /// Squeeze-and-excitation gate.
+    SqueezeExcite(squeeze_excite::SqueezeExcite),
+    /// Mean over the pixels of an image.
+    GlobalPool(pool::GlobalPool),
+    /// 2x2 maximum, stride 2, ceil mode.
+    MaxPool(pool::MaxPool),
+    /// Element-wise sum.
+    Sum(sum::Sum),
+    /// Batch mean and variance.
+    BnStatistics(batch_norm::BnStatistics),
+    /// Statistics and affine parameters to a scale and a shift.
+    BnFold(batch_norm::BnFold),
+    /// Scale, shift, activation, and a sum.
+    BnApply(batch_norm::BnApply),
+    /// Smaller depthwise filters from larger ones.
+    KernelTransform(kernel_transform::KernelTransform),
+    /// Cross entropy and correctness of every image.
+    Score(score::Score),
+}
+
+/// Checks that a call writes nothing that it reads elsewhere, and writes no place twice.
+pub(crate) fn is_sound(call: &Call) -> bool {
+    let (reads, writes) = (call.reads(), call.writes());
+    let distinct = writes.iter().enumerate().all(|(i, a)| writes[i + 1..].iter().all(|b| !a.overlaps(b)));
+    distinct
+        && writes.iter().all(|w| w.region == Region::Arena)
+        && writes.iter().all(|w| reads.iter().all(|r| r == w || !r.overlaps(w)))
+}

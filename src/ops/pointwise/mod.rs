@@ -1,0 +1,121 @@
+//! 1x1 convolution, or a linear layer: a matrix product with everything around it.
+//!
+//! ```text
+//! y[m, n] = activation(scale[n] * sum_k x[row(m), k] * gate[image(m), k] * w[n, k] + shift[n]) + residual[m, n]
+//! ```
+//!
+//! `scale` and `shift` are a folded batch norm, or a bias alone; `gate` is the squeeze-and-excitation
+//! of the input; `residual` a shortcut or another branch. All four are optional.
+
+pub mod cpu;
+pub mod reference;
+
+use super::{PANEL, Slot, Work};
+
+/// Shape of a pointwise call, shared with the kernel.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Params {
+    /// Images.
+    pub images: u32,
+    /// Side of the input map, in pixels.
+    pub side_in: u32,
+    /// Side of the output map: `ceil(side_in / stride)`.
+    pub side_out: u32,
+    /// Input channels in use.
+    pub cin: u32,
+    /// Output channels in use.
+    pub cout: u32,
+    /// Input channels of the stored panels; at least `cin`.
+    pub weight_cin: u32,
+    /// Pixel stride.
+    pub stride: u32,
+    /// An [`Activation`](super::Activation).
+    pub activation: u32,
+}
+
+impl Params {
+    /// Output pixels of an image.
+    pub fn pixels(&self) -> usize {
+        (self.side_out * self.side_out) as usize
+    }
+
+    /// Rows of the product.
+    pub fn rows(&self) -> usize {
+        self.images as usize * self.pixels()
+    }
+
+    /// Index of the input row that output row `m` reads.
+    pub fn input_row(&self, m: usize) -> usize {
+        if self.stride == 1 {
+            return m;
+        }
+        let (side_in, side_out, stride) =
+            (self.side_in as usize, self.side_out as usize, self.stride as usize);
+        let (image, pixel) = (m / self.pixels(), m % self.pixels());
+        (image * side_in + pixel / side_out * stride) * side_in + pixel % side_out * stride
+    }
+}
+
+/// Number of stored elements of a panelled matrix `[cout, cin]`.
+pub fn panelled_len(cout: usize, cin: usize) -> usize {
+    cout.div_ceil(PANEL) * PANEL * cin
+}
+
+/// Position of weight `[n, k]` in panels of `cin` rows.
+pub fn panelled_index(cin: usize, n: usize, k: usize) -> usize {
+    (n / PANEL * cin + k) * PANEL + n % PANEL
+}
+
+/// A pointwise call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pointwise {
+    /// Shape.
+    pub params: Params,
+    /// Input map `[images, side_in, side_in, cin]`.
+    pub x: Slot,
+    /// Panels `[ceil(cout / 16)][weight_cin][16]`.
+    pub w: Slot,
+    /// `[cout]`
+    pub scale: Option<Slot>,
+    /// `[cout]`
+    pub shift: Option<Slot>,
+    /// `[images, cin]`
+    pub gate: Option<Slot>,
+    /// As `y`.
+    pub residual: Option<Slot>,
+    /// Output map `[images, side_out, side_out, cout]`.
+    pub y: Slot,
+}
+
+impl Pointwise {
+    pub(super) fn reads(&self) -> Vec<Slot> {
+        [Some(self.x), Some(self.w), self.scale, self.shift, self.gate, self.residual]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    pub(super) fn writes(&self) -> Vec<Slot> {
+        vec![self.y]
+    }
+
+    pub(super) fn work(&self) -> Work {
+        let p = &self.params;
+        let (rows, cin, cout) = (p.rows() as u64, u64::from(p.cin), u64::from(p.cout));
+        let maps = rows * (cin + cout * (1 + u64::from(self.residual.is_some())));
+        Work { bytes: 4 * (maps + cin * cout), flops: 2 * rows * cin * cout }
+    }
+}
+
+/// The operands as slices on the host.
+#[allow(missing_docs)]
+pub struct Args<'a, T> {
+    pub x: &'a [T],
+    pub w: &'a [T],
+    pub scale: Option<&'a [T]>,
+    pub shift: Option<&'a [T]>,
+    pub gate: Option<&'a [T]>,
+    pub residual: Option<&'a [T]>,
+    pub y: &'a mut [T],
+}

@@ -1,0 +1,68 @@
+//! The fast paths: vectors of channels.
+
+use super::super::Threads;
+use super::super::parallel::pieces;
+use super::super::simd::{Kernel, Vector, dispatch};
+use super::super::squeeze_excite::cpu::mean;
+use super::{Args, Params};
+
+/// Mean over the pixels of every image.
+pub fn global(p: &Params, a: Args<'_, f32>, threads: Threads) {
+    let (pixels, channels) = ((p.side_in * p.side_in) as usize, p.channels as usize);
+    let x = a.x;
+    pieces(threads, &mut a.y[..p.images as usize * channels], channels, |image, y| {
+        dispatch(Mean { x: &x[image * pixels * channels..][..pixels * channels], pixels, y });
+    });
+}
+
+/// 2x2 maximum, stride 2; windows are cut at the border.
+pub fn max(p: &Params, a: Args<'_, f32>, threads: Threads) {
+    let (side_in, side_out, channels) = (p.side_in as usize, p.side_out as usize, p.channels as usize);
+    let (image_in, image_out) = (side_in * side_in * channels, side_out * side_out * channels);
+    let x = a.x;
+    pieces(threads, &mut a.y[..p.images as usize * image_out], image_out, |image, y| {
+        dispatch(Max { p, x: &x[image * image_in..][..image_in], y });
+    });
+}
+
+struct Mean<'a> {
+    x: &'a [f32],
+    pixels: usize,
+    y: &'a mut [f32],
+}
+
+impl Kernel for Mean<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        mean::<V>(self.x, self.pixels, self.y);
+    }
+}
+
+struct Max<'a> {
+    p: &'a Params,
+    x: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl Kernel for Max<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let (side_in, side_out) = (self.p.side_in as usize, self.p.side_out as usize);
+        let channels = self.p.channels as usize;
+        for oy in 0..side_out {
+            for ox in 0..side_out {
+                for c in (0..channels).step_by(V::LANES) {
+                    let lanes = V::LANES.min(channels - c);
+                    let mut best = V::splat(f32::NEG_INFINITY);
+                    for iy in 2 * oy..(2 * oy + 2).min(side_in) {
+                        for ix in 2 * ox..(2 * ox + 2).min(side_in) {
+                            let x = V::load_first(&self.x[(iy * side_in + ix) * channels + c..], lanes);
+                            best = best.max(x);
+                        }
+                    }
+                    best.store_first(&mut self.y[(oy * side_out + ox) * channels + c..], lanes);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! The number type that reference operators are generic over.
+
+use super::Activation;
+
+/// f32 or f64.
+pub trait Real: num_traits::Float + std::iter::Sum + std::fmt::Debug + Send + Sync + 'static {
+    /// The nearest value to `value`.
+    fn of(value: f64) -> Self;
+    /// The value as f64, exactly.
+    fn wide(self) -> f64;
+}
+
+impl Real for f32 {
+    fn of(value: f64) -> f32 {
+        value as f32
+    }
+    fn wide(self) -> f64 {
+        f64::from(self)
+    }
+}
+
+impl Real for f64 {
+    fn of(value: f64) -> f64 {
+        value
+    }
+    fn wide(self) -> f64 {
+        self
+    }
+}
+
+/// The activation as its definition reads.
+pub(crate) fn activate<T: Real>(activation: u32, x: T) -> T {
+    let relu6 = |x: T| x.max(T::zero()).min(T::of(6.0));
+    match activation {
+        a if a == Activation::Relu as u32 => x.max(T::zero()),
+        a if a == Activation::HSwish as u32 => x * relu6(x + T::of(3.0)) / T::of(6.0),
+        a if a == Activation::HSigmoid as u32 => relu6(x + T::of(3.0)) / T::of(6.0),
+        _ => x,
+    }
+}

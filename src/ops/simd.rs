@@ -1,0 +1,367 @@
+//! Vectors of f32 for the CPU operators, chosen at run time.
+//!
+//! An operator implements [`Kernel`] once, generic over [`Vector`]; [`dispatch`] runs it compiled
+//! for the best instruction set that the processor has. Every implementation computes the same
+//! fused multiply-adds in the same order per element, so lanes never change a result; only the
+//! portable one, on processors without FMA, rounds twice where the others round once.
+#![allow(unsafe_code)]
+
+use crate::space::Activation;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// An instruction set that the operators are compiled for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Isa {
+    /// No vector instructions named; the compiler's baseline.
+    Portable = 1,
+    /// AVX2 and FMA: 8 lanes.
+    Avx2 = 2,
+    /// AVX-512 F and VL: 16 lanes.
+    Avx512 = 3,
+}
+
+/// The set in use; 0 before the first question.
+static CURRENT: AtomicU8 = AtomicU8::new(0);
+
+impl Isa {
+    /// The best set that this processor has.
+    pub fn best() -> Isa {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let fma = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            if fma && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+                return Isa::Avx512;
+            }
+            if fma {
+                return Isa::Avx2;
+            }
+        }
+        Isa::Portable
+    }
+
+    /// The set in use: the best, unless [`Isa::pin`] has chosen another.
+    pub fn current() -> Isa {
+        match CURRENT.load(Ordering::Relaxed) {
+            1 => Isa::Portable,
+            2 => Isa::Avx2,
+            3 => Isa::Avx512,
+            _ => {
+                let best = Isa::best();
+                CURRENT.store(best as u8, Ordering::Relaxed);
+                best
+            }
+        }
+    }
+
+    /// Uses `self` from now on, in the whole process.
+    ///
+    /// # Errors
+    /// The best set, where the processor does not have `self`.
+    pub fn pin(self) -> Result<(), Isa> {
+        match self <= Isa::best() {
+            true => {
+                CURRENT.store(self as u8, Ordering::Relaxed);
+                Ok(())
+            }
+            false => Err(Isa::best()),
+        }
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Isa::Portable => "portable",
+            Isa::Avx2 => "avx2",
+            Isa::Avx512 => "avx512",
+        })
+    }
+}
+
+impl FromStr for Isa {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Isa, String> {
+        let all = [Isa::Portable, Isa::Avx2, Isa::Avx512];
+        let found = all.into_iter().find(|isa| isa.to_string() == text);
+        found.ok_or_else(|| format!("`{text}` is no instruction set: use portable, avx2 or avx512"))
+    }
+}
+
+/// A vector of [`Vector::LANES`] f32.
+///
+/// The methods are meant to be inlined into a [`Kernel`], where [`dispatch`] has made sure that the
+/// processor has the instructions.
+pub trait Vector: Copy {
+    /// Number of lanes: 8 or 16.
+    const LANES: usize;
+    /// Every lane `value`.
+    fn splat(value: f32) -> Self;
+    /// The first `LANES` elements of `from`; panics if there are fewer.
+    fn load(from: &[f32]) -> Self;
+    /// Writes to the first `LANES` elements of `to`; panics if there are fewer.
+    fn store(self, to: &mut [f32]);
+    /// Reads `LANES` elements.
+    ///
+    /// # Safety
+    /// `from` must be valid for `LANES` reads.
+    unsafe fn load_at(from: *const f32) -> Self;
+    /// `self * b + c`
+    fn mul_add(self, b: Self, c: Self) -> Self;
+    /// Lane-wise sum.
+    fn add(self, b: Self) -> Self;
+    /// Lane-wise difference.
+    fn sub(self, b: Self) -> Self;
+    /// Lane-wise product.
+    fn mul(self, b: Self) -> Self;
+    /// Lane-wise maximum.
+    fn max(self, b: Self) -> Self;
+    /// Lane-wise minimum.
+    fn min(self, b: Self) -> Self;
+
+    /// The first `n` elements of `from`, zeros behind them. `n` is `LANES`, or less at a border.
+    #[inline(always)]
+    fn load_first(from: &[f32], n: usize) -> Self {
+        if n == Self::LANES {
+            return Self::load(from);
+        }
+        let mut lanes = [0.0; 16];
+        lanes[..n].copy_from_slice(&from[..n]);
+        Self::load(&lanes)
+    }
+
+    /// Writes the first `n` lanes to `to`.
+    #[inline(always)]
+    fn store_first(self, to: &mut [f32], n: usize) {
+        if n == Self::LANES {
+            return self.store(to);
+        }
+        let mut lanes = [0.0; 16];
+        self.store(&mut lanes);
+        to[..n].copy_from_slice(&lanes[..n]);
+    }
+
+    /// The activation with this number.
+    #[inline(always)]
+    fn activate(self, activation: u32) -> Self {
+        let zero = Self::splat(0.0);
+        let gate = |x: Self| {
+            let inner = x.add(Self::splat(3.0)).max(zero).min(Self::splat(6.0));
+            inner.mul(Self::splat(1.0 / 6.0))
+        };
+        match activation {
+            a if a == Activation::Relu as u32 => self.max(zero),
+            a if a == Activation::HSwish as u32 => self.mul(gate(self)),
+            a if a == Activation::HSigmoid as u32 => gate(self),
+            _ => self,
+        }
+    }
+}
+
+/// Eight lanes without instructions of any kind; multiplies and adds round separately.
+#[derive(Clone, Copy)]
+pub struct Portable([f32; 8]);
+
+impl Portable {
+    #[inline(always)]
+    fn zip(self, b: Self, f: impl Fn(f32, f32) -> f32) -> Self {
+        Portable(std::array::from_fn(|i| f(self.0[i], b.0[i])))
+    }
+}
+
+impl Vector for Portable {
+    const LANES: usize = 8;
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        Portable([value; 8])
+    }
+    #[inline(always)]
+    fn load(from: &[f32]) -> Self {
+        let mut lanes = [0.0; 8];
+        lanes.copy_from_slice(&from[..8]);
+        Portable(lanes)
+    }
+    #[inline(always)]
+    fn store(self, to: &mut [f32]) {
+        to[..8].copy_from_slice(&self.0);
+    }
+    #[inline(always)]
+    unsafe fn load_at(from: *const f32) -> Self {
+        // SAFETY: the caller vouches for eight readable elements.
+        Portable(unsafe { from.cast::<[f32; 8]>().read_unaligned() })
+    }
+    #[inline(always)]
+    fn mul_add(self, b: Self, c: Self) -> Self {
+        Portable(std::array::from_fn(|i| self.0[i] * b.0[i] + c.0[i]))
+    }
+    #[inline(always)]
+    fn add(self, b: Self) -> Self {
+        self.zip(b, |x, y| x + y)
+    }
+    #[inline(always)]
+    fn sub(self, b: Self) -> Self {
+        self.zip(b, |x, y| x - y)
+    }
+    #[inline(always)]
+    fn mul(self, b: Self) -> Self {
+        self.zip(b, |x, y| x * y)
+    }
+    #[inline(always)]
+    fn max(self, b: Self) -> Self {
+        self.zip(b, |x, y| if x > y { x } else { y })
+    }
+    #[inline(always)]
+    fn min(self, b: Self) -> Self {
+        self.zip(b, |x, y| if x < y { x } else { y })
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+macro_rules! x86_vector {
+    ($(#[$doc:meta])* $name:ident($register:ty), $lanes:literal, $feature:literal, $entry:ident,
+     $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $sub:ident, $mul:ident, $max:ident, $min:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy)]
+        pub struct $name($register);
+
+        // SAFETY (all blocks below): the type is only used by kernels that `dispatch` runs through
+        // the entry function of its instruction set, after the processor was asked for it.
+        #[allow(clippy::undocumented_unsafe_blocks)]
+        impl Vector for $name {
+            const LANES: usize = $lanes;
+            #[inline(always)]
+            fn splat(value: f32) -> Self {
+                unsafe { $name(std::arch::x86_64::$splat(value)) }
+            }
+            #[inline(always)]
+            fn load(from: &[f32]) -> Self {
+                let from = &from[..$lanes];
+                unsafe { $name(std::arch::x86_64::$load(from.as_ptr())) }
+            }
+            #[inline(always)]
+            fn store(self, to: &mut [f32]) {
+                let to = &mut to[..$lanes];
+                unsafe { std::arch::x86_64::$store(to.as_mut_ptr(), self.0) }
+            }
+            #[inline(always)]
+            unsafe fn load_at(from: *const f32) -> Self {
+                unsafe { $name(std::arch::x86_64::$load(from)) }
+            }
+            #[inline(always)]
+            fn mul_add(self, b: Self, c: Self) -> Self {
+                unsafe { $name(std::arch::x86_64::$fma(self.0, b.0, c.0)) }
+            }
+            #[inline(always)]
+            fn add(self, b: Self) -> Self {
+                unsafe { $name(std::arch::x86_64::$add(self.0, b.0)) }
+            }
+            #[inline(always)]
+            fn sub(self, b: Self) -> Self {
+                unsafe { $name(std::arch::x86_64::$sub(self.0, b.0)) }
+            }
+            #[inline(always)]
+            fn mul(self, b: Self) -> Self {
+                unsafe { $name(std::arch::x86_64::$mul(self.0, b.0)) }
+            }
+            #[inline(always)]
+            fn max(self, b: Self) -> Self {
+                unsafe { $name(std::arch::x86_64::$max(self.0, b.0)) }
+            }
+            #[inline(always)]
+            fn min(self, b: Self) -> Self {
+                unsafe { $name(std::arch::x86_64::$min(self.0, b.0)) }
+            }
+        }
+
+        #[target_feature(enable = $feature)]
+        fn $entry<K: Kernel>(kernel: K) {
+            kernel.run::<$name>();
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+x86_vector!(
+    /// Eight lanes, AVX2 and FMA.
+    Avx2(std::arch::x86_64::__m256), 8, "avx2,fma", run_avx2,
+    _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps,
+    _mm256_add_ps, _mm256_sub_ps, _mm256_mul_ps, _mm256_max_ps, _mm256_min_ps
+);
+
+#[cfg(target_arch = "x86_64")]
+x86_vector!(
+    /// Sixteen lanes, AVX-512.
+    Avx512(std::arch::x86_64::__m512), 16, "avx512f,avx512vl,avx2,fma", run_avx512,
+    _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps,
+    _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps, _mm512_max_ps, _mm512_min_ps
+);
+
+/// Work that is written once and compiled for every instruction set.
+pub trait Kernel {
+    /// Does the work. Implementations are `#[inline(always)]`, so that they become part of the
+    /// function that has the instructions enabled.
+    fn run<V: Vector>(self);
+}
+
+/// Runs a kernel with the instruction set in use.
+#[inline]
+pub fn dispatch<K: Kernel>(kernel: K) {
+    match Isa::current() {
+        // SAFETY: `Isa::current` only names sets that the processor has.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => unsafe { run_avx512(kernel) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => unsafe { run_avx2(kernel) },
+        _ => kernel.run::<Portable>(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Check;
+
+    impl Kernel for Check {
+        #[inline(always)]
+        fn run<V: Vector>(self) {
+            let source: Vec<f32> = (0..16).map(|i| i as f32 - 5.0).collect();
+            let mut out = [0.0; 16];
+            for n in 1..=V::LANES {
+                V::load_first(&source, n).activate(Activation::HSwish as u32).store_first(&mut out, n);
+                for (x, y) in source.iter().zip(out).take(n) {
+                    let expected = x * (x + 3.0).clamp(0.0, 6.0) / 6.0;
+                    assert!((y - expected).abs() < 1e-6, "{x}: {y} against {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_available_set_computes_activations() {
+        Check.run::<Portable>();
+        // SAFETY: guarded by the processor's own answer.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            if Isa::best() >= Isa::Avx2 {
+                run_avx2(Check);
+            }
+            if Isa::best() >= Isa::Avx512 {
+                run_avx512(Check);
+            }
+        }
+        dispatch(Check);
+    }
+
+    #[test]
+    fn names_round_trip() {
+        for isa in [Isa::Portable, Isa::Avx2, Isa::Avx512] {
+            assert_eq!(isa.to_string().parse(), Ok(isa));
+        }
+        assert!("sse9".parse::<Isa>().unwrap_err().contains("sse9"));
+    }
+}

@@ -1,0 +1,82 @@
+//! The fast path: an image at a time, vectors of channels.
+
+use super::super::parallel::pieces;
+use super::super::simd::{Kernel, Vector, dispatch};
+use super::super::{Activation, PANEL, Threads};
+use super::{Args, Params};
+use std::cell::RefCell;
+
+thread_local! {
+    /// Means and hidden units of one image. It grows to the widest layer once and is reused.
+    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Computes the call; see the module for the formula.
+pub fn run(p: &Params, a: Args<'_, f32>, threads: Threads) {
+    let (channels, image_len) = (p.channels as usize, (p.pixels * p.channels) as usize);
+    let (x, weights) = (a.x, [a.reduce, a.reduce_bias, a.expand, a.expand_bias]);
+    pieces(threads, &mut a.gate[..p.images as usize * channels], channels, |image, gate| {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let needed = channels + p.hidden as usize;
+            scratch.resize(scratch.len().max(needed), 0.0);
+            let (mean, hidden) = scratch[..needed].split_at_mut(channels);
+            dispatch(Image { p, x: &x[image * image_len..][..image_len], weights, mean, hidden, gate });
+        });
+    });
+}
+
+struct Image<'a> {
+    p: &'a Params,
+    x: &'a [f32],
+    weights: [&'a [f32]; 4],
+    mean: &'a mut [f32],
+    hidden: &'a mut [f32],
+    gate: &'a mut [f32],
+}
+
+impl Kernel for Image<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let [reduce, reduce_bias, expand, expand_bias] = self.weights;
+        mean::<V>(self.x, self.p.pixels as usize, self.mean);
+        linear::<V>(self.mean, reduce, self.p.weight_channels, reduce_bias, Activation::Relu, self.hidden);
+        linear::<V>(self.hidden, expand, self.p.weight_hidden, expand_bias, Activation::HSigmoid, self.gate);
+    }
+}
+
+/// Mean of every channel over the pixels of one image.
+#[inline(always)]
+pub(in crate::ops) fn mean<V: Vector>(x: &[f32], pixels: usize, out: &mut [f32]) {
+    let channels = out.len();
+    let share = V::splat(1.0 / pixels as f32);
+    for c in (0..channels).step_by(V::LANES) {
+        let lanes = V::LANES.min(channels - c);
+        let mut sum = V::splat(0.0);
+        for pixel in 0..pixels {
+            sum = sum.add(V::load_first(&x[pixel * channels + c..], lanes));
+        }
+        sum.mul(share).store_first(&mut out[c..], lanes);
+    }
+}
+
+/// `activation(w x + bias)` with panelled weights of `stored` columns.
+#[inline(always)]
+fn linear<V: Vector>(
+    x: &[f32],
+    w: &[f32],
+    stored: u32,
+    bias: &[f32],
+    activation: Activation,
+    out: &mut [f32],
+) {
+    let count = out.len();
+    for n in (0..count).step_by(V::LANES) {
+        let lanes = V::LANES.min(count - n);
+        let panel = &w[n / PANEL * PANEL * stored as usize..];
+        let mut sum = V::load_first(&bias[n..], lanes);
+        for (k, &value) in x.iter().enumerate() {
+            sum = V::splat(value).mul_add(V::load(&panel[k * PANEL + n % PANEL..]), sum);
+        }
+        sum.activate(activation as u32).store_first(&mut out[n..], lanes);
+    }
+}

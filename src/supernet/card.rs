@@ -1,0 +1,174 @@
+//! The card beside a checkpoint, `NAME.card.json`: what its numbers were trained on.
+
+use super::Error;
+use crate::space::Family;
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
+
+/// What a checkpoint says about itself. Everything is optional; a flag overrides it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Card {
+    /// The family that it was trained as.
+    pub family: Option<Family>,
+    /// Width multiplier.
+    pub width: Option<f64>,
+    /// Number of classes.
+    pub classes: Option<usize>,
+    /// Names of the classes, in order.
+    pub class_names: Vec<String>,
+    /// Name of the data set.
+    pub data: Option<String>,
+    /// Resolutions of its search space, ascending.
+    pub resolutions: Vec<u32>,
+    /// Mean of the pixels, scaled to 0..1, per channel.
+    pub mean: Option<[f32; 3]>,
+    /// Standard deviation of the pixels, scaled to 0..1, per channel.
+    pub std: Option<[f32; 3]>,
+    /// How images are resized.
+    pub resize: Option<String>,
+    /// Training images that batch norms are recalibrated on.
+    pub calibration_images: Option<usize>,
+    /// Training images kept apart for validation.
+    pub validation_images: Option<usize>,
+    /// How it was trained, in words.
+    pub trained: Option<String>,
+}
+
+impl Card {
+    /// The path of the card of a checkpoint.
+    pub fn path(checkpoint: &Path) -> PathBuf {
+        checkpoint.with_extension("card.json")
+    }
+
+    /// Reads the card beside a checkpoint; an empty card if there is none.
+    ///
+    /// # Errors
+    /// A card that is there and cannot be understood; the field is named.
+    pub fn beside(checkpoint: &Path) -> Result<Card, Error> {
+        let file = Card::path(checkpoint);
+        match std::fs::read_to_string(&file) {
+            Ok(text) => Card::parse(&text, &file),
+            Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(Card::default()),
+            Err(source) => Err(Error::Read { file, source }),
+        }
+    }
+
+    /// Reads a card from JSON text; `file` is for messages.
+    ///
+    /// # Errors
+    /// As [`Card::beside`].
+    pub fn parse(text: &str, file: &Path) -> Result<Card, Error> {
+        let object: Map<String, Value> = serde_json::from_str(text).map_err(|e| Error::Card {
+            file: file.into(),
+            field: "(the whole card)".into(),
+            reason: format!("it is not a JSON object: {e}"),
+        })?;
+        let fields = Fields { object, file };
+        let card = Card {
+            family: fields.get("family", "one of the eight families", |v| v.as_str()?.parse().ok())?,
+            width: fields.get("width", "a width multiplier from 0.05 to 8", |v| {
+                v.as_f64().filter(|w| (0.05..=8.0).contains(w))
+            })?,
+            classes: fields.get("classes", "a number of classes from 1 on", count)?,
+            class_names: fields
+                .get("class_names", "a list of names", |v| {
+                    v.as_array()?.iter().map(|n| n.as_str().map(str::to_string)).collect()
+                })?
+                .unwrap_or_default(),
+            data: fields.get("data", "the name of a data set", |v| v.as_str().map(str::to_string))?,
+            resolutions: fields
+                .get("resolutions", "ascending sides from 32 to 1024", resolutions)?
+                .unwrap_or_default(),
+            mean: fields.get("mean", "three numbers", |v| triple(v, |_| true))?,
+            std: fields.get("std", "three numbers above zero", |v| triple(v, |x| x > 0.0))?,
+            resize: fields.get("resize", "\"bilinear\"", |v| {
+                v.as_str().filter(|&s| s == "bilinear").map(str::to_string)
+            })?,
+            calibration_images: fields.get("calibration_images", "a number of images from 1 on", count)?,
+            validation_images: fields.get("validation_images", "a number of images from 1 on", count)?,
+            trained: fields.get("trained", "text", |v| v.as_str().map(str::to_string))?,
+        };
+        if let Some(classes) =
+            card.classes.filter(|&c| !card.class_names.is_empty() && c != card.class_names.len())
+        {
+            return Err(Error::Card {
+                file: file.into(),
+                field: "class_names".into(),
+                reason: format!(
+                    "{} names for {classes} classes: give one name a class",
+                    card.class_names.len()
+                ),
+            });
+        }
+        Ok(card)
+    }
+}
+
+struct Fields<'a> {
+    object: Map<String, Value>,
+    file: &'a Path,
+}
+
+impl Fields<'_> {
+    fn get<T>(
+        &self,
+        field: &str,
+        expected: &str,
+        read: impl FnOnce(&Value) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
+        let Some(value) = self.object.get(field).filter(|v| !v.is_null()) else { return Ok(None) };
+        read(value).map(Some).ok_or_else(|| Error::Card {
+            file: self.file.into(),
+            field: field.into(),
+            reason: format!("found {value}, and {expected} is expected"),
+        })
+    }
+}
+
+fn count(value: &Value) -> Option<usize> {
+    value.as_u64().filter(|&n| n > 0 && n < 1 << 32).map(|n| n as usize)
+}
+
+fn resolutions(value: &Value) -> Option<Vec<u32>> {
+    let sides: Option<Vec<u32>> = value
+        .as_array()?
+        .iter()
+        .map(|side| side.as_u64().filter(|r| (32..=1024).contains(r)).map(|r| r as u32))
+        .collect();
+    sides.filter(|sides| !sides.is_empty() && sides.is_sorted_by(|a, b| a < b))
+}
+
+fn triple(value: &Value, allowed: impl Fn(f32) -> bool) -> Option<[f32; 3]> {
+    let numbers: Vec<f32> = value.as_array()?.iter().map_while(|v| v.as_f64().map(|x| x as f32)).collect();
+    let numbers: [f32; 3] = numbers.try_into().ok()?;
+    numbers.iter().all(|&x| x.is_finite() && allowed(x)).then_some(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Card, String> {
+        Card::parse(text, Path::new("net.card.json")).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn reads_what_is_there_and_names_what_is_wrong() {
+        let card =
+            parse(r#"{"family":"EE_D","width":1.2,"resolutions":[48,56],"std":[0.2,0.2,0.2],"more":1}"#);
+        let card = card.unwrap();
+        assert_eq!((card.family.unwrap().to_string(), card.width), ("EE_D".into(), Some(1.2)));
+        assert_eq!(card.resolutions, [48, 56]);
+        for (text, field) in [
+            (r#"{"family":"XE"}"#, "`family`"),
+            (r#"{"std":[0,1,1]}"#, "`std`"),
+            (r#"{"resolutions":[64,48]}"#, "`resolutions`"),
+            (r#"{"resize":"lanczos"}"#, "`resize`"),
+            (r#"{"classes":3,"class_names":["a"]}"#, "`class_names`"),
+            ("[1]", "whole card"),
+        ] {
+            let message = parse(text).unwrap_err();
+            assert!(message.contains(field) && message.contains("net.card.json"), "{message}");
+        }
+    }
+}

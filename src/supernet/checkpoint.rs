@@ -1,0 +1,236 @@
+//! Checkpoint files: safetensors with the names that the once-for-all package writes.
+
+use super::{Error, Parts, SCALINGS};
+use crate::space::ExitScaling;
+use crate::space::backbone::{Channels, MAX_DEPTH, STAGES};
+use safetensors::{Dtype, SafeTensors};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// A tensor in host memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its elements, row-major.
+    pub data: Vec<f32>,
+}
+
+/// All tensors of a file.
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    file: PathBuf,
+    tensors: BTreeMap<String, Tensor>,
+}
+
+impl Checkpoint {
+    /// Reads a file. Names of older once-for-all releases are brought to today's, and
+    /// `num_batches_tracked` is left out.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is no safetensors file; a tensor of another type than F32 or
+    /// with an element that is not finite.
+    pub fn read(file: &Path) -> Result<Checkpoint, Error> {
+        let bytes = std::fs::read(file).map_err(|source| Error::Read { file: file.into(), source })?;
+        let parsed = SafeTensors::deserialize(&bytes)
+            .map_err(|e| Error::Format { file: file.into(), reason: e.to_string() })?;
+        let mut tensors = BTreeMap::new();
+        for (name, view) in parsed.iter() {
+            if name.ends_with("num_batches_tracked") {
+                continue;
+            }
+            if view.dtype() != Dtype::F32 {
+                let found = format!("{:?}", view.dtype());
+                return Err(Error::Type { file: file.into(), tensor: name.into(), found });
+            }
+            let data: Vec<f32> = bytemuck::allocation::pod_collect_to_vec(view.data());
+            let name = name.replace(".mobile_inverted_conv.", ".conv.");
+            if let Some(index) = data.iter().position(|v| !v.is_finite()) {
+                let value = data[index];
+                return Err(Error::NotFinite { file: file.into(), tensor: name, index, value });
+            }
+            tensors.insert(name, Tensor { shape: view.shape().to_vec(), data });
+        }
+        Ok(Checkpoint { file: file.into(), tensors })
+    }
+
+    /// A checkpoint of tensors made elsewhere; `file` is for messages.
+    pub fn from_tensors(file: impl Into<PathBuf>, tensors: BTreeMap<String, Tensor>) -> Checkpoint {
+        Checkpoint { file: file.into(), tensors }
+    }
+
+    /// The file, for messages.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// A tensor by name.
+    pub fn tensor(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.get(name)
+    }
+
+    /// A tensor that must be there.
+    ///
+    /// # Errors
+    /// It is missing; `needed` says who needs it.
+    pub fn require(&self, name: &str, needed: &str) -> Result<&Tensor, Error> {
+        self.tensor(name).ok_or_else(|| Error::MissingTensor {
+            file: self.file.clone(),
+            tensor: name.into(),
+            needed: needed.into(),
+        })
+    }
+
+    /// The names of all tensors, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Which optional tensors the file has.
+    pub fn parts(&self) -> Parts {
+        let has = |name: &str| self.tensors.contains_key(name);
+        Parts {
+            head: has("final_expand_layer.conv.weight"),
+            exits: has("exits.0.final_expand_layer.conv.weight"),
+            parallel: has("blocks.1.parallel.pointwise.conv.weight"),
+        }
+    }
+
+    /// The width multiplier whose channel counts are those of the file, and the scaling of its
+    /// exits. `hint`, the card's, is tried first; then common widths, then a fine grid.
+    ///
+    /// # Errors
+    /// A tensor that is missing; the first tensor that no width explains.
+    pub fn width(&self, hint: Option<f64>) -> Result<(f64, ExitScaling), Error> {
+        let needed = "every super-network of this kind has: is it an OFA MobileNetV3 checkpoint?";
+        let probes = probes(self.parts());
+        let mut found = Vec::new();
+        for (name, _) in &probes {
+            let shape = &self.require(name, needed)?.shape;
+            found.push(shape.first().copied().unwrap_or(0));
+        }
+        let common = [0.25, 0.35, 0.5, 0.75, 1.0, 1.2, 1.3, 1.5, 2.0];
+        let grid = (5..=800).map(|i| f64::from(i) / 100.0);
+        let widths = hint.into_iter().chain(common).chain(grid);
+        // How many probes a width explains; the first that explains all of them wins.
+        let mut best = (0, 1.0, ExitScaling::Once);
+        for (width, scaling) in widths.flat_map(|w| SCALINGS.map(|s| (w, s))) {
+            let channels = Channels::new(width, scaling);
+            let matching =
+                probes.iter().zip(&found).take_while(|((_, of), found)| of(&channels) == **found).count();
+            if matching == probes.len() {
+                return Ok((width, scaling));
+            }
+            if matching > best.0 {
+                best = (matching, width, scaling);
+            }
+        }
+        let (name, of) = &probes[best.0];
+        let tensor = self.require(name, needed)?;
+        let mut expected = tensor.shape.clone();
+        if let Some(first) = expected.first_mut() {
+            *first = of(&Channels::new(best.1, best.2));
+        }
+        Err(Error::Shape {
+            file: self.file.clone(),
+            tensor: name.clone(),
+            found: tensor.shape.clone(),
+            expected,
+            why: format!("width multiplier {}, the nearest that explains the tensors before it", best.1),
+        })
+    }
+
+    /// The number of classes.
+    ///
+    /// # Errors
+    /// There is no classifier.
+    pub fn classes(&self, parts: Parts) -> Result<usize, Error> {
+        let name = if parts.head { "classifier.linear.weight" } else { "exits.0.classifier.linear.weight" };
+        let shape = &self.require(name, "says how many classes there are")?.shape;
+        match shape.first() {
+            Some(&classes) if classes > 0 => Ok(classes),
+            _ => Err(Error::Shape {
+                file: self.file.clone(),
+                tensor: name.into(),
+                found: shape.clone(),
+                expected: vec![1, 1],
+                why: "a classifier of one class or more".into(),
+            }),
+        }
+    }
+}
+
+type Probe = (String, Box<dyn Fn(&Channels) -> usize>);
+
+/// Tensors whose first dimension tells the width, and what it is at given channels.
+fn probes(parts: Parts) -> Vec<Probe> {
+    let mut probes: Vec<Probe> = vec![("first_conv.conv.weight".into(), Box::new(|c: &Channels| c.stem))];
+    for stage in 0..STAGES {
+        let name = format!("blocks.{}.conv.point_linear.conv.conv.weight", stage * MAX_DEPTH + 1);
+        probes.push((name, Box::new(move |c: &Channels| c.stages[stage])));
+    }
+    if parts.head {
+        probes.push(("final_expand_layer.conv.weight".into(), Box::new(|c: &Channels| c.head.expand)));
+        probes.push(("feature_mix_layer.conv.weight".into(), Box::new(|c: &Channels| c.head.mix)));
+    }
+    if parts.exits {
+        for exit in 0..STAGES {
+            let name = format!("exits.{exit}.final_expand_layer.conv.weight");
+            probes.push((name, Box::new(move |c: &Channels| c.exits[exit].expand)));
+        }
+    }
+    probes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use safetensors::tensor::TensorView;
+
+    fn file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        (folder, path)
+    }
+
+    fn one(dtype: Dtype, shape: Vec<usize>, data: &[u8]) -> Vec<u8> {
+        let view = TensorView::new(dtype, shape, data).unwrap();
+        safetensors::serialize([("first_conv.conv.weight", view)], None).unwrap()
+    }
+
+    fn message(bytes: &[u8]) -> String {
+        let (_folder, path) = file("bad.safetensors", bytes);
+        let checkpoint = Checkpoint::read(&path);
+        checkpoint.and_then(|c| c.width(None)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn damaged_files_name_the_file_and_the_tensor() {
+        let whole = std::fs::read("checkpoints/ofa_mbv3_w025_digits.safetensors").unwrap();
+        assert!(message(&whole[..whole.len() / 2]).contains("not a whole safetensors file"));
+        assert!(message(&whole[..5]).contains("bad.safetensors"));
+        assert!(message(b"").contains("not a whole safetensors file"));
+        let mut huge = whole.clone();
+        huge[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert!(message(&huge).contains("not a whole safetensors file"));
+        assert!(message(&one(Dtype::F16, vec![2], &[0; 4])).contains("holds F16, not F32"));
+        let nan = [1.0f32.to_le_bytes(), f32::NAN.to_le_bytes()].concat();
+        assert!(message(&one(Dtype::F32, vec![2], &nan)).contains("holds NaN at element 1"));
+        let fine = one(Dtype::F32, vec![2], &[0; 8]);
+        assert!(message(&fine).contains("no tensor `blocks.1.conv.point_linear"));
+    }
+
+    #[test]
+    fn missing_files_say_so() {
+        let error = Checkpoint::read(Path::new("nowhere/net.safetensors")).unwrap_err();
+        assert!(error.to_string().starts_with("nowhere/net.safetensors"));
+    }
+
+    #[test]
+    fn width_and_classes_are_found_from_the_tensors() {
+        let checkpoint = Checkpoint::read(Path::new("checkpoints/ofa_mbv3_w025_digits.safetensors")).unwrap();
+        assert_eq!(checkpoint.width(None).unwrap().0, 0.25);
+        assert_eq!(checkpoint.classes(checkpoint.parts()).unwrap(), 10);
+    }
+}

@@ -1,0 +1,377 @@
+//! Every tensor of a super-network: its once-for-all name, its shape, and its place in the packed
+//! buffer.
+//!
+//! The layout is built by one walk over the super-network, which is the only place that knows the
+//! names. Packing reorders each tensor on its own, so the packed buffer holds exactly the numbers
+//! of the checkpoint, and behind them the *derived* part: depthwise filters of sizes 5 and 3, made
+//! by the kernel transform whenever weights change.
+
+use crate::ops::{PANEL, Slot, pointwise::panelled_len};
+use crate::space::backbone::{Channels, Head, LAYERS, MAX_DEPTH, STAGE_TABLE, STAGES, expanded, squeezed};
+
+/// How a tensor lies in the packed buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packing {
+    /// As it is.
+    Flat,
+    /// `[cout, cin, 1, 1]` or `[cout, cin]` to panels `[ceil(cout / 16)][cin][16]`, zeros behind the
+    /// last output channel.
+    Panels,
+    /// `[c, 1, k, k]` to `[k][k][c]`.
+    Depthwise,
+    /// `[cout, 3, 3, 3]` to `[ky][kx][cin][cout]`.
+    Stem,
+    /// `[n]` to a multiple of 8, zeros behind.
+    Padded,
+}
+
+/// One tensor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TensorLayout {
+    /// Its name in a checkpoint.
+    pub name: String,
+    /// Its shape in a checkpoint.
+    pub shape: Vec<usize>,
+    /// How it is packed.
+    pub packing: Packing,
+    /// First element in the packed buffer.
+    pub offset: usize,
+    /// Elements in the packed buffer.
+    pub len: usize,
+}
+
+/// Panelled weights of a pointwise convolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Panels {
+    /// First element.
+    pub offset: usize,
+    /// Stored input channels.
+    pub cin: usize,
+    /// Stored output channels.
+    pub cout: usize,
+}
+
+impl Panels {
+    /// The panels of the first `cout` output channels.
+    pub fn prefix(&self, cout: usize) -> Slot {
+        debug_assert!(cout <= self.cout);
+        Slot::weights(self.offset, panelled_len(cout, self.cin))
+    }
+}
+
+/// The four vectors of a batch norm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchNorm {
+    /// First element of the weight.
+    pub gamma: usize,
+    /// First element of the bias.
+    pub beta: usize,
+    /// First element of the running mean.
+    pub mean: usize,
+    /// First element of the running variance.
+    pub variance: usize,
+}
+
+/// Squeeze-and-excitation weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Squeeze {
+    /// Channels to hidden units.
+    pub reduce: Panels,
+    /// First element of its bias.
+    pub reduce_bias: usize,
+    /// Hidden units to channels.
+    pub expand: Panels,
+    /// First element of its bias.
+    pub expand_bias: usize,
+}
+
+/// The transform branch of a parallel layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transform {
+    /// Weights and the first element of the bias, where the channel counts differ.
+    pub conv: Option<(Panels, usize)>,
+    /// Its batch norm.
+    pub bn: BatchNorm,
+}
+
+/// An elastic layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Block {
+    /// First 1x1 convolution of the MBConv.
+    pub expand: Panels,
+    /// Its batch norm.
+    pub expand_bn: BatchNorm,
+    /// First elements of the depthwise filters of sizes 3, 5 and 7.
+    pub depthwise: [usize; 3],
+    /// First elements of the matrices 5 to 3 and 7 to 5.
+    pub matrices: [usize; 2],
+    /// Stored channels of the filters.
+    pub channels: usize,
+    /// Batch norm behind the depthwise convolution.
+    pub depthwise_bn: BatchNorm,
+    /// Squeeze-and-excitation, where the stage has it.
+    pub squeeze: Option<Squeeze>,
+    /// Second 1x1 convolution.
+    pub project: Panels,
+    /// Its batch norm.
+    pub project_bn: BatchNorm,
+    /// The 1x1 branch and the transform branch, where the super-network has them.
+    pub parallel: Option<((Panels, BatchNorm), Transform)>,
+}
+
+/// A classification head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadLayout {
+    /// Channel counts.
+    pub head: Head,
+    /// First 1x1 convolution.
+    pub expand: Panels,
+    /// Its batch norm.
+    pub expand_bn: BatchNorm,
+    /// Second 1x1 convolution.
+    pub mix: Panels,
+    /// Linear layer.
+    pub classifier: Panels,
+    /// First element of its bias.
+    pub classifier_bias: usize,
+}
+
+/// Which optional tensors a super-network has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Parts {
+    /// The plain head of SE families.
+    pub head: bool,
+    /// The five exits of EE families.
+    pub exits: bool,
+    /// The parallel branches of P families.
+    pub parallel: bool,
+}
+
+impl Parts {
+    /// A tensor that stands for the first part of `needed` that is not here.
+    pub fn first_missing(self, needed: Parts) -> Option<&'static str> {
+        [
+            (self.head, needed.head, "plain head (tensor `final_expand_layer.conv.weight`)"),
+            (self.exits, needed.exits, "exits (tensor `exits.0.final_expand_layer.conv.weight`)"),
+            (
+                self.parallel,
+                needed.parallel,
+                "parallel branches (tensor `blocks.1.parallel.pointwise.conv.weight`)",
+            ),
+        ]
+        .into_iter()
+        .find_map(|(here, needed, what)| (needed && !here).then_some(what))
+    }
+}
+
+/// Where everything is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Layout {
+    channels: Channels,
+    classes: usize,
+    parts: Parts,
+    tensors: Vec<TensorLayout>,
+    derived: usize,
+    len: usize,
+    /// Filters of the stem.
+    pub stem: usize,
+    /// Its batch norm.
+    pub stem_bn: BatchNorm,
+    /// Depthwise filter of the fixed first block.
+    pub first_depthwise: usize,
+    /// Its batch norm.
+    pub first_depthwise_bn: BatchNorm,
+    /// 1x1 convolution of the fixed first block.
+    pub first_project: Panels,
+    /// Its batch norm.
+    pub first_project_bn: BatchNorm,
+    /// The elastic layers.
+    pub blocks: Vec<Block>,
+    /// The plain head.
+    pub head: Option<HeadLayout>,
+    /// The exits.
+    pub exits: Vec<HeadLayout>,
+}
+
+impl Layout {
+    /// The layout of a super-network with these channels, classes and parts.
+    pub fn new(channels: Channels, classes: usize, parts: Parts) -> Layout {
+        let mut b = Builder::default();
+        let stem = b.add("first_conv.conv.weight", &[channels.stem, 3, 3, 3], Packing::Stem);
+        let stem_bn = b.batch_norm("first_conv.bn", channels.stem);
+        let first = "blocks.0.conv";
+        let first_depthwise =
+            b.add(&format!("{first}.depth_conv.conv.weight"), &[channels.stem, 1, 3, 3], Packing::Depthwise);
+        let first_depthwise_bn = b.batch_norm(&format!("{first}.depth_conv.bn"), channels.stem);
+        let first_project =
+            b.convolution(&format!("{first}.point_linear.conv"), channels.first, channels.stem);
+        let first_project_bn = b.batch_norm(&format!("{first}.point_linear.bn"), channels.first);
+        let mut blocks: Vec<Block> =
+            (0..LAYERS).map(|index| b.block(index, &channels, parts.parallel)).collect();
+        let head = parts.head.then(|| b.head("", channels.head, classes));
+        let exits = match parts.exits {
+            true => (0..STAGES).map(|i| b.head(&format!("exits.{i}."), channels.exits[i], classes)).collect(),
+            false => Vec::new(),
+        };
+        // The derived filters: 3x3 and 5x5 of every layer.
+        let (tensors, derived) = (b.tensors, b.len);
+        let mut len = derived;
+        for block in &mut blocks {
+            for (size, offset) in [3, 5].into_iter().zip(&mut block.depthwise) {
+                *offset = len;
+                len += size * size * block.channels;
+            }
+        }
+        Layout {
+            channels,
+            classes,
+            parts,
+            tensors,
+            derived,
+            len,
+            stem,
+            stem_bn,
+            first_depthwise,
+            first_depthwise_bn,
+            first_project,
+            first_project_bn,
+            blocks,
+            head,
+            exits,
+        }
+    }
+
+    /// Channel counts.
+    pub fn channels(&self) -> &Channels {
+        &self.channels
+    }
+
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// Which optional tensors there are.
+    pub fn parts(&self) -> Parts {
+        self.parts
+    }
+
+    /// The tensors of a checkpoint, in packed order.
+    pub fn tensors(&self) -> &[TensorLayout] {
+        &self.tensors
+    }
+
+    /// First element of the derived part.
+    pub fn derived(&self) -> usize {
+        self.derived
+    }
+
+    /// Elements of the packed buffer, the derived part included.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Never: every super-network has tensors.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+/// Adds tensors one behind the other, each at a multiple of 16 elements.
+#[derive(Default)]
+struct Builder {
+    tensors: Vec<TensorLayout>,
+    len: usize,
+}
+
+impl Builder {
+    fn add(&mut self, name: &str, shape: &[usize], packing: Packing) -> usize {
+        let count: usize = shape.iter().product();
+        let len = match packing {
+            Packing::Panels => panelled_len(shape[0], count / shape[0]),
+            Packing::Padded => count.next_multiple_of(8),
+            _ => count,
+        };
+        let offset = self.len;
+        self.tensors.push(TensorLayout { name: name.into(), shape: shape.into(), packing, offset, len });
+        self.len += len.next_multiple_of(PANEL);
+        offset
+    }
+
+    fn batch_norm(&mut self, name: &str, channels: usize) -> BatchNorm {
+        let mut vector = |part: &str| self.add(&format!("{name}.{part}"), &[channels], Packing::Flat);
+        BatchNorm {
+            gamma: vector("weight"),
+            beta: vector("bias"),
+            mean: vector("running_mean"),
+            variance: vector("running_var"),
+        }
+    }
+
+    fn convolution(&mut self, name: &str, cout: usize, cin: usize) -> Panels {
+        let offset = self.add(&format!("{name}.weight"), &[cout, cin, 1, 1], Packing::Panels);
+        Panels { offset, cin, cout }
+    }
+
+    fn block(&mut self, index: usize, channels: &Channels, parallel: bool) -> Block {
+        let stage = index / MAX_DEPTH;
+        let (cin, cout) = (channels.layer_input(index), channels.stages[stage]);
+        let mid = expanded(cin, 6);
+        let name = format!("blocks.{}.conv", index + 1);
+        let expand = self.convolution(&format!("{name}.inverted_bottleneck.conv.conv"), mid, cin);
+        let expand_bn = self.batch_norm(&format!("{name}.inverted_bottleneck.bn.bn"), mid);
+        let depthwise = format!("{name}.depth_conv.conv");
+        let filter = self.add(&format!("{depthwise}.conv.weight"), &[mid, 1, 7, 7], Packing::Depthwise);
+        let matrices = [
+            self.add(&format!("{depthwise}.5to3_matrix"), &[9, 9], Packing::Flat),
+            self.add(&format!("{depthwise}.7to5_matrix"), &[25, 25], Packing::Flat),
+        ];
+        let depthwise_bn = self.batch_norm(&format!("{name}.depth_conv.bn.bn"), mid);
+        let squeeze = STAGE_TABLE[stage].squeeze_excite.then(|| {
+            let (hidden, se) = (squeezed(mid), format!("{name}.depth_conv.se.fc"));
+            Squeeze {
+                reduce: self.convolution(&format!("{se}.reduce"), hidden, mid),
+                reduce_bias: self.add(&format!("{se}.reduce.bias"), &[hidden], Packing::Flat),
+                expand: self.convolution(&format!("{se}.expand"), mid, hidden),
+                expand_bias: self.add(&format!("{se}.expand.bias"), &[mid], Packing::Flat),
+            }
+        });
+        let project = self.convolution(&format!("{name}.point_linear.conv.conv"), cout, mid);
+        let project_bn = self.batch_norm(&format!("{name}.point_linear.bn.bn"), cout);
+        let parallel = parallel.then(|| {
+            let name = format!("blocks.{}.parallel", index + 1);
+            let pointwise = self.convolution(&format!("{name}.pointwise.conv"), cout, cin);
+            let pointwise_bn = self.batch_norm(&format!("{name}.pointwise.bn"), cout);
+            let conv = (cin != cout).then(|| {
+                let panels = self.convolution(&format!("{name}.transform.conv"), cout, cin);
+                (panels, self.add(&format!("{name}.transform.conv.bias"), &[cout], Packing::Flat))
+            });
+            let bn = self.batch_norm(&format!("{name}.transform.bn"), cout);
+            ((pointwise, pointwise_bn), Transform { conv, bn })
+        });
+        Block {
+            expand,
+            expand_bn,
+            depthwise: [0, 0, filter],
+            matrices,
+            channels: mid,
+            depthwise_bn,
+            squeeze,
+            project,
+            project_bn,
+            parallel,
+        }
+    }
+
+    fn head(&mut self, prefix: &str, head: Head, classes: usize) -> HeadLayout {
+        let expand = self.convolution(&format!("{prefix}final_expand_layer.conv"), head.expand, head.cin);
+        let expand_bn = self.batch_norm(&format!("{prefix}final_expand_layer.bn"), head.expand);
+        let mix = self.convolution(&format!("{prefix}feature_mix_layer.conv"), head.mix, head.expand);
+        let name = format!("{prefix}classifier.linear");
+        let offset = self.add(&format!("{name}.weight"), &[classes, head.mix], Packing::Panels);
+        let classifier_bias = self.add(&format!("{name}.bias"), &[classes], Packing::Padded);
+        // The engine computes a multiple of 8 logits; those behind the last class have zero weights.
+        let classifier = Panels { offset, cin: head.mix, cout: classes.next_multiple_of(8) };
+        HeadLayout { head, expand, expand_bn, mix, classifier, classifier_bias }
+    }
+}

@@ -1,0 +1,180 @@
+//! The shared weights of a super-network.
+//!
+//! - [`Layout`]: every tensor by its once-for-all name, its shape, and its place in the packed
+//!   buffer that engines read; sub-networks are prefixes of these places, never copies;
+//! - [`Checkpoint`]: safetensors files, with typed errors for everything that can be wrong;
+//! - [`Card`]: what a checkpoint's data, classes and pixels are;
+//! - [`Supernet`]: all of it together, loaded and ready to be put on a device.
+
+mod card;
+mod checkpoint;
+mod layout;
+mod pack;
+
+pub use card::Card;
+pub use checkpoint::{Checkpoint, Tensor};
+pub use layout::{
+    BatchNorm, Block, HeadLayout, Layout, Packing, Panels, Parts, Squeeze, TensorLayout, Transform,
+};
+pub use pack::derive_calls;
+
+use crate::space::{Channels, ExitScaling, Family};
+use std::path::{Path, PathBuf};
+
+/// What can be wrong with a checkpoint or its card.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file that cannot be read.
+    #[error("{file}: {source}: check the path and the permissions", file = .file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file that is no safetensors file.
+    #[error("{file} is not a whole safetensors file ({reason}): copy or convert it again", file = .file.display())]
+    Format {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A tensor that must be there.
+    #[error("{file} has no tensor `{tensor}`, which {needed}", file = .file.display())]
+    MissingTensor {
+        /// The file.
+        file: PathBuf,
+        /// The tensor's name.
+        tensor: String,
+        /// Who needs it, and what to do.
+        needed: String,
+    },
+    /// A tensor of the wrong shape.
+    #[error("tensor `{tensor}` of {file} has shape {found:?}, and {expected:?} is needed for {why}", file = .file.display())]
+    Shape {
+        /// The file.
+        file: PathBuf,
+        /// The tensor's name.
+        tensor: String,
+        /// Its shape.
+        found: Vec<usize>,
+        /// The shape needed.
+        expected: Vec<usize>,
+        /// What for.
+        why: String,
+    },
+    /// A tensor of another number type.
+    #[error("tensor `{tensor}` of {file} holds {found}, not F32: convert it with scripts/ofa_to_safetensors.py", file = .file.display())]
+    Type {
+        /// The file.
+        file: PathBuf,
+        /// The tensor's name.
+        tensor: String,
+        /// Its type.
+        found: String,
+    },
+    /// A tensor with a value that is not a finite number.
+    #[error("tensor `{tensor}` of {file} holds {value} at element {index}: the checkpoint is damaged or comes from a training that diverged", file = .file.display())]
+    NotFinite {
+        /// The file.
+        file: PathBuf,
+        /// The tensor's name.
+        tensor: String,
+        /// The first such element.
+        index: usize,
+        /// Its value.
+        value: f32,
+    },
+    /// A card that cannot be understood.
+    #[error("{file}: field `{field}`: {reason}", file = .file.display())]
+    Card {
+        /// The file.
+        file: PathBuf,
+        /// The field.
+        field: String,
+        /// What is wrong, and the remedy.
+        reason: String,
+    },
+    /// A family that the file's tensors cannot serve.
+    #[error("{file} cannot serve family {family}: it has no {what}: choose another with --family", file = .file.display())]
+    Family {
+        /// The file.
+        file: PathBuf,
+        /// The family asked for.
+        family: Family,
+        /// The first tensor that is missing.
+        what: String,
+    },
+}
+
+/// A super-network: its layout and all its numbers, packed.
+#[derive(Debug, Clone)]
+pub struct Supernet {
+    /// The family that its networks belong to.
+    pub family: Family,
+    /// Where every tensor is.
+    pub layout: Layout,
+    /// The packed numbers, `layout.len()` of them; the derived part is made on the device.
+    pub packed: Vec<f32>,
+    /// What the checkpoint says about itself.
+    pub card: Card,
+    /// Where it came from, for messages.
+    pub file: PathBuf,
+}
+
+impl Supernet {
+    /// Loads a checkpoint and the card beside it. `family` overrides the card.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is damaged or does not fit; the first such tensor is named.
+    pub fn load(file: &Path, family: Option<Family>) -> Result<Supernet, Error> {
+        let checkpoint = Checkpoint::read(file)?;
+        let card = Card::beside(file)?;
+        Supernet::from_checkpoint(&checkpoint, card, family)
+    }
+
+    /// Builds a super-network from tensors already read.
+    ///
+    /// # Errors
+    /// As [`Supernet::load`].
+    pub fn from_checkpoint(
+        checkpoint: &Checkpoint,
+        card: Card,
+        family: Option<Family>,
+    ) -> Result<Supernet, Error> {
+        let parts = checkpoint.parts();
+        let family = family.or(card.family).unwrap_or(match parts.head || !parts.exits {
+            true => Family::SE_B,
+            false => Family { early_exits: true, ..Family::SE_B },
+        });
+        let needed =
+            Parts { head: !family.early_exits, exits: family.early_exits, parallel: family.parallel };
+        if let Some(what) = parts.first_missing(needed) {
+            return Err(Error::Family { file: checkpoint.file().into(), family, what: what.into() });
+        }
+        let (width, scaling) = checkpoint.width(card.width)?;
+        let classes = checkpoint.classes(parts)?;
+        let layout = Layout::new(Channels::new(width, scaling), classes, parts);
+        let packed = layout.pack(checkpoint)?;
+        Ok(Supernet { family, layout, packed, card, file: checkpoint.file().into() })
+    }
+
+    /// Channel counts.
+    pub fn channels(&self) -> &Channels {
+        self.layout.channels()
+    }
+
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        self.layout.classes()
+    }
+
+    /// Whether an architecture of width `width` runs on these weights.
+    pub fn has_width(&self, width: Option<f64>) -> bool {
+        width.is_none_or(|w| (w - self.channels().width).abs() < 1e-9)
+    }
+}
+
+/// The scaling that reproduces a file's exits, both tried.
+pub(crate) const SCALINGS: [ExitScaling; 2] = [ExitScaling::Once, ExitScaling::Twice];

@@ -1,0 +1,131 @@
+//! From checkpoint tensors to the packed buffer and back, and the calls that make the derived part.
+
+use super::{Checkpoint, Error, Layout, Packing, Tensor, TensorLayout};
+use crate::ops::{Call, Region, Slot, kernel_transform, pointwise::panelled_index};
+use std::collections::BTreeMap;
+
+impl TensorLayout {
+    /// Calls `visit(packed, plain)` with the two positions of every element.
+    fn positions(&self, mut visit: impl FnMut(usize, usize)) {
+        let count: usize = self.shape.iter().product();
+        let (first, rest) = (self.shape[0], count / self.shape[0].max(1));
+        match self.packing {
+            Packing::Flat | Packing::Padded => (0..count).for_each(|i| visit(self.offset + i, i)),
+            Packing::Panels => {
+                for plain in 0..count {
+                    visit(self.offset + panelled_index(rest, plain / rest, plain % rest), plain);
+                }
+            }
+            Packing::Depthwise => {
+                for plain in 0..count {
+                    visit(self.offset + plain % rest * first + plain / rest, plain);
+                }
+            }
+            Packing::Stem => {
+                for plain in 0..count {
+                    let (n, c, tap) = (plain / 27, plain / 9 % 3, plain % 9);
+                    visit(self.offset + (tap * 3 + c) * first + n, plain);
+                }
+            }
+        }
+    }
+}
+
+impl Layout {
+    /// The packed buffer of a checkpoint's tensors; the derived part is zero.
+    ///
+    /// # Errors
+    /// The first tensor that is missing or of another shape.
+    pub fn pack(&self, checkpoint: &Checkpoint) -> Result<Vec<f32>, Error> {
+        let mut packed = vec![0.0; self.len()];
+        for layout in self.tensors() {
+            let tensor = match checkpoint.tensor(&layout.name) {
+                // A super-network that was never trained elastically has no transform matrices yet.
+                None if layout.name.ends_with("_matrix") => &identity(layout.shape[0]),
+                _ => checkpoint.require(&layout.name, "a super-network of its width has")?,
+            };
+            if tensor.shape != layout.shape {
+                return Err(Error::Shape {
+                    file: checkpoint.file().into(),
+                    tensor: layout.name.clone(),
+                    found: tensor.shape.clone(),
+                    expected: layout.shape.clone(),
+                    why: format!("width multiplier {} and {} classes", self.channels().width, self.classes()),
+                });
+            }
+            layout.positions(|to, from| packed[to] = tensor.data[from]);
+        }
+        Ok(packed)
+    }
+
+    /// The tensors of a packed buffer, by name.
+    pub fn unpack(&self, packed: &[f32]) -> BTreeMap<String, Tensor> {
+        let tensor = |layout: &TensorLayout| {
+            let mut data = vec![0.0; layout.shape.iter().product()];
+            layout.positions(|from, to| data[to] = packed[from]);
+            Tensor { shape: layout.shape.clone(), data }
+        };
+        self.tensors().iter().map(|layout| (layout.name.clone(), tensor(layout))).collect()
+    }
+}
+
+fn identity(n: usize) -> Tensor {
+    let data = (0..n * n).map(|i| if i % (n + 1) == 0 { 1.0 } else { 0.0 }).collect();
+    Tensor { shape: vec![n, n], data }
+}
+
+/// The calls that fill the derived part, to be run with the packed buffer as the arena.
+pub fn derive_calls(layout: &Layout) -> Vec<Call> {
+    let slot = |offset: usize, len: usize| Slot { region: Region::Arena, offset, len };
+    let mut calls = Vec::new();
+    for block in &layout.blocks {
+        for to in [5usize, 3] {
+            let (from, at) = (to + 2, (to - 3) / 2);
+            let filter = |size: usize| slot(block.depthwise[(size - 3) / 2], size * size * block.channels);
+            calls.push(Call::from(kernel_transform::KernelTransform {
+                params: kernel_transform::Params {
+                    channels: block.channels as u32,
+                    from: from as u32,
+                    to: to as u32,
+                },
+                x: filter(from),
+                matrix: slot(block.matrices[at], to.pow(4)),
+                y: filter(to),
+            }));
+        }
+    }
+    calls
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn packing_keeps_every_number() {
+        let checkpoint = Checkpoint::read(Path::new("checkpoints/ofa_mbv3_w025_digits.safetensors")).unwrap();
+        let supernet =
+            super::super::Supernet::from_checkpoint(&checkpoint, Default::default(), None).unwrap();
+        let back = supernet.layout.unpack(&supernet.packed);
+        for (name, tensor) in &back {
+            assert_eq!(Some(tensor), checkpoint.tensor(name), "{name}");
+        }
+        assert_eq!(back.len(), checkpoint.names().count());
+    }
+
+    #[test]
+    fn a_misshapen_or_missing_tensor_is_named() {
+        let checkpoint = Checkpoint::read(Path::new("checkpoints/ofa_mbv3_w025_digits.safetensors")).unwrap();
+        let layout =
+            super::super::Supernet::from_checkpoint(&checkpoint, Default::default(), None).unwrap().layout;
+        let mut tensors = layout.unpack(&vec![0.0; layout.len()]);
+        let name = "blocks.7.conv.depth_conv.bn.bn.bias";
+        tensors.get_mut(name).unwrap().shape = vec![3];
+        let error = layout.pack(&Checkpoint::from_tensors("x.safetensors", tensors.clone())).unwrap_err();
+        assert!(error.to_string().contains(name), "{error}");
+        tensors.remove(name);
+        let error = layout.pack(&Checkpoint::from_tensors("x.safetensors", tensors)).unwrap_err();
+        assert!(error.to_string().contains("has no tensor `blocks.7.conv.depth_conv.bn.bn.bias`"), "{error}");
+    }
+}
