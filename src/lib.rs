@@ -9,6 +9,7 @@
 #![deny(unsafe_code)]
 
 pub mod device;
+pub mod engine;
 pub mod ops;
 pub mod random;
 pub mod space;

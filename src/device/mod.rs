@@ -17,6 +17,7 @@ pub use reference::Reference;
 
 use crate::ops::{Call, Threads};
 use std::any::Any;
+use std::sync::Arc;
 
 /// What can go wrong on a device.
 #[derive(Debug, thiserror::Error)]
@@ -116,4 +117,20 @@ pub trait Device: Send + Sync {
 
     /// Elements that one lane's arena should stay below, to remain in the nearest large cache.
     fn arena_target(&self) -> usize;
+}
+
+/// Opens a device by name: `cpu`, or the checks `reference-f32` and `reference-f64`.
+///
+/// # Errors
+/// An unknown name, or a device that is not there.
+pub fn open(name: &str) -> Result<Arc<dyn Device>, Error> {
+    Ok(match name {
+        "auto" | "cpu" => Arc::new(Cpu),
+        "reference-f32" => Arc::new(Reference::<f32>::new()),
+        "reference-f64" => Arc::new(Reference::<f64>::new()),
+        _ => {
+            let reason = "there is no device of that name: use auto, cpu, cuda, cuda:N or emulated".into();
+            return Err(Error::Unavailable { name: name.into(), reason });
+        }
+    })
 }

@@ -1,0 +1,52 @@
+//! How networks run: plans, arenas, recalibration, evaluation.
+//!
+//! - [`arena`]: places for activations, given out and taken back while a plan is made;
+//! - [`plan`]: a sub-network lowered to lists of calls on one arena;
+//! - [`Engine`]: a super-network on a device, and what can be asked of it: logits, accuracies.
+
+pub mod arena;
+mod cropped;
+mod evaluate;
+pub mod plan;
+
+pub use cropped::Cropped;
+pub use evaluate::{Calibration, Engine, Evaluation, Images};
+
+use crate::{device, space};
+
+/// What can go wrong while networks run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The device failed.
+    #[error(transparent)]
+    Device(#[from] device::Error),
+    /// An architecture that does not belong here.
+    #[error(transparent)]
+    Space(#[from] space::Error),
+    /// An architecture of a width that the weights do not have.
+    #[error(
+        "the architecture has width {found}, and {file} holds width {expected}: use weights of that width"
+    )]
+    Width {
+        /// The architecture's width.
+        found: f64,
+        /// The super-network's.
+        expected: f64,
+        /// Its file.
+        file: String,
+    },
+    /// No images to run on.
+    #[error("there are no images to {what} on: give at least one")]
+    NoImages {
+        /// What they are for.
+        what: &'static str,
+    },
+    /// A result that is no number.
+    #[error("the network's loss is {loss}: {hint}")]
+    NotFinite {
+        /// The loss.
+        loss: f64,
+        /// What to do.
+        hint: &'static str,
+    },
+}
