@@ -4,7 +4,9 @@
 //!
 //! | module | what lives there |
 //! | --- | --- |
+//! | [`run`] | the run directory: journal, checkpoints, lock, signals, progress |
 //! | [`random`] | random streams, keyed by seed and purpose |
 #![deny(unsafe_code)]
 
 pub mod random;
+pub mod run;
