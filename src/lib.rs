@@ -4,9 +4,11 @@
 //!
 //! | module | what lives there |
 //! | --- | --- |
+//! | [`config`] | settings: profiles, configuration files, overrides |
 //! | [`run`] | the run directory: journal, checkpoints, lock, signals, progress |
 //! | [`random`] | random streams, keyed by seed and purpose |
 #![deny(unsafe_code)]
 
+pub mod config;
 pub mod random;
 pub mod run;
