@@ -82,7 +82,8 @@ impl Journal {
     ///
     /// # Errors
     /// [`Error::BadName`] for the stage or the kind (`rewind` is taken); [`Error::Json`];
-    /// [`Error::NoSpace`] and the like, and then the journal is as before the call.
+    /// [`Error::NoSpace`] and the like: the journal holds the event whole or not at all, and can be
+    /// appended to again.
     pub fn append(&mut self, stage: &str, step: u64, kind: &str, data: &impl Serialize) -> Result<()> {
         if kind == REWIND {
             return Err(Error::BadName { name: kind.into() });

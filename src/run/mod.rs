@@ -90,6 +90,8 @@ impl RunDirectory {
         if is_new {
             let text = format!("{VERSION_PREFIX}{VERSION}\n");
             storage::replace(&*storage, &path.join(VERSION_FILE), text.as_bytes())?;
+            // The name of the directory itself must last, too.
+            storage.sync_dir(storage::folder_of(path)).failed("sync", storage::folder_of(path))?;
         }
         let run = Self { path: path.into(), is_new, storage, _lock: lock };
         run.clear_leftovers()?;

@@ -1,6 +1,6 @@
 //! Stopping on request: SIGINT, SIGTERM and SIGUSR1 ask the run to finish its step, write a
-//! checkpoint and leave with [`Exit::Stopped`](super::Exit::Stopped). A second SIGINT ends the
-//! program at once with [`Exit::Aborted`](super::Exit::Aborted), which is as safe as `kill -9`.
+//! checkpoint and leave with [`Exit::Stopped`]. A second SIGINT ends the
+//! program at once with [`Exit::Aborted`], which is as safe as `kill -9`.
 //!
 //! Batch systems send SIGUSR1 or SIGTERM some time before a job's limit.
 
