@@ -1,16 +1,25 @@
 //! natv2: multi-objective neural architecture search over weight-sharing super-networks.
 //!
-//! The map of the house. Dependencies point one way, from the end of this list to its top:
+//! The map of the house. Each module uses only those above it; `config`, `run`, `random`, `moo`,
+//! `predictor`, `data` and `report` know nothing of networks.
 //!
 //! | module | what lives there |
 //! | --- | --- |
+//! | [`config`] | settings: profiles, configuration files, overrides |
+//! | [`run`] | the run directory: journal, checkpoints, lock, signals, progress |
 //! | [`random`] | random streams, keyed by seed and purpose |
 //! | [`space`] | what can be searched: families, architectures, genotypes, sampling, exact costs |
+//! | [`supernet`] | the shared weights: layout, checkpoints, cards |
+//! | [`ops`] | the operators: parameters, plain references, fast CPU paths |
+//! | [`device`] | where networks run |
+//! | [`engine`] | how networks run: plans, arenas, recalibration, evaluation |
 #![deny(unsafe_code)]
 
+pub mod config;
 pub mod device;
 pub mod engine;
 pub mod ops;
 pub mod random;
+pub mod run;
 pub mod space;
 pub mod supernet;

@@ -1,0 +1,243 @@
+//! The table of keys: name, what is allowed, what it means. A new setting is a line here, a field
+//! in the schema and a value in the profiles; a test holds the three together.
+
+/// A key of the configuration.
+#[derive(Debug)]
+pub struct Key {
+    /// Its dotted name.
+    pub path: &'static str,
+    /// What it allows.
+    pub kind: Kind,
+    /// What it means, in one line.
+    pub doc: &'static str,
+    /// For a key that may be absent: what then holds.
+    pub absent: Option<&'static str>,
+}
+
+/// What a key allows.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// A whole number, ends included.
+    Whole(i64, i64),
+    /// A number between two, ends excluded.
+    Between(f64, f64),
+    /// One of some words.
+    Choice(&'static [&'static str]),
+    /// A list of different words of some, at least one.
+    Choices(&'static [&'static str]),
+    /// A path.
+    Path,
+}
+
+impl Kind {
+    /// What is allowed, in words that follow "must be".
+    pub fn allowed(&self) -> String {
+        let quoted = |words: &[&str]| words.iter().map(|w| format!("{w:?}")).collect::<Vec<_>>().join(", ");
+        match self {
+            Kind::Whole(from, to) if *to == i64::MAX => format!("a whole number, {from} or more"),
+            Kind::Whole(from, to) => format!("a whole number from {from} to {to}"),
+            Kind::Between(from, to) => format!("a number between {from} and {to}, both excluded"),
+            Kind::Choice(words) => format!("one of {}", quoted(words)),
+            Kind::Choices(words) => {
+                format!("a list of one to {}, each once, of {}", words.len(), quoted(words))
+            }
+            Kind::Path => "a path (text that is not empty)".into(),
+        }
+    }
+}
+
+/// The names of the search methods.
+const METHODS: &[&str] = &["natv2", "nat", "random"];
+const POLICIES: &[&str] = &["natv2", "nat"];
+const FAMILIES: &[&str] = &["SE_B", "SE_D", "SE_P", "SE_DP", "EE_B", "EE_D", "EE_P", "EE_DP"];
+
+const fn key(path: &'static str, kind: Kind, doc: &'static str) -> Key {
+    Key { path, kind, doc, absent: None }
+}
+
+const fn optional(path: &'static str, kind: Kind, doc: &'static str, absent: &'static str) -> Key {
+    Key { path, kind, doc, absent: Some(absent) }
+}
+
+/// Every key, in the order of a written file.
+pub const KEYS: &[Key] = &[
+    key("seed", Kind::Whole(0, i64::MAX), "Every random draw follows from it."),
+    key(
+        "profile",
+        Kind::Choice(&["paper", "quick", "tiny"]),
+        "The values of keys that are not given: the published ones, two minutes' work, seconds' work.",
+    ),
+    optional(
+        "data.name",
+        Kind::Choice(&["digits", "cifar10", "cifar100", "tiny-imagenet", "image-folder"]),
+        "The data set.",
+        "the one on the weights' card, else digits, which are built in",
+    ),
+    optional("data.dir", Kind::Path, "The folder with the data set's files.", "the data set is built in"),
+    optional(
+        "data.validation_images",
+        Kind::Whole(1, 1_000_000_000),
+        "CIFAR: how many images at the end of the training files are the validation split.",
+        "as the weights' card says, else a tenth",
+    ),
+    optional(
+        "data.validation_fraction",
+        Kind::Between(0.0, 1.0),
+        "Folders: the part of each class, at its end, that is the validation split.",
+        "0.1; for tiny-imagenet 0.15 in the published work",
+    ),
+    optional(
+        "supernet.weights",
+        Kind::Path,
+        "The super-network's weights (safetensors, a card beside them).",
+        "what this run has trained, else the small super-network for digits that is built in",
+    ),
+    optional(
+        "supernet.family",
+        Kind::Choice(FAMILIES),
+        "The family of super-networks: single or early exit; basic, dense, parallel, both.",
+        "as the weights' card says, else SE_B where they have a plain head, else EE_B",
+    ),
+    key(
+        "supernet.exit_scaling",
+        Kind::Choice(&["once", "twice"]),
+        "How often the width multiplier applies to the exits' heads: once as in OFA, twice as the authors ran it.",
+    ),
+    key("search.method", Kind::Choice(METHODS), "The search: NATv2, NAT, or random sampling."),
+    key(
+        "search.algorithm",
+        Kind::Choice(&["nsga3", "nsga2", "auto"]),
+        "The inner search; auto is NSGA-II for two objectives and NSGA-III for more, as the authors ran it.",
+    ),
+    key(
+        "search.objectives",
+        Kind::Choices(&["top1", "params", "macs", "latency"]),
+        "What is traded off: accuracy upwards, the others downwards.",
+    ),
+    key("search.archive", Kind::Whole(4, 100_000), "Networks in the archive, both bounds included."),
+    key(
+        "search.oversample",
+        Kind::Whole(1, 1000),
+        "NATv2's initial archive is the best of this many times its size (the paper: 10).",
+    ),
+    key("search.iterations", Kind::Whole(1, 100_000), "Rounds of predictor, inner search and evaluation."),
+    key("search.candidates", Kind::Whole(1, 100_000), "Networks evaluated in a round."),
+    optional(
+        "search.calibration_images",
+        Kind::Whole(1, 1_000_000_000),
+        "Training images that recompute the batch-norm statistics before an evaluation.",
+        "as the weights' card says, else 1000 for tiny-imagenet, 960 for others",
+    ),
+    optional(
+        "search.eval_images",
+        Kind::Whole(1, 1_000_000_000),
+        "Validation images of an evaluation, the first in file order.",
+        "all of them",
+    ),
+    key("search.population", Kind::Whole(4, 100_000), "Individuals of the inner search."),
+    key("search.generations", Kind::Whole(1, 100_000), "Generations of the inner search."),
+    key(
+        "search.subset_population",
+        Kind::Whole(4, 100_000),
+        "Individuals of the genetic algorithm that picks the candidates from the inner search's result.",
+    ),
+    key("search.subset_generations", Kind::Whole(1, 100_000), "Generations of that."),
+    key(
+        "search.initialisation",
+        Kind::Choice(POLICIES),
+        "The initial archive: oversampled and selected, or uniform. Follows search.method.",
+    ),
+    key(
+        "search.update",
+        Kind::Choice(POLICIES),
+        "Who stays when candidates join: survival of the best, or everybody. Follows search.method.",
+    ),
+    key(
+        "search.growth",
+        Kind::Choice(POLICIES),
+        "The archive's size: constant, or growing by the candidates. Follows search.method.",
+    ),
+    key("search.latency_batch", Kind::Whole(1, 65_536), "Images in a pass whose latency is measured."),
+    key(
+        "search.latency_repeats",
+        Kind::Whole(1, 100_000),
+        "Timed passes, and as many before them to warm up; the median counts.",
+    ),
+    key(
+        "predictor.kind",
+        Kind::Choice(&["gbdt", "cart"]),
+        "The accuracy predictor: gradient-boosted trees or bagged trees.",
+    ),
+    key(
+        "predictor.encoding",
+        Kind::Choice(&["integer", "one-hot"]),
+        "Its features: the genes, or one-hot. Follows search.method.",
+    ),
+    key("predictor.folds", Kind::Whole(2, 1000), "Models in the ensemble, each fitted without one fold."),
+    key(
+        "predictor.target_scaling",
+        Kind::Choice(&["standard", "none"]),
+        "Whether targets are standardised; none is what the authors ran.",
+    ),
+    key(
+        "adaptation.epochs",
+        Kind::Whole(0, 10_000),
+        "Epochs that the super-network trains after each round (the paper: 5); 0 leaves the weights as they are.",
+    ),
+    key(
+        "adaptation.distribution",
+        Kind::Choice(&["categorical", "uniform", "best-fit"]),
+        "How its sub-networks are drawn: from the archive's genes as they are, uniform of their mean and spread, or best-fitting.",
+    ),
+];
+
+/// The key of a dotted name.
+pub fn find(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+/// Whether a name is that of a section.
+pub fn is_section(name: &str) -> bool {
+    KEYS.iter().any(|key| key.path.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
+}
+
+/// The key that a wrong one was most likely meant to be, if any is like it: compared by the whole
+/// name, and by its last part, which people forget to prefix.
+pub fn nearest(wrong: &str) -> Option<&'static str> {
+    let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_lowercase();
+    let wrong_last = last(wrong);
+    let score = |path: &str| {
+        let whole = strsim::normalized_damerau_levenshtein(&wrong.to_lowercase(), path);
+        // Slightly less, so that of two equal names the one in the right section is chosen.
+        whole.max(strsim::normalized_damerau_levenshtein(&wrong_last, &last(path)) * 0.9 + 0.1 * whole)
+    };
+    let paths = KEYS.iter().map(|key| key.path);
+    most_alike(paths, score)
+}
+
+/// The choice that a wrong word was most likely meant to be.
+pub(super) fn nearest_choice(kind: &Kind, wrong: &str) -> Option<&'static str> {
+    let words = match kind {
+        Kind::Choice(words) | Kind::Choices(words) => *words,
+        _ => &[],
+    };
+    let wrong = wrong.to_lowercase();
+    most_alike(words.iter().copied(), |word| {
+        strsim::normalized_damerau_levenshtein(&wrong, &word.to_lowercase())
+    })
+}
+
+fn most_alike(
+    words: impl Iterator<Item = &'static str>,
+    score: impl Fn(&str) -> f64,
+) -> Option<&'static str> {
+    const ALIKE: f64 = 0.5;
+    let mut best: (f64, Option<&'static str>) = (ALIKE, None);
+    for word in words {
+        let score = score(word);
+        if score > best.0 {
+            best = (score, Some(word));
+        }
+    }
+    best.1
+}

@@ -1,0 +1,212 @@
+//! Laying the layers over each other, and checking every value that comes in.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use super::error::{Error, Origin};
+use super::keys::{self, Key, Kind};
+use super::profiles::{self, Given};
+use super::schema::{Config, DataName, Method, Profile};
+
+/// Checked values by key, with where they came from.
+type Settings = BTreeMap<&'static str, (Value, Origin)>;
+
+pub(super) fn resolve(
+    command: &str,
+    file: Option<(&Path, &str)>,
+    sets: &[String],
+    profile: Option<Profile>,
+) -> Result<Config, Error> {
+    let mut settings = Settings::new();
+    if let Some((path, text)) = file {
+        let table: Table = text.parse().map_err(|error: toml::de::Error| Error::Syntax {
+            path: path.into(),
+            reason: error.to_string(),
+        })?;
+        let origin = Origin::File(path.into());
+        add_table(&mut settings, "", table, &origin)?;
+    }
+    for text in sets {
+        add_set(&mut settings, text)?;
+    }
+    if let Some(profile) = profile {
+        settings.insert("profile", (profile.as_str().into(), Origin::Set));
+    }
+
+    let given = Given {
+        profile: typed(&settings, "profile").unwrap_or(Profile::Quick),
+        method: typed(&settings, "search.method").unwrap_or(Method::Natv2),
+        archive: typed(&settings, "search.archive"),
+        candidates: typed(&settings, "search.candidates"),
+    };
+    let config = overlay(&profiles::defaults(command, &given), &settings)?;
+    check_together(&config)?;
+    Ok(config)
+}
+
+/// A setting that others follow. Its value has been checked, so it has the type.
+fn typed<T: DeserializeOwned>(settings: &Settings, key: &str) -> Option<T> {
+    settings.get(key).and_then(|(value, _)| value.clone().try_into().ok())
+}
+
+fn add_table(settings: &mut Settings, prefix: &str, table: Table, origin: &Origin) -> Result<(), Error> {
+    for (name, value) in table {
+        let path = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
+        match (keys::find(&path), value) {
+            (Some(_), Value::Table(_)) => {
+                let reason = "is a value, not a section".into();
+                return Err(Error::Shape { origin: origin.clone(), key: path, reason });
+            }
+            (Some(key), value) => {
+                let value = checked(key, value, origin)?;
+                settings.insert(key.path, (value, origin.clone()));
+            }
+            // An unknown section that is empty is found out here, others by their first key.
+            (None, Value::Table(inner)) if keys::is_section(&path) || !inner.is_empty() => {
+                add_table(settings, &path, inner, origin)?;
+            }
+            (None, _) => return Err(unknown(path, origin)),
+        }
+    }
+    Ok(())
+}
+
+fn add_set(settings: &mut Settings, text: &str) -> Result<(), Error> {
+    let (path, value) = text
+        .split_once('=')
+        .map(|(path, value)| (path.trim(), value.trim()))
+        .filter(|(path, _)| !path.is_empty())
+        .ok_or_else(|| Error::Set { text: text.into() })?;
+    let key = keys::find(path).ok_or_else(|| unknown(path.into(), &Origin::Set))?;
+    let value = checked(key, set_value(key, value), &Origin::Set)?;
+    settings.insert(key.path, (value, Origin::Set));
+    Ok(())
+}
+
+/// The value of a `--set`: TOML if it is that, else text. A key of text takes it as it stands
+/// (a folder named 2024), and one of lists splits it at commas, as quotes are a nuisance in a shell.
+fn set_value(key: &Key, text: &str) -> Value {
+    let parsed = text.parse::<Value>().ok();
+    match (key.kind, parsed) {
+        (Kind::Path | Kind::Choice(_), Some(Value::String(text))) => Value::String(text),
+        (Kind::Path | Kind::Choice(_), _) => Value::String(text.into()),
+        (Kind::Choices(_), Some(Value::Array(list))) => Value::Array(list),
+        (Kind::Choices(_), _) => {
+            let inner = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+            let words = inner.split(',').map(|word| word.trim().trim_matches('"').trim_matches('\''));
+            Value::Array(words.map(Value::from).collect())
+        }
+        (_, Some(value)) => value,
+        (_, None) => Value::String(text.into()),
+    }
+}
+
+fn unknown(key: String, origin: &Origin) -> Error {
+    if keys::is_section(&key) {
+        let reason = format!("is a section, not a value: its keys are {}", keys_of(&key));
+        return Error::Shape { origin: origin.clone(), key, reason };
+    }
+    let nearest = keys::nearest(&key);
+    Error::UnknownKey { origin: origin.clone(), key, nearest }
+}
+
+fn keys_of(section: &str) -> String {
+    let inside = |key: &&Key| key.path.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'));
+    keys::KEYS.iter().filter(inside).map(|key| key.path).collect::<Vec<_>>().join(", ")
+}
+
+/// The value as the key keeps it, or an error that says what it allows.
+fn checked(key: &'static Key, value: Value, origin: &Origin) -> Result<Value, Error> {
+    let accepted = match (key.kind, &value) {
+        (Kind::Whole(from, to), Value::Integer(number)) => (from..=to).contains(number),
+        (Kind::Between(from, to), Value::Float(number)) => from < *number && *number < to,
+        (Kind::Between(from, to), Value::Integer(number)) => from < *number as f64 && (*number as f64) < to,
+        (Kind::Choice(words), Value::String(word)) => words.contains(&word.as_str()),
+        (Kind::Choices(words), Value::Array(list)) => {
+            let known = |item: &Value| item.as_str().is_some_and(|word| words.contains(&word));
+            let once = list.iter().enumerate().all(|(at, item)| !list[..at].contains(item));
+            !list.is_empty() && once && list.iter().all(known)
+        }
+        (Kind::Path, Value::String(text)) => !text.is_empty() && !text.contains('\0'),
+        _ => false,
+    };
+    if accepted {
+        return Ok(match (key.kind, value) {
+            (Kind::Between(..), Value::Integer(number)) => Value::Float(number as f64),
+            (_, value) => value,
+        });
+    }
+    let wrong = match (&value, key.kind) {
+        (Value::String(word), _) => Some(word.as_str()),
+        (Value::Array(list), Kind::Choices(words)) => {
+            list.iter().filter_map(Value::as_str).find(|word| !words.contains(word))
+        }
+        _ => None,
+    };
+    let nearest = wrong.and_then(|word| keys::nearest_choice(&key.kind, word));
+    let value = shortened(&value.to_string());
+    Err(Error::Value { origin: origin.clone(), key: key.path, value, allowed: key.kind.allowed(), nearest })
+}
+
+/// Enough of a value to recognise it in a message.
+fn shortened(text: &str) -> String {
+    const LONGEST: usize = 80;
+    match text.char_indices().nth(LONGEST) {
+        None => text.into(),
+        Some((at, _)) => format!("{}..", &text[..at]),
+    }
+}
+
+fn overlay(defaults: &Config, settings: &Settings) -> Result<Config, Error> {
+    // Checked values always fit the schema; should the two tables ever disagree, say so.
+    let misfit = |error: String| Error::Shape {
+        origin: Origin::Profile,
+        key: "configuration".into(),
+        reason: format!("does not fit its schema: {error}"),
+    };
+    let mut table = Table::try_from(defaults).map_err(|error| misfit(error.to_string()))?;
+    for (path, (value, _)) in settings {
+        match path.split_once('.') {
+            None => drop(table.insert((*path).into(), value.clone())),
+            Some((section, name)) => {
+                if let Some(Value::Table(inner)) = table.get_mut(section) {
+                    inner.insert(name.into(), value.clone());
+                }
+            }
+        }
+    }
+    let config: Config = table.try_into().map_err(|error: toml::de::Error| misfit(error.to_string()))?;
+    Ok(Config { command: defaults.command.clone(), ..config })
+}
+
+/// What no key can see alone.
+fn check_together(config: &Config) -> Result<(), Error> {
+    let conflict =
+        |key, value: &dyn ToString, reason| Err(Error::Conflict { key, value: value.to_string(), reason });
+    let (search, predictor) = (&config.search, &config.predictor);
+    if search.candidates > search.population {
+        let reason = format!(
+            "candidates are chosen from the population, search.population = {}: make that as large",
+            search.population
+        );
+        return conflict("search.candidates", &search.candidates, reason);
+    }
+    if predictor.folds > search.archive {
+        let reason = format!(
+            "each fold needs a network of the archive, search.archive = {}: use fewer",
+            search.archive
+        );
+        return conflict("predictor.folds", &predictor.folds, reason);
+    }
+    if let Some(name) = config.data.name
+        && name != DataName::Digits
+        && config.data.dir.is_none()
+    {
+        let reason = "data.dir must say where its files are".into();
+        return conflict("data.name", &format!("{:?}", name.as_str()), reason);
+    }
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! Settings: what a run does, in one typed structure.
+//!
+//! Layers, the later over the earlier: the profile's values (`paper`, `quick`, `tiny`), the
+//! configuration file, `--set key=value`. The profile itself, and the choices that others follow
+//! (`search.method`), are read from all layers first. [`keys`] is the one table of every key with
+//! what it allows and means; reading, checking, and the comments of a written file follow from it.
+//!
+//! [`load`] gives a [`Config`] in which everything is decided but what only the weights' card or
+//! the data set can say; those keys are absent, and `None`. Relative paths, wherever they are
+//! given, are against the current directory, as they are on the command line.
+
+mod error;
+pub mod keys;
+mod layers;
+mod profiles;
+mod schema;
+#[cfg(test)]
+mod tests;
+
+pub use error::Error;
+pub use schema::{
+    Adaptation, Algorithm, Config, Data, DataName, Distribution, Encoding, ExitScaling, Family, Method,
+    Objective, Policy, Predictor, PredictorKind, Profile, Search, Supernet, TargetScaling,
+};
+
+use std::fmt::Write;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+use toml::Value;
+
+use keys::KEYS;
+
+/// A configuration file is a page of text. More than this is a mistake (weights given for it).
+const LARGEST: u64 = 1 << 20;
+
+/// The configuration of a command: the profile's values, under the file's, under `sets`
+/// (`key=value`, values in TOML, quotes optional for text).
+///
+/// `command` is the subcommand's name, which names the default run directory. `profile` is that of
+/// `--profile`, which overrides a `profile` in the file or in `sets`; without any it is `quick`.
+///
+/// # Errors
+/// An unreadable file, an unknown key, a value of the wrong type or out of its range, settings
+/// that contradict each other. Each message names the key and what is allowed.
+pub fn load(
+    command: &str,
+    path: Option<&Path>,
+    sets: &[String],
+    profile: Option<Profile>,
+) -> Result<Config, Error> {
+    let text = path.map(|path| Ok((path, read(path)?))).transpose()?;
+    layers::resolve(command, text.as_ref().map(|(path, text)| (*path, text.as_str())), sets, profile)
+}
+
+/// Checks that the configuration stored in a run directory is the one that is asked for now.
+/// `text` is the stored file's, `path` its name for the message.
+///
+/// # Errors
+/// [`Error::Differs`], naming the first key that does; what [`load`] says of a damaged file.
+pub fn check_stored(path: &Path, text: &str, asked: &Config) -> Result<(), Error> {
+    let stored = layers::resolve(&asked.command, Some((path, text)), &[], None)?;
+    match stored.difference(asked) {
+        None => Ok(()),
+        Some(difference) => Err(Error::Differs { path: path.into(), difference }),
+    }
+}
+
+fn read(path: &Path) -> Result<String, Error> {
+    let failed = |source| Error::Read { path: path.into(), source };
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes)).map_err(failed)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(Error::Syntax { path: path.into(), reason: "larger than 1 MiB".into() });
+    }
+    String::from_utf8(bytes).map_err(|_| Error::Syntax { path: path.into(), reason: "not UTF-8 text".into() })
+}
+
+/// A key in which two configurations differ. A value that is absent is `None`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// The dotted key.
+    pub key: &'static str,
+    /// Its value in the first, as TOML.
+    pub first: Option<String>,
+    /// Its value in the second, as TOML.
+    pub second: Option<String>,
+}
+
+impl Config {
+    /// The value of every key, in the order of [`KEYS`]; `None` where it is absent.
+    fn values(&self) -> Vec<(&'static keys::Key, Option<Value>)> {
+        // A Config has no map with other than string keys and no number beyond i64: the fields are
+        // public, so a seed may be, and is then shown as text.
+        let table = toml::Table::try_from(self).unwrap_or_else(|_| {
+            let seed = Value::String(self.seed.to_string());
+            let small = Config { seed: 0, ..self.clone() };
+            let mut table = toml::Table::try_from(small).unwrap_or_default();
+            table.insert("seed".into(), seed);
+            table
+        });
+        let value = |path: &str| match path.split_once('.') {
+            None => table.get(path).cloned(),
+            Some((section, name)) => table.get(section).and_then(|section| section.get(name)).cloned(),
+        };
+        KEYS.iter().map(|key| (key, value(key.path))).collect()
+    }
+
+    /// The configuration as a file that [`load`] reads back to the same: every key in order, with
+    /// what it means; keys that are absent stand as comments.
+    pub fn to_toml(&self) -> String {
+        let mut text = String::from("# Resolved configuration of a natv2 run.\n");
+        let mut section = "";
+        for (key, value) in self.values() {
+            let name = match key.path.split_once('.') {
+                None => key.path,
+                Some((of, name)) => {
+                    if of != section {
+                        section = of;
+                        let _ = write!(text, "\n[{section}]\n");
+                    }
+                    name
+                }
+            };
+            let _ = writeln!(text, "# {}", key.doc);
+            let _ = match (value, key.absent) {
+                (Some(value), _) => writeln!(text, "{name} = {value}"),
+                (None, absent) => writeln!(text, "# {name} is not set: {}", absent.unwrap_or("nothing")),
+            };
+        }
+        text
+    }
+
+    /// Eight hexadecimal digits that name this configuration; equal for equal ones, whatever file,
+    /// order or spelling they came from.
+    pub fn hash(&self) -> String {
+        let mut hash = Sha256::new();
+        for (key, value) in self.values() {
+            if let Some(value) = value {
+                hash.update(format!("{} = {value}\n", key.path));
+            }
+        }
+        hash.finalize().iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The run directory of this configuration where none is given: `runs/<command>-<hash>`.
+    pub fn default_run_directory(&self) -> std::path::PathBuf {
+        Path::new("runs").join(format!("{}-{}", self.command, self.hash()))
+    }
+
+    /// The first key, in the order of [`KEYS`], in which this configuration and another differ.
+    pub fn difference(&self, other: &Config) -> Option<Difference> {
+        let pairs = self.values().into_iter().zip(other.values());
+        let differs =
+            |((key, first), (_, second)): ((&'static keys::Key, Option<Value>), (_, Option<Value>))| {
+                let text = |value: Option<Value>| value.map(|value| value.to_string());
+                (first != second).then(|| Difference {
+                    key: key.path,
+                    first: text(first),
+                    second: text(second),
+                })
+            };
+        pairs.into_iter().find_map(differs)
+    }
+}

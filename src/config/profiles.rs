@@ -1,0 +1,118 @@
+//! The values of keys that nobody gave.
+//!
+//! `paper` is NATv2 as published (with NAT's own counts where the method is `nat`); `quick` is the
+//! default, the same method in about two minutes on two cores with the built-in digits; `tiny` is
+//! for tests. Data and weights are the built-in ones in all of them.
+
+use super::schema::*;
+
+/// What decides the other values.
+pub(super) struct Given {
+    pub(super) profile: Profile,
+    pub(super) method: Method,
+    pub(super) archive: Option<usize>,
+    pub(super) candidates: Option<usize>,
+}
+
+/// The numbers in which the profiles differ.
+struct Counts {
+    archive: usize,
+    oversample: usize,
+    iterations: usize,
+    candidates: usize,
+    images: Option<usize>,
+    inner: (usize, usize),
+    subset: (usize, usize),
+    latency_repeats: usize,
+    epochs: usize,
+}
+
+const PAPER: Counts = Counts {
+    archive: 300,
+    oversample: 10,
+    iterations: 30,
+    candidates: 25,
+    images: None,
+    inner: (100, 20),
+    subset: (500, 200),
+    latency_repeats: 100,
+    epochs: 5,
+};
+
+/// NAT's archive starts with 100 networks and grows by 8 a round.
+const PAPER_NAT: Counts = Counts { archive: 100, candidates: 8, ..PAPER };
+
+const QUICK: Counts = Counts {
+    archive: 60,
+    oversample: 5,
+    iterations: 6,
+    candidates: 5,
+    inner: (100, 20),
+    subset: (100, 50),
+    latency_repeats: 20,
+    epochs: 0,
+    ..PAPER
+};
+
+const TINY: Counts = Counts {
+    archive: 12,
+    oversample: 2,
+    iterations: 2,
+    candidates: 3,
+    images: Some(50),
+    inner: (20, 5),
+    subset: (20, 10),
+    latency_repeats: 3,
+    epochs: 0,
+};
+
+const FOLDS: usize = 10;
+
+pub(super) fn defaults(command: &str, given: &Given) -> Config {
+    let counts = match (given.profile, given.method) {
+        (Profile::Paper, Method::Nat) => PAPER_NAT,
+        (Profile::Paper, _) => PAPER,
+        (Profile::Quick, _) => QUICK,
+        (Profile::Tiny, _) => TINY,
+    };
+    let (policy, encoding) = match given.method {
+        Method::Nat => (Policy::Nat, Encoding::OneHot),
+        Method::Natv2 | Method::Random => (Policy::Natv2, Encoding::Integer),
+    };
+    Config {
+        command: command.into(),
+        seed: 0,
+        profile: given.profile,
+        data: Data { name: None, dir: None, validation_images: None, validation_fraction: None },
+        supernet: Supernet { weights: None, family: None, exit_scaling: ExitScaling::Once },
+        search: Search {
+            method: given.method,
+            algorithm: Algorithm::Nsga3,
+            objectives: vec![Objective::Top1, Objective::Params, Objective::Macs],
+            archive: counts.archive,
+            oversample: counts.oversample,
+            iterations: counts.iterations,
+            candidates: counts.candidates,
+            calibration_images: counts.images,
+            eval_images: counts.images,
+            // Candidates come out of the population, and folds out of the archive: where only one
+            // side is given, the other follows.
+            population: counts.inner.0.max(given.candidates.unwrap_or(0)),
+            generations: counts.inner.1,
+            subset_population: counts.subset.0,
+            subset_generations: counts.subset.1,
+            initialisation: policy,
+            update: policy,
+            growth: policy,
+            latency_batch: 1,
+            latency_repeats: counts.latency_repeats,
+        },
+        predictor: Predictor {
+            kind: PredictorKind::Gbdt,
+            encoding,
+            folds: FOLDS.min(given.archive.unwrap_or(counts.archive)),
+            target_scaling: TargetScaling::Standard,
+        },
+        adaptation: Adaptation { epochs: counts.epochs, distribution: Distribution::Categorical },
+    }
+}

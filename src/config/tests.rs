@@ -1,0 +1,385 @@
+//! Tests of the configuration: what each layer decides, what a written file reads back to, and
+//! what is said about every kind of mistake.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn of(sets: &[&str]) -> Result<Config, Error> {
+    let sets: Vec<String> = sets.iter().map(|text| text.to_string()).collect();
+    load("search", None, &sets, None)
+}
+
+/// The configuration of a file with this text.
+fn from_file(text: &str) -> Result<Config, Error> {
+    from_layers(text, &[], None)
+}
+
+fn from_layers(text: &str, sets: &[&str], profile: Option<Profile>) -> Result<Config, Error> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("nas.toml");
+    fs::write(&path, text).unwrap();
+    let sets: Vec<String> = sets.iter().map(|text| text.to_string()).collect();
+    load("search", Some(&path), &sets, profile)
+}
+
+fn message(result: Result<Config, Error>) -> String {
+    result.unwrap_err().to_string()
+}
+
+#[test]
+fn without_anything_it_is_the_quick_natv2_search_of_the_built_in_digits() {
+    let config = of(&[]).unwrap();
+    assert_eq!(config.profile, Profile::Quick);
+    let search = &config.search;
+    assert_eq!((search.archive, search.oversample, search.iterations, search.candidates), (60, 5, 6, 5));
+    assert_eq!(search.objectives, [Objective::Top1, Objective::Params, Objective::Macs]);
+    assert_eq!((search.method, search.algorithm), (Method::Natv2, Algorithm::Nsga3));
+    assert_eq!((config.data.name, &config.supernet.weights), (None, &None));
+    assert_eq!((search.calibration_images, search.eval_images), (None, None));
+    assert_eq!(config.adaptation.epochs, 0);
+}
+
+#[test]
+fn paper_has_the_published_counts_of_both_methods() {
+    let natv2 = of(&["profile=paper"]).unwrap();
+    let search = &natv2.search;
+    assert_eq!((search.archive, search.oversample, search.iterations, search.candidates), (300, 10, 30, 25));
+    assert_eq!((search.population, search.generations), (100, 20));
+    assert_eq!((search.subset_population, search.subset_generations), (500, 200));
+    assert_eq!((search.latency_batch, search.latency_repeats), (1, 100));
+    assert_eq!((natv2.predictor.folds, natv2.predictor.encoding), (10, Encoding::Integer));
+    assert_eq!((natv2.adaptation.epochs, natv2.adaptation.distribution), (5, Distribution::Categorical));
+
+    let nat = of(&["profile=paper", "search.method=nat"]).unwrap();
+    assert_eq!((nat.search.archive, nat.search.candidates, nat.search.iterations), (100, 8, 30));
+    assert_eq!(nat.predictor.encoding, Encoding::OneHot);
+}
+
+#[test]
+fn policies_follow_the_method_where_they_are_not_given() {
+    let policies =
+        |config: &Config| (config.search.initialisation, config.search.update, config.search.growth);
+    for (method, policy) in [("natv2", Policy::Natv2), ("nat", Policy::Nat), ("random", Policy::Natv2)] {
+        let config = of(&[&format!("search.method={method}")]).unwrap();
+        assert_eq!(policies(&config), (policy, policy, policy));
+    }
+    let mixed = of(&["search.method=nat", "search.growth=natv2"]).unwrap();
+    assert_eq!(policies(&mixed), (Policy::Nat, Policy::Nat, Policy::Natv2));
+}
+
+#[test]
+fn values_that_belong_together_follow_the_one_that_is_given() {
+    let config = of(&["profile=tiny", "search.candidates=50", "search.archive=4"]).unwrap();
+    assert_eq!((config.search.population, config.predictor.folds), (50, 4));
+    assert_eq!(of(&["profile=tiny", "search.candidates=2"]).unwrap().search.population, 20);
+}
+
+#[test]
+fn later_layers_win() {
+    let text = "profile = 'tiny'\nseed = 3\n[search]\narchive = 20\niterations = 9\n";
+    let file = from_file(text).unwrap();
+    assert_eq!(
+        (file.profile, file.seed, file.search.archive, file.search.oversample),
+        (Profile::Tiny, 3, 20, 2)
+    );
+    let set = from_layers(text, &["search.archive=21", "seed=4", "search.archive=22"], None).unwrap();
+    assert_eq!((set.seed, set.search.archive, set.search.iterations), (4, 22, 9));
+    let flag = from_layers(text, &["profile=quick"], Some(Profile::Paper)).unwrap();
+    assert_eq!((flag.profile, flag.search.archive, flag.search.candidates), (Profile::Paper, 20, 25));
+}
+
+#[test]
+fn set_takes_toml_bare_words_paths_and_lists() {
+    let config = of(&[
+        "search.objectives=top1, latency",
+        "data.name=\"cifar10\"",
+        "data.dir=/data/my sets/cifar = 10",
+        " supernet.weights = 2024 ",
+        "data.validation_fraction=0.25",
+        "search.archive=1_000",
+        "supernet.family=EE_D",
+    ])
+    .unwrap();
+    assert_eq!(config.search.objectives, [Objective::Top1, Objective::Latency]);
+    assert_eq!(config.data.name, Some(DataName::Cifar10));
+    assert_eq!(config.data.dir.as_deref(), Some(Path::new("/data/my sets/cifar = 10")));
+    assert_eq!(config.supernet.weights.as_deref(), Some(Path::new("2024")));
+    assert_eq!(config.data.validation_fraction, Some(0.25));
+    assert_eq!(config.search.archive, 1000);
+    assert_eq!(config.supernet.family, Some(Family::EeD));
+    for text in ["[\"macs\", 'top1']", "[macs,top1]", "macs,top1", "\"macs\",\"top1\""] {
+        let config = of(&[&format!("search.objectives={text}")]).unwrap();
+        assert_eq!(config.search.objectives, [Objective::Macs, Objective::Top1], "{text}");
+    }
+}
+
+#[test]
+fn dotted_keys_and_inline_sections_are_the_same_as_sections() {
+    let a = from_file("search.archive = 9\nsearch.method = 'nat'").unwrap();
+    let b = from_file("[search]\nmethod = \"nat\"\narchive = 9").unwrap();
+    let c = from_file("search = {archive = 9, method = 'nat'}").unwrap();
+    assert!(a == b && b == c);
+    assert_eq!(a.hash(), c.hash());
+    from_file("[train]\n").unwrap_err();
+    from_file("[search]\n").unwrap();
+}
+
+#[test]
+fn unknown_keys_are_named_in_full_with_the_nearest() {
+    for (key, nearest) in [
+        ("search.archve", "search.archive"),
+        ("serach.archive", "search.archive"),
+        ("archive", "search.archive"),
+        ("Search.Archive", "search.archive"),
+        ("search.calibration-images", "search.calibration_images"),
+        ("predictor.epochs", "adaptation.epochs"),
+        ("epochs", "adaptation.epochs"),
+        ("search.seed", "seed"),
+        ("sed", "seed"),
+        ("data.directory", "data.dir"),
+        ("search.initialization", "search.initialisation"),
+    ] {
+        let text = message(of(&[&format!("{key}=1")]));
+        assert_eq!(text, format!("--set: there is no key {key:?}; did you mean {nearest:?}?"));
+    }
+    let text = message(from_file("[search]\narchve = 3\n"));
+    assert!(
+        text.contains("nas.toml: there is no key \"search.archve\"; did you mean \"search.archive\"?"),
+        "{text}"
+    );
+    let text = message(from_file("[zzz.yyy]\nq = 1\n"));
+    assert!(text.ends_with("there is no key \"zzz.yyy.q\""), "{text}");
+}
+
+#[test]
+fn wrong_values_are_named_with_what_is_allowed() {
+    for (set, said) in [
+        ("search.archive=3", "--set: search.archive = 3: must be a whole number from 4 to 100000"),
+        ("search.archive=-5", "search.archive = -5: must be"),
+        ("search.archive=100001", "must be a whole number from 4 to 100000"),
+        ("search.archive=99999999999999999999", "search.archive = \"99999999999999999999\""),
+        ("search.archive=many", "search.archive = \"many\": must be a whole number"),
+        ("search.archive=60.0", "search.archive = 60.0: must be a whole number"),
+        ("search.archive=", "search.archive = \"\": must be a whole number"),
+        ("search.archive=[60]", "search.archive = [60]: must be a whole number"),
+        ("search.archive=true", "search.archive = true"),
+        ("search.iterations=0", "must be a whole number from 1"),
+        ("seed=-1", "seed = -1: must be a whole number, 0 or more"),
+        ("search.method=natv3", "must be one of \"natv2\", \"nat\", \"random\"; did you mean \"natv2\"?"),
+        ("search.method=NATv2", "did you mean \"natv2\"?"),
+        ("data.name=cifar", "did you mean \"cifar10\"?"),
+        (
+            "search.objectives=[]",
+            "search.objectives = []: must be a list of one to 4, each once, of \"top1\"",
+        ),
+        ("search.objectives=top1,top1", "each once"),
+        ("search.objectives=top1,flops", "of \"top1\", \"params\", \"macs\", \"latency\""),
+        ("search.objectives=top1,param", "did you mean \"params\"?"),
+        ("search.objectives=[1]", "search.objectives = [1]"),
+        ("data.validation_fraction=0", "data.validation_fraction = 0: must be a number between 0 and 1"),
+        ("data.validation_fraction=1.0", "data.validation_fraction = 1.0"),
+        ("data.validation_fraction=nan", "data.validation_fraction = nan"),
+        ("data.validation_fraction=inf", "data.validation_fraction = inf"),
+        ("data.dir=", "data.dir = \"\": must be a path"),
+        ("adaptation.epochs=-1", "must be a whole number from 0 to 10000"),
+        ("predictor.folds=1", "must be a whole number from 2 to 1000"),
+        ("profile=slow", "must be one of \"paper\", \"quick\", \"tiny\""),
+    ] {
+        let text = message(of(&[set]));
+        assert!(text.contains(said), "{set}: {text}");
+    }
+    let long = message(of(&[&format!("search.method={}", "ä".repeat(10_000))]));
+    assert!(long.len() < 400, "{long}");
+}
+
+#[test]
+fn a_file_with_a_value_of_another_type_is_refused() {
+    for (text, said) in [
+        ("seed = '1'", "seed = \"1\": must be a whole number"),
+        ("[search]\nmethod = 1", "search.method = 1: must be one of"),
+        ("[search]\nobjectives = 'top1'", "search.objectives = \"top1\": must be a list"),
+        ("[data]\ndir = 1979-05-27", "data.dir = 1979-05-27: must be a path"),
+        ("search = 3", "search is a section, not a value: its keys are search.method, "),
+        ("[[search]]\narchive = 3", "search is a section"),
+        ("[search.archive]\nx = 3", "search.archive is a value, not a section"),
+        ("seed = {}", "seed is a value, not a section"),
+    ] {
+        let text = message(from_file(text));
+        assert!(text.contains(said) && text.contains("nas.toml"), "{text}");
+    }
+}
+
+#[test]
+fn settings_that_contradict_each_other_name_both() {
+    let text = message(of(&["search.candidates=30", "search.population=20"]));
+    assert!(
+        text.starts_with("search.candidates = 30: ") && text.contains("search.population = 20"),
+        "{text}"
+    );
+    let text = message(of(&["search.archive=8", "predictor.folds=9"]));
+    assert!(text.starts_with("predictor.folds = 9: ") && text.contains("search.archive = 8"), "{text}");
+    let text = message(of(&["data.name=cifar10"]));
+    assert!(text.starts_with("data.name = \"cifar10\": ") && text.contains("data.dir"), "{text}");
+}
+
+#[test]
+fn a_set_without_key_or_value_shows_how() {
+    for text in ["", "=", "=3", "search.archive", "  = 3"] {
+        let said = message(of(&[text]));
+        assert!(said.contains("--set search.archive=60"), "{said}");
+    }
+}
+
+#[test]
+fn files_that_are_no_configuration_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("nas.toml");
+    let read = |path: &Path| message(load("search", Some(path), &[], None));
+    assert!(read(&file).contains("cannot read the configuration") && read(&file).contains("nas.toml"));
+    assert!(read(dir.path()).contains("cannot read"), "{}", read(dir.path()));
+    let deep = format!("seed = {}", "[".repeat(100_000));
+    let cases: [(&[u8], &str); 5] = [
+        (b"seed = ", "line 1"),
+        (b"seed = 1\nseed = 2", "duplicate"),
+        (&[0xff, 0xfe, 0x00], "not UTF-8"),
+        (&[b'#'; (1 << 20) + 1], "larger than 1 MiB"),
+        (deep.as_bytes(), "not a configuration in TOML"),
+    ];
+    for (bytes, said) in cases {
+        fs::write(&file, bytes).unwrap();
+        assert!(read(&file).contains(said), "{}", read(&file));
+    }
+}
+
+#[test]
+fn every_key_has_a_field_and_every_field_a_key() {
+    let mut full = of(&["data.name=cifar10", "data.dir=d"]).unwrap();
+    full.data.validation_images = Some(1);
+    full.data.validation_fraction = Some(0.5);
+    full.supernet.weights = Some("w".into());
+    full.supernet.family = Some(Family::SeB);
+    full.search.calibration_images = Some(1);
+    full.search.eval_images = Some(1);
+    let mut fields = BTreeSet::new();
+    for (name, value) in toml::Table::try_from(&full).unwrap() {
+        match value {
+            Value::Table(inner) => fields.extend(inner.keys().map(|key| format!("{name}.{key}"))),
+            _ => drop(fields.insert(name)),
+        }
+    }
+    assert_eq!(fields, KEYS.iter().map(|key| key.path.to_string()).collect());
+    let defaults = of(&[]).unwrap();
+    for (key, value) in defaults.values() {
+        assert_eq!(value.is_none(), key.absent.is_some(), "{}", key.path);
+    }
+}
+
+#[test]
+fn every_word_of_a_key_is_one_of_the_schema() {
+    for key in KEYS {
+        let (keys::Kind::Choice(words) | keys::Kind::Choices(words)) = key.kind else { continue };
+        for word in words {
+            let dir = if key.path == "data.name" { "data.dir=d" } else { "seed=1" };
+            let config = of(&[&format!("{}={word}", key.path), dir]).unwrap();
+            let value = config.values().into_iter().find(|(other, _)| other.path == key.path).unwrap().1;
+            assert!(value.unwrap().to_string().contains(word), "{} {word}", key.path);
+        }
+    }
+    assert_eq!(Family::ALL.len(), 8);
+    assert_eq!(Family::EeDp.to_string(), "EE_DP");
+}
+
+#[test]
+fn a_written_file_explains_every_key_and_reads_back_to_the_same() {
+    for profile in Profile::ALL {
+        for sets in
+            [&["search.method=nat"][..], &["data.name=cifar10", "data.dir=C:\\data \"x\"\n", "seed=7"]]
+        {
+            let sets: Vec<String> = sets.iter().map(|text| text.to_string()).collect();
+            let config = load("search", None, &sets, Some(*profile)).unwrap();
+            let text = config.to_toml();
+            let again = from_file(&text).unwrap();
+            assert_eq!(again, config);
+            assert_eq!(again.to_toml(), text);
+            assert_eq!(again.hash(), config.hash());
+            assert_eq!(config.difference(&again), None);
+            assert!(KEYS.iter().all(|key| text.contains(key.doc)));
+            assert!(text.contains("\n[search]\n") && text.contains("\n# family is not set: "), "{text}");
+        }
+    }
+}
+
+#[test]
+fn the_hash_and_the_difference_follow_every_key() {
+    let base = of(&[]).unwrap();
+    let hash = base.hash();
+    assert_eq!(hash.len(), 8);
+    assert_eq!(base.default_run_directory(), Path::new(&format!("runs/search-{hash}")));
+    let mut hashes = BTreeSet::from([hash]);
+    for (set, key, second) in [
+        ("seed=1", "seed", "1"),
+        ("profile=tiny", "profile", "\"tiny\""),
+        ("data.validation_images=4", "data.validation_images", "4"),
+        ("supernet.weights=w", "supernet.weights", "\"w\""),
+        ("search.objectives=top1,macs", "search.objectives", "[\"top1\", \"macs\"]"),
+        ("search.archive=61", "search.archive", "61"),
+        ("search.method=random", "search.method", "\"random\""),
+        ("adaptation.distribution=uniform", "adaptation.distribution", "\"uniform\""),
+    ] {
+        let other = of(&[set]).unwrap();
+        let difference = base.difference(&other).unwrap();
+        assert_eq!((difference.key, difference.second.as_deref()), (key, Some(second)));
+        assert!(hashes.insert(other.hash()), "{set}");
+    }
+    let huge = Config { seed: u64::MAX, ..base.clone() };
+    assert_eq!(base.difference(&huge).unwrap().key, "seed");
+    assert_eq!(huge.difference(&huge), None);
+}
+
+#[test]
+fn a_stored_configuration_is_compared_whatever_command_it_came_from() {
+    let path = Path::new("run/config.toml");
+    let stored = load("run", None, &["seed=5".into()], None).unwrap().to_toml();
+    check_stored(path, &stored, &of(&["seed=5"]).unwrap()).unwrap();
+    let text = check_stored(path, &stored, &of(&["seed=6"]).unwrap()).unwrap_err().to_string();
+    assert!(text.contains("seed is 5 in run/config.toml and 6 now") && text.contains("--run"), "{text}");
+    let text = check_stored(path, &stored, &of(&["seed=5", "search.eval_images=9"]).unwrap()).unwrap_err();
+    assert!(text.to_string().contains("search.eval_images is not set in"), "{text}");
+    let text = check_stored(path, "seed = ", &of(&[]).unwrap()).unwrap_err().to_string();
+    assert!(text.contains("run/config.toml is not a configuration"), "{text}");
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_loading_panic(text in ".{0,60}", key in 0..KEYS.len(), value in ".{0,20}") {
+        let _ = layers::resolve("search", Some((Path::new("x"), &text)), &[], None);
+        let _ = of(&[&text]);
+        let path = KEYS[key].path;
+        if let Err(error) = of(&[&format!("{path}={value}")]) {
+            prop_assert!(error.to_string().contains(path), "{}", error);
+        }
+    }
+
+    #[test]
+    fn any_accepted_numbers_survive_being_written_and_read(
+        seed in 0..i64::MAX, archive in 10..100_000usize, fraction in 0.0001..0.9999f64, objectives in 1..4usize,
+    ) {
+        let words = Objective::ALL[..objectives].iter().map(|word| word.as_str()).collect::<Vec<_>>().join(",");
+        let config = of(&[
+            &format!("seed={seed}"),
+            &format!("search.archive={archive}"),
+            &format!("data.validation_fraction={fraction}"),
+            &format!("search.objectives={words}"),
+        ]).unwrap();
+        prop_assert_eq!(config.seed as i64, seed);
+        prop_assert_eq!(config.data.validation_fraction, Some(fraction));
+        let text = config.to_toml();
+        let again = layers::resolve("search", Some((Path::new("x"), &text)), &[], None).unwrap();
+        prop_assert_eq!(again.hash(), config.hash());
+        prop_assert_eq!(again, config);
+    }
+}

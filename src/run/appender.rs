@@ -1,0 +1,57 @@
+//! A file that only grows, a whole line at a time.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::error::{Error, Failed, Result};
+use super::storage::Storage;
+
+/// The writing end of a file of lines.
+#[derive(Debug)]
+pub(super) struct Appender {
+    pub(super) path: PathBuf,
+    file: File,
+    /// Bytes of whole lines. More than that in the file is the start of a line that failed.
+    length: u64,
+    torn: bool,
+    storage: Arc<dyn Storage>,
+}
+
+impl Appender {
+    /// Opens or creates the file and cuts it to `length`, where its last whole line ends.
+    pub(super) fn open(path: &Path, length: u64, storage: Arc<dyn Storage>) -> Result<Self> {
+        let file = OpenOptions::new().append(true).create(true).open(path).failed("open", path)?;
+        let torn = file.metadata().failed("read", path)?.len() != length;
+        let mut appender = Self { path: path.into(), file, length, torn, storage };
+        appender.mend()?;
+        Ok(appender)
+    }
+
+    /// Appends a line, all of it or nothing.
+    pub(super) fn append(&mut self, line: &str) -> Result<()> {
+        self.mend()?;
+        if let Err(source) = self.storage.append(&self.file, line.as_bytes()) {
+            // Part of the line may be there. Cut it off now, or, if the disk is too sick for that,
+            // before the next line: else the next would follow a torn one and both be lost.
+            self.torn = true;
+            let _ = self.mend();
+            return Err(Error::io("write", &self.path, source));
+        }
+        self.length += line.len() as u64;
+        Ok(())
+    }
+
+    /// Forces everything appended to disk.
+    pub(super) fn sync(&self) -> Result<()> {
+        self.storage.sync(&self.file).failed("sync", &self.path)
+    }
+
+    fn mend(&mut self) -> Result<()> {
+        if self.torn {
+            self.storage.truncate(&self.file, self.length).failed("repair", &self.path)?;
+            self.torn = false;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,273 @@
+//! How far long work has got, on standard error: a bar with rate, time left and a message on a
+//! terminal; a line now and then where there is none (a log file, a batch system); nothing with
+//! `--quiet`. Standard output is left to results.
+
+use std::borrow::Cow;
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// The first line comes after this time, each next after twice the time before, up to the limit.
+const FIRST_LINE: Duration = Duration::from_secs(2);
+const LONGEST_SILENCE: Duration = Duration::from_secs(60);
+
+/// Where and how progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// A bar on a terminal.
+    Bar,
+    /// Plain lines.
+    Lines,
+    /// Nothing.
+    Silent,
+}
+
+impl Output {
+    /// What suits standard error.
+    pub fn for_stderr(quiet: bool) -> Self {
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        match (quiet, io::stderr().is_terminal() && !dumb) {
+            (true, _) => Output::Silent,
+            (false, true) => Output::Bar,
+            (false, false) => Output::Lines,
+        }
+    }
+}
+
+/// The progress of one piece of work. Can be shared between threads.
+#[derive(Debug)]
+pub struct Progress(Inner);
+
+#[derive(Debug)]
+enum Inner {
+    Bar(ProgressBar),
+    Lines(Mutex<Plain>),
+    Silent,
+}
+
+impl Progress {
+    /// Work of `total` units named `what`, of which `done` were done before (in a run that is
+    /// resumed): they count as done but not in the rate.
+    pub fn start(output: Output, what: impl Into<Cow<'static, str>>, done: u64, total: u64) -> Self {
+        Progress(match output {
+            Output::Silent => Inner::Silent,
+            Output::Lines => {
+                Inner::Lines(Mutex::new(Plain::new(what.into(), done, total, Box::new(io::stderr()))))
+            }
+            Output::Bar => {
+                let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+                let template = "{prefix} [{bar:24}] {pos}/{len} {per_sec}, {eta} left  {wide_msg}";
+                if let Ok(style) = ProgressStyle::with_template(template) {
+                    bar.set_style(style.progress_chars("=> "));
+                }
+                bar.set_prefix(what.into());
+                bar.set_position(done);
+                bar.reset_eta();
+                bar.enable_steady_tick(Duration::from_millis(250));
+                Inner::Bar(bar)
+            }
+        })
+    }
+
+    /// `units` more are done.
+    pub fn advance(&self, units: u64) {
+        match &self.0 {
+            Inner::Bar(bar) => bar.inc(units),
+            Inner::Lines(plain) => lock(plain).advance(units),
+            Inner::Silent => {}
+        }
+    }
+
+    /// What to show beside the figures, such as the best result so far.
+    pub fn message(&self, message: impl Into<Cow<'static, str>>) {
+        match &self.0 {
+            Inner::Bar(bar) => bar.set_message(message),
+            Inner::Lines(plain) => lock(plain).message = message.into(),
+            Inner::Silent => {}
+        }
+    }
+
+    /// Prints a line without breaking a bar. Nothing where output is silent.
+    pub fn note(&self, line: &str) {
+        match &self.0 {
+            Inner::Bar(bar) => bar.suspend(|| eprintln!("{line}")),
+            Inner::Lines(plain) => lock(plain).print(line),
+            Inner::Silent => {}
+        }
+    }
+
+    /// Ends the display; the last state stays to be read. Dropping ends it and leaves nothing.
+    pub fn finish(self) {
+        match &self.0 {
+            Inner::Bar(bar) => bar.abandon(),
+            Inner::Lines(plain) => lock(plain).finish(),
+            Inner::Silent => {}
+        }
+    }
+}
+
+/// A panic elsewhere must not take the display's user down with it.
+fn lock(plain: &Mutex<Plain>) -> MutexGuard<'_, Plain> {
+    plain.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Progress as lines.
+struct Plain {
+    what: Cow<'static, str>,
+    before: u64,
+    done: u64,
+    total: u64,
+    message: Cow<'static, str>,
+    started: Instant,
+    pace: Pace,
+    out: Box<dyn Write + Send>,
+}
+
+impl std::fmt::Debug for Plain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Plain({}: {}/{})", self.what, self.done, self.total)
+    }
+}
+
+impl Plain {
+    fn new(what: Cow<'static, str>, done: u64, total: u64, out: Box<dyn Write + Send>) -> Self {
+        let (message, started, pace) = (Cow::Borrowed(""), Instant::now(), Pace::new());
+        Plain { what, before: done, done, total, message, started, pace, out }
+    }
+
+    fn advance(&mut self, units: u64) {
+        self.done += units;
+        let elapsed = self.started.elapsed();
+        if self.pace.due(elapsed) {
+            let line = self.line(elapsed);
+            self.print(&line);
+        }
+    }
+
+    fn finish(&mut self) {
+        let line = self.line(self.started.elapsed());
+        self.print(&line);
+    }
+
+    fn line(&self, elapsed: Duration) -> String {
+        let (done, total) = (self.done, self.total);
+        let mut line = format!("{}: {done}/{total}", self.what);
+        let rate = (done - self.before) as f64 / elapsed.as_secs_f64().max(1e-9);
+        if done < total && done > self.before {
+            // A stalled start would give more seconds than a Duration holds.
+            let left = ((total - done) as f64 / rate).min(1e9);
+            let left = HumanDuration(Duration::from_secs_f64(left.ceil()));
+            line += &format!(", {rate:.1}/s, about {left} left");
+        } else if done > self.before {
+            line += &format!(", {rate:.1}/s");
+        }
+        if !self.message.is_empty() {
+            line += &format!(", {}", self.message);
+        }
+        line
+    }
+
+    fn print(&mut self, line: &str) {
+        // Nowhere to print is no reason to stop the work.
+        let _ = writeln!(self.out, "{line}").and_then(|()| self.out.flush());
+    }
+}
+
+/// When to print a line.
+#[derive(Debug)]
+struct Pace {
+    next: Duration,
+    silence: Duration,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Pace { next: FIRST_LINE, silence: FIRST_LINE }
+    }
+
+    fn due(&mut self, elapsed: Duration) -> bool {
+        if elapsed < self.next {
+            return false;
+        }
+        self.silence = (self.silence * 2).min(LONGEST_SILENCE);
+        self.next = elapsed + self.silence;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[derive(Clone, Default)]
+    struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Buffer {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_come_at_growing_intervals_and_never_further_apart_than_the_limit() {
+        let mut pace = Pace::new();
+        let at: Vec<u64> = (0..300).filter(|&s| pace.due(Duration::from_secs(s))).collect();
+        assert_eq!(at, [2, 6, 14, 30, 62, 122, 182, 242]);
+    }
+
+    #[test]
+    fn a_line_says_where_the_work_is_how_fast_and_what_is_best() {
+        let mut plain = Plain::new("evaluating".into(), 10, 60, Box::new(io::sink()));
+        assert_eq!(plain.line(Duration::from_secs(5)), "evaluating: 10/60");
+        plain.done = 30;
+        plain.message = "best 97.8 %".into();
+        assert_eq!(
+            plain.line(Duration::from_secs(10)),
+            "evaluating: 30/60, 2.0/s, about 15 seconds left, best 97.8 %"
+        );
+        plain.done = 60;
+        assert_eq!(plain.line(Duration::from_secs(25)), "evaluating: 60/60, 2.0/s, best 97.8 %");
+        let tiny = plain.line(Duration::ZERO);
+        assert!(tiny.starts_with("evaluating: 60/60"), "{tiny}");
+    }
+
+    #[test]
+    fn short_work_prints_one_line_and_notes_are_printed_as_they_are() {
+        let buffer = Buffer::default();
+        let plain = Plain::new("digits".into(), 0, 3, Box::new(buffer.clone()));
+        let progress = Progress(Inner::Lines(Mutex::new(plain)));
+        progress.advance(1);
+        progress.note("a warning");
+        progress.advance(2);
+        progress.finish();
+        let text = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        assert_eq!(lines[0], "a warning");
+        assert!(lines[1].starts_with("digits: 3/3, "), "{text}");
+    }
+
+    #[test]
+    fn quiet_is_silent() {
+        assert_eq!(Output::for_stderr(true), Output::Silent);
+        let progress = Progress::start(Output::Silent, "nothing", 0, 1);
+        progress.advance(1);
+        assert!(matches!(progress.0, Inner::Silent));
+    }
+
+    #[test]
+    fn a_bar_counts_from_where_a_resumed_run_stands() {
+        let progress = Progress::start(Output::Bar, "search", 4, 10);
+        progress.advance(2);
+        progress.message("best 12");
+        let Inner::Bar(bar) = &progress.0 else { panic!("no bar") };
+        assert_eq!((bar.position(), bar.length(), bar.message()), (6, Some(10), "best 12".into()));
+    }
+}
