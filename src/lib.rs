@@ -4,7 +4,9 @@
 //!
 //! | module | what lives there |
 //! | --- | --- |
+//! | [`data`] | data sets, splits, and the way from pixels to a network's input |
 //! | [`random`] | random streams, keyed by seed and purpose |
 #![deny(unsafe_code)]
 
+pub mod data;
 pub mod random;
