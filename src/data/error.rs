@@ -96,7 +96,7 @@ pub enum Error {
         reason: String,
     },
     /// An image whose size differs from the others', and no common size asked for.
-    #[error("{}: {width} x {height} pixels, and {}: give the side to which all images are resized at loading (`data.side`, for example 64)", .file.display(), match .expected { Some(side) => format!("the images before it have {side} x {side}"), None => "images of one data set must be square and of one size".to_owned() })]
+    #[error("{}: {width} x {height} pixels, and {}: replace it, or (data set `image-folder`) give `data.side`, the side in pixels to which every image is resized at loading", .file.display(), match .expected { Some(side) => format!("the images before it have {side} x {side}"), None => "images of one data set must be square and of one size".to_owned() })]
     MixedSizes {
         /// The file.
         file: PathBuf,
@@ -111,6 +111,12 @@ pub enum Error {
     #[error("{}: no images found; expected one folder a class with .jpg, .jpeg or .png files in it", .folder.display())]
     NoImages {
         /// The folder.
+        folder: PathBuf,
+    },
+    /// A class that has test images and no training images.
+    #[error("{}: the training images have no such class. Remove the folder, or add the class to them", .folder.display())]
+    UnknownClass {
+        /// The class's folder.
         folder: PathBuf,
     },
     /// A line of a list file (class names, annotations) that does not fit.
@@ -155,8 +161,11 @@ pub enum Error {
         /// What to do.
         instead: &'static str,
     },
-    /// More images than indices of 32 bits can name.
-    #[error("{count} images are more than one data set can hold ({})", u32::MAX)]
+    /// More images than memory, or indices of 32 bits, can hold.
+    #[error(
+        "{count} images do not fit into memory, or are more than {}: give fewer images or a smaller `data.side`",
+        u32::MAX
+    )]
     TooManyImages {
         /// How many there are.
         count: usize,

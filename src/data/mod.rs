@@ -24,8 +24,10 @@
 //! turned its table into bytes and changed no value.
 
 mod cifar;
+mod decode;
 mod digits;
 mod error;
+mod folder;
 mod info;
 mod transform;
 
@@ -38,7 +40,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// The names that [`open`] knows.
-pub const NAMES: [&str; 3] = ["digits", "cifar10", "cifar100"];
+pub const NAMES: [&str; 5] = ["digits", "cifar10", "cifar100", "tiny-imagenet", "image-folder"];
 
 /// Which data set to open, from where, and how to split it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -50,7 +52,8 @@ pub struct Spec {
     /// How large the validation split is.
     pub validation: Validation,
     /// `image-folder`: the side in pixels to which every image is brought at loading; without it
-    /// the images must all have one square size. The other data sets have theirs.
+    /// the images must all have one square size. The largest centred square of the image is resized
+    /// with a triangle filter and rounded to u8. The other data sets have their own size.
     pub side: Option<usize>,
 }
 
@@ -215,10 +218,16 @@ pub fn open(spec: &Spec) -> Result<Dataset, Error> {
         let instead = "its images have one size; remove the setting";
         return Err(Error::SettingDoesNotApply { setting: "data.side", dataset, instead });
     }
+    if let Some(side) = spec.side.filter(|side| !(1..=1024).contains(side)) {
+        let expected = "a side from 1 to 1024 pixels is needed";
+        return Err(Error::OutOfRange { setting: "data.side", value: side.to_string(), expected });
+    }
     match spec.name.as_str() {
         "digits" => digits::open(spec),
         "cifar10" => cifar::open(&cifar::CIFAR10, spec),
         "cifar100" => cifar::open(&cifar::CIFAR100, spec),
+        "tiny-imagenet" => folder::tiny_imagenet(spec),
+        "image-folder" => folder::image_folder(spec),
         _ => Err(Error::UnknownDataset { name: spec.name.clone() }),
     }
 }
