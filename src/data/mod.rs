@@ -9,7 +9,7 @@
 //! | --- | --- | --- | --- |
 //! | `digits` | this program | 1,797 of 8 x 8 | index modulo 5 equal to 3 (4 is the test split) |
 //! | `cifar10`, `cifar100` | official binary files | 60,000 of 32 x 32 | the last training images, a tenth |
-//! | `tiny-imagenet` | official folder layout | 110,000 of 64 x 64 | the last of each class, a tenth |
+//! | `tiny-imagenet` | official folder layout | 110,000 of 64 x 64 | the last of each class, 15 % |
 //! | `image-folder` | a folder a class | any | the last of each class, a tenth |
 //!
 //! **File order** is the order in which calibration and evaluation take their first N images. For
@@ -70,7 +70,7 @@ pub struct Validation {
     /// CIFAR: how many of the last training images. Before `fraction` where both are given.
     pub images: Option<usize>,
     /// Folders: which share of the last images of each class, in [0, 1), rounded to whole images.
-    /// CIFAR: which share of the training images. The default is a tenth.
+    /// CIFAR: which share of the training images. The default is a tenth, for Tiny ImageNet 0.15.
     pub fraction: Option<f64>,
 }
 
