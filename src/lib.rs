@@ -8,6 +8,7 @@
 //! | [`config`] | settings: profiles, configuration files, overrides |
 //! | [`run`] | the run directory: journal, checkpoints, lock, signals, progress |
 //! | [`random`] | random streams, keyed by seed and purpose |
+//! | [`data`] | data sets, splits, and the way from pixels to a network's input |
 //! | [`space`] | what can be searched: families, architectures, genotypes, sampling, exact costs |
 //! | [`supernet`] | the shared weights: layout, checkpoints, cards |
 //! | [`ops`] | the operators: parameters, plain references, fast CPU paths |
@@ -16,6 +17,7 @@
 #![deny(unsafe_code)]
 
 pub mod config;
+pub mod data;
 pub mod device;
 pub mod engine;
 pub mod ops;
