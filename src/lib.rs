@@ -4,7 +4,9 @@
 //!
 //! | module | what lives there |
 //! | --- | --- |
+//! | [`moo`] | multi-objective optimisation on plain numbers: sorting, NSGA-II, NSGA-III, directions, hypervolume |
 //! | [`random`] | random streams, keyed by seed and purpose |
 #![deny(unsafe_code)]
 
+pub mod moo;
 pub mod random;
