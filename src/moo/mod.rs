@@ -18,7 +18,7 @@
 
 pub mod directions;
 mod error;
-//pub mod evolve;
+pub mod evolve;
 pub mod hypervolume;
 pub mod normalisation;
 pub mod nsga2;
@@ -26,10 +26,10 @@ pub mod nsga3;
 mod points;
 mod riesz;
 pub mod sorting;
-//pub mod subset;
-//pub mod survival;
+pub mod subset;
+pub mod survival;
 pub mod tradeoff;
-//pub mod variation;
+pub mod variation;
 
 pub use error::Error;
 pub use points::Points;

@@ -357,11 +357,66 @@ mod tests {
     fn energies_reach_the_published_construction() {
         // Logarithms of the energies of pymoo 0.6.2's points (seed 42), which take it seconds.
         for (m, n, known) in [(2, 100, 21.668), (3, 100, 25.388), (4, 100, 31.091), (3, 298, 31.849)] {
-            let start = std::time::Instant::now();
-            let points = construct(m, n, 42);
-            let energy = log_energy(&points);
-            println!("{m} {n} {energy:.3} (known {known}) {:?}", start.elapsed());
-            assert!(energy <= known + 0.02, "m {m}, n {n}: {energy} against {known}");
+            for seed in [42, 1] {
+                let energy = log_energy(&construct(m, n, seed));
+                assert!(energy <= known + 0.02, "m {m}, n {n}, seed {seed}: {energy} against {known}");
+            }
         }
+    }
+
+    #[test]
+    fn points_are_distinct_ordered_on_the_simplex_and_hold_the_corners() {
+        for (m, n) in [(2, 2), (2, 3), (2, 17), (3, 3), (3, 4), (3, 50), (4, 30), (5, 40), (10, 25)] {
+            let points = riesz(m, n, 7);
+            let rows: Vec<_> = points.rows().collect();
+            assert_eq!(rows.len(), n);
+            assert!(rows.windows(2).all(|w| w[0] < w[1]), "{m} {n}");
+            assert!(rows.iter().all(|r| r.iter().all(|&x| x >= 0.0) && (r.iter().sum::<f64>() - 1.0).abs() < 1e-12));
+            assert_eq!(rows.iter().filter(|r| r.contains(&1.0)).count(), m);
+        }
+    }
+
+    #[test]
+    fn the_cache_returns_what_was_constructed() {
+        assert_eq!(riesz(3, 20, 5), construct(3, 20, 5));
+        assert_eq!(riesz(3, 20, 5), riesz(3, 20, 5));
+        assert_ne!(riesz(3, 20, 5), riesz(3, 20, 6));
+    }
+
+    #[test]
+    fn fewer_points_than_corners() {
+        assert!(riesz(3, 0, 1).is_empty());
+        assert_eq!(riesz(4, 1, 1), Points::from_rows(4, [[0.25; 4]]));
+        assert_eq!(riesz(3, 2, 1), Points::from_rows(3, [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]));
+        assert_eq!(riesz(1, 3, 1), Points::from_rows(1, [[1.0]; 3]));
+    }
+
+    #[test]
+    fn the_gradient_is_that_of_the_energy() {
+        for m in [2, 3, 4] {
+            let n = 12;
+            let energy = Energy::new(m, n);
+            let y = random_points(m, n, &mut stream(1, "moo/test", 0, 0));
+            let mut gradient = vec![0.0; m * n];
+            energy.evaluate(&y, &mut gradient);
+            let mut unused = gradient.clone();
+            for (at, &g) in gradient.iter().enumerate().filter(|(at, _)| at % n >= m) {
+                let mut moved = y.clone();
+                moved[at] += 1e-6;
+                let above = energy.evaluate(&moved, &mut unused);
+                moved[at] -= 2e-6;
+                let below = energy.evaluate(&moved, &mut unused);
+                let slope = (above - below) / 2e-6;
+                assert!((slope - g).abs() <= 1e-5 * g.abs().max(1.0), "m {m}, {at}: {slope} and {g}");
+            }
+        }
+    }
+
+    #[test]
+    fn energies_by_hand() {
+        let pair = Points::from_rows(2, [[1.0, 0.0], [0.0, 1.0]]);
+        assert!((log_energy(&pair) - 0.25f64.ln()).abs() < 1e-15);
+        assert_eq!(log_energy(&Points::from_rows(2, [[1.0, 0.0]])), f64::NEG_INFINITY);
+        assert_eq!(log_energy(&Points::from_rows(2, [[1.0, 0.0]; 2])), f64::INFINITY);
     }
 }
