@@ -5,7 +5,7 @@
 //! in any number.
 
 use super::Points;
-pub use super::riesz::{log_energy, riesz};
+pub use super::riesz::{log_energy, riesz, riesz_uncached};
 
 /// The lattice of Das and Dennis: all points of the unit simplex in `m` dimensions whose
 /// coordinates are multiples of 1 / `partitions`, in lexicographic order. There are

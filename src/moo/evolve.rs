@@ -161,7 +161,8 @@ fn check_bounds(problem: &impl Problem, initial: &[Vec<u8>]) -> Result<(), Error
         }
     }
     let fits = |genome: &Vec<u8>| {
-        genome.len() == lower.len() && genome.iter().zip(lower.iter().zip(upper)).all(|(g, (lo, hi))| lo <= g && g <= hi)
+        genome.len() == lower.len()
+            && genome.iter().zip(lower.iter().zip(upper)).all(|(g, (lo, hi))| lo <= g && g <= hi)
     };
     match initial.iter().position(|genome| !fits(genome)) {
         Some(index) => Err(Error::Initial { index }),
@@ -353,9 +354,15 @@ mod tests {
         }
         fn evaluate(&self, genomes: &[Vec<u8>]) -> Points {
             let objective = |g: &Vec<u8>, j: usize| {
-                g.iter().enumerate().map(|(i, &x)| (f64::from(x) - ((i + 4 * j) % 10) as f64).powi(2)).sum::<f64>()
+                g.iter()
+                    .enumerate()
+                    .map(|(i, &x)| (f64::from(x) - ((i + 4 * j) % 10) as f64).powi(2))
+                    .sum::<f64>()
             };
-            Points::from_rows(self.m, genomes.iter().map(|g| (0..self.m).map(|j| objective(g, j)).collect::<Vec<_>>()))
+            Points::from_rows(
+                self.m,
+                genomes.iter().map(|g| (0..self.m).map(|j| objective(g, j)).collect::<Vec<_>>()),
+            )
         }
     }
 
@@ -365,13 +372,19 @@ mod tests {
 
     #[test]
     fn every_algorithm_improves_on_its_start() {
-        for (m, algorithm) in
-            [(1, Algorithm::Ga), (2, Algorithm::Nsga2), (2, Algorithm::Nsga3), (3, Algorithm::Nsga2), (3, Algorithm::Nsga3), (4, Algorithm::Nsga3)]
-        {
+        for (m, algorithm) in [
+            (1, Algorithm::Ga),
+            (2, Algorithm::Nsga2),
+            (2, Algorithm::Nsga3),
+            (3, Algorithm::Nsga2),
+            (3, Algorithm::Nsga3),
+            (4, Algorithm::Nsga3),
+        ] {
             let problem = Targets::new(m, 12);
             let settings = Settings { algorithm, population: 60, generations: 30, ..Settings::default() };
             let volume = |generations| {
-                let outcome = run(&problem, &Settings { generations, ..settings.clone() }, &mut rng(5)).unwrap();
+                let outcome =
+                    run(&problem, &Settings { generations, ..settings.clone() }, &mut rng(5)).unwrap();
                 assert_eq!(outcome.genomes.len(), 60);
                 assert_eq!(outcome.evaluations, 60 * generations);
                 assert_eq!(problem.evaluate(&outcome.genomes), outcome.objectives);
@@ -415,7 +428,8 @@ mod tests {
         let problem = Targets::new(1, 6);
         let best: Vec<u8> = (0..6).map(|i| i as u8).collect();
         let near = vec![1, 1, 2, 3, 4, 5];
-        let settings = Settings { population: 10, generations: 1, algorithm: Algorithm::Ga, ..Settings::default() };
+        let settings =
+            Settings { population: 10, generations: 1, algorithm: Algorithm::Ga, ..Settings::default() };
         let outcome = run_from(&problem, &settings, &[near.clone(), near.clone()], &mut rng(1)).unwrap();
         assert_eq!(outcome.genomes[0], near);
         assert_eq!(outcome.genomes.len(), 10);
@@ -440,7 +454,10 @@ mod tests {
                     let odd = g[0] % 2 == 1;
                     row.iter().map(|&x| if odd { f64::NAN } else { x }).collect::<Vec<_>>()
                 };
-                Points::from_rows(plain.dimension(), genomes.iter().zip(plain.rows()).map(|(g, r)| spoil(g, r)))
+                Points::from_rows(
+                    plain.dimension(),
+                    genomes.iter().zip(plain.rows()).map(|(g, r)| spoil(g, r)),
+                )
             }
         }
         for algorithm in [Algorithm::Nsga3, Algorithm::Nsga2] {
@@ -476,7 +493,10 @@ mod tests {
         let mut crossed = Targets::new(2, 4);
         crossed.lower[2] = 10;
         let settings = Settings::default();
-        assert_eq!(run(&crossed, &settings, &mut rng(1)), Err(Error::BoundsOrder { gene: 2, lower: 10, upper: 9 }));
+        assert_eq!(
+            run(&crossed, &settings, &mut rng(1)),
+            Err(Error::BoundsOrder { gene: 2, lower: 10, upper: 9 })
+        );
         crossed.lower.clear();
         assert_eq!(run(&crossed, &settings, &mut rng(1)), Err(Error::BoundsLength { lower: 0, upper: 4 }));
     }

@@ -31,7 +31,8 @@ fn measure(points: &Points, reference: &[f64], volume: impl Fn(&[&[f64]], &[f64]
     if reference.iter().any(|x| x.is_nan()) {
         return f64::NAN;
     }
-    let inside: Vec<&[f64]> = points.rows().filter(|row| row.iter().zip(reference).all(|(x, r)| x < r)).collect();
+    let inside: Vec<&[f64]> =
+        points.rows().filter(|row| row.iter().zip(reference).all(|(x, r)| x < r)).collect();
     let infinite = |row: &[f64]| row.iter().zip(reference).any(|(x, r)| (r - x).is_infinite());
     if inside.iter().any(|row| infinite(row)) {
         return f64::INFINITY;
@@ -130,7 +131,8 @@ fn slabs_plain(rows: &[&[f64]], reference: &[f64]) -> f64 {
     cuts.sort_by(f64::total_cmp);
     let mut total = 0.0;
     for cut in cuts.windows(2) {
-        let below: Vec<&[f64]> = rows.iter().filter(|row| row[last] <= cut[0]).map(|row| &row[..last]).collect();
+        let below: Vec<&[f64]> =
+            rows.iter().filter(|row| row[last] <= cut[0]).map(|row| &row[..last]).collect();
         let face = if last == 0 { 1.0 } else { slabs_plain(&below, &reference[..last]) };
         total += face * (cut[1] - cut[0]);
     }

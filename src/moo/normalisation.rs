@@ -187,7 +187,8 @@ mod tests {
 
     #[test]
     fn a_plane_of_three_extremes_gives_its_intercepts() {
-        let points = Points::from_rows(3, [[2.0, 0.0, 0.0], [0.0, 4.0, 0.0], [0.0, 0.0, 8.0], [1.0, 1.0, 1.0]]);
+        let points =
+            Points::from_rows(3, [[2.0, 0.0, 0.0], [0.0, 4.0, 0.0], [0.0, 0.0, 8.0], [1.0, 1.0, 1.0]]);
         let mut norm = Normalisation::new(3);
         norm.update(&points, &[0, 1, 2, 3]);
         assert_eq!(norm.ideal(), [0.0; 3]);

@@ -57,8 +57,10 @@ impl Directions {
     /// If dimensions differ or an index is out of range.
     pub fn associate(&self, points: &Points, indices: &[usize], ideal: &[f64], nadir: &[f64]) -> Association {
         let (n, m) = (self.points.len(), self.points.dimension());
-        let mut association =
-            Association { niche: Vec::with_capacity(indices.len()), distance: Vec::with_capacity(indices.len()) };
+        let mut association = Association {
+            niche: Vec::with_capacity(indices.len()),
+            distance: Vec::with_capacity(indices.len()),
+        };
         let mut scaled = vec![0.0; m];
         let mut along = vec![0.0; n];
         for &i in indices {
@@ -112,8 +114,12 @@ impl Directions {
             for (k, direction) in self.points.rows().enumerate() {
                 let norm = direction.iter().map(|d| d * d).sum::<f64>().sqrt();
                 let along: f64 = scaled.iter().zip(direction).map(|(x, d)| x * (d / norm)).sum();
-                let distance =
-                    scaled.iter().zip(direction).map(|(x, d)| (along * (d / norm) - x).powi(2)).sum::<f64>().sqrt();
+                let distance = scaled
+                    .iter()
+                    .zip(direction)
+                    .map(|(x, d)| (along * (d / norm) - x).powi(2))
+                    .sum::<f64>()
+                    .sqrt();
                 if distance < best.0 {
                     best = (distance, k);
                 }
@@ -284,9 +290,8 @@ mod tests {
     #[test]
     fn ties_are_dealt_with_by_the_stream_alone() {
         let points = Points::from_rows(3, vec![[1.0, 2.0, 3.0]; 40]);
-        let survive = |seed| {
-            Survival::new(das_dennis(3, 12)).survive(&points, 10, &mut stream(seed, "moo/test", 0, 0))
-        };
+        let survive =
+            |seed| Survival::new(das_dennis(3, 12)).survive(&points, 10, &mut stream(seed, "moo/test", 0, 0));
         assert_eq!(survive(1), survive(1));
         assert_ne!(survive(1), survive(2));
         let mut distinct = survive(1);

@@ -35,7 +35,7 @@ pub fn riesz(m: usize, n: usize, seed: u64) -> Points {
     if let Some(points) = KNOWN.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
         return points.clone();
     }
-    let points = construct(m, n, seed);
+    let points = riesz_uncached(m, n, seed);
     KNOWN.lock().unwrap_or_else(PoisonError::into_inner).insert(key, points.clone());
     points
 }
@@ -59,7 +59,7 @@ pub fn log_energy(points: &Points) -> f64 {
 }
 
 /// What [`riesz`] returns, without the cache.
-pub fn construct(m: usize, n: usize, seed: u64) -> Points {
+pub fn riesz_uncached(m: usize, n: usize, seed: u64) -> Points {
     let mut corners = Points::new(m);
     for i in 0..m {
         let mut corner = vec![0.0; m];
@@ -131,7 +131,8 @@ fn thinned_lattice(m: usize, n: usize, rng: &mut Stream) -> Vec<f64> {
         return random_points(m, n, rng);
     }
     let lattice = das_dennis(m, partitions);
-    let mut rows: Vec<Vec<f64>> = lattice.rows().filter(|row| row.iter().all(|&x| x < 1.0)).map(<[f64]>::to_vec).collect();
+    let mut rows: Vec<Vec<f64>> =
+        lattice.rows().filter(|row| row.iter().all(|&x| x < 1.0)).map(<[f64]>::to_vec).collect();
     while rows.len() > n - m {
         let out = rng.random_range(0..rows.len());
         rows.swap_remove(out);
@@ -358,7 +359,7 @@ mod tests {
         // Logarithms of the energies of pymoo 0.6.2's points (seed 42), which take it seconds.
         for (m, n, known) in [(2, 100, 21.668), (3, 100, 25.388), (4, 100, 31.091), (3, 298, 31.849)] {
             for seed in [42, 1] {
-                let energy = log_energy(&construct(m, n, seed));
+                let energy = log_energy(&riesz_uncached(m, n, seed));
                 assert!(energy <= known + 0.02, "m {m}, n {n}, seed {seed}: {energy} against {known}");
             }
         }
@@ -371,14 +372,17 @@ mod tests {
             let rows: Vec<_> = points.rows().collect();
             assert_eq!(rows.len(), n);
             assert!(rows.windows(2).all(|w| w[0] < w[1]), "{m} {n}");
-            assert!(rows.iter().all(|r| r.iter().all(|&x| x >= 0.0) && (r.iter().sum::<f64>() - 1.0).abs() < 1e-12));
+            assert!(
+                rows.iter()
+                    .all(|r| r.iter().all(|&x| x >= 0.0) && (r.iter().sum::<f64>() - 1.0).abs() < 1e-12)
+            );
             assert_eq!(rows.iter().filter(|r| r.contains(&1.0)).count(), m);
         }
     }
 
     #[test]
     fn the_cache_returns_what_was_constructed() {
-        assert_eq!(riesz(3, 20, 5), construct(3, 20, 5));
+        assert_eq!(riesz(3, 20, 5), riesz_uncached(3, 20, 5));
         assert_eq!(riesz(3, 20, 5), riesz(3, 20, 5));
         assert_ne!(riesz(3, 20, 5), riesz(3, 20, 6));
     }

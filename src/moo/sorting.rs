@@ -90,7 +90,8 @@ pub fn ranks(points: &Points) -> Vec<u32> {
         distinct_of[i as usize] = (rows.len() / m - 1) as u32;
     }
     let count = rows.len() / m;
-    let mut sorter = Sorter { m, rows, ranks: vec![0; count], staircase: Staircase::default(), medians: Vec::new() };
+    let mut sorter =
+        Sorter { m, rows, ranks: vec![0; count], staircase: Staircase::default(), medians: Vec::new() };
     if m == 1 {
         for (i, rank) in sorter.ranks.iter_mut().enumerate() {
             *rank = i as u32;
@@ -172,9 +173,9 @@ impl Sorter {
             self.sweep(low, high, false);
         } else {
             let range = |set: &[u32]| {
-                set.iter().map(|&i| self.value(i, k - 1)).fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), x| {
-                    (lo.min(x), hi.max(x))
-                })
+                set.iter()
+                    .map(|&i| self.value(i, k - 1))
+                    .fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), x| (lo.min(x), hi.max(x)))
             };
             let ((low_least, low_most), (high_least, high_most)) = (range(low), range(high));
             if low_most <= high_least {
@@ -228,7 +229,8 @@ impl Sorter {
 
     /// The members below, at and above a value.
     fn split(&self, set: &[u32], objective: usize, at: f64) -> [Vec<u32>; 3] {
-        let mut parts = [Vec::with_capacity(set.len() / 2 + 1), Vec::new(), Vec::with_capacity(set.len() / 2 + 1)];
+        let mut parts =
+            [Vec::with_capacity(set.len() / 2 + 1), Vec::new(), Vec::with_capacity(set.len() / 2 + 1)];
         for &i in set {
             let x = self.value(i, objective);
             parts[usize::from(x >= at) + usize::from(x > at)].push(i);
@@ -311,7 +313,8 @@ mod tests {
 
     #[test]
     fn not_a_number_ranks_as_the_worst_value_and_infinities_in_order() {
-        let points = Points::from_rows(2, [[f64::NAN, 1.0], [0.0, 1.0], [f64::NEG_INFINITY, f64::NAN], [0.0, -0.0]]);
+        let points =
+            Points::from_rows(2, [[f64::NAN, 1.0], [0.0, 1.0], [f64::NEG_INFINITY, f64::NAN], [0.0, -0.0]]);
         assert_eq!(fronts(&points), [vec![2, 3], vec![1], vec![0]]);
         check(&points);
     }
@@ -331,7 +334,8 @@ mod tests {
                     (0..1200).map(|_| {
                         (0..m)
                             .map(|_| {
-                                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                                state =
+                                    state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
                                 ((state >> 33) % modulus) as f64
                             })
                             .collect::<Vec<_>>()

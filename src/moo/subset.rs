@@ -231,7 +231,9 @@ mod tests {
     fn the_gaps_of_a_line_are_filled() {
         let front = Points::from_rows(1, [[0.0], [1.0], [4.0], [8.0]]);
         let candidates = Points::from_rows(1, [[0.1], [2.0], [0.2], [3.0], [5.0], [6.0], [7.0], [7.9]]);
-        let chosen = select(&front, &candidates, 5, &Settings { population: 30, generations: 20 }, &mut rng(1)).unwrap();
+        let chosen =
+            select(&front, &candidates, 5, &Settings { population: 30, generations: 20 }, &mut rng(1))
+                .unwrap();
         assert_eq!(chosen, [1, 3, 4, 5, 6]);
         assert_eq!(fitness(&front, &candidates.select(&chosen)), 0.0);
     }
@@ -239,7 +241,8 @@ mod tests {
     #[test]
     fn the_best_subset_of_a_small_problem_is_found() {
         let mut draws = rng(9);
-        let mut scatter = |n: usize| Points::from_rows(2, (0..n).map(|_| [draws.random::<f64>(), draws.random()]));
+        let mut scatter =
+            |n: usize| Points::from_rows(2, (0..n).map(|_| [draws.random::<f64>(), draws.random()]));
         let (front, candidates) = (scatter(8), scatter(12));
         let mut best = f64::INFINITY;
         for bits in 0u32..1 << 12 {
@@ -248,7 +251,9 @@ mod tests {
                 best = best.min(fitness(&front, &candidates.select(&members)));
             }
         }
-        let chosen = select(&front, &candidates, 4, &Settings { population: 100, generations: 30 }, &mut rng(1)).unwrap();
+        let chosen =
+            select(&front, &candidates, 4, &Settings { population: 100, generations: 30 }, &mut rng(1))
+                .unwrap();
         assert_eq!(fitness(&front, &candidates.select(&chosen)), best);
     }
 

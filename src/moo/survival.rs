@@ -85,9 +85,13 @@ mod tests {
 
     #[test]
     fn an_archive_is_cut_to_its_size_by_every_algorithm() {
-        for (m, algorithm) in
-            [(1, Algorithm::Ga), (1, Algorithm::Nsga3), (2, Algorithm::Nsga2), (2, Algorithm::Nsga3), (3, Algorithm::Nsga3)]
-        {
+        for (m, algorithm) in [
+            (1, Algorithm::Ga),
+            (1, Algorithm::Nsga3),
+            (2, Algorithm::Nsga2),
+            (2, Algorithm::Nsga3),
+            (3, Algorithm::Nsga3),
+        ] {
             let points = scatter(m, 2998);
             let survive = || survive(&points, 298, algorithm, 42, &mut stream(1, "moo/test", 0, 0));
             let survivors = survive().unwrap();
@@ -106,7 +110,10 @@ mod tests {
 
     #[test]
     fn algorithms_are_resolved_by_the_number_of_objectives() {
-        assert_eq!([1, 2, 3, 4].map(Algorithm::auto), [Algorithm::Ga, Algorithm::Nsga2, Algorithm::Nsga3, Algorithm::Nsga3]);
+        assert_eq!(
+            [1, 2, 3, 4].map(Algorithm::auto),
+            [Algorithm::Ga, Algorithm::Nsga2, Algorithm::Nsga3, Algorithm::Nsga3]
+        );
         assert_eq!(Algorithm::Nsga2.resolve(1), Ok(Algorithm::Ga));
         assert_eq!(Algorithm::Nsga3.resolve(2), Ok(Algorithm::Nsga3));
         assert_eq!(Algorithm::Ga.resolve(2), Err(Error::SingleObjective { objectives: 2 }));

@@ -73,7 +73,11 @@ fn scale(front: &Points) -> Points {
             (0..m)
                 .map(|j| {
                     let range = high[j] - low[j];
-                    if range > 0.0 && range.is_finite() { ((row[j] - low[j]) / range).clamp(0.0, 1.0) } else { 0.0 }
+                    if range > 0.0 && range.is_finite() {
+                        ((row[j] - low[j]) / range).clamp(0.0, 1.0)
+                    } else {
+                        0.0
+                    }
                 })
                 .collect::<Vec<_>>()
         }),

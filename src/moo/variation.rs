@@ -13,7 +13,13 @@ use rand::seq::SliceRandom;
 ///
 /// # Panics
 /// If the bounds differ in length or cross.
-pub fn latin_hypercube(lower: &[u8], upper: &[u8], count: usize, tries: usize, rng: &mut Stream) -> Vec<Vec<u8>> {
+pub fn latin_hypercube(
+    lower: &[u8],
+    upper: &[u8],
+    count: usize,
+    tries: usize,
+    rng: &mut Stream,
+) -> Vec<Vec<u8>> {
     assert_eq!(lower.len(), upper.len(), "as many lower as upper bounds");
     let mut best: Option<(f32, Vec<f32>)> = None;
     for _ in 0..tries.max(1) {
@@ -95,7 +101,14 @@ pub fn two_point_crossover(a: &mut [u8], b: &mut [u8], rng: &mut Stream) {
 ///
 /// # Panics
 /// If genome and bounds differ in length or the bounds cross.
-pub fn polynomial_mutation(genome: &mut [u8], lower: &[u8], upper: &[u8], eta: f64, rate: f64, rng: &mut Stream) {
+pub fn polynomial_mutation(
+    genome: &mut [u8],
+    lower: &[u8],
+    upper: &[u8],
+    eta: f64,
+    rate: f64,
+    rng: &mut Stream,
+) {
     assert!(genome.len() == lower.len() && genome.len() == upper.len(), "as many bounds as genes");
     for ((gene, &lo), &hi) in genome.iter_mut().zip(lower).zip(upper) {
         // Fixed genes draw as well: what the others get does not depend on which are fixed.
@@ -160,7 +173,11 @@ mod tests {
         for (gene, values) in [(0, 0..=4u8), (1, 1..=10)] {
             let expected = 100 / values.clone().count();
             for v in values {
-                assert_eq!(genomes.iter().filter(|g| g[gene] == v).count(), expected, "gene {gene}, value {v}");
+                assert_eq!(
+                    genomes.iter().filter(|g| g[gene] == v).count(),
+                    expected,
+                    "gene {gene}, value {v}"
+                );
             }
         }
         assert!(genomes.iter().all(|g| g[2] == 5));
@@ -174,7 +191,10 @@ mod tests {
             let pair = |a: &Vec<u8>, b: &Vec<u8>| -> u32 {
                 a.iter().zip(b).map(|(x, y)| u32::from(x.abs_diff(*y)).pow(2)).sum()
             };
-            (0..30).flat_map(|i| (0..i).map(move |j| (i, j))).map(|(i, j)| pair(&genomes[i], &genomes[j])).min()
+            (0..30)
+                .flat_map(|i| (0..i).map(move |j| (i, j)))
+                .map(|(i, j)| pair(&genomes[i], &genomes[j]))
+                .min()
         };
         assert!(apart(50) > apart(1));
     }
