@@ -73,11 +73,11 @@ impl Normalisation {
         first_front.iter().for_each(|&i| raise(&mut worst_of_front, points.row(i)));
 
         self.nadir = self.hyperplane().unwrap_or(worst_of_front);
-        for j in 0..m {
+        for ((nadir, ideal), worst) in self.nadir.iter_mut().zip(&self.ideal).zip(worst_of_population) {
             // Written so that a NaN (of infinite ideal points) falls back as well.
-            let wide = self.nadir[j] - self.ideal[j] > DEGENERATE;
+            let wide = *nadir - ideal > DEGENERATE;
             if !wide {
-                self.nadir[j] = worst_of_population[j];
+                *nadir = worst;
             }
         }
     }
@@ -96,8 +96,8 @@ impl Normalisation {
             let mut best = (f64::INFINITY, 0);
             for (i, row) in candidates.rows().enumerate() {
                 let mut scalar = f64::NEG_INFINITY;
-                for j in 0..m {
-                    let distance = row[j] - self.ideal[j];
+                for (j, (x, ideal)) in row.iter().zip(&self.ideal).enumerate() {
+                    let distance = x - ideal;
                     let distance = if distance < NO_DISTANCE { 0.0 } else { distance };
                     scalar = scalar.max(if j == axis { distance } else { distance * OTHER_AXES });
                 }

@@ -271,7 +271,7 @@ fn pull(power: &[f64], others: &[f64], at: f64) -> f64 {
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {
-    pull(a, b, 0.0) * -1.0
+    -pull(a, b, 0.0)
 }
 
 /// L-BFGS with a backtracking line search; returns the least value and where it is.
@@ -303,7 +303,7 @@ fn minimise(energy: &Energy, mut y: Vec<f64>, steps: usize) -> (f64, Vec<f64>) {
         let limit = 0.5 * energy.unit.sqrt();
         let mut step = if longest > limit { limit / longest } else { 1.0 };
         let slope = dot(&gradient, &direction);
-        if !(slope < 0.0) {
+        if slope.is_nan() || slope >= 0.0 {
             if memory.is_empty() {
                 break;
             }

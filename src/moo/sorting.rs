@@ -47,8 +47,8 @@ pub fn fronts_plain(points: &Points) -> Vec<Vec<usize>> {
     let mut left: Vec<usize> = (0..n).collect();
     let mut dominators = vec![0usize; n];
     for a in 0..n {
-        for b in 0..n {
-            dominators[b] += usize::from(dominates(points.row(a), points.row(b)));
+        for (count, b) in dominators.iter_mut().zip(points.rows()) {
+            *count += usize::from(dominates(points.row(a), b));
         }
     }
     let mut fronts = Vec::new();
