@@ -3,8 +3,8 @@
 //! The points minimise, locally, the sum over pairs of 1 / distance^s with s = m^2. Written as
 //! x_i = y_i^2 / sum(y^2) a point stays on the simplex whatever y is, so the logarithm of the
 //! energy is minimised without constraints, by L-BFGS (Liu and Nocedal, 1989). The m corners are
-//! fixed. Several starts are tried, half of them from a thinned Das-Dennis lattice and half from
-//! random points, and the one of least energy is kept. Results are kept for the life of the
+//! fixed. Up to four starts are tried, from a thinned Das-Dennis lattice and from random points in
+//! turn, and the one of least energy is kept. Results are kept for the life of the
 //! process, since a search asks for the same directions again and again.
 
 use super::Points;
@@ -14,10 +14,11 @@ use rand::RngExt;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
-/// Pairs that all starts together may look at; bounds the time to some tens of milliseconds.
-const PAIR_BUDGET: usize = 24_000_000;
-const MAX_STARTS: usize = 8;
-const MAX_STEPS: usize = 300;
+/// Pairs that all starts together may look at; bounds the time to some tens of milliseconds for up
+/// to a few hundred points.
+const PAIR_BUDGET: usize = 10_000_000;
+const MAX_STARTS: usize = 4;
+const MAX_STEPS: usize = 250;
 /// Steps that an L-BFGS model remembers.
 const MEMORY: usize = 8;
 /// The largest exponent, so that powers stay finite in any dimension.
@@ -73,7 +74,7 @@ pub fn riesz_uncached(m: usize, n: usize, seed: u64) -> Points {
         return corners.select(&(0..n).collect::<Vec<_>>()).sorted();
     }
     let energy = Energy::new(m, n);
-    let starts = (PAIR_BUDGET / (n * n * MAX_STEPS / 2)).clamp(2, MAX_STARTS);
+    let starts = (PAIR_BUDGET / (n * n * MAX_STEPS)).clamp(1, MAX_STARTS);
     let steps = (PAIR_BUDGET / (n * n * starts)).clamp(40, MAX_STEPS);
     let mut best: Option<(f64, Vec<f64>)> = None;
     for start in 0..starts {
