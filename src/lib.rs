@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | [`config`] | settings: profiles, configuration files, overrides |
 //! | [`run`] | the run directory: journal, checkpoints, lock, signals, progress |
+//! | [`moo`] | multi-objective optimisation on plain numbers: sorting, NSGA-II, NSGA-III, directions, hypervolume |
 //! | [`random`] | random streams, keyed by seed and purpose |
 //! | [`data`] | data sets, splits, and the way from pixels to a network's input |
 //! | [`space`] | what can be searched: families, architectures, genotypes, sampling, exact costs |
@@ -20,6 +21,7 @@ pub mod config;
 pub mod data;
 pub mod device;
 pub mod engine;
+pub mod moo;
 pub mod ops;
 pub mod random;
 pub mod run;
