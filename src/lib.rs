@@ -4,7 +4,9 @@
 //!
 //! | module | what lives there |
 //! | --- | --- |
+//! | [`predictor`] | accuracy predictors on plain numbers: gradient-boosted trees, bagged CART |
 //! | [`random`] | random streams, keyed by seed and purpose |
 #![deny(unsafe_code)]
 
+pub mod predictor;
 pub mod random;
