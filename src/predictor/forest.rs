@@ -14,12 +14,16 @@ use super::Features;
 use super::boost::Model;
 use super::tree::{Node, Tree};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Rows evaluated together.
-const LANES: usize = 32;
+const LANES: usize = 64;
+/// Blocks of rows that a thread takes at once.
+const BLOCKS: usize = 8;
 /// Leaves of a small tree: the bits of a word.
 const SMALL: usize = 32;
 
+/// A cut of a small tree.
 #[derive(Debug, Clone, Copy)]
 struct Cut {
     feature: u16,
@@ -30,8 +34,8 @@ struct Cut {
 
 #[derive(Debug, Clone)]
 enum Form {
-    /// Cuts, and the leaves from left to right.
-    Small { cuts: Vec<Cut>, values: Vec<f64> },
+    /// Where its cuts and its leaves' values, from left to right, lie in the forest.
+    Small { cuts: Range<usize>, values: Range<usize> },
     /// A tree to walk.
     Large(Tree),
 }
@@ -41,17 +45,34 @@ enum Form {
 pub(super) struct Forest {
     base: f64,
     trees: Vec<Form>,
+    cuts: Vec<Cut>,
+    values: Vec<f64>,
 }
 
 impl Forest {
     pub(super) fn new(models: &[Model]) -> Self {
         let share = 1.0 / models.len() as f64;
         let base = models.iter().map(|m| m.base * share).sum();
-        let trees = models
-            .iter()
-            .flat_map(|model| model.trees.iter().map(|tree| form(tree, model.scale * share)))
-            .collect();
-        Forest { base, trees }
+        let mut forest = Forest { base, trees: Vec::new(), cuts: Vec::new(), values: Vec::new() };
+        for model in models {
+            for tree in &model.trees {
+                forest.push(tree, model.scale * share);
+            }
+        }
+        forest
+    }
+
+    fn push(&mut self, tree: &Tree, scale: f64) {
+        if tree.values.len() > SMALL {
+            let values = tree.values.iter().map(|v| v * scale).collect();
+            self.trees.push(Form::Large(Tree { nodes: tree.nodes.clone(), values }));
+            return;
+        }
+        let (cuts, values) = (self.cuts.len(), self.values.len());
+        let mut order = Vec::with_capacity(tree.values.len());
+        list(&tree.nodes, tree.root(), &mut self.cuts, &mut order);
+        self.values.extend(order.iter().map(|&leaf| tree.values[leaf] * scale));
+        self.trees.push(Form::Small { cuts: cuts..self.cuts.len(), values: values..self.values.len() });
     }
 
     pub(super) fn trees(&self) -> usize {
@@ -60,28 +81,39 @@ impl Forest {
 
     pub(super) fn predict(&self, features: &Features) -> Vec<f64> {
         let mut out = vec![self.base; features.rows()];
-        out.par_chunks_mut(8 * LANES).enumerate().for_each(|(chunk, out)| {
-            let mut lanes = vec![[0u32; LANES]; features.columns()];
+        out.par_chunks_mut(BLOCKS * LANES).enumerate().for_each(|(chunk, out)| {
+            let mut lanes = vec![[0u16; LANES]; features.columns()];
             for (block, out) in out.chunks_mut(LANES).enumerate() {
-                let first = (8 * chunk + block) * LANES;
-                for (lane, row) in (first..first + out.len()).enumerate() {
-                    for (lanes, &value) in lanes.iter_mut().zip(features.row(row)) {
-                        lanes[lane] = u32::from(value);
-                    }
-                }
-                for tree in &self.trees {
-                    match tree {
-                        Form::Small { cuts, values } => add_small(cuts, values, &lanes, out),
-                        Form::Large(tree) => {
-                            for (lane, out) in out.iter_mut().enumerate() {
-                                *out += walk(tree, features.row(first + lane));
-                            }
-                        }
-                    }
-                }
+                self.add_block(features, (BLOCKS * chunk + block) * LANES, &mut lanes, out);
             }
         });
         out
+    }
+
+    /// Adds all trees to the rows from `first` on, at most [`LANES`]; `lanes` is room for a column each.
+    fn add_block(&self, features: &Features, first: usize, lanes: &mut [[u16; LANES]], out: &mut [f64]) {
+        for lane in 0..out.len() {
+            for (lanes, &value) in lanes.iter_mut().zip(features.row(first + lane)) {
+                lanes[lane] = u16::from(value);
+            }
+        }
+        for tree in &self.trees {
+            match tree {
+                Form::Small { cuts, values } => {
+                    let (cuts, values) = (&self.cuts[cuts.clone()], &self.values[values.clone()]);
+                    if values.len() <= 16 {
+                        add_small::<u16>(cuts, values, lanes, out);
+                    } else {
+                        add_small::<u32>(cuts, values, lanes, out);
+                    }
+                }
+                Form::Large(tree) => {
+                    for (lane, out) in out.iter_mut().enumerate() {
+                        *out += walk(tree, features.row(first + lane));
+                    }
+                }
+            }
+        }
     }
 
     pub(super) fn predict_row(&self, row: &[u8]) -> f64 {
@@ -90,11 +122,11 @@ impl Forest {
             sum += match tree {
                 Form::Small { cuts, values } => {
                     let mut left = u32::MAX;
-                    for cut in cuts {
+                    for cut in &self.cuts[cuts.clone()] {
                         let goes_right = u16::from(row[usize::from(cut.feature)]) > cut.threshold;
                         left &= if goes_right { cut.right } else { u32::MAX };
                     }
-                    values[left.trailing_zeros() as usize]
+                    self.values[values.start + left.trailing_zeros() as usize]
                 }
                 Form::Large(tree) => walk(tree, row),
             };
@@ -103,41 +135,61 @@ impl Forest {
     }
 }
 
+/// The leaves that a row may still reach, one bit each: as narrow as the tree allows.
+trait Leaves: Copy {
+    const ALL: Self;
+    fn low_bits(of: u32) -> Self;
+    /// Keeps the leaves of `right`, or all if the row goes left.
+    fn keep(&mut self, right: Self, goes_right: bool);
+    fn lowest(self) -> usize;
+}
+
+macro_rules! leaves {
+    ($word:ty) => {
+        impl Leaves for $word {
+            const ALL: Self = <$word>::MAX;
+            #[inline(always)]
+            fn low_bits(of: u32) -> Self {
+                of as $word
+            }
+            #[inline(always)]
+            fn keep(&mut self, right: Self, goes_right: bool) {
+                *self &= right | if goes_right { 0 } else { <$word>::MAX };
+            }
+            #[inline(always)]
+            fn lowest(self) -> usize {
+                self.trailing_zeros() as usize
+            }
+        }
+    };
+}
+leaves!(u16);
+leaves!(u32);
+
 /// Adds a small tree to up to [`LANES`] rows; lanes beyond them hold old rows and are not read.
-fn add_small(cuts: &[Cut], values: &[f64], lanes: &[[u32; LANES]], out: &mut [f64]) {
-    let mut left = [u32::MAX; LANES];
+fn add_small<Word: Leaves>(cuts: &[Cut], values: &[f64], lanes: &[[u16; LANES]], out: &mut [f64]) {
+    let mut left = [Word::ALL; LANES];
     for cut in cuts {
+        let right = Word::low_bits(cut.right);
         // Values are at most 255, so signed comparison, which every vector unit has, is right.
-        let threshold = i32::from(cut.threshold);
+        let threshold = cut.threshold as i16;
         for (left, &value) in left.iter_mut().zip(&lanes[usize::from(cut.feature)]) {
-            let stays = if (value as i32) > threshold { 0 } else { u32::MAX };
-            *left &= stays | cut.right;
+            left.keep(right, value as i16 > threshold);
         }
     }
     for (out, left) in out.iter_mut().zip(&left) {
-        *out += values[left.trailing_zeros() as usize];
+        *out += values[left.lowest()];
     }
 }
 
 /// The leaf of a row.
 fn walk(tree: &Tree, row: &[u8]) -> f64 {
-    let mut at = if tree.nodes.is_empty() { !0 } else { 0 };
+    let mut at = tree.root();
     while at >= 0 {
         let node = &tree.nodes[at as usize];
         at = node.child[usize::from(row[usize::from(node.feature)] > node.threshold)];
     }
     tree.values[!at as usize]
-}
-
-fn form(tree: &Tree, scale: f64) -> Form {
-    if tree.values.len() > SMALL {
-        let values = tree.values.iter().map(|v| v * scale).collect();
-        return Form::Large(Tree { nodes: tree.nodes.clone(), values });
-    }
-    let mut cuts = Vec::with_capacity(tree.nodes.len());
-    let mut order = Vec::with_capacity(tree.values.len());
-    list(&tree.nodes, if tree.nodes.is_empty() { !0 } else { 0 }, &mut cuts, &mut order);
-    Form::Small { cuts, values: order.iter().map(|&leaf| tree.values[leaf] * scale).collect() }
 }
 
 /// Lists leaves from left to right and the cuts between them. Deep only as the tree has leaves, at

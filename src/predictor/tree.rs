@@ -62,6 +62,13 @@ pub(super) struct Tree {
     pub values: Vec<f64>,
 }
 
+impl Tree {
+    /// Where a row starts: as [`Node::child`].
+    pub(super) fn root(&self) -> i32 {
+        if self.nodes.is_empty() { !0 } else { 0 }
+    }
+}
+
 /// When growth ends.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
