@@ -122,7 +122,7 @@ impl<'a> Grower<'a> {
             limits,
             inverse: (0..=binned.rows).map(|n| if n == 0 { 0.0 } else { 1.0 / n as f64 }).collect(),
             rows: Vec::with_capacity(binned.rows),
-            right_rows: Vec::with_capacity(binned.rows),
+            right_rows: vec![0; binned.rows],
             leaves: Vec::new(),
             histograms: Vec::new(),
             free: Vec::new(),
@@ -224,18 +224,17 @@ impl<'a> Grower<'a> {
             self.histograms[histogram][offset..=offset + cut.bin].iter().sum::<i64>() >> COUNT_BITS;
         let leaf = &self.leaves[index];
         let (start, end, sum) = (leaf.start, leaf.end, leaf.sum);
-        self.right_rows.clear();
-        let mut middle = start;
+        // Which way a row goes cannot be guessed, so both ways are written and one of them counts.
+        let (mut middle, mut right) = (start, 0);
         for place in start..end {
             let row = self.rows[place];
-            if self.binned.codes[row as usize * columns + cut.column] <= last {
-                self.rows[middle] = row;
-                middle += 1;
-            } else {
-                self.right_rows.push(row);
-            }
+            let left = self.binned.codes[row as usize * columns + cut.column] <= last;
+            self.rows[middle] = row;
+            self.right_rows[right] = row;
+            middle += usize::from(left);
+            right += usize::from(!left);
         }
-        self.rows[middle..end].copy_from_slice(&self.right_rows);
+        self.rows[middle..end].copy_from_slice(&self.right_rows[..right]);
         let left = Leaf { start, end: middle, sum: left_sum, cut: None, parent: Some((node, 0)) };
         let right = Leaf { start: middle, end, sum: sum - left_sum, cut: None, parent: Some((node, 1)) };
         (left, right)

@@ -49,3 +49,46 @@ fn the_other_settings_rank_them_too() {
         assert!(tau > bound, "{what}: tau {tau}");
     }
 }
+
+/// One model of the first 300 rows, targets standardised, against LightGBM 4.7.0 on rows 300, 310, ...:
+/// `lightgbm.train({"objective": "huber"}, lightgbm.Dataset(x[:300], (y[:300] - m) / s), 100)
+/// .predict(x[300::10]) * s + m` with `m, s = y[:300].mean(), y[:300].std()`.
+#[test]
+fn one_model_predicts_what_lightgbm_predicts() {
+    let lightgbm = [
+        30.280872284,
+        28.510134562,
+        29.847323512,
+        29.917661371,
+        29.419426606,
+        29.849222902,
+        29.173432223,
+        31.800947790,
+        28.048408259,
+        28.892975767,
+        30.000070092,
+        30.807332130,
+        31.823725877,
+        30.374318059,
+        29.374787815,
+        32.246424337,
+        29.229989851,
+        30.831591565,
+        32.695466879,
+        30.361681299,
+        31.603526588,
+        30.434977037,
+        30.126495161,
+        29.695680250,
+        28.837483173,
+    ];
+    let (genotypes, errors) = table::load();
+    let table = |rows: &[Vec<u8>]| Features::from_rows(rows).expect("rows of equal length");
+    let settings = Settings { folds: 1, ..Settings::default() };
+    let model = predictor::fit(&settings, &table(&genotypes[..300]), &errors[..300], 0).expect("a fit");
+    let predicted = model.predict(&table(&genotypes[300..]));
+    for (place, want) in lightgbm.iter().enumerate() {
+        let got = predicted[10 * place];
+        assert!((got - want).abs() < 1e-6, "row {}: {got} is not {want}", 300 + 10 * place);
+    }
+}
