@@ -8,6 +8,7 @@
 //! | [`config`] | settings: profiles, configuration files, overrides |
 //! | [`run`] | the run directory: journal, checkpoints, lock, signals, progress |
 //! | [`moo`] | multi-objective optimisation on plain numbers: sorting, NSGA-II, NSGA-III, directions, hypervolume |
+//! | [`predictor`] | accuracy predictors on plain numbers: gradient-boosted trees, bagged CART |
 //! | [`random`] | random streams, keyed by seed and purpose |
 //! | [`data`] | data sets, splits, and the way from pixels to a network's input |
 //! | [`space`] | what can be searched: families, architectures, genotypes, sampling, exact costs |
@@ -23,6 +24,7 @@ pub mod device;
 pub mod engine;
 pub mod moo;
 pub mod ops;
+pub mod predictor;
 pub mod random;
 pub mod run;
 pub mod space;
