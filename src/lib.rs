@@ -4,7 +4,10 @@
 //!
 //! | module | what lives there |
 //! | --- | --- |
+//! | [`device`] | where operators run: launches on a GPU and on the emulated device |
 //! | [`random`] | random streams, keyed by seed and purpose |
 #![deny(unsafe_code)]
 
+#[allow(unsafe_code)]
+pub mod device;
 pub mod random;

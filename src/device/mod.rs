@@ -1,0 +1,3 @@
+//! Where operators run.
+pub mod emulated;
+pub mod launch;
