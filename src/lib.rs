@@ -20,6 +20,7 @@
 
 pub mod config;
 pub mod data;
+#[allow(unsafe_code)]
 pub mod device;
 pub mod engine;
 pub mod moo;

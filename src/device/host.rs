@@ -1,5 +1,4 @@
 //! What devices in host memory share: aligned buffers, and slots resolved to slices.
-#![allow(unsafe_code)]
 
 use super::{Buffer, Device, Error, Memory};
 use crate::ops::{

@@ -9,7 +9,9 @@
 //!   checked against.
 
 mod cpu;
+pub mod emulated;
 mod host;
+pub mod launch;
 mod reference;
 
 pub use cpu::Cpu;

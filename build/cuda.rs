@@ -1,0 +1,149 @@
+//! GPU images of the kernels, by nvcc.
+//!
+//! Writes `OUT_DIR/kernels.rs`: the sources and headers, for NVRTC, and where nvcc was found one
+//! fatbin per source file with machine code for sm_80 and sm_90 and PTX for compute_80, which
+//! newer cards translate. `cfg(natv2_fatbin)` says whether the fatbins are there.
+//!
+//! nvcc is looked for in the environment: `NVCC` (a path, or `none` for not at all), `CUDA_HOME`
+//! and `CUDA_PATH` (`bin/nvcc`), `PATH`, and then `/usr/local/cuda/bin`.
+
+use crate::cache::Key;
+use crate::{Paths, files_with_extension, stem};
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs, thread};
+
+const FLAGS: &[&str] = &[
+    "-std=c++17",
+    "-O3",
+    "-lineinfo",
+    "-fatbin",
+    "-gencode=arch=compute_80,code=sm_80",
+    "-gencode=arch=compute_90,code=sm_90",
+    "-gencode=arch=compute_80,code=compute_80",
+];
+
+/// Compiles every `kernels/*.cu` and writes `kernels.rs`.
+pub fn build(paths: &Paths) {
+    let sources = files_with_extension(&paths.kernels, "cu");
+    let headers = files_with_extension(&paths.kernels, "cuh");
+    let nvcc = find_nvcc();
+    if let Some(nvcc) = &nvcc {
+        let version = version_of(nvcc).expect("find_nvcc has asked it");
+        compile_all(nvcc, &version, paths, &sources, &headers);
+        println!("cargo::rustc-cfg=natv2_fatbin");
+    }
+
+    let mut text = String::from("// Written by build/cuda.rs.\npub static SOURCES: &[KernelSource] = &[\n");
+    for source in &sources {
+        let fatbin = match nvcc {
+            Some(_) => format!("Some(include_bytes!({:?}))", fatbin_path(paths, source)),
+            None => "None".to_owned(),
+        };
+        let _ = writeln!(
+            text,
+            "    KernelSource {{ name: {:?}, text: include_str!({source:?}), fatbin: {fatbin} }},",
+            stem(source)
+        );
+    }
+    text.push_str("];\npub static HEADERS: &[KernelHeader] = &[\n");
+    for header in &headers {
+        let name = format!("{}.cuh", stem(header));
+        let _ = writeln!(text, "    KernelHeader {{ name: {name:?}, text: include_str!({header:?}) }},");
+    }
+    text.push_str("];\n");
+    let file = paths.out.join("kernels.rs");
+    fs::write(&file, text).unwrap_or_else(|error| panic!("cannot write {}: {error}", file.display()));
+}
+
+fn fatbin_path(paths: &Paths, source: &Path) -> PathBuf {
+    paths.out.join(format!("{}.fatbin", stem(source)))
+}
+
+/// What `nvcc --version` says, or `None` where that cannot be run.
+fn version_of(nvcc: &Path) -> Option<String> {
+    let output = Command::new(nvcc).arg("--version").output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn find_nvcc() -> Option<PathBuf> {
+    println!("cargo::rerun-if-env-changed=NVCC");
+    let mut candidates = Vec::new();
+    if let Some(path) = env::var_os("NVCC").filter(|path| !path.is_empty()) {
+        if path == "none" {
+            return None;
+        }
+        let path = PathBuf::from(path);
+        // Asked for by name: a slip here must not quietly give a build without GPU images.
+        assert!(
+            version_of(&path).is_some(),
+            "NVCC is {}, which cannot be run; give the path of nvcc, or NVCC=none to build without it",
+            path.display()
+        );
+        candidates.push(path);
+    } else {
+        for name in ["CUDA_HOME", "CUDA_PATH"] {
+            println!("cargo::rerun-if-env-changed={name}");
+            candidates.extend(env::var_os(name).map(|folder| Path::new(&folder).join("bin/nvcc")));
+        }
+        println!("cargo::rerun-if-env-changed=PATH");
+        if let Some(path) = env::var_os("PATH") {
+            candidates.extend(env::split_paths(&path).map(|folder| folder.join("nvcc")));
+        }
+        candidates.push(PathBuf::from("/usr/local/cuda/bin/nvcc"));
+    }
+    let found = candidates.into_iter().find(|path| path.is_file() && version_of(path).is_some())?;
+    println!("cargo::rerun-if-changed={}", found.display());
+    Some(found)
+}
+
+fn compile_all(nvcc: &Path, version: &str, paths: &Paths, sources: &[PathBuf], headers: &[PathBuf]) {
+    let mut common = Key::new().add(version.as_bytes()).add(FLAGS.join(" ").as_bytes());
+    for header in headers {
+        common = common.add_file(header);
+    }
+    let outdated: Vec<(&PathBuf, PathBuf, Key)> = sources
+        .iter()
+        .map(|source| (source, fatbin_path(paths, source), common.clone().add_file(source)))
+        .filter(|(_, fatbin, key)| !key.is_key_of(fatbin))
+        .collect();
+
+    let jobs = env::var("NUM_JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(1usize).max(1);
+    let mut failures = Vec::new();
+    for batch in outdated.chunks(jobs) {
+        let results: Vec<Result<(), String>> = thread::scope(|scope| {
+            let running: Vec<_> = batch
+                .iter()
+                .map(|(source, fatbin, _)| scope.spawn(move || compile(nvcc, &paths.kernels, source, fatbin)))
+                .collect();
+            running
+                .into_iter()
+                .map(|job| job.join().unwrap_or_else(|_| Err("a compile thread died".into())))
+                .collect()
+        });
+        for ((_, fatbin, key), result) in batch.iter().zip(results) {
+            match result {
+                Ok(()) => key.note(fatbin),
+                Err(message) => failures.push(message),
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+fn compile(nvcc: &Path, include: &Path, source: &Path, fatbin: &Path) -> Result<(), String> {
+    let mut command = Command::new(nvcc);
+    command.args(FLAGS).arg("-I").arg(include).arg("-o").arg(fatbin).arg(source);
+    let output = command.output().map_err(|error| format!("cannot run {}: {error}", nvcc.display()))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!(
+        "{} does not compile {} (build with NVCC=none to do without GPU images):\n{}{}",
+        nvcc.display(),
+        source.display(),
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    ))
+}
