@@ -16,6 +16,7 @@
 //! | [`ops`] | the operators: parameters, plain references, fast CPU paths |
 //! | [`device`] | where networks run |
 //! | [`engine`] | how networks run: plans, arenas, recalibration, evaluation |
+//! | [`evaluator`] | a super-network on a data set: the accuracy of its sub-networks |
 #![deny(unsafe_code)]
 
 pub mod config;
@@ -23,6 +24,7 @@ pub mod data;
 #[allow(unsafe_code)]
 pub mod device;
 pub mod engine;
+pub mod evaluator;
 pub mod moo;
 pub mod ops;
 pub mod predictor;

@@ -13,6 +13,7 @@ use crate::space::Arch;
 use crate::space::walk::Exits;
 use crate::supernet::{Supernet, derive_calls};
 use rayon::prelude::*;
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -27,7 +28,7 @@ pub trait Images: Sync {
     }
 
     /// Writes images `first..` as `[n, side, side, 3]`, normalised, until `out` is full.
-    fn load(&self, first: usize, side: usize, out: &mut [f32]);
+    fn load(&self, first: usize, side: usize, out: &mut [f32], threads: Threads);
 
     /// The class of an image.
     fn label(&self, index: usize) -> u32;
@@ -251,7 +252,7 @@ impl Engine {
     ) -> Result<(), Error> {
         self.device.upload(arena, 0, &vec![0.0; section.len])?;
         for index in 0..batches {
-            self.load(program, images, index * program.images, program.images, arena)?;
+            self.load(program, images, index * program.images, arena, threads)?;
             self.run(&program.calls, arena, threads)?;
         }
         self.run(&section.averaged, arena, threads)
@@ -271,25 +272,28 @@ impl Engine {
         lower(layout, arch, exits, chunk, Mode::Inference).0
     }
 
-    /// Loads up to `count` images from `first` on; fewer where there are no more.
+    /// Loads the program's images from `first` on; fewer where there are no more.
     fn load(
         &self,
         program: &Program,
         images: &dyn Images,
         first: usize,
-        count: usize,
         arena: &mut Buffer,
+        threads: Threads,
     ) -> Result<(), Error> {
         thread_local! {
-            static STAGING: std::cell::RefCell<Vec<f32>> = const { std::cell::RefCell::new(Vec::new()) };
+            static STAGING: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
         }
         let side = program.side;
-        let len = count.min(images.len() - first) * side * side * 3;
-        STAGING.with_borrow_mut(|staging| {
-            staging.resize(staging.len().max(len), 0.0);
-            images.load(first, side, &mut staging[..len]);
-            Ok(self.device.upload(arena, program.input.offset, &staging[..len])?)
-        })
+        let len = program.images.min(images.len() - first) * side * side * 3;
+        // Taken, not borrowed: while loading waits for other threads, this one may be given another
+        // network to run.
+        let mut staging = STAGING.take();
+        staging.resize(staging.len().max(len), 0.0);
+        images.load(first, side, &mut staging[..len], threads);
+        self.device.upload(arena, program.input.offset, &staging[..len])?;
+        STAGING.set(staging);
+        Ok(())
     }
 
     fn infer(
@@ -301,7 +305,7 @@ impl Engine {
         arena: &mut Buffer,
         threads: Threads,
     ) -> Result<(), Error> {
-        self.load(program, images, first, program.images, arena)?;
+        self.load(program, images, first, arena, threads)?;
         let memory = Memory { weights: &self.weights, network: &prepared.0, arena };
         Ok(self.device.run(&program.calls, memory, threads)?)
     }
