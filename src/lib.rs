@@ -17,8 +17,10 @@
 //! | [`device`] | where networks run |
 //! | [`engine`] | how networks run: plans, arenas, recalibration, evaluation |
 //! | [`evaluator`] | a super-network on a data set: the accuracy of its sub-networks |
+//! | [`cli`] | the command line: one file a subcommand |
 #![deny(unsafe_code)]
 
+pub mod cli;
 pub mod config;
 pub mod data;
 #[allow(unsafe_code)]
