@@ -1,6 +1,6 @@
 //! `natv2 arch`: everything on the search space alone, without running a network.
 
-use super::{Error, Seed, Talk, input, output};
+use super::{Error, Seed, input, output};
 use crate::evaluator::{self, resolutions};
 use crate::random::stream;
 use crate::run::Exit;
