@@ -9,9 +9,9 @@ use crate::engine::{self, Calibration, Engine, Evaluation, Images};
 use crate::ops::Threads;
 use crate::space::{self, Arch, ExitScaling, Family, Space, backbone::PAPER_RESOLUTIONS};
 use crate::supernet::{self, Card, Checkpoint, Supernet};
+use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 /// Images of a recalibration batch.
 pub const CALIBRATION_BATCH: usize = 100;
@@ -225,6 +225,24 @@ impl Evaluator {
         Ok(SplitImages { dataset: &self.dataset, indices, pixels: self.pixels })
     }
 
+    /// What the results of [`Evaluator::evaluate`] depend on besides the architecture, as a short
+    /// hexadecimal name: weights, images, recalibration, device kind and instruction set.
+    pub fn fingerprint(&self, split: Split, count: Option<usize>) -> Result<String, Error> {
+        let images = self.images(split, count)?;
+        let mut hash = Sha256::new();
+        hash.update(bytemuck::cast_slice::<f32, u8>(&self.engine.supernet().packed));
+        hash.update(bytemuck::cast_slice::<f32, u8>(&[self.pixels.mean, self.pixels.std].concat()));
+        hash.update(self.engine.device().arithmetic());
+        hash.update(self.engine.supernet().family.to_string());
+        hash.update((self.calibration_images() as u64).to_le_bytes());
+        let calibration = &self.dataset.split(Split::Train)[..self.calibration_images()];
+        for &index in images.indices.iter().chain(calibration) {
+            hash.update(self.dataset.image(index));
+            hash.update(self.dataset.label(index).to_le_bytes());
+        }
+        Ok(hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+    }
+
     /// Evaluates networks, each at its own exit with recalibrated batch norms; see
     /// [`Engine::evaluate_all`].
     ///
@@ -235,7 +253,7 @@ impl Evaluator {
         archs: &[Arch],
         split: Split,
         count: Option<usize>,
-        stop: &AtomicBool,
+        stop: &(dyn Fn() -> bool + Sync),
         done: &(dyn Fn(usize, &Evaluation) + Sync),
     ) -> Result<Option<Vec<Evaluation>>, Error> {
         let (images, train) = (self.images(split, count)?, self.images(Split::Train, None)?);

@@ -17,6 +17,7 @@
 //! | [`device`] | where networks run |
 //! | [`engine`] | how networks run: plans, arenas, recalibration, evaluation |
 //! | [`evaluator`] | a super-network on a data set: the accuracy of its sub-networks |
+//! | [`search`] | the archive loops of NAT and NATv2, random search, their results |
 //! | [`cli`] | the command line: one file a subcommand |
 #![deny(unsafe_code)]
 
@@ -32,5 +33,6 @@ pub mod ops;
 pub mod predictor;
 pub mod random;
 pub mod run;
+pub mod search;
 pub mod space;
 pub mod supernet;

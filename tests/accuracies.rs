@@ -7,7 +7,6 @@ use natv2::evaluator::{Evaluator, Options};
 use natv2::space::{Arch, Family};
 use serde_json::Value;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 #[test]
 fn digits_accuracies_are_within_one_image_of_the_table() {
@@ -19,8 +18,7 @@ fn digits_accuracies_are_within_one_image_of_the_table() {
     let evaluator = Evaluator::open(&Options::default(), Arc::new(Cpu)).unwrap();
     assert_eq!(evaluator.calibration_images() as u64, table["calibration_images"].as_u64().unwrap());
 
-    let stop = AtomicBool::new(false);
-    let results = evaluator.evaluate(&archs, Split::Test, None, &stop, &|_, _| ()).unwrap().unwrap();
+    let results = evaluator.evaluate(&archs, Split::Test, None, &|| false, &|_, _| ()).unwrap().unwrap();
     assert_eq!(results.len(), rows.len());
     let image = 100.0 / results[0].images as f64;
     for (row, result) in rows.iter().zip(&results) {

@@ -6,7 +6,7 @@
 
 use crate::ops::simd::Isa;
 use crate::run::Exit;
-use crate::{config, data, device, engine, evaluator, run, space, supernet};
+use crate::{config, data, device, engine, evaluator, run, search, space, supernet};
 use std::io;
 use std::path::PathBuf;
 
@@ -38,6 +38,9 @@ pub enum Error {
     /// The device.
     #[error(transparent)]
     Device(#[from] device::Error),
+    /// The search.
+    #[error(transparent)]
+    Search(#[from] search::Error),
     /// An architecture or genotype that was given, and where.
     #[error("{place}: {source}")]
     Given {
@@ -129,6 +132,7 @@ impl Error {
             Error::Supernet(error) => of_supernet(error),
             Error::Data(error) => of_data(error),
             Error::Engine(error) => of_engine(error),
+            Error::Search(error) => of_search(error),
             Error::ClosedPipe => Exit::Done,
             Error::Device(_)
             | Error::Inputs { .. }
@@ -173,6 +177,20 @@ fn of_data(error: &data::Error) -> Exit {
 fn of_engine(error: &engine::Error) -> Exit {
     match error {
         engine::Error::Space(_) | engine::Error::Width { .. } => Exit::Usage,
+        _ => Exit::Failure,
+    }
+}
+
+fn of_search(error: &search::Error) -> Exit {
+    match error {
+        search::Error::Evaluator(error) => of_evaluator(error),
+        search::Error::Engine(error) => of_engine(error),
+        search::Error::Run(error) => error.exit(),
+        search::Error::Data(error) => of_data(error),
+        search::Error::Space(_)
+        | search::Error::SmallSpace { .. }
+        | search::Error::Adaptation { .. }
+        | search::Error::OtherInputs { .. } => Exit::Usage,
         _ => Exit::Failure,
     }
 }

@@ -12,7 +12,6 @@ use clap::{ArgGroup, Args};
 use serde::Serialize;
 use std::fmt::Write;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 const AFTER_HELP: &str = "\
@@ -115,8 +114,8 @@ impl Evaluate {
         };
         let started = Instant::now();
         let count = self.images.map(|n| n as usize);
-        let results = evaluator.evaluate(&archs, self.split, count, &AtomicBool::new(false), &done)?;
-        // Nothing raises the flag above, so there always are results.
+        let results = evaluator.evaluate(&archs, self.split, count, &|| false, &done)?;
+        // Nothing asks to stop, so there always are results.
         let results = results.unwrap_or_default();
         let seconds = started.elapsed().as_secs_f64();
         progress.finish();

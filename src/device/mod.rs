@@ -90,6 +90,10 @@ pub trait Device: Send + Sync {
     /// One line for tables and logs: what it is, and the instruction set or card.
     fn describe(&self) -> String;
 
+    /// What the bits of a result depend on: the kind of device and its instruction set, but not the
+    /// number of threads.
+    fn arithmetic(&self) -> String;
+
     /// A buffer of `len` elements, all NaN, so that nothing unwritten goes unnoticed.
     ///
     /// # Errors

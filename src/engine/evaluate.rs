@@ -14,8 +14,8 @@ use crate::space::walk::Exits;
 use crate::supernet::{Supernet, derive_calls};
 use rayon::prelude::*;
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 /// Images that networks run on, in a fixed order.
 pub trait Images: Sync {
@@ -166,7 +166,7 @@ impl Engine {
     /// of each as it is finished, in any order. Results are in the order asked for.
     ///
     /// With as many networks as lanes, a lane runs whole networks, so that no thread ever waits.
-    /// A `stop` that turns true ends it early with `None`.
+    /// Once `stop` says so no further network is begun, and the answer is `None`.
     ///
     /// # Errors
     /// The first error in the order asked for.
@@ -175,11 +175,11 @@ impl Engine {
         archs: &[Arch],
         images: &dyn Images,
         calibration: Calibration<'_>,
-        stop: &AtomicBool,
+        stop: &(dyn Fn() -> bool + Sync),
         done: &(dyn Fn(usize, &Evaluation) + Sync),
     ) -> Result<Option<Vec<Evaluation>>, Error> {
         let one = |(index, arch): (usize, &Arch), threads| -> Result<Option<Evaluation>, Error> {
-            if stop.load(Ordering::Relaxed) {
+            if stop() {
                 return Ok(None);
             }
             let result = self.evaluate(arch, Exits::single(arch), images, calibration, threads)?[0];
@@ -194,6 +194,36 @@ impl Engine {
                 items.map(|item| one(item, Threads::One)).collect()
             }
         }
+    }
+
+    /// The time of a forward pass of `arch` on `batch` images, in milliseconds: the median of
+    /// `repeats` passes behind as many to warm up, with all threads, on images of zeros.
+    ///
+    /// # Errors
+    /// An architecture of another width, no images, a device that fails.
+    pub fn latency(&self, arch: &Arch, batch: usize, repeats: usize) -> Result<f64, Error> {
+        self.check(arch, batch.min(repeats), "time a network")?;
+        let exits = Exits::single(arch);
+        let prepared = self.prepare(arch, exits, Calibration::Stored, Threads::All)?;
+        let program = lower(&self.supernet.layout, arch, exits, batch, Mode::Inference).0;
+        let mut arena = self.arena(program.arena_len)?;
+        self.device.upload(&mut arena, program.input.offset, &vec![0.0; program.input.len])?;
+        let mut logits = vec![0.0; program.logits[0].len];
+        let mut times = Vec::with_capacity(repeats);
+        for pass in 0..2 * repeats {
+            let start = Instant::now();
+            let memory = Memory { weights: &self.weights, network: &prepared.0, arena: &mut arena };
+            self.device.run(&program.calls, memory, Threads::All)?;
+            // Reading the result waits for the device.
+            self.device.download(&arena, program.logits[0].offset, &mut logits)?;
+            if pass >= repeats {
+                times.push(start.elapsed().as_secs_f64() * 1e3);
+            }
+        }
+        self.give_back(arena);
+        self.give_back(prepared.0);
+        times.sort_by(f64::total_cmp);
+        Ok(times[repeats / 2])
     }
 
     fn check(&self, arch: &Arch, images: usize, what: &'static str) -> Result<(), Error> {
