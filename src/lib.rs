@@ -18,8 +18,10 @@
 //! | [`engine`] | how networks run: plans, arenas, recalibration, evaluation |
 //! | [`evaluator`] | a super-network on a data set: the accuracy of its sub-networks |
 //! | [`search`] | the archive loops of NAT and NATv2, random search, their results |
+//! | [`cli`] | the command line: one file a subcommand |
 #![deny(unsafe_code)]
 
+pub mod cli;
 pub mod config;
 pub mod data;
 #[allow(unsafe_code)]
