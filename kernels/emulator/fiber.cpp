@@ -42,9 +42,9 @@ nat_emulator_switch:
 namespace nat_emulator {
 namespace {
 
-// Kernels keep their working set in shared memory and registers; 64 KiB is ample. Sanitizers
-// surround every local array with guard zones, so they get more.
-#if defined(NAT_EMULATOR_ASAN) || defined(NAT_EMULATOR_TSAN)
+// Kernels keep their working set in shared memory and registers; 64 KiB is ample. AddressSanitizer
+// surrounds every local array with guard zones, so it gets more.
+#if defined(NAT_EMULATOR_ASAN)
 constexpr std::size_t kStackBytes = 256 * 1024;
 #else
 constexpr std::size_t kStackBytes = 64 * 1024;
