@@ -1,3 +1,5 @@
 //! Where operators run.
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod emulated;
 pub mod launch;
