@@ -283,7 +283,13 @@ mod tests {
         };
         assert!(nvrtc.version().expect("version") >= (11, 2));
         let architectures = nvrtc.architectures().expect("architectures");
-        for source in kernel_sources() {
+        // The emulator's samples use everything in nat_device.cuh, tensor cores and cp.async included.
+        let samples = KernelSource {
+            name: "samples",
+            text: include_str!("../../../kernels/emulator/tests/samples.cu"),
+            fatbin: None,
+        };
+        for source in kernel_sources().iter().chain([&samples]) {
             for card in [(8, 0), (9, 0)] {
                 let output = Output::for_card(card, &architectures);
                 let image = nvrtc.compile(source, output).unwrap_or_else(|error| panic!("{error}"));
