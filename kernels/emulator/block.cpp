@@ -301,9 +301,14 @@ bool Worker::run_block(LaunchState& launch, uint3 index) {
     }
     b.order = shared.order_bytes();
 
+    uint3 position = {0, 0, 0};
     for (unsigned i = 0; i < b.threads; ++i) {
         Thread& thread = b.thread[i];
-        thread.index = {i % b.size.x, (i / b.size.x) % b.size.y, i / (b.size.x * b.size.y)};
+        thread.index = position;
+        if (++position.x == b.size.x) {
+            position.x = 0;
+            if (++position.y == b.size.y) position.y = 0, ++position.z;
+        }
         thread.linear = i;
         thread.fiber = nullptr;
         thread.copies.first = thread.copies.count = thread.copies.committed = 0;
