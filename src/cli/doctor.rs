@@ -3,7 +3,7 @@
 //! The report is a list of [`Section`]s of [`Finding`]s, each with a state and, where something can
 //! be done, a remedy. A new section is a function here and a line in [`examine`].
 
-use super::{Error, Talk, output};
+use super::{Error, output};
 use crate::device::{self, Device};
 use crate::engine::{Calibration, Cropped, Engine};
 use crate::evaluator;
@@ -36,8 +36,9 @@ const TOLERANCE: f32 = 2e-4;
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Doctor {
-    #[command(flatten)]
-    talk: Talk,
+    /// The report as one line of JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Findings about one thing.
@@ -90,7 +91,7 @@ impl Finding {
 impl Doctor {
     pub(super) fn run(self) -> Result<Exit, Error> {
         let sections = examine();
-        match self.talk.json {
+        match self.json {
             true => output::json(&json!({"version": 1, "sections": sections}))?,
             false => output::print(&text(&sections))?,
         }

@@ -41,6 +41,9 @@ pub enum Error {
     /// The device.
     #[error(transparent)]
     Device(#[from] device::Error),
+    /// The search.
+    #[error(transparent)]
+    Search(#[from] search::Error),
     /// An architecture or genotype that was given, and where.
     #[error("{place}: {source}")]
     Given {
@@ -190,6 +193,20 @@ fn of_search(error: &search::Error) -> Exit {
 fn of_engine(error: &engine::Error) -> Exit {
     match error {
         engine::Error::Space(_) | engine::Error::Width { .. } => Exit::Usage,
+        _ => Exit::Failure,
+    }
+}
+
+fn of_search(error: &search::Error) -> Exit {
+    match error {
+        search::Error::Evaluator(error) => of_evaluator(error),
+        search::Error::Engine(error) => of_engine(error),
+        search::Error::Run(error) => error.exit(),
+        search::Error::Data(error) => of_data(error),
+        search::Error::Space(_)
+        | search::Error::SmallSpace { .. }
+        | search::Error::Adaptation { .. }
+        | search::Error::OtherInputs { .. } => Exit::Usage,
         _ => Exit::Failure,
     }
 }
