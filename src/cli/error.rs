@@ -32,9 +32,6 @@ pub enum Error {
     /// The search space.
     #[error(transparent)]
     Space(#[from] space::Error),
-    /// A search.
-    #[error(transparent)]
-    Search(#[from] search::Error),
     /// Running networks.
     #[error(transparent)]
     Engine(#[from] engine::Error),
@@ -173,19 +170,6 @@ fn of_data(error: &data::Error) -> Exit {
         | data::Error::ValidationTooLarge { .. }
         | data::Error::OutOfRange { .. }
         | data::Error::SettingDoesNotApply { .. } => Exit::Usage,
-        _ => Exit::Failure,
-    }
-}
-
-fn of_search(error: &search::Error) -> Exit {
-    match error {
-        search::Error::Run(error) => error.exit(),
-        search::Error::Evaluator(error) => of_evaluator(error),
-        search::Error::Engine(error) => of_engine(error),
-        search::Error::Data(error) => of_data(error),
-        search::Error::SmallSpace { .. }
-        | search::Error::Adaptation { .. }
-        | search::Error::OtherInputs { .. } => Exit::Usage,
         _ => Exit::Failure,
     }
 }
