@@ -23,6 +23,9 @@ mod globals;
 pub mod input;
 mod logits;
 pub mod output;
+mod search;
+mod session;
+mod status;
 
 pub use error::Error;
 pub use globals::{Globals, Machine, Seed, Talk, Weights};
@@ -34,6 +37,7 @@ use std::process::ExitCode;
 
 const AFTER_HELP: &str = "\
 Examples:
+  natv2 search                                 search the built-in super-network on the digits
   natv2 doctor                                 what this machine has and what is missing
   natv2 arch sample --family EE_D -n 3         three random networks
   natv2 evaluate --archs networks.jsonl        their accuracy with the built-in super-network
@@ -63,6 +67,10 @@ pub enum Command {
     Arch(arch::Arch),
     /// Accuracy of sub-networks on a data set, with recalibrated batch norms.
     Evaluate(evaluate::Evaluate),
+    /// Search a trained super-network for the best trade-offs of accuracy and cost.
+    Search(search::Search),
+    /// Where a run stands.
+    Status(status::Status),
     /// Outputs of a sub-network for images of a file.
     Logits(logits::Logits),
     /// Data sets: what they hold, and whether they are whole.
@@ -82,6 +90,8 @@ pub fn run(command: Command) -> Result<Exit, Error> {
     match command {
         Command::Arch(command) => command.run(),
         Command::Evaluate(command) => command.run(),
+        Command::Search(command) => command.run(),
+        Command::Status(command) => command.run(),
         Command::Logits(command) => command.run(),
         Command::Data(command) => command.run(),
         Command::Doctor(command) => command.run(),

@@ -9,6 +9,8 @@
 //!   checked against.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod emulated;
 mod host;
 pub mod launch;

@@ -147,7 +147,8 @@ impl Plain {
     fn advance(&mut self, units: u64) {
         self.done += units;
         let elapsed = self.started.elapsed();
-        if self.pace.due(elapsed) {
+        // The line of the end is `finish`'s.
+        if self.done < self.total && self.pace.due(elapsed) {
             let line = self.line(elapsed);
             self.print(&line);
         }
