@@ -99,15 +99,14 @@ pub(super) fn front(report: &Report, up: usize, across: usize) -> Option<String>
         }
         svg.push_str("</g>\n");
     };
-    draw("archive", 3.0, &archive);
-    draw("front", 4.5, &front);
-
     let presented: BTreeSet<&str> = report.networks.iter().map(|n| n.label.as_str()).collect();
-    let named: Vec<(&str, f64, f64)> = front
-        .iter()
-        .filter(|(point, _)| presented.contains(point.label.as_str()))
-        .map(|(point, (vx, vy))| (point.label.as_str(), x.place(*vx), y.place(*vy)))
-        .collect();
+    let (named, others): (Vec<_>, Vec<_>) =
+        front.into_iter().partition(|(point, _)| presented.contains(point.label.as_str()));
+    draw("archive", 3.0, &archive);
+    draw("front", 4.5, &others);
+    draw("named", 5.5, &named);
+    let named: Vec<(&str, f64, f64)> =
+        named.iter().map(|(point, (vx, vy))| (point.label.as_str(), x.place(*vx), y.place(*vy))).collect();
     labels(&mut svg, &named);
     svg.push_str("</svg>");
     Some(svg)
@@ -212,7 +211,7 @@ pub(super) fn lines(
     let present = || all.iter().flatten().flatten();
     present().next()?;
     // Room to the right for the series' names, when there are several.
-    let right = if series.len() > 1 { RIGHT - 74.0 } else { RIGHT - 34.0 };
+    let right = if series.len() > 1 { RIGHT - 96.0 } else { RIGHT - 40.0 };
     let x = Scale::new(present().map(|p| p.0), Form::Counted, LEFT, right);
     let y = match range {
         Some((low, high)) => Scale::fixed(low, high, BOTTOM, TOP),

@@ -17,20 +17,15 @@ const HIGHEST: f64 = 40.0;
 /// Most layers of a stage that are drawn; a picture beyond that is no picture.
 const MOST: usize = 64;
 
-/// The picture; `None` of a network without stages.
-pub(super) fn diagram(name: &str, diagram: &Diagram) -> Option<String> {
+/// The picture; `None` of a network without stages. A block of expansion `largest` has full height.
+pub(super) fn diagram(name: &str, diagram: &Diagram, largest: f64) -> Option<String> {
     let columns = diagram.stages.iter().map(|s| s.layers.len().saturating_add(s.skipped).min(MOST)).max()?;
     let exits = diagram.stages.iter().any(|stage| stage.exit.is_some());
     let end = NAMES + columns as f64 * (BLOCK + GAP);
     let width = end + if exits { 62.0 } else { 4.0 };
-    let expansions = || diagram.stages.iter().flat_map(|s| &s.layers).map(|layer| layer.expansion);
-    let largest = expansions().filter(|e| e.is_finite()).fold(1.0, f64::max);
 
     let mut body = String::new();
-    let mut y = 4.0;
-    if !diagram.stem.is_empty() {
-        note(&mut body, &mut y, &diagram.stem);
-    }
+    let mut y = 0.0;
     let mut previous: Option<f64> = None;
     for stage in &diagram.stages {
         let arcs = stage.layers.iter().any(|layer| !layer.skips.is_empty());
@@ -41,10 +36,6 @@ pub(super) fn diagram(name: &str, diagram: &Diagram) -> Option<String> {
         previous = Some(middle);
         y += HIGHEST + if branches { 20.0 } else { 6.0 };
     }
-    if !diagram.head.is_empty() {
-        y += 2.0;
-        note(&mut body, &mut y, &diagram.head);
-    }
     Some(format!(
         "<svg class=\"net\" viewBox=\"0 0 {} {}\" style=\"max-width:{}px\" role=\"img\" aria-label=\"{}\">\n{body}</svg>",
         at(width),
@@ -52,12 +43,6 @@ pub(super) fn diagram(name: &str, diagram: &Diagram) -> Option<String> {
         at(width * 1.15),
         Escaped(name)
     ))
-}
-
-/// A line of text across the picture.
-fn note(svg: &mut String, y: &mut f64, text: &str) {
-    let _ = writeln!(svg, "<text class=\"note\" x=\"0\" y=\"{}\">{}</text>", at(*y + 11.0), Escaped(text));
-    *y += 18.0;
 }
 
 fn row(svg: &mut String, stage: &Stage, middle: f64, end: f64, largest: f64, previous: Option<f64>) {

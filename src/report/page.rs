@@ -57,15 +57,17 @@ fn facts(html: &mut String, report: &Report) {
     }
     html.push_str("<dl class=\"facts\">\n");
     for (name, value) in &report.facts {
-        let _ = writeln!(html, "<div><dt>{}</dt><dd>{}</dd></div>", Escaped(name), Escaped(value));
+        // Names of files and checkpoints may break where their words do.
+        let value = Escaped(value).to_string().replace('_', "_<wbr>").replace('/', "/<wbr>");
+        let _ = writeln!(html, "<div><dt>{}</dt><dd>{value}</dd></div>", Escaped(name));
     }
     html.push_str("</dl>\n");
 }
 
 fn fronts(html: &mut String, report: &Report) {
-    let caption = "<span class=\"key front\"></span> on the front of all objectives \
-         <span class=\"key archive\"></span> in the archive \
-         <span class=\"key outline\"></span> best in the two objectives shown. Hover over a point, or tap it, \
+    let caption = "<span class=\"key front\">on the front of all objectives</span> \
+         <span class=\"key named\">of these, shown below</span> <span class=\"key archive\">in the archive</span> \
+         <span class=\"key outline\">best in the two objectives shown</span> Hover over a point, or tap it, \
          to see its network.";
     section(html, "fronts", "Pareto front", caption);
     let objectives = report.objectives.len();
@@ -129,15 +131,27 @@ fn diagrams(html: &mut String, report: &Report) {
          and resolution.";
     section(html, "diagrams", "Architectures", caption);
     html.push_str("<div class=\"nets\">\n");
+    // One measure for all pictures, so that their blocks compare.
+    let layers = report.networks.iter().flat_map(|n| &n.diagram.stages).flat_map(|s| &s.layers);
+    let largest = layers.map(|layer| layer.expansion).filter(|e| e.is_finite()).fold(1.0, f64::max);
     for (index, network) in report.networks.iter().enumerate() {
         let _ = write!(html, "<figure id=\"network-{index}\"><figcaption>{}", Escaped(&network.label));
         if !network.note.is_empty() {
             let _ = write!(html, " <span class=\"note\">{}</span>", Escaped(&network.note));
         }
         html.push_str("</figcaption>");
-        match diagram::diagram(&network.label, &network.diagram) {
+        match diagram::diagram(&network.label, &network.diagram, largest) {
             Some(svg) => {
+                // What comes before and after the stages is text of any length: outside of the picture
+                // it can wrap.
+                let around = |html: &mut String, text: &str| {
+                    if !text.is_empty() {
+                        let _ = write!(html, "<p class=\"around\">{}</p>", Escaped(text));
+                    }
+                };
+                around(html, &network.diagram.stem);
                 let _ = write!(html, "<div class=\"scroll\">{svg}</div>");
+                around(html, &network.diagram.head);
             }
             None => nothing(html, "No picture: the network has no stages."),
         }
