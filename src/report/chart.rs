@@ -45,9 +45,9 @@ fn axes(svg: &mut String, x: (&Scale, Form, &str), y: (&Scale, Form, &str)) {
     }
     svg.push_str("</g>\n<g class=\"name\">");
     let _ = write!(svg, "<text x=\"8\" y=\"18\">{}</text>", Escaped(y.2));
-    let _ = write!(
+    let _ = writeln!(
         svg,
-        "<text x=\"{RIGHT}\" y=\"{}\" text-anchor=\"end\">{}</text></g>\n",
+        "<text x=\"{RIGHT}\" y=\"{}\" text-anchor=\"end\">{}</text></g>",
         BOTTOM + 36.0,
         Escaped(x.2)
     );

@@ -48,7 +48,7 @@ pub(super) fn at(coordinate: f64) -> String {
 /// Divisor and letter that bring a number of this size below a thousand.
 pub(super) fn prefix(size: f64) -> (f64, &'static str) {
     match size {
-        s if s >= 1e15 || s < 1e4 => (1.0, ""),
+        s if !(1e4..1e15).contains(&s) => (1.0, ""),
         s if s >= 1e12 => (1e12, "T"),
         s if s >= 1e9 => (1e9, "G"),
         s if s >= 1e6 => (1e6, "M"),
@@ -64,7 +64,7 @@ pub(super) fn figure(value: f64) -> String {
     let size = scaled.abs();
     let text = match size {
         0.0 => "0".into(),
-        s if s < 1e-3 || s >= 1e15 => format!("{scaled:.3e}"),
+        s if !(1e-3..1e15).contains(&s) => format!("{scaled:.3e}"),
         s => {
             let decimals = (3 - s.log10().floor() as i32).clamp(0, 6) as usize;
             format!("{scaled:.decimals$}")

@@ -67,7 +67,7 @@ fn facts(html: &mut String, report: &Report) {
 fn fronts(html: &mut String, report: &Report) {
     let caption = "<span class=\"key front\">on the front of all objectives</span> \
          <span class=\"key named\">of these, shown below</span> <span class=\"key archive\">in the archive</span> \
-         <span class=\"key outline\">best in the two objectives shown</span> Hover over a point, or tap it, \
+         <span class=\"key outline\">best in the two objectives shown.</span> Hover over a point, or tap it, \
          to see its network.";
     section(html, "fronts", "Pareto front", caption);
     let objectives = report.objectives.len();
