@@ -53,9 +53,13 @@ fn try_compiler(out: &Path) -> Result<(), String> {
     let program =
         "#include <mutex>\nint natv2_try() { std::mutex m; std::lock_guard<std::mutex> l(m); return 0; }\n";
     fs::write(&file, program).map_err(|error| error.to_string())?;
-    let result =
-        cc::Build::new().cpp(true).std("c++17").cargo_metadata(false).file(&file).try_compile_intermediates();
-    result.map(drop).map_err(|error| error.to_string().lines().next().unwrap_or("").to_owned())
+    let mut build = cc::Build::new();
+    build.cpp(true).std("c++17").cargo_metadata(false).cargo_warnings(false).file(&file);
+    let tool = build.try_get_compiler().map_err(|error| error.to_string())?;
+    build
+        .try_compile_intermediates()
+        .map(drop)
+        .map_err(|_| format!("{} does not work", tool.path().display()))
 }
 
 /// The compiler with all flags but the source.

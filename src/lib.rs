@@ -16,17 +16,23 @@
 //! | [`ops`] | the operators: parameters, plain references, fast CPU paths |
 //! | [`device`] | where networks run |
 //! | [`engine`] | how networks run: plans, arenas, recalibration, evaluation |
+//! | [`evaluator`] | a super-network on a data set: the accuracy of its sub-networks |
+//! | [`search`] | the archive loops of NAT and NATv2, random search, their results |
+//! | [`cli`] | the command line: one file a subcommand |
 #![deny(unsafe_code)]
 
+pub mod cli;
 pub mod config;
 pub mod data;
 #[allow(unsafe_code)]
 pub mod device;
 pub mod engine;
+pub mod evaluator;
 pub mod moo;
 pub mod ops;
 pub mod predictor;
 pub mod random;
 pub mod run;
+pub mod search;
 pub mod space;
 pub mod supernet;

@@ -294,12 +294,32 @@ bool Worker::run_block(LaunchState& launch, uint3 index) {
     b.at_barrier = 0;
     failed = false;
 
+    // Before the fibers are made: for ThreadSanitizer that orders the poison before their accesses.
+    if (!shared.begin_block(launch)) {
+        launch.set_error(Status::kOutOfMemory, "no memory for a block's shared memory");
+        return false;
+    }
+    b.order = shared.order_bytes();
+
+    uint3 position = {0, 0, 0};
     for (unsigned i = 0; i < b.threads; ++i) {
         Thread& thread = b.thread[i];
-        thread.index = {i % b.size.x, (i / b.size.x) % b.size.y, i / (b.size.x * b.size.y)};
+        thread.index = position;
+        if (++position.x == b.size.x) {
+            position.x = 0;
+            if (++position.y == b.size.y) position.y = 0, ++position.z;
+        }
         thread.linear = i;
         thread.fiber = nullptr;
         thread.copies.first = thread.copies.count = thread.copies.committed = 0;
+        if (kThreadSanitizer) {
+            // Fibers are created here and not by one another, which would order them; and nothing
+            // that a thread of an earlier block has allocated is used again.
+            if (thread.copies.entries != nullptr) shared.keep_until_end(thread.copies.entries);
+            thread.copies.entries = nullptr;
+            thread.copies.capacity = 0;
+            fiber_for(b, thread);
+        }
     }
     for (unsigned first = 0; first < b.threads; first += kWarpThreads) {
         Warp& warp = b.warp[first / kWarpThreads];
@@ -311,12 +331,6 @@ bool Worker::run_block(LaunchState& launch, uint3 index) {
         b.ready_warps |= 1u << (first / kWarpThreads);
         for (unsigned lane = 0; lane < lanes; ++lane) b.thread[first + lane].state = ThreadState::kReady;
     }
-    if (!shared.begin_block(launch)) {
-        launch.set_error(Status::kOutOfMemory, "no memory for a block's shared memory");
-        return false;
-    }
-    b.order = shared.order_bytes();
-
     current_block = &b;
     // The first thread in order; the rest follow from one another. The scheduler gets its turn
     // only when nobody can go on.

@@ -55,14 +55,15 @@ enum class Status : int {
 
 enum class ThreadState : unsigned char { kReady, kRunning, kAtBarrier, kAtWarp, kExited };
 
-struct Thread {
+// What a switch touches is in the first cache line.
+struct alignas(64) Thread {
     uint3 index;
     unsigned linear;  // x fastest, as CUDA numbers lanes and warps
+    Fiber* fiber;     // its stack; null before it starts and after it ends
     ThreadState state;
+    unsigned mask;                   // in a warp collective: with whom it waits,
+    const WarpOperation* operation;  // and at what
     Site site;                       // where it waits
-    const WarpOperation* operation;  // at what, if in a warp collective
-    unsigned mask;                   // with whom
-    Fiber* fiber;                    // its stack; null before it starts and after it ends
     AsyncQueue copies;               // outstanding cp.async
 };
 

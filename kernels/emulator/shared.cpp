@@ -29,7 +29,7 @@ void poison(void* memory, std::size_t bytes) {
 
 }  // namespace
 
-bool SharedMemory::retire(void* memory) {
+bool SharedMemory::keep_until_end(void* memory) {
     auto* node = new (std::nothrow) Retired{memory, retired_};
     if (node == nullptr) return false;
     retired_ = node;
@@ -39,12 +39,12 @@ bool SharedMemory::retire(void* memory) {
 bool SharedMemory::begin_block(const LaunchState& launch) {
     if (kThreadSanitizer) {
         for (unsigned i = 0; i < array_count_; ++i) {
-            if (!retire(arrays_[i].memory)) return false;
+            if (!keep_until_end(arrays_[i].memory)) return false;
         }
         array_count_ = 0;
-        if (dynamic_ != nullptr && !retire(dynamic_)) return false;
+        if (dynamic_ != nullptr && !keep_until_end(dynamic_)) return false;
         dynamic_ = nullptr;
-        if (order_ != nullptr && !retire(order_)) return false;
+        if (order_ != nullptr && !keep_until_end(order_)) return false;
         order_ = nullptr;
     }
     for (unsigned i = 0; i < array_count_; ++i) arrays_[i].fresh = false;

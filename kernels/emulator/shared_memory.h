@@ -23,6 +23,9 @@ public:
     // A byte for the block's barrier and one per warp, unique to the block (sanitizer.h).
     char* order_bytes() { return order_; }
 
+    // Frees malloc'd memory when the launch ends, not before. False: no memory for the note.
+    bool keep_until_end(void* memory);
+
 private:
     static constexpr unsigned kMaxArrays = 64;
     struct Array {
@@ -37,8 +40,6 @@ private:
         void* memory;
         Retired* next;
     };
-    bool retire(void* memory);
-
     Array arrays_[kMaxArrays];
     unsigned array_count_ = 0;
     void* dynamic_ = nullptr;

@@ -150,7 +150,7 @@ pub const KEYS: &[Key] = &[
     key(
         "search.update",
         Kind::Choice(POLICIES),
-        "Who stays when candidates join: survival of the best, or everybody. Follows search.method.",
+        "Who stays when the archive is over its size: the survivors, or the newest. Follows search.method.",
     ),
     key(
         "search.growth",

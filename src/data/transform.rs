@@ -164,13 +164,24 @@ impl Transform {
     /// one of the data set.
     pub fn apply(&self, dataset: &Dataset, indices: &[u32], out: &mut [f32]) {
         assert_eq!(out.len(), indices.len() * self.output_len(), "the output must fit the images");
+        const PIECE: usize = 8;
+        let pieces = out.par_chunks_mut(PIECE * self.output_len()).zip(indices.par_chunks(PIECE));
+        pieces.for_each(|(out, indices)| self.apply_serial(dataset, indices, out));
+    }
+
+    /// [`Transform::apply`] on the calling thread alone.
+    ///
+    /// # Panics
+    /// As [`Transform::apply`].
+    pub fn apply_serial(&self, dataset: &Dataset, indices: &[u32], out: &mut [f32]) {
+        assert_eq!(out.len(), indices.len() * self.output_len(), "the output must fit the images");
         let side = dataset.side();
         let taps: Vec<Tap<f32>> = (0..self.resolution).map(|x| tap(x, side, self.resolution)).collect();
         let affine = Affine::new(self, side);
-        out.par_chunks_mut(self.output_len()).with_min_len(8).zip(indices).for_each_init(
-            || Rows::new(side, self.resolution),
-            |rows, (out, &index)| self.one(dataset.image(index), side, &taps, &affine, rows, out),
-        );
+        let mut rows = Rows::new(side, self.resolution);
+        for (out, &index) in out.chunks_exact_mut(self.output_len()).zip(indices) {
+            self.one(dataset.image(index), side, &taps, &affine, &mut rows, out);
+        }
     }
 
     /// One image, `side x side x 3`, to `out`.

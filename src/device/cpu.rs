@@ -17,6 +17,10 @@ impl Device for Cpu {
         format!("cpu ({}, {} threads)", Isa::current(), self.lanes())
     }
 
+    fn arithmetic(&self) -> String {
+        format!("cpu {}", Isa::current())
+    }
+
     fn allocate(&self, len: usize) -> Result<Buffer, Error> {
         host::allocate::<f32>(self, len)
     }

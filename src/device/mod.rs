@@ -10,6 +10,8 @@
 //!   checked against.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod emulated;
 mod gpu;
 mod host;
@@ -111,6 +113,10 @@ pub struct Memory<'a> {
 pub trait Device: Send + Sync {
     /// One line for tables and logs: what it is, and the instruction set or card.
     fn describe(&self) -> String;
+
+    /// What the bits of a result depend on: the kind of device and its instruction set, but not the
+    /// number of threads.
+    fn arithmetic(&self) -> String;
 
     /// A buffer of `len` elements, all NaN, so that nothing unwritten goes unnoticed.
     ///

@@ -24,6 +24,10 @@ impl<T: Real> Device for Reference<T> {
         format!("reference ({})", std::any::type_name::<T>())
     }
 
+    fn arithmetic(&self) -> String {
+        self.describe()
+    }
+
     fn allocate(&self, len: usize) -> Result<Buffer, Error> {
         host::allocate::<T>(self, len)
     }

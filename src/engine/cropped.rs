@@ -1,6 +1,7 @@
 //! Images given as an NCHW tensor, cropped to the top-left corner.
 
 use super::Images;
+use crate::ops::Threads;
 use crate::supernet::Tensor;
 
 /// The images of a tensor `[n, 3, height, width]`; each is cropped to the side asked for.
@@ -29,7 +30,7 @@ impl Images for Cropped<'_> {
         self.tensor.shape[0]
     }
 
-    fn load(&self, first: usize, side: usize, out: &mut [f32]) {
+    fn load(&self, first: usize, side: usize, out: &mut [f32], _: Threads) {
         let (height, width) = (self.tensor.shape[2], self.tensor.shape[3]);
         for (image, out) in (first..).zip(out.chunks_exact_mut(side * side * 3)) {
             for (position, value) in out.iter_mut().enumerate() {

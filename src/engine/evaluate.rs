@@ -13,8 +13,9 @@ use crate::space::Arch;
 use crate::space::walk::Exits;
 use crate::supernet::{Supernet, derive_calls};
 use rayon::prelude::*;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 /// Images that networks run on, in a fixed order.
 pub trait Images: Sync {
@@ -27,7 +28,7 @@ pub trait Images: Sync {
     }
 
     /// Writes images `first..` as `[n, side, side, 3]`, normalised, until `out` is full.
-    fn load(&self, first: usize, side: usize, out: &mut [f32]);
+    fn load(&self, first: usize, side: usize, out: &mut [f32], threads: Threads);
 
     /// The class of an image.
     fn label(&self, index: usize) -> u32;
@@ -168,7 +169,7 @@ impl Engine {
     /// of each as it is finished, in any order. Results are in the order asked for.
     ///
     /// With as many networks as lanes, a lane runs whole networks, so that no thread ever waits.
-    /// A `stop` that turns true ends it early with `None`.
+    /// Once `stop` says so no further network is begun, and the answer is `None`.
     ///
     /// # Errors
     /// The first error in the order asked for.
@@ -177,11 +178,11 @@ impl Engine {
         archs: &[Arch],
         images: &dyn Images,
         calibration: Calibration<'_>,
-        stop: &AtomicBool,
+        stop: &(dyn Fn() -> bool + Sync),
         done: &(dyn Fn(usize, &Evaluation) + Sync),
     ) -> Result<Option<Vec<Evaluation>>, Error> {
         let one = |(index, arch): (usize, &Arch), threads| -> Result<Option<Evaluation>, Error> {
-            if stop.load(Ordering::Relaxed) {
+            if stop() {
                 return Ok(None);
             }
             let result = self.evaluate(arch, Exits::single(arch), images, calibration, threads)?[0];
@@ -196,6 +197,36 @@ impl Engine {
                 items.map(|item| one(item, Threads::One)).collect()
             }
         }
+    }
+
+    /// The time of a forward pass of `arch` on `batch` images, in milliseconds: the median of
+    /// `repeats` passes behind as many to warm up, with all threads, on images of zeros.
+    ///
+    /// # Errors
+    /// An architecture of another width, no images, a device that fails.
+    pub fn latency(&self, arch: &Arch, batch: usize, repeats: usize) -> Result<f64, Error> {
+        self.check(arch, batch.min(repeats), "time a network")?;
+        let exits = Exits::single(arch);
+        let prepared = self.prepare(arch, exits, Calibration::Stored, Threads::All)?;
+        let program = lower(&self.supernet.layout, arch, exits, batch, Mode::Inference).0;
+        let mut arena = self.arena(program.arena_len)?;
+        self.device.upload(&mut arena, program.input.offset, &vec![0.0; program.input.len])?;
+        let mut logits = vec![0.0; program.logits[0].len];
+        let mut times = Vec::with_capacity(repeats);
+        for pass in 0..2 * repeats {
+            let start = Instant::now();
+            let memory = Memory { weights: &self.weights, network: &prepared.0, arena: &mut arena };
+            self.device.run(&program.calls, memory, Threads::All)?;
+            // Reading the result waits for the device.
+            self.device.download(&arena, program.logits[0].offset, &mut logits)?;
+            if pass >= repeats {
+                times.push(start.elapsed().as_secs_f64() * 1e3);
+            }
+        }
+        self.give_back(arena);
+        self.give_back(prepared.0);
+        times.sort_by(f64::total_cmp);
+        Ok(times[repeats / 2])
     }
 
     fn check(&self, arch: &Arch, images: usize, what: &'static str) -> Result<(), Error> {
@@ -254,7 +285,7 @@ impl Engine {
     ) -> Result<(), Error> {
         self.device.upload(arena, 0, &vec![0.0; section.len])?;
         for index in 0..batches {
-            self.load(program, images, index * program.images, program.images, arena)?;
+            self.load(program, images, index * program.images, arena, threads)?;
             self.run(&program.calls, arena, threads)?;
         }
         self.run(&section.averaged, arena, threads)
@@ -274,25 +305,28 @@ impl Engine {
         lower(layout, arch, exits, chunk, Mode::Inference).0
     }
 
-    /// Loads up to `count` images from `first` on; fewer where there are no more.
+    /// Loads the program's images from `first` on; fewer where there are no more.
     fn load(
         &self,
         program: &Program,
         images: &dyn Images,
         first: usize,
-        count: usize,
         arena: &mut Buffer,
+        threads: Threads,
     ) -> Result<(), Error> {
         thread_local! {
-            static STAGING: std::cell::RefCell<Vec<f32>> = const { std::cell::RefCell::new(Vec::new()) };
+            static STAGING: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
         }
         let side = program.side;
-        let len = count.min(images.len() - first) * side * side * 3;
-        STAGING.with_borrow_mut(|staging| {
-            staging.resize(staging.len().max(len), 0.0);
-            images.load(first, side, &mut staging[..len]);
-            Ok(self.device.upload(arena, program.input.offset, &staging[..len])?)
-        })
+        let len = program.images.min(images.len() - first) * side * side * 3;
+        // Taken, not borrowed: while loading waits for other threads, this one may be given another
+        // network to run.
+        let mut staging = STAGING.take();
+        staging.resize(staging.len().max(len), 0.0);
+        images.load(first, side, &mut staging[..len], threads);
+        self.device.upload(arena, program.input.offset, &staging[..len])?;
+        STAGING.set(staging);
+        Ok(())
     }
 
     fn infer(
@@ -304,7 +338,7 @@ impl Engine {
         arena: &mut Buffer,
         threads: Threads,
     ) -> Result<(), Error> {
-        self.load(program, images, first, program.images, arena)?;
+        self.load(program, images, first, arena, threads)?;
         let memory = Memory { weights: &self.weights, network: &prepared.0, arena };
         Ok(self.device.run(&program.calls, memory, threads)?)
     }

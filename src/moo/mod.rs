@@ -33,3 +33,4 @@ pub mod variation;
 
 pub use error::Error;
 pub use points::Points;
+pub use survival::Algorithm;

@@ -137,10 +137,6 @@ impl Subset {
         self.0[i / 64] &= !(1 << (i % 64));
     }
 
-    fn contains(&self, i: usize) -> bool {
-        self.0[i / 64] >> (i % 64) & 1 == 1
-    }
-
     fn members(&self) -> Vec<usize> {
         let mut members = Vec::new();
         for (w, &word) in self.0.iter().enumerate() {

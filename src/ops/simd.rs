@@ -94,10 +94,13 @@ impl FromStr for Isa {
 /// A vector of [`Vector::LANES`] f32.
 ///
 /// The methods are meant to be inlined into a [`Kernel`], where [`dispatch`] has made sure that the
-/// processor has the instructions.
+/// processor has the instructions. A closure is a function of its own to the compiler and does not
+/// have them: kernels are written with loops.
 pub trait Vector: Copy {
     /// Number of lanes: 8 or 16.
     const LANES: usize;
+    /// The vector of 8 lanes for the last channels where their number is no multiple of 16.
+    type Half: Vector;
     /// Every lane `value`.
     fn splat(value: f32) -> Self;
     /// The first `LANES` elements of `from`; panics if there are fewer.
@@ -109,6 +112,11 @@ pub trait Vector: Copy {
     /// # Safety
     /// `from` must be valid for `LANES` reads.
     unsafe fn load_at(from: *const f32) -> Self;
+    /// Writes `LANES` elements.
+    ///
+    /// # Safety
+    /// `to` must be valid for `LANES` writes.
+    unsafe fn store_at(self, to: *mut f32);
     /// `self * b + c`
     fn mul_add(self, b: Self, c: Self) -> Self;
     /// Lane-wise sum.
@@ -122,40 +130,20 @@ pub trait Vector: Copy {
     /// Lane-wise minimum.
     fn min(self, b: Self) -> Self;
 
-    /// The first `n` elements of `from`, zeros behind them. `n` is `LANES`, or less at a border.
+    /// `relu6(self + 3) / 6`
     #[inline(always)]
-    fn load_first(from: &[f32], n: usize) -> Self {
-        if n == Self::LANES {
-            return Self::load(from);
-        }
-        let mut lanes = [0.0; 16];
-        lanes[..n].copy_from_slice(&from[..n]);
-        Self::load(&lanes)
-    }
-
-    /// Writes the first `n` lanes to `to`.
-    #[inline(always)]
-    fn store_first(self, to: &mut [f32], n: usize) {
-        if n == Self::LANES {
-            return self.store(to);
-        }
-        let mut lanes = [0.0; 16];
-        self.store(&mut lanes);
-        to[..n].copy_from_slice(&lanes[..n]);
+    fn hard_sigmoid(self) -> Self {
+        let inner = self.add(Self::splat(3.0)).max(Self::splat(0.0)).min(Self::splat(6.0));
+        inner.mul(Self::splat(1.0 / 6.0))
     }
 
     /// The activation with this number.
     #[inline(always)]
     fn activate(self, activation: u32) -> Self {
-        let zero = Self::splat(0.0);
-        let gate = |x: Self| {
-            let inner = x.add(Self::splat(3.0)).max(zero).min(Self::splat(6.0));
-            inner.mul(Self::splat(1.0 / 6.0))
-        };
         match activation {
-            a if a == Activation::Relu as u32 => self.max(zero),
-            a if a == Activation::HSwish as u32 => self.mul(gate(self)),
-            a if a == Activation::HSigmoid as u32 => gate(self),
+            a if a == Activation::Relu as u32 => self.max(Self::splat(0.0)),
+            a if a == Activation::HSwish as u32 => self.mul(self.hard_sigmoid()),
+            a if a == Activation::HSigmoid as u32 => self.hard_sigmoid(),
             _ => self,
         }
     }
@@ -174,6 +162,7 @@ impl Portable {
 
 impl Vector for Portable {
     const LANES: usize = 8;
+    type Half = Portable;
     #[inline(always)]
     fn splat(value: f32) -> Self {
         Portable([value; 8])
@@ -192,6 +181,11 @@ impl Vector for Portable {
     unsafe fn load_at(from: *const f32) -> Self {
         // SAFETY: the caller vouches for eight readable elements.
         Portable(unsafe { from.cast::<[f32; 8]>().read_unaligned() })
+    }
+    #[inline(always)]
+    unsafe fn store_at(self, to: *mut f32) {
+        // SAFETY: the caller vouches for eight writable elements.
+        unsafe { to.cast::<[f32; 8]>().write_unaligned(self.0) };
     }
     #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {
@@ -221,7 +215,7 @@ impl Vector for Portable {
 
 #[cfg(target_arch = "x86_64")]
 macro_rules! x86_vector {
-    ($(#[$doc:meta])* $name:ident($register:ty), $lanes:literal, $feature:literal, $entry:ident,
+    ($(#[$doc:meta])* $name:ident($register:ty), $lanes:literal, $half:ident, $feature:literal, $entry:ident,
      $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $sub:ident, $mul:ident, $max:ident, $min:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy)]
@@ -232,6 +226,7 @@ macro_rules! x86_vector {
         #[allow(clippy::undocumented_unsafe_blocks)]
         impl Vector for $name {
             const LANES: usize = $lanes;
+            type Half = $half;
             #[inline(always)]
             fn splat(value: f32) -> Self {
                 unsafe { $name(std::arch::x86_64::$splat(value)) }
@@ -249,6 +244,10 @@ macro_rules! x86_vector {
             #[inline(always)]
             unsafe fn load_at(from: *const f32) -> Self {
                 unsafe { $name(std::arch::x86_64::$load(from)) }
+            }
+            #[inline(always)]
+            unsafe fn store_at(self, to: *mut f32) {
+                unsafe { std::arch::x86_64::$store(to, self.0) }
             }
             #[inline(always)]
             fn mul_add(self, b: Self, c: Self) -> Self {
@@ -286,7 +285,7 @@ macro_rules! x86_vector {
 #[cfg(target_arch = "x86_64")]
 x86_vector!(
     /// Eight lanes, AVX2 and FMA.
-    Avx2(std::arch::x86_64::__m256), 8, "avx2,fma", run_avx2,
+    Avx2(std::arch::x86_64::__m256), 8, Avx2, "avx2,fma", run_avx2,
     _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps,
     _mm256_add_ps, _mm256_sub_ps, _mm256_mul_ps, _mm256_max_ps, _mm256_min_ps
 );
@@ -294,7 +293,7 @@ x86_vector!(
 #[cfg(target_arch = "x86_64")]
 x86_vector!(
     /// Sixteen lanes, AVX-512.
-    Avx512(std::arch::x86_64::__m512), 16, "avx512f,avx512vl,avx2,fma", run_avx512,
+    Avx512(std::arch::x86_64::__m512), 16, Avx2, "avx512f,avx512vl,avx2,fma", run_avx512,
     _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps,
     _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps, _mm512_max_ps, _mm512_min_ps
 );
@@ -329,15 +328,18 @@ mod tests {
     impl Kernel for Check {
         #[inline(always)]
         fn run<V: Vector>(self) {
-            let source: Vec<f32> = (0..16).map(|i| i as f32 - 5.0).collect();
-            let mut out = [0.0; 16];
-            for n in 1..=V::LANES {
-                V::load_first(&source, n).activate(Activation::HSwish as u32).store_first(&mut out, n);
-                for (x, y) in source.iter().zip(out).take(n) {
-                    let expected = x * (x + 3.0).clamp(0.0, 6.0) / 6.0;
-                    assert!((y - expected).abs() < 1e-6, "{x}: {y} against {expected}");
-                }
-            }
+            check::<V>();
+            check::<V::Half>();
+        }
+    }
+
+    fn check<V: Vector>() {
+        let source: Vec<f32> = (0..16).map(|i| i as f32 - 5.0).collect();
+        let mut out = [0.0; 16];
+        V::load(&source).activate(Activation::HSwish as u32).store(&mut out);
+        for (x, y) in source.iter().zip(out).take(V::LANES) {
+            let expected = x * (x + 3.0).clamp(0.0, 6.0) / 6.0;
+            assert!((y - expected).abs() < 1e-6, "{x}: {y} against {expected}");
         }
     }
 

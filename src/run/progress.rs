@@ -25,6 +25,13 @@ pub enum Output {
 }
 
 impl Output {
+    /// Prints a line where no progress is being shown. Nothing where output is silent.
+    pub fn note(self, line: &str) {
+        if self != Output::Silent {
+            eprintln!("{line}");
+        }
+    }
+
     /// What suits standard error.
     pub fn for_stderr(quiet: bool) -> Self {
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
@@ -140,7 +147,8 @@ impl Plain {
     fn advance(&mut self, units: u64) {
         self.done += units;
         let elapsed = self.started.elapsed();
-        if self.pace.due(elapsed) {
+        // The line of the end is `finish`'s.
+        if self.done < self.total && self.pace.due(elapsed) {
             let line = self.line(elapsed);
             self.print(&line);
         }

@@ -32,7 +32,15 @@ impl Checkpoint {
     /// with an element that is not finite.
     pub fn read(file: &Path) -> Result<Checkpoint, Error> {
         let bytes = std::fs::read(file).map_err(|source| Error::Read { file: file.into(), source })?;
-        let parsed = SafeTensors::deserialize(&bytes)
+        Checkpoint::parse(&bytes, file)
+    }
+
+    /// Reads the bytes of a file; `file` is for messages. See [`Checkpoint::read`].
+    ///
+    /// # Errors
+    /// As [`Checkpoint::read`].
+    pub fn parse(bytes: &[u8], file: &Path) -> Result<Checkpoint, Error> {
+        let parsed = SafeTensors::deserialize(bytes)
             .map_err(|e| Error::Format { file: file.into(), reason: e.to_string() })?;
         let mut tensors = BTreeMap::new();
         for (name, view) in parsed.iter() {

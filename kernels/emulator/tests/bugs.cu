@@ -1,5 +1,5 @@
 // Kernels with planted bugs; bugs_check.cpp says who has to find each.
-#include "../../nat_device.cuh"
+#include "nat_device.cuh"
 
 // Writes one element past the end.
 NAT_KERNEL(bug_global_bounds, float* x, int n) {

@@ -1,5 +1,5 @@
 // Sample kernels that exercise the emulator; samples_check.cpp runs them. Not part of natv2.
-#include "../../nat_device.cuh"
+#include "nat_device.cuh"
 
 // C[m, n] = A[m, k] B[k, n] with 16 x 16 tiles in static shared memory; any sizes.
 constexpr int kTile = 16;

@@ -46,27 +46,36 @@ struct Block<'a> {
 
 impl Kernel for Block<'_> {
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(mut self) {
+        let whole = self.channels / V::LANES * V::LANES;
+        for c in (0..whole).step_by(V::LANES) {
+            self.column::<V>(c);
+        }
+        if whole < self.channels {
+            self.column::<V::Half>(whole);
+        }
+    }
+}
+
+impl Block<'_> {
+    /// The vector of channels from `c` on.
+    #[inline(always)]
+    fn column<V: Vector>(&mut self, c: usize) {
         let channels = self.channels;
         let rows = self.x.len() / channels;
-        let share = 1.0 / rows as f32;
-        for c in (0..channels).step_by(V::LANES) {
-            let lanes = V::LANES.min(channels - c);
-            let first = V::load_first(&self.x[c..], lanes);
-            // Two accumulators hide the latency of the adds.
-            let (mut sums, mut squares) = ([V::splat(0.0); 2], [V::splat(0.0); 2]);
-            for row in 1..rows {
-                let deviation = V::load_first(&self.x[row * channels + c..], lanes).sub(first);
-                sums[row % 2] = sums[row % 2].add(deviation);
-                squares[row % 2] = deviation.mul_add(deviation, squares[row % 2]);
-            }
-            let sum = sums[0].add(sums[1]);
-            let mean = sum.mul(V::splat(share));
-            let correction = sum.mul(mean);
-            mean.add(first).store_first(&mut self.out[c..], lanes);
-            let squares = squares[0].add(squares[1]).sub(correction).max(V::splat(0.0));
-            squares.store_first(&mut self.out[channels + c..], lanes);
+        let first = V::load(&self.x[c..]);
+        // Two accumulators hide the latency of the adds.
+        let (mut sums, mut squares) = ([V::splat(0.0); 2], [V::splat(0.0); 2]);
+        for row in 1..rows {
+            let deviation = V::load(&self.x[row * channels + c..]).sub(first);
+            sums[row % 2] = sums[row % 2].add(deviation);
+            squares[row % 2] = deviation.mul_add(deviation, squares[row % 2]);
         }
+        let sum = sums[0].add(sums[1]);
+        let mean = sum.mul(V::splat(1.0 / rows as f32));
+        let squares = squares[0].add(squares[1]).sub(sum.mul(mean)).max(V::splat(0.0));
+        mean.add(first).store(&mut self.out[c..]);
+        squares.store(&mut self.out[channels + c..]);
     }
 }
 
@@ -93,20 +102,29 @@ struct Rows<'a> {
 
 impl Kernel for Rows<'_> {
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(mut self) {
         let channels = self.scale.len();
-        for c in (0..channels).step_by(V::LANES) {
-            let lanes = V::LANES.min(channels - c);
-            let (scale, shift) =
-                (V::load_first(&self.scale[c..], lanes), V::load_first(&self.shift[c..], lanes));
-            for at in (c..self.y.len()).step_by(channels) {
-                let x = V::load_first(&self.x.unwrap_or(self.y)[at..], lanes);
-                let mut value = x.mul_add(scale, shift).activate(self.activation);
-                if let Some(residual) = self.residual {
-                    value = value.add(V::load_first(&residual[at..], lanes));
-                }
-                value.store_first(&mut self.y[at..], lanes);
+        let whole = channels / V::LANES * V::LANES;
+        for row in (0..self.y.len()).step_by(channels) {
+            for c in (0..whole).step_by(V::LANES) {
+                self.vector::<V>(row, c);
+            }
+            if whole < channels {
+                self.vector::<V::Half>(row, whole);
             }
         }
+    }
+}
+
+impl Rows<'_> {
+    #[inline(always)]
+    fn vector<V: Vector>(&mut self, row: usize, c: usize) {
+        let x = V::load(&self.x.unwrap_or(self.y)[row + c..]);
+        let scaled = x.mul_add(V::load(&self.scale[c..]), V::load(&self.shift[c..]));
+        let mut value = scaled.activate(self.activation);
+        if let Some(residual) = self.residual {
+            value = value.add(V::load(&residual[row + c..]));
+        }
+        value.store(&mut self.y[row + c..]);
     }
 }

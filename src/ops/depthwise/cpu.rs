@@ -4,6 +4,8 @@
 //! every output that it touches. Taps are added in the order of the definition for each output, so
 //! the blocking does not change a result.
 
+#![allow(unsafe_code)]
+
 use super::super::Threads;
 use super::super::parallel::pieces;
 use super::super::simd::{Kernel, Vector, dispatch};
@@ -13,6 +15,10 @@ use super::{Args, Params};
 pub fn run(p: &Params, a: Args<'_, f32>, threads: Threads) {
     let (side_in, side_out, channels) = (p.side_in as usize, p.side_out as usize, p.channels as usize);
     let (image_in, image_out) = (side_in * side_in * channels, side_out * side_out * channels);
+    let (kernel, stored) = (p.kernel as usize, p.weight_channels as usize);
+    // The blocks below read and write without further checks.
+    assert!(channels.is_multiple_of(8) && channels <= stored && a.w.len() >= kernel * kernel * stored);
+    assert!(side_out == side_in.div_ceil(p.stride as usize), "sides do not fit the stride");
     let (x, w, scale, shift) = (a.x, a.w, a.scale, a.shift);
     pieces(threads, &mut a.y[..p.images as usize * image_out], image_out, |image, y| {
         let x = &x[image * image_in..][..image_in];
@@ -46,26 +52,37 @@ impl Kernel for Image<'_> {
 impl Image<'_> {
     #[inline(always)]
     fn channels<V: Vector, const K: usize, const S: usize>(&mut self) {
-        let (channels, side_out) = (self.p.channels as usize, self.p.side_out as usize);
-        for c in (0..channels).step_by(V::LANES) {
-            for oy in 0..side_out {
-                let mut ox = 0;
-                while ox + 4 <= side_out {
-                    self.pixels::<V, K, S, 4>(c, oy, ox);
-                    ox += 4;
-                }
-                while ox + 2 <= side_out {
-                    self.pixels::<V, K, S, 2>(c, oy, ox);
-                    ox += 2;
-                }
-                if ox < side_out {
-                    self.pixels::<V, K, S, 1>(c, oy, ox);
-                }
+        let channels = self.p.channels as usize;
+        let whole = channels / V::LANES * V::LANES;
+        for c in (0..whole).step_by(V::LANES) {
+            self.map::<V, K, S>(c);
+        }
+        if whole < channels {
+            self.map::<V::Half, K, S>(whole);
+        }
+    }
+
+    /// All pixels of the vector of channels from `c` on.
+    #[inline(always)]
+    fn map<V: Vector, const K: usize, const S: usize>(&mut self, c: usize) {
+        let side_out = self.p.side_out as usize;
+        for oy in 0..side_out {
+            let mut ox = 0;
+            while ox + 4 <= side_out {
+                self.pixels::<V, K, S, 4>(c, oy, ox);
+                ox += 4;
+            }
+            while ox + 2 <= side_out {
+                self.pixels::<V, K, S, 2>(c, oy, ox);
+                ox += 2;
+            }
+            if ox < side_out {
+                self.pixels::<V, K, S, 1>(c, oy, ox);
             }
         }
     }
 
-    /// `N` outputs of a row, from `ox` on, for one vector of channels.
+    /// `N` outputs of a row, from `ox` on.
     #[inline(always)]
     fn pixels<V: Vector, const K: usize, const S: usize, const N: usize>(
         &mut self,
@@ -75,33 +92,43 @@ impl Image<'_> {
     ) {
         let (side_in, side_out) = (self.p.side_in as usize, self.p.side_out as usize);
         let (channels, stored) = (self.p.channels as usize, self.p.weight_channels as usize);
-        let lanes = V::LANES.min(channels - c);
         let mut sums = [V::splat(0.0); N];
-        for ky in 0..K {
-            let Some(iy) = (oy * S + ky).checked_sub(K / 2).filter(|&i| i < side_in) else { continue };
-            let taps: [V; K] =
-                std::array::from_fn(|kx| V::load_first(&self.w[(ky * K + kx) * stored + c..], lanes));
-            let row = &self.x[iy * side_in * channels..][..side_in * channels];
+        // The rows of the filter that fall on the map.
+        let top = (K / 2).saturating_sub(oy * S);
+        let bottom = K.min(side_in + K / 2 - oy * S);
+        for ky in top..bottom {
+            let iy = oy * S + ky - K / 2;
+            let mut taps = [V::splat(0.0); K];
+            for kx in 0..K {
+                // SAFETY: `w` holds K * K rows of `stored` channels, and c + LANES <= channels.
+                taps[kx] = unsafe { V::load_at(self.w.as_ptr().add((ky * K + kx) * stored + c)) };
+            }
             for column in 0..(N - 1) * S + K {
-                let Some(ix) = (ox * S + column).checked_sub(K / 2).filter(|&i| i < side_in) else {
+                let ix = (ox * S + column).wrapping_sub(K / 2);
+                // A column left of the map has wrapped to a huge number.
+                if ix >= side_in {
                     continue;
-                };
-                let x = V::load_first(&row[ix * channels + c..], lanes);
-                for (n, sum) in sums.iter_mut().enumerate() {
+                }
+                // SAFETY: iy and ix are on the map, and c + LANES <= channels.
+                let x = unsafe { V::load_at(self.x.as_ptr().add((iy * side_in + ix) * channels + c)) };
+                for n in 0..N {
                     if column >= n * S && column - n * S < K {
-                        *sum = x.mul_add(taps[column - n * S], *sum);
+                        sums[n] = x.mul_add(taps[column - n * S], sums[n]);
                     }
                 }
             }
         }
-        let of = |list: Option<&[f32]>, other: f32| match list {
-            Some(list) => V::load_first(&list[c..], lanes),
-            None => V::splat(other),
+        let scale = match self.scale {
+            Some(scale) => V::load(&scale[c..]),
+            None => V::splat(1.0),
         };
-        let (scale, shift) = (of(self.scale, 1.0), of(self.shift, 0.0));
-        for (n, sum) in sums.into_iter().enumerate() {
-            let value = sum.mul_add(scale, shift).activate(self.p.activation);
-            value.store_first(&mut self.y[(oy * side_out + ox + n) * channels + c..], lanes);
+        let shift = match self.shift {
+            Some(shift) => V::load(&shift[c..]),
+            None => V::splat(0.0),
+        };
+        for n in 0..N {
+            let value = sums[n].mul_add(scale, shift).activate(self.p.activation);
+            value.store(&mut self.y[(oy * side_out + ox + n) * channels + c..]);
         }
     }
 }

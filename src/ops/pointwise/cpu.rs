@@ -1,11 +1,11 @@
 //! The fast path: register tiles over panels of weights, with everything else as the epilogue.
 //!
-//! A tile is 8 rows (4 without AVX-512) by one to three panels of 16 output channels, all in
-//! registers while the input channels go by. Weights come from the panels as they lie; inputs are
-//! broadcast from their rows, so nothing is packed, and every output is one chain of multiply-adds
-//! over the input channels in order, whatever the tile: results do not depend on the tiling. Rows
-//! are taken in strips that stay in the second-level cache while all panels pass over them.
-//! A gated input is scaled into a strip buffer first.
+//! A tile is 8 to 16 rows by one to three panels of 16 output channels, all in registers while the
+//! input channels go by. Weights come from the panels as they lie; inputs are broadcast from their
+//! rows, so nothing is packed, and every output is one chain of multiply-adds over the input channels
+//! in order, whatever the tile: results do not depend on the tiling. Rows are taken in strips that
+//! stay in the cache while all panels pass over them. A gated input is scaled into a strip buffer
+//! first.
 
 #![allow(unsafe_code)]
 
@@ -25,160 +25,148 @@ thread_local! {
 
 /// Computes the call; see the module for the formula.
 pub fn run(p: &Params, a: Args<'_, f32>, threads: Threads) {
-    let (cin, cout) = (p.cin as usize, p.cout as usize);
+    let (rows, cin, cout) = (p.rows(), p.cin as usize, p.cout as usize);
+    // The tiles below read and write without further checks.
     assert!(a.x.len() >= p.images as usize * (p.side_in * p.side_in) as usize * cin, "input too short");
     assert!(a.w.len() >= super::panelled_len(cout, p.weight_cin as usize) && p.cin <= p.weight_cin);
-    let operands =
-        Operands { p, x: a.x, w: a.w, scale: a.scale, shift: a.shift, gate: a.gate, residual: a.residual };
-    pieces(threads, &mut a.y[..p.rows() * cout], STRIP * cout, |index, y| {
-        dispatch(Strip { operands: &operands, first: index * STRIP, y });
+    assert!(cout.is_multiple_of(8) && a.y.len() >= rows * cout, "output too short");
+    assert!(a.scale.is_none_or(|s| s.len() >= cout) && a.shift.is_none_or(|s| s.len() >= cout));
+    assert!(a.residual.is_none_or(|r| r.len() >= rows * cout), "residual too short");
+    let (x, w, scale, shift, gate, residual) = (a.x, a.w, a.scale, a.shift, a.gate, a.residual);
+    pieces(threads, &mut a.y[..rows * cout], STRIP * cout, |index, y| {
+        let first = index * STRIP;
+        let rows = y.len() / cout;
+        let mut starts = [0; STRIP];
+        starts[..rows]
+            .iter_mut()
+            .enumerate()
+            .for_each(|(row, start)| *start = p.input_row(first + row) * cin);
+        let residual = residual.map(|r| &r[first * cout..][..y.len()]);
+        let strip = Strip { p, x, w, scale, shift, residual, starts: &starts[..rows], y };
+        match gate {
+            None => dispatch(strip),
+            Some(gate) => {
+                let mut buffer = GATED.take();
+                buffer.resize(buffer.len().max(STRIP * cin), 0.0);
+                for (row, &start) in starts[..rows].iter().enumerate() {
+                    let gate = &gate[(first + row) / p.pixels() * cin..][..cin];
+                    let values = x[start..][..cin].iter().zip(gate).map(|(x, gate)| x * gate);
+                    buffer[row * cin..][..cin].iter_mut().zip(values).for_each(|(out, value)| *out = value);
+                }
+                let mut starts = [0; STRIP];
+                starts.iter_mut().enumerate().for_each(|(row, start)| *start = row * cin);
+                dispatch(Strip { x: &buffer, starts: &starts[..rows], ..strip });
+                GATED.set(buffer);
+            }
+        }
     });
 }
 
-struct Operands<'a> {
+/// Some rows of the product.
+struct Strip<'a> {
     p: &'a Params,
     x: &'a [f32],
     w: &'a [f32],
     scale: Option<&'a [f32]>,
     shift: Option<&'a [f32]>,
-    gate: Option<&'a [f32]>,
+    /// The strip's own rows.
     residual: Option<&'a [f32]>,
-}
-
-struct Strip<'a> {
-    operands: &'a Operands<'a>,
-    first: usize,
+    /// Where each row starts in `x`.
+    starts: &'a [usize],
     y: &'a mut [f32],
 }
 
 impl Kernel for Strip<'_> {
     #[inline(always)]
-    fn run<V: Vector>(self) {
-        let (o, cin, cout) = (self.operands, self.operands.p.cin as usize, self.operands.p.cout as usize);
-        let rows = self.y.len() / cout;
-        // Where each row of the strip starts in the input, or in the gated copy.
-        let mut starts = [0usize; STRIP];
-        for (row, start) in starts[..rows].iter_mut().enumerate() {
-            *start = o.p.input_row(self.first + row) * cin;
-        }
-        match o.gate {
-            None => panels::<V>(o, o.x, &starts[..rows], self.first, self.y),
-            Some(gate) => GATED.with_borrow_mut(|buffer| {
-                buffer.resize(buffer.len().max(STRIP * cin), 0.0);
-                for (row, start) in starts[..rows].iter_mut().enumerate() {
-                    let image = (self.first + row) / o.p.pixels();
-                    let (x, gate) = (&o.x[*start..][..cin], &gate[image * cin..][..cin]);
-                    let out = &mut buffer[row * cin..][..cin];
-                    for c in (0..cin).step_by(8) {
-                        for i in c..c + 8 {
-                            out[i] = x[i] * gate[i];
-                        }
-                    }
-                    *start = row * cin;
-                }
-                panels::<V>(o, buffer, &starts[..rows], self.first, self.y);
-            }),
-        }
-    }
-}
-
-/// All panels over the rows of a strip.
-#[inline(always)]
-fn panels<V: Vector>(o: &Operands<'_>, x: &[f32], starts: &[usize], first: usize, y: &mut [f32]) {
-    let count = (o.p.cout as usize).div_ceil(PANEL);
-    let wide = V::LANES == 16;
-    let mut panel = 0;
-    while panel < count {
-        let tile = Tile { o, x, starts, first, panel };
-        let step = match count - panel {
+    fn run<V: Vector>(mut self) {
+        let whole = self.p.cout as usize / PANEL;
+        let mut panel = 0;
+        while panel < whole {
             // Four left are two and two: no thin last tile.
-            4 | 2 if wide => 2,
-            1 => 1,
-            _ if wide => 3,
-            _ => 1,
-        };
-        match (wide, step) {
-            (true, 3) => tile.rows::<V, 8, 3, 3>(y),
-            (true, 2) => tile.rows::<V, 8, 2, 2>(y),
-            (true, _) => tile.rows::<V, 8, 1, 1>(y),
-            (false, _) => tile.rows::<V, 4, 1, 2>(y),
+            let left = whole - panel;
+            let step = if left == 1 || V::LANES < PANEL {
+                1
+            } else if left == 2 || left == 4 {
+                2
+            } else {
+                3
+            };
+            match (V::LANES == PANEL, step) {
+                (true, 3) => self.rows::<V, 8, 3>(panel),
+                (true, 2) => self.rows::<V, 12, 2>(panel),
+                (true, _) => self.rows::<V, 16, 1>(panel),
+                (false, _) => self.rows::<V, 6, 2>(panel),
+            }
+            panel += step;
         }
-        panel += step;
+        if !(self.p.cout as usize).is_multiple_of(PANEL) {
+            self.rows::<V::Half, 12, 1>(panel);
+        }
     }
 }
 
-struct Tile<'a> {
-    o: &'a Operands<'a>,
-    x: &'a [f32],
-    starts: &'a [usize],
-    first: usize,
-    panel: usize,
-}
-
-impl Tile<'_> {
-    /// `MR` rows at a time, then one by one.
+impl Strip<'_> {
+    /// All rows by `VECTORS` vectors of output channels from `panel` on.
     #[inline(always)]
-    fn rows<V: Vector, const MR: usize, const PANELS: usize, const VECTORS: usize>(&self, y: &mut [f32]) {
+    fn rows<V: Vector, const MR: usize, const VECTORS: usize>(&mut self, panel: usize) {
         let mut row = 0;
         while row + MR <= self.starts.len() {
-            self.tile::<V, MR, PANELS, VECTORS>(row, y);
+            self.tile::<V, MR, VECTORS>(panel, row);
             row += MR;
         }
-        while row + 2 <= self.starts.len() {
-            self.tile::<V, 2, PANELS, VECTORS>(row, y);
-            row += 2;
+        while row + 4 <= self.starts.len() {
+            self.tile::<V, 4, VECTORS>(panel, row);
+            row += 4;
         }
-        if row < self.starts.len() {
-            self.tile::<V, 1, PANELS, VECTORS>(row, y);
+        while row < self.starts.len() {
+            self.tile::<V, 1, VECTORS>(panel, row);
+            row += 1;
         }
     }
 
-    /// `MR` rows by `PANELS` panels, which are `VECTORS` vectors wide.
     #[inline(always)]
-    fn tile<V: Vector, const MR: usize, const PANELS: usize, const VECTORS: usize>(
-        &self,
-        row: usize,
-        y: &mut [f32],
-    ) {
-        let (cin, cout, stored) =
-            (self.o.p.cin as usize, self.o.p.cout as usize, self.o.p.weight_cin as usize);
+    fn tile<V: Vector, const MR: usize, const VECTORS: usize>(&mut self, panel: usize, row: usize) {
+        let (cin, cout, stored) = (self.p.cin as usize, self.p.cout as usize, self.p.weight_cin as usize);
         let per_panel = PANEL / V::LANES;
+        let weights = &self.w[panel * stored * PANEL..];
+        let mut x = [std::ptr::null(); MR];
+        for i in 0..MR {
+            x[i] = self.x[self.starts[row + i]..][..cin].as_ptr();
+        }
         let mut sums = [[V::splat(0.0); VECTORS]; MR];
-        let rows: [&[f32]; MR] = std::array::from_fn(|i| &self.x[self.starts[row + i]..][..cin]);
-        let weights = &self.o.w[self.panel * stored * PANEL..][..PANELS * stored * PANEL];
         for k in 0..cin {
-            let w: [V; VECTORS] = std::array::from_fn(|j| {
+            let mut w = [V::splat(0.0); VECTORS];
+            for j in 0..VECTORS {
                 let at = (j / per_panel * stored + k) * PANEL + j % per_panel * V::LANES;
-                // SAFETY: k < cin <= stored and j / per_panel < PANELS, so `at + LANES` is at most
-                // PANELS * stored * PANEL, the length of `weights`.
-                unsafe { V::load_at(weights.as_ptr().add(at)) }
-            });
+                // SAFETY: k < cin <= stored, and the vectors lie in whole panels up to cout, all of
+                // which `w` holds (checked in `run`).
+                w[j] = unsafe { V::load_at(weights.as_ptr().add(at)) };
+            }
             for i in 0..MR {
-                // SAFETY: every row has `cin` elements.
-                let x = V::splat(unsafe { *rows[i].get_unchecked(k) });
+                // SAFETY: each row was sliced to `cin` elements above.
+                let value = V::splat(unsafe { *x[i].add(k) });
                 for j in 0..VECTORS {
-                    sums[i][j] = x.mul_add(w[j], sums[i][j]);
+                    sums[i][j] = value.mul_add(w[j], sums[i][j]);
                 }
             }
         }
         for j in 0..VECTORS {
-            let n = self.panel * PANEL + j * V::LANES;
-            if n >= cout {
-                break;
-            }
-            let lanes = V::LANES.min(cout - n);
-            let of = |list: Option<&[f32]>, other: f32| match list {
-                Some(list) => V::load_first(&list[n..], lanes),
-                None => V::splat(other),
+            let n = panel * PANEL + j * V::LANES;
+            let scale = match self.scale {
+                Some(scale) => V::load(&scale[n..]),
+                None => V::splat(1.0),
             };
-            let (scale, shift) = (of(self.o.scale, 1.0), of(self.o.shift, 0.0));
+            let shift = match self.shift {
+                Some(shift) => V::load(&shift[n..]),
+                None => V::splat(0.0),
+            };
             for i in 0..MR {
-                let mut value = sums[i][j].mul_add(scale, shift).activate(self.o.p.activation);
-                if let Some(residual) = self.o.residual {
-                    let at = (self.first + row + i) * cout + n;
-                    value = value.add(V::load_first(&residual[at..], lanes));
+                let at = (row + i) * cout + n;
+                let mut value = sums[i][j].mul_add(scale, shift).activate(self.p.activation);
+                if let Some(residual) = self.residual {
+                    value = value.add(V::load(&residual[at..]));
                 }
-                value.store_first(&mut y[(row + i) * cout + n..], lanes);
+                value.store(&mut self.y[at..]);
             }
         }
     }

@@ -46,22 +46,33 @@ struct Max<'a> {
 
 impl Kernel for Max<'_> {
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(mut self) {
+        let channels = self.p.channels as usize;
+        let whole = channels / V::LANES * V::LANES;
+        for c in (0..whole).step_by(V::LANES) {
+            self.map::<V>(c);
+        }
+        if whole < channels {
+            self.map::<V::Half>(whole);
+        }
+    }
+}
+
+impl Max<'_> {
+    /// All pixels of the vector of channels from `c` on.
+    #[inline(always)]
+    fn map<V: Vector>(&mut self, c: usize) {
         let (side_in, side_out) = (self.p.side_in as usize, self.p.side_out as usize);
         let channels = self.p.channels as usize;
         for oy in 0..side_out {
             for ox in 0..side_out {
-                for c in (0..channels).step_by(V::LANES) {
-                    let lanes = V::LANES.min(channels - c);
-                    let mut best = V::splat(f32::NEG_INFINITY);
-                    for iy in 2 * oy..(2 * oy + 2).min(side_in) {
-                        for ix in 2 * ox..(2 * ox + 2).min(side_in) {
-                            let x = V::load_first(&self.x[(iy * side_in + ix) * channels + c..], lanes);
-                            best = best.max(x);
-                        }
+                let mut best = V::splat(f32::NEG_INFINITY);
+                for iy in 2 * oy..(2 * oy + 2).min(side_in) {
+                    for ix in 2 * ox..(2 * ox + 2).min(side_in) {
+                        best = best.max(V::load(&self.x[(iy * side_in + ix) * channels + c..]));
                     }
-                    best.store_first(&mut self.y[(oy * side_out + ox) * channels + c..], lanes);
                 }
+                best.store(&mut self.y[(oy * side_out + ox) * channels + c..]);
             }
         }
     }

@@ -16,12 +16,12 @@ pub fn run(p: &Params, a: Args<'_, f32>, threads: Threads) {
     let (channels, image_len) = (p.channels as usize, (p.pixels * p.channels) as usize);
     let (x, weights) = (a.x, [a.reduce, a.reduce_bias, a.expand, a.expand_bias]);
     pieces(threads, &mut a.gate[..p.images as usize * channels], channels, |image, gate| {
-        SCRATCH.with_borrow_mut(|scratch| {
-            let needed = channels + p.hidden as usize;
-            scratch.resize(scratch.len().max(needed), 0.0);
-            let (mean, hidden) = scratch[..needed].split_at_mut(channels);
-            dispatch(Image { p, x: &x[image * image_len..][..image_len], weights, mean, hidden, gate });
-        });
+        let mut scratch = SCRATCH.take();
+        let needed = channels + p.hidden as usize;
+        scratch.resize(scratch.len().max(needed), 0.0);
+        let (mean, hidden) = scratch[..needed].split_at_mut(channels);
+        dispatch(Image { p, x: &x[image * image_len..][..image_len], weights, mean, hidden, gate });
+        SCRATCH.set(scratch);
     });
 }
 
@@ -47,16 +47,22 @@ impl Kernel for Image<'_> {
 /// Mean of every channel over the pixels of one image.
 #[inline(always)]
 pub(in crate::ops) fn mean<V: Vector>(x: &[f32], pixels: usize, out: &mut [f32]) {
-    let channels = out.len();
-    let share = V::splat(1.0 / pixels as f32);
-    for c in (0..channels).step_by(V::LANES) {
-        let lanes = V::LANES.min(channels - c);
-        let mut sum = V::splat(0.0);
-        for pixel in 0..pixels {
-            sum = sum.add(V::load_first(&x[pixel * channels + c..], lanes));
-        }
-        sum.mul(share).store_first(&mut out[c..], lanes);
+    let whole = out.len() / V::LANES * V::LANES;
+    for c in (0..whole).step_by(V::LANES) {
+        mean_of::<V>(x, pixels, c, out);
     }
+    if whole < out.len() {
+        mean_of::<V::Half>(x, pixels, whole, out);
+    }
+}
+
+#[inline(always)]
+fn mean_of<V: Vector>(x: &[f32], pixels: usize, c: usize, out: &mut [f32]) {
+    let mut sum = V::splat(0.0);
+    for pixel in 0..pixels {
+        sum = sum.add(V::load(&x[pixel * out.len() + c..]));
+    }
+    sum.mul(V::splat(1.0 / pixels as f32)).store(&mut out[c..]);
 }
 
 /// `activation(w x + bias)` with panelled weights of `stored` columns.
@@ -69,14 +75,28 @@ fn linear<V: Vector>(
     activation: Activation,
     out: &mut [f32],
 ) {
-    let count = out.len();
-    for n in (0..count).step_by(V::LANES) {
-        let lanes = V::LANES.min(count - n);
-        let panel = &w[n / PANEL * PANEL * stored as usize..];
-        let mut sum = V::load_first(&bias[n..], lanes);
-        for (k, &value) in x.iter().enumerate() {
-            sum = V::splat(value).mul_add(V::load(&panel[k * PANEL + n % PANEL..]), sum);
-        }
-        sum.activate(activation as u32).store_first(&mut out[n..], lanes);
+    let whole = out.len() / V::LANES * V::LANES;
+    for n in (0..whole).step_by(V::LANES) {
+        linear_of::<V>(x, &w[n / PANEL * PANEL * stored as usize..], bias, activation, n, out);
     }
+    if whole < out.len() {
+        let panel = &w[whole / PANEL * PANEL * stored as usize..];
+        linear_of::<V::Half>(x, panel, bias, activation, whole, out);
+    }
+}
+
+#[inline(always)]
+fn linear_of<V: Vector>(
+    x: &[f32],
+    panel: &[f32],
+    bias: &[f32],
+    activation: Activation,
+    n: usize,
+    out: &mut [f32],
+) {
+    let mut sum = V::load(&bias[n..]);
+    for k in 0..x.len() {
+        sum = V::splat(x[k]).mul_add(V::load(&panel[k * PANEL + n % PANEL..]), sum);
+    }
+    sum.activate(activation as u32).store(&mut out[n..]);
 }

@@ -1,4 +1,4 @@
-//! The fast path: a vector of output channels, the 27 inputs of a pixel broadcast one by one.
+//! The fast path: a vector of output channels by four pixels, the 27 inputs broadcast one by one.
 
 use super::super::Threads;
 use super::super::parallel::pieces;
@@ -26,38 +26,71 @@ struct Image<'a> {
 
 impl Kernel for Image<'_> {
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(mut self) {
+        let cout = self.p.cout as usize;
+        let whole = cout / V::LANES * V::LANES;
+        for n in (0..whole).step_by(V::LANES) {
+            self.map::<V>(n);
+        }
+        if whole < cout {
+            self.map::<V::Half>(whole);
+        }
+    }
+}
+
+impl Image<'_> {
+    /// All pixels of the vector of output channels from `n` on.
+    #[inline(always)]
+    fn map<V: Vector>(&mut self, n: usize) {
+        let side_out = self.p.side_out as usize;
+        for oy in 0..side_out {
+            let mut ox = 0;
+            while ox + 4 <= side_out {
+                self.pixels::<V, 4>(n, oy, ox);
+                ox += 4;
+            }
+            while ox < side_out {
+                self.pixels::<V, 1>(n, oy, ox);
+                ox += 1;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn pixels<V: Vector, const N: usize>(&mut self, n: usize, oy: usize, ox: usize) {
         let (side_in, side_out, cout) =
             (self.p.side_in as usize, self.p.side_out as usize, self.p.cout as usize);
-        for n in (0..cout).step_by(V::LANES) {
-            let lanes = V::LANES.min(cout - n);
-            let w: [V; 27] = std::array::from_fn(|t| V::load_first(&self.w[t * cout + n..], lanes));
-            let of = |list: Option<&[f32]>, other: f32| match list {
-                Some(list) => V::load_first(&list[n..], lanes),
-                None => V::splat(other),
-            };
-            let (scale, shift) = (of(self.scale, 1.0), of(self.shift, 0.0));
-            for oy in 0..side_out {
-                for ox in 0..side_out {
-                    let mut sum = V::splat(0.0);
-                    for ky in 0..3 {
-                        let Some(iy) = (2 * oy + ky).checked_sub(1).filter(|&i| i < side_in) else {
-                            continue;
-                        };
-                        for kx in 0..3 {
-                            let Some(ix) = (2 * ox + kx).checked_sub(1).filter(|&i| i < side_in) else {
-                                continue;
-                            };
-                            let pixel = &self.x[(iy * side_in + ix) * 3..][..3];
-                            for (c, &value) in pixel.iter().enumerate() {
-                                sum = V::splat(value).mul_add(w[(ky * 3 + kx) * 3 + c], sum);
-                            }
+        let mut sums = [V::splat(0.0); N];
+        for ky in 0..3 {
+            let iy = (2 * oy + ky).wrapping_sub(1);
+            // A row above the map has wrapped to a huge number; so has a column left of it.
+            if iy >= side_in {
+                continue;
+            }
+            for kx in 0..3 {
+                for c in 0..3 {
+                    let w = V::load(&self.w[((ky * 3 + kx) * 3 + c) * cout + n..]);
+                    for i in 0..N {
+                        let ix = (2 * (ox + i) + kx).wrapping_sub(1);
+                        if ix < side_in {
+                            let x = V::splat(self.x[(iy * side_in + ix) * 3 + c]);
+                            sums[i] = x.mul_add(w, sums[i]);
                         }
                     }
-                    let value = sum.mul_add(scale, shift).activate(self.p.activation);
-                    value.store_first(&mut self.y[(oy * side_out + ox) * cout + n..], lanes);
                 }
             }
+        }
+        let scale = match self.scale {
+            Some(scale) => V::load(&scale[n..]),
+            None => V::splat(1.0),
+        };
+        let shift = match self.shift {
+            Some(shift) => V::load(&shift[n..]),
+            None => V::splat(0.0),
+        };
+        for i in 0..N {
+            let value = sums[i].mul_add(scale, shift).activate(self.p.activation);
+            value.store(&mut self.y[(oy * side_out + ox + i) * cout + n..]);
         }
     }
 }

@@ -1,0 +1,156 @@
+//! `natv2 data`: what data sets hold, and whether they are whole.
+
+use super::{Error, output};
+use crate::data::{Dataset, Info, Spec, Split, Validation, open};
+use crate::run::Exit;
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use serde_json::json;
+use std::path::PathBuf;
+
+const INFO_HELP: &str = "\
+Examples:
+  natv2 data info digits
+  natv2 data info cifar10 --data-dir ~/data --json";
+
+const CHECK_HELP: &str = "\
+Examples:
+  natv2 data check cifar10 --data-dir ~/data
+
+Reads every file to its end and decodes every image. A damaged file is an error (exit code 1) that
+names it; what is merely absent, such as the test images or a class without training images, is a
+warning (exit code 0).";
+
+/// `natv2 data`.
+#[derive(Debug, Subcommand)]
+pub enum Data {
+    /// Count images by split and class.
+    #[command(after_help = INFO_HELP)]
+    Info(DataArgs),
+    /// Read everything and report what is damaged or absent.
+    #[command(after_help = CHECK_HELP)]
+    Check(DataArgs),
+}
+
+/// A data set to open.
+#[derive(Debug, Args)]
+pub struct DataArgs {
+    /// Data set: digits, cifar10, cifar100, tiny-imagenet or image-folder.
+    #[arg(value_name = "NAME", required_unless_present = "data", conflicts_with = "data")]
+    name: Option<String>,
+    /// The same, as other subcommands have it.
+    #[arg(long, value_name = "NAME")]
+    data: Option<String>,
+    /// Its folder, or the parent of that; digits needs none.
+    #[arg(long, value_name = "FOLDER")]
+    data_dir: Option<PathBuf>,
+    /// CIFAR: images of the validation split, the last of the training images [default: a tenth].
+    #[arg(long, value_name = "N")]
+    validation_images: Option<u32>,
+    /// Folders: share of the validation split in each class [default: 0.1; tiny-imagenet 0.15].
+    #[arg(long, value_name = "SHARE")]
+    validation_fraction: Option<f64>,
+    /// image-folder: side in pixels to which every image is brought.
+    #[arg(long, value_name = "PIXELS")]
+    side: Option<u32>,
+    /// As one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl DataArgs {
+    fn open(&self) -> Result<Dataset, Error> {
+        let spec = Spec {
+            name: self.name.clone().or_else(|| self.data.clone()).unwrap_or_default(),
+            dir: self.data_dir.clone(),
+            validation: Validation {
+                images: self.validation_images.map(|n| n as usize),
+                fraction: self.validation_fraction,
+            },
+            side: self.side.map(|n| n as usize),
+        };
+        Ok(open(&spec)?)
+    }
+}
+
+impl Data {
+    pub(super) fn run(self) -> Result<Exit, Error> {
+        match self {
+            Data::Info(arguments) => info(&arguments)?,
+            Data::Check(arguments) => check(&arguments)?,
+        }
+        Ok(Exit::Done)
+    }
+}
+
+fn info(arguments: &DataArgs) -> Result<(), Error> {
+    #[derive(Serialize)]
+    struct Versioned {
+        version: u32,
+        #[serde(flatten)]
+        info: Info,
+    }
+    let info = arguments.open()?.info();
+    match arguments.json {
+        true => output::json(&Versioned { version: 1, info }),
+        false => output::print(&info.to_string()),
+    }
+}
+
+fn check(arguments: &DataArgs) -> Result<(), Error> {
+    let info = arguments.open()?.info();
+    let warnings = warnings(&info);
+    let images: usize = info.splits.iter().map(|split| split.images).sum();
+    if arguments.json {
+        return output::json(&json!({
+            "version": 1,
+            "name": info.name,
+            "images": images,
+            "classes": info.classes.len(),
+            "warnings": warnings,
+        }));
+    }
+    let mut text =
+        format!("{}: {images} images in {} classes read, none damaged\n", info.name, info.classes.len());
+    warnings.iter().for_each(|warning| text += &format!("warning: {warning}\n"));
+    output::print(&text)
+}
+
+/// What is absent, and what that means.
+fn warnings(info: &Info) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (split, part) in Split::ALL.into_iter().zip(&info.splits) {
+        if part.images == 0 {
+            let consequence = match split {
+                Split::Train => "batch norms cannot be recalibrated and nothing can be trained",
+                Split::Val => "a search has nothing to measure on",
+                Split::Test => "the last measurement has nothing to measure on; use --split val",
+            };
+            warnings.push(format!("the {split} split has no images: {consequence}"));
+            continue;
+        }
+        let absent: Vec<&str> = info
+            .classes
+            .iter()
+            .zip(&part.per_class)
+            .filter(|(_, n)| **n == 0)
+            .map(|(c, _)| c.as_str())
+            .collect();
+        if let Some(first) = absent.first() {
+            warnings.push(format!(
+                "{} classes have no images in the {split} split, `{first}` first",
+                absent.len()
+            ));
+        }
+    }
+    if info.name.starts_with("cifar") {
+        let [train, val, test] = [0, 1, 2].map(|split| info.splits[split].images);
+        if 0 < train + val && train + val < 50_000 {
+            warnings.push(format!("{} of 50,000 training images are here", train + val));
+        }
+        if 0 < test && test < 10_000 {
+            warnings.push(format!("{test} of 10,000 test images are here"));
+        }
+    }
+    warnings
+}

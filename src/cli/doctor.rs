@@ -1,0 +1,379 @@
+//! `natv2 doctor`: what this machine has and what is missing, for every device.
+//!
+//! The report is a list of [`Section`]s of [`Finding`]s, each with a state and, where something can
+//! be done, a remedy. A new section is a function here and a line in [`examine`].
+
+use super::{Error, Talk, output};
+use crate::device::{self, Device};
+use crate::engine::{Calibration, Cropped, Engine};
+use crate::evaluator;
+use crate::ops::simd::Isa;
+use crate::random::stream;
+use crate::run::Exit;
+use crate::space::Arch;
+use crate::space::walk::Exits;
+use crate::supernet::{Supernet, Tensor};
+use clap::Args;
+use rand::RngExt;
+use serde::Serialize;
+use serde_json::json;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const AFTER_HELP: &str = "\
+Examples:
+  natv2 doctor
+  natv2 doctor --json
+
+Every device that opens runs a small network, whose outputs are compared with those of the plain
+reference. Exit code 0 if the CPU works, whatever else is missing; else 1.";
+
+/// Largest difference to the reference, relative to the largest output or 1.
+const TOLERANCE: f32 = 2e-4;
+
+/// Arguments of `natv2 doctor`.
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Doctor {
+    #[command(flatten)]
+    talk: Talk,
+}
+
+/// Findings about one thing.
+#[derive(Debug, Serialize)]
+struct Section {
+    name: &'static str,
+    findings: Vec<Finding>,
+}
+
+/// Whether a finding is good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    /// It works.
+    Ok,
+    /// A fact, neither good nor bad.
+    Info,
+    /// Not there; natv2 works without it.
+    Missing,
+    /// It is there and does not work.
+    Broken,
+}
+
+/// One thing found.
+#[derive(Debug, Serialize)]
+struct Finding {
+    name: String,
+    state: State,
+    value: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
+}
+
+impl Finding {
+    fn new(name: &str, state: State, value: impl Into<String>) -> Finding {
+        Finding { name: name.into(), state, value: value.into(), remedy: None }
+    }
+
+    fn info(name: &str, value: impl Into<String>) -> Finding {
+        Finding::new(name, State::Info, value)
+    }
+
+    fn remedy(mut self, remedy: impl Into<String>) -> Finding {
+        self.remedy = Some(remedy.into());
+        self
+    }
+}
+
+impl Doctor {
+    pub(super) fn run(self) -> Result<Exit, Error> {
+        let sections = examine();
+        match self.talk.json {
+            true => output::json(&json!({"version": 1, "sections": sections}))?,
+            false => output::print(&text(&sections))?,
+        }
+        let cpu = sections.iter().flat_map(|s| &s.findings).find(|f| f.name == "cpu");
+        match cpu.is_some_and(|finding| finding.state == State::Ok) {
+            true => Ok(Exit::Done),
+            false => Err(Error::Check("the CPU device does not work: see the report".into())),
+        }
+    }
+}
+
+fn examine() -> Vec<Section> {
+    vec![
+        Section { name: "natv2", findings: program() },
+        Section { name: "processor", findings: processor() },
+        Section { name: "memory", findings: memory() },
+        Section { name: "cuda", findings: cuda() },
+        Section { name: "devices", findings: devices() },
+    ]
+}
+
+fn text(sections: &[Section]) -> String {
+    let mut out = String::new();
+    for section in sections {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "{}", section.name);
+        for Finding { name, state, value, remedy } in &section.findings {
+            let mark = match state {
+                State::Ok => "ok",
+                State::Info => "",
+                State::Missing => "--",
+                State::Broken => "!!",
+            };
+            let _ = writeln!(out, "  {mark:<3}{name:<18} {value}");
+            if let Some(remedy) = remedy {
+                let _ = writeln!(out, "     {:<18} -> {remedy}", "");
+            }
+        }
+    }
+    out
+}
+
+fn program() -> Vec<Finding> {
+    let profile =
+        if cfg!(debug_assertions) { "with checks (dev profile)" } else { "optimised (release profile)" };
+    let mut build = Finding::info("build", profile);
+    if cfg!(debug_assertions) {
+        build = build.remedy("figures count only from a build with --release");
+    }
+    vec![
+        Finding::info("version", env!("CARGO_PKG_VERSION")),
+        build,
+        Finding::info("platform", format!("{} on {}", std::env::consts::ARCH, std::env::consts::OS)),
+    ]
+}
+
+fn processor() -> Vec<Finding> {
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = field(&cpuinfo, "model name").unwrap_or("unknown");
+    let features = features();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut isa =
+        Finding::new("instruction set", State::Ok, format!("{} (best of this processor)", Isa::best()));
+    if Isa::best() == Isa::Portable {
+        isa.state = State::Missing;
+        isa = isa.remedy("a processor with AVX2 and FMA is several times faster");
+    }
+    let mut findings = vec![
+        Finding::info("model", model),
+        Finding::info("features", if features.is_empty() { "none known".into() } else { features.join(" ") }),
+        isa,
+        Finding::info(
+            "cores",
+            format!("{cores} for this process; one thread each unless --threads says otherwise"),
+        ),
+    ];
+    let caches = caches(Path::new("/sys/devices/system/cpu/cpu0/cache"));
+    if !caches.is_empty() {
+        findings.push(Finding::info("caches", caches.join(", ")));
+    }
+    findings
+}
+
+/// Vector features of this processor that the operators have code for, or that users ask about.
+fn features() -> Vec<&'static str> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let known = [
+            ("sse4.2", is_x86_feature_detected!("sse4.2")),
+            ("avx2", is_x86_feature_detected!("avx2")),
+            ("fma", is_x86_feature_detected!("fma")),
+            ("f16c", is_x86_feature_detected!("f16c")),
+            ("avx512f", is_x86_feature_detected!("avx512f")),
+            ("avx512vl", is_x86_feature_detected!("avx512vl")),
+            ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
+        ];
+        known.into_iter().filter(|(_, there)| *there).map(|(name, _)| name).collect()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    Vec::new()
+}
+
+/// `L1d 48K` and so on, as Linux lists them.
+fn caches(folder: &Path) -> Vec<String> {
+    let read = |index: usize, file: &str| {
+        let text = std::fs::read_to_string(folder.join(format!("index{index}")).join(file)).ok()?;
+        Some(text.trim().to_string())
+    };
+    (0..8)
+        .map_while(|index| {
+            let (level, kind, size) = (read(index, "level")?, read(index, "type")?, read(index, "size")?);
+            let kind = match kind.as_str() {
+                "Data" => "d",
+                "Instruction" => "i",
+                _ => "",
+            };
+            Some(format!("L{level}{kind} {size}"))
+        })
+        .collect()
+}
+
+/// The value of the first line `name : value` of a file such as /proc/cpuinfo.
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        (key.trim() == name).then(|| value.trim())
+    })
+}
+
+fn memory() -> Vec<Finding> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kilobytes = |name: &str| field(&meminfo, name)?.split_whitespace().next()?.parse::<f64>().ok();
+    let gib = |kilobytes: f64| format!("{:.1} GiB", kilobytes / f64::from(1 << 20));
+    let mut findings = Vec::new();
+    if let (Some(total), Some(available)) = (kilobytes("MemTotal"), kilobytes("MemAvailable")) {
+        findings.push(Finding::info("memory", format!("{}, {} available", gib(total), gib(available))));
+    } else {
+        findings.push(Finding::info("memory", "unknown"));
+    }
+    // Batch systems and containers limit a job below what the machine has.
+    let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+    let limit = limits.iter().find_map(|file| std::fs::read_to_string(file).ok()?.trim().parse::<f64>().ok());
+    if let Some(bytes) = limit.filter(|bytes| *bytes < 1e15) {
+        findings.push(Finding::info("limit of this job", gib(bytes / 1024.0)));
+    }
+    findings
+}
+
+fn cuda() -> Vec<Finding> {
+    if !cfg!(feature = "cuda") {
+        let finding = Finding::new("support", State::Missing, "this program was built without it");
+        return vec![finding.remedy("build with the feature `cuda`, which is on by default")];
+    }
+    let kernels = match cfg!(natv2_fatbin) {
+        true => Finding::new(
+            "kernels",
+            State::Ok,
+            "compiled into this program (sm_80, sm_90, PTX for newer cards)",
+        ),
+        false => Finding::new("kernels", State::Missing, "sources only: NVRTC compiles them at run time")
+            .remedy("build where nvcc is on PATH, or have the CUDA toolkit's libnvrtc where natv2 runs"),
+    };
+    let driver = match std::fs::read_to_string("/proc/driver/nvidia/version") {
+        Ok(text) => Finding::new("driver", State::Ok, text.lines().next().unwrap_or("unknown").trim()),
+        Err(_) => Finding::new("driver", State::Missing, "no NVIDIA driver is loaded")
+            .remedy("install the NVIDIA driver; in a container, start it with the GPU passed through"),
+    };
+    let cards = (0..64).filter(|n| Path::new(&format!("/dev/nvidia{n}")).exists()).count();
+    let cards = match cards {
+        0 => Finding::new("cards", State::Missing, "no /dev/nvidiaN")
+            .remedy("ask the batch system for a GPU, or pass it into the container"),
+        n => Finding::new("cards", State::Ok, format!("{n} in /dev")),
+    };
+    let nvcc = match nvcc() {
+        Some(path) => Finding::info("nvcc", path.display().to_string()),
+        None => Finding::info("nvcc", "not on PATH; needed only to build kernels into the program"),
+    };
+    vec![kernels, driver, cards, nvcc]
+}
+
+fn nvcc() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join("nvcc")).find(|file| file.is_file())
+}
+
+fn devices() -> Vec<Finding> {
+    let probe = match Probe::new() {
+        Ok(probe) => probe,
+        Err(error) => return vec![Finding::new("cpu", State::Broken, error.to_string())],
+    };
+    ["cpu", "emulated", "cuda"].map(|name| probe.device(name)).into()
+}
+
+/// A small network with images, and what the reference makes of them.
+struct Probe {
+    supernet: Arc<Supernet>,
+    arch: Arch,
+    images: Tensor,
+    expected: Vec<f32>,
+}
+
+impl Probe {
+    fn new() -> Result<Probe, Error> {
+        let supernet = Arc::new(evaluator::load_supernet(None, None)?);
+        let mut arch = Arch::largest(supernet.family, 32, None);
+        (arch.ks, arch.e, arch.d) = ([5; 20], [3; 20], [2; 5]);
+        let mut rng = stream(0, "doctor", 0, 0);
+        let data = (0..4 * 3 * 32 * 32).map(|_| rng.random_range(-1.0f32..1.0)).collect();
+        let images = Tensor { shape: vec![4, 3, 32, 32], data };
+        let mut probe = Probe { supernet, arch, images, expected: Vec::new() };
+        probe.expected = probe.logits(device::open("reference-f64")?)?;
+        Ok(probe)
+    }
+
+    fn logits(&self, device: Arc<dyn Device>) -> Result<Vec<f32>, Error> {
+        let engine = Engine::new(device, self.supernet.clone())?;
+        let images = Cropped::new(&self.images, &[])
+            .ok_or_else(|| Error::Check("the probe's images have no N x 3 x H x W".into()))?;
+        let calibration = Calibration::Batches { images: &images, count: 4, batch: 4 };
+        Ok(engine.logits(&self.arch, Exits::single(&self.arch), &images, calibration)?.concat())
+    }
+
+    /// Opens a device and compares its outputs with the reference's.
+    fn device(&self, name: &str) -> Finding {
+        let device = match device::open(name) {
+            Ok(device) => device,
+            Err(device::Error::Unavailable { reason, .. }) => {
+                return Finding::new(name, State::Missing, reason);
+            }
+            Err(error) => return Finding::new(name, State::Broken, error.to_string()),
+        };
+        let description = device.describe();
+        let logits = match self.logits(device) {
+            Ok(logits) => logits,
+            Err(error) => return Finding::new(name, State::Broken, format!("{description}: {error}")),
+        };
+        let largest = self.expected.iter().fold(1.0f32, |m, v| m.max(v.abs()));
+        let pairs = logits.iter().zip(&self.expected);
+        // NaN counts as the largest of all.
+        let difference =
+            pairs.map(|(x, y)| (x - y).abs() / largest).fold(0.0f32, |m, d| if d <= m { m } else { d });
+        match logits.len() == self.expected.len() && difference <= TOLERANCE {
+            true => Finding::new(
+                name,
+                State::Ok,
+                format!("{description} works: within {difference:.0e} of the reference"),
+            ),
+            false => Finding::new(
+                name,
+                State::Broken,
+                format!("{description} computes wrong results: {difference:.1e} from the reference"),
+            )
+            .remedy("use another device, and report this with the output of `natv2 doctor --json`"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_found_by_their_whole_name() {
+        let text = "model\t\t: 143\nmodel name\t: A Processor: Fast\n";
+        assert_eq!(field(text, "model name"), Some("A Processor: Fast"));
+        assert_eq!(field(text, "name"), None);
+    }
+
+    #[test]
+    fn a_wrong_device_is_told_from_a_right_one() {
+        let mut probe = Probe::new().unwrap();
+        assert_eq!(probe.device("cpu").state, State::Ok);
+        probe.expected[3] += 0.1;
+        let finding = probe.device("cpu");
+        assert_eq!(finding.state, State::Broken);
+        assert!(finding.remedy.is_some());
+        assert_eq!(probe.device("cuda:99").state, State::Missing);
+    }
+
+    #[test]
+    fn the_report_shows_states_and_remedies() {
+        let finding = Finding::new("driver", State::Missing, "none").remedy("install it");
+        let text = text(&[Section { name: "cuda", findings: vec![finding] }]);
+        assert_eq!(text, "cuda\n  -- driver             none\n                        -> install it\n");
+    }
+}

@@ -1,0 +1,195 @@
+//! Everything that can end a subcommand, and the exit code that it ends with.
+//!
+//! The rule: what was asked for is wrong use (2) — arguments, configuration, architectures and
+//! genotypes outside the space, weights and data that do not belong together. What was found is a
+//! failure (1) — files that are missing, damaged or cannot be written, a machine without the device.
+
+use crate::ops::simd::Isa;
+use crate::run::Exit;
+use crate::{config, data, device, engine, evaluator, run, search, space, supernet};
+use std::io;
+use std::path::PathBuf;
+
+/// Why a subcommand failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// The run directory.
+    #[error(transparent)]
+    Run(#[from] run::Error),
+    /// Weights and data together.
+    #[error(transparent)]
+    Evaluator(#[from] evaluator::Error),
+    /// The weights.
+    #[error(transparent)]
+    Supernet(#[from] supernet::Error),
+    /// The data set.
+    #[error(transparent)]
+    Data(#[from] data::Error),
+    /// The search space.
+    #[error(transparent)]
+    Space(#[from] space::Error),
+    /// A search.
+    #[error(transparent)]
+    Search(#[from] search::Error),
+    /// Running networks.
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    /// The device.
+    #[error(transparent)]
+    Device(#[from] device::Error),
+    /// An architecture or genotype that was given, and where.
+    #[error("{place}: {source}")]
+    Given {
+        /// The flag, or the file and line.
+        place: String,
+        /// What is wrong.
+        source: space::Error,
+    },
+    /// Text given with a flag, or a file named there, that cannot be read as what it should be.
+    #[error("{place}: {reason}")]
+    Text {
+        /// The flag or the file.
+        place: String,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+    /// Flags that do not go together, or one that is missing.
+    #[error("{0}")]
+    Usage(String),
+    /// A file of input tensors that cannot be read.
+    #[error("{file}: {reason}", file = .file.display())]
+    Inputs {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+    /// A resolution larger than the images.
+    #[error(
+        "the architecture's resolution is {r} px, and the images of tensor `{tensor}` of {file} can be cropped to {side} px at most: lower `r`, or give larger images", file = .file.display()
+    )]
+    TooLarge {
+        /// The architecture's resolution.
+        r: u32,
+        /// The largest crop.
+        side: usize,
+        /// The tensor.
+        tensor: &'static str,
+        /// Its file.
+        file: PathBuf,
+    },
+    /// A file that cannot be written.
+    #[error("{file}: cannot be written: {reason}: check the folder, its permissions and the space left", file = .file.display())]
+    Output {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// Standard output that takes no more.
+    #[error("standard output cannot be written: {0}")]
+    Stdout(io::Error),
+    /// Standard output that its reader has closed, as `head` does: no failure.
+    #[error("standard output is closed")]
+    ClosedPipe,
+    /// Threads that the system does not give.
+    #[error("cannot start {count} threads ({reason}): give a lower number with --threads")]
+    Threads {
+        /// How many.
+        count: usize,
+        /// What the system said.
+        reason: String,
+    },
+    /// An instruction set that this processor does not have.
+    #[error("--isa {asked}: this processor has {best} at best: leave the flag out or give that")]
+    Isa {
+        /// The set asked for.
+        asked: Isa,
+        /// The best that there is.
+        best: Isa,
+    },
+    /// A check that found something wrong; it has been printed.
+    #[error("{0}")]
+    Check(String),
+}
+
+impl Error {
+    /// The code to leave the program with.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Error::Config(_)
+            | Error::Space(_)
+            | Error::Given { .. }
+            | Error::Text { .. }
+            | Error::Usage(_)
+            | Error::TooLarge { .. } => Exit::Usage,
+            Error::Run(error) => error.exit(),
+            Error::Evaluator(error) => of_evaluator(error),
+            Error::Supernet(error) => of_supernet(error),
+            Error::Data(error) => of_data(error),
+            Error::Engine(error) => of_engine(error),
+            Error::Search(error) => of_search(error),
+            Error::ClosedPipe => Exit::Done,
+            Error::Device(_)
+            | Error::Inputs { .. }
+            | Error::Output { .. }
+            | Error::Stdout(_)
+            | Error::Threads { .. }
+            | Error::Isa { .. }
+            | Error::Check(_) => Exit::Failure,
+        }
+    }
+}
+
+fn of_evaluator(error: &evaluator::Error) -> Exit {
+    match error {
+        evaluator::Error::Supernet(error) => of_supernet(error),
+        evaluator::Error::Data(error) => of_data(error),
+        evaluator::Error::Engine(error) => of_engine(error),
+        evaluator::Error::Space(_) | evaluator::Error::Classes { .. } => Exit::Usage,
+        evaluator::Error::EmptySplit { .. } => Exit::Failure,
+    }
+}
+
+fn of_supernet(error: &supernet::Error) -> Exit {
+    match error {
+        supernet::Error::Family { .. } => Exit::Usage,
+        _ => Exit::Failure,
+    }
+}
+
+fn of_data(error: &data::Error) -> Exit {
+    match error {
+        data::Error::UnknownDataset { .. }
+        | data::Error::UnknownSplit { .. }
+        | data::Error::NoFolderGiven { .. }
+        | data::Error::ValidationTooLarge { .. }
+        | data::Error::OutOfRange { .. }
+        | data::Error::SettingDoesNotApply { .. } => Exit::Usage,
+        _ => Exit::Failure,
+    }
+}
+
+fn of_search(error: &search::Error) -> Exit {
+    match error {
+        search::Error::Run(error) => error.exit(),
+        search::Error::Evaluator(error) => of_evaluator(error),
+        search::Error::Engine(error) => of_engine(error),
+        search::Error::Data(error) => of_data(error),
+        search::Error::SmallSpace { .. }
+        | search::Error::Adaptation { .. }
+        | search::Error::OtherInputs { .. } => Exit::Usage,
+        _ => Exit::Failure,
+    }
+}
+
+fn of_engine(error: &engine::Error) -> Exit {
+    match error {
+        engine::Error::Space(_) | engine::Error::Width { .. } => Exit::Usage,
+        _ => Exit::Failure,
+    }
+}

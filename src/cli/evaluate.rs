@@ -1,0 +1,172 @@
+//! `natv2 evaluate`: the accuracy of sub-networks on a data set.
+
+use super::{Error, Globals, Weights, input, output};
+use crate::data::Split;
+use crate::engine::Evaluation;
+use crate::evaluator::{Evaluator, Options};
+use crate::run::{Exit, Progress};
+use crate::space::show::grouped;
+use crate::space::walk::Exits;
+use crate::space::{Arch, Cost, cost};
+use clap::{ArgGroup, Args};
+use serde::Serialize;
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+const AFTER_HELP: &str = "\
+Examples:
+  natv2 arch sample --family SE_B --resolutions 32,40,48 --widths 0.25 -n 5 > networks.jsonl
+  natv2 evaluate --archs networks.jsonl
+  natv2 evaluate --weights net.safetensors --arch @network.json --data cifar10 --data-dir ~/data --json
+
+Before each evaluation the batch norms are recalibrated on the first --calibration-images training
+images in file order, without augmentation, in batches of 100. Images are taken in file order too.
+JSON: {\"version\":1,\"results\":[{\"arch\",\"top1\",\"loss\",\"params\",\"macs\"}],\"images\",
+\"calibration_images\",\"seconds\",\"device\"}, top1 in per cent, in the order asked for.";
+
+/// Arguments of `natv2 evaluate`.
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+#[command(group = ArgGroup::new("networks").required(true).args(["arch", "archs"]))]
+pub struct Evaluate {
+    #[command(flatten)]
+    weights: Weights,
+    /// One architecture: JSON text, or @FILE. Any resolution from 32 to 1024.
+    #[arg(long, value_name = "ARCH")]
+    arch: Option<String>,
+    /// Many: a file with a JSON list or one architecture a line, the archive.json or front.json of a
+    /// run, or a JSON list as text.
+    #[arg(long, value_name = "FILE")]
+    archs: Option<String>,
+    /// Data set: digits, cifar10, cifar100, tiny-imagenet or image-folder [default: the card's].
+    #[arg(long, value_name = "NAME")]
+    data: Option<String>,
+    /// Its folder, or the parent of that; digits needs none.
+    #[arg(long, value_name = "FOLDER")]
+    data_dir: Option<PathBuf>,
+    /// Split to measure on: test, val or train.
+    #[arg(long, value_name = "SPLIT", default_value = "test")]
+    split: Split,
+    /// Measure on the first N images of the split [default: all].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    images: Option<u32>,
+    /// Recalibrate on the first N training images [default: the card's, else the data set's usual number].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    calibration_images: Option<u32>,
+    /// CIFAR: images of the validation split, the last of the training images [default: the card's,
+    /// else a tenth].
+    #[arg(long, value_name = "N")]
+    validation_images: Option<u32>,
+    /// Folders: share of the validation split in each class [default: 0.1; tiny-imagenet 0.15].
+    #[arg(long, value_name = "SHARE")]
+    validation_fraction: Option<f64>,
+    #[command(flatten)]
+    globals: Globals,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    version: u32,
+    results: Vec<Row<'a>>,
+    images: usize,
+    calibration_images: usize,
+    seconds: f64,
+    device: String,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    arch: &'a Arch,
+    top1: f64,
+    loss: f64,
+    #[serde(flatten)]
+    cost: Cost,
+}
+
+impl Evaluate {
+    pub(super) fn run(self) -> Result<Exit, Error> {
+        let options = Options {
+            weights: self.weights.weights.clone(),
+            family: self.weights.family,
+            data: self.data.clone(),
+            data_dir: self.data_dir.clone(),
+            validation_images: self.validation_images.map(|n| n as usize),
+            validation_fraction: self.validation_fraction,
+            calibration_images: self.calibration_images.map(|n| n as usize),
+        };
+        let evaluator = Evaluator::open(&options, self.globals.open()?)?;
+        let supernet = evaluator.engine().supernet();
+        let archs = match (&self.arch, &self.archs) {
+            (Some(text), _) => vec![input::arch(text, supernet.family)?],
+            (None, Some(text)) => input::archs(text, supernet.family)?,
+            (None, None) => return Err(Error::Usage("give networks with --arch or --archs".into())),
+        };
+
+        let talk = self.globals.talk;
+        let progress = Progress::start(talk.progress(), "evaluating", 0, archs.len() as u64);
+        let done = |_: usize, result: &Evaluation| {
+            progress.message(format!("last {:.2} %", result.top1()));
+            progress.advance(1);
+        };
+        let started = Instant::now();
+        let count = self.images.map(|n| n as usize);
+        let results = evaluator.evaluate(&archs, self.split, count, &|| false, &done)?;
+        // Nothing asks for a stop, so there always are results.
+        let results = results.unwrap_or_default();
+        let seconds = started.elapsed().as_secs_f64();
+        progress.finish();
+
+        let row = |(arch, result): (_, &Evaluation)| Row {
+            arch,
+            top1: result.top1(),
+            loss: result.loss,
+            cost: cost(supernet.channels(), arch, Exits::single(arch), supernet.classes()),
+        };
+        let report = Report {
+            version: 1,
+            results: archs.iter().zip(&results).map(row).collect(),
+            images: results.first().map_or(0, |result| result.images),
+            calibration_images: evaluator.calibration_images(),
+            seconds,
+            device: evaluator.engine().device().describe(),
+        };
+        match talk.json {
+            true => output::json(&report)?,
+            false => output::print(&self.table(&report, evaluator.dataset().name()))?,
+        }
+        Ok(Exit::Done)
+    }
+
+    fn table(&self, report: &Report<'_>, dataset: &str) -> String {
+        let mut out = format!(
+            "{} {} images of {dataset}, recalibrated on {} training images; {:.2} s on {}\n\n",
+            report.images, self.split, report.calibration_images, report.seconds, report.device
+        );
+        let early_exits = report.results.first().is_some_and(|row| row.arch.family.early_exits);
+        let exit = |text: String| if early_exits { format!(" {text:>4}") } else { String::new() };
+        let header = exit("exit".into());
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            out,
+            "{:>5} {:>5}{header}  {:<10} {:>12} {:>14} {:>8} {:>8}",
+            "#", "r", "depths", "parameters", "MACs", "top-1 %", "loss"
+        );
+        for (index, row) in report.results.iter().enumerate() {
+            let depths: Vec<String> = row.arch.d[..row.arch.stages()].iter().map(u8::to_string).collect();
+            let _ = writeln!(
+                out,
+                "{:>5} {:>5}{}  {:<10} {:>12} {:>14} {:>8.2} {:>8.4}",
+                index + 1,
+                row.arch.r,
+                exit(row.arch.nd.to_string()),
+                depths.join(","),
+                grouped(row.cost.params),
+                grouped(row.cost.macs),
+                row.top1,
+                row.loss
+            );
+        }
+        out
+    }
+}

@@ -1,0 +1,208 @@
+//! Architectures, genotypes and lists as people write them on a command line or in a file.
+
+use super::Error;
+use crate::space::{Arch, Family, MAX_RESOLUTION, MIN_RESOLUTION};
+use serde_json::Value;
+use std::io::Read;
+use std::path::Path;
+
+/// No text file that a flag names is larger; more is another kind of file.
+const LARGEST_FILE: u64 = 256 << 20;
+
+/// Text of a flag, and where it came from.
+struct Text {
+    place: String,
+    text: String,
+}
+
+/// The text that a flag was given, or the text of the file that `@FILE` names.
+fn text(flag: &str, value: &str) -> Result<Text, Error> {
+    match value.strip_prefix('@') {
+        Some(file) => read(flag, file),
+        None => Ok(Text { place: flag.into(), text: value.into() }),
+    }
+}
+
+fn read(flag: &str, file: &str) -> Result<Text, Error> {
+    let place = format!("{flag} {file}");
+    let fail = |reason: String| Error::Text { place: place.clone(), reason };
+    let open = std::fs::File::open(Path::new(file));
+    let mut text = String::new();
+    open.and_then(|file| file.take(LARGEST_FILE + 1).read_to_string(&mut text))
+        .map_err(|e| fail(format!("{e}: check the path; it should be a text file")))?;
+    if text.len() as u64 > LARGEST_FILE {
+        return Err(fail("the file is larger than 256 MiB: is it the right one?".into()));
+    }
+    Ok(Text { place: file.into(), text })
+}
+
+/// The architecture of `--arch`: JSON text or `@FILE`.
+///
+/// # Errors
+/// A file that cannot be read, text that is no architecture of the family.
+pub fn arch(value: &str, family: Family) -> Result<Arch, Error> {
+    let Text { place, text } = text("--arch", value)?;
+    Arch::parse(family, &text).map_err(|source| Error::Given { place, source })
+}
+
+/// The architectures of `--archs`: JSON text, or a file (`@FILE` or just its path) with a JSON list,
+/// one architecture a line, or the `archive.json` or `front.json` of a run.
+///
+/// # Errors
+/// As [`arch`]; the number of the architecture or the line is named. No architecture at all.
+pub fn archs(value: &str, family: Family) -> Result<Vec<Arch>, Error> {
+    let Text { place, text } = match value.trim_start().starts_with(['[', '{']) {
+        true => text("--archs", value)?,
+        false => read("--archs", value.strip_prefix('@').unwrap_or(value))?,
+    };
+    let numbered = |unit: &str, index: usize| format!("{place}, {unit} {}", index + 1);
+    let list = |list: &[Value]| -> Result<Vec<Arch>, Error> {
+        list.iter()
+            .enumerate()
+            .map(|(index, value)| {
+                Arch::from_json(family, value)
+                    .map_err(|source| Error::Given { place: numbered("architecture", index), source })
+            })
+            .collect()
+    };
+    let archs: Vec<Arch> = match serde_json::from_str::<Value>(&text) {
+        Ok(Value::Array(values)) => list(&values)?,
+        Ok(Value::Object(object)) if object.contains_key("networks") => {
+            let networks = object["networks"].as_array().map(Vec::as_slice).unwrap_or_default();
+            list(&networks.iter().map(|network| network["arch"].clone()).collect::<Vec<_>>())?
+        }
+        Ok(value @ Value::Object(_)) => list(&[value])?,
+        Err(error) if text.trim_start().starts_with('[') => {
+            let reason = format!("it is not a JSON list of architectures: {error}");
+            return Err(Error::Text { place, reason });
+        }
+        _ => text
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| !line.trim().is_empty())
+            .map(|(index, line)| {
+                Arch::parse(family, line)
+                    .map_err(|source| Error::Given { place: numbered("line", index), source })
+            })
+            .collect::<Result<_, _>>()?,
+    };
+    match archs.is_empty() {
+        true => {
+            Err(Error::Text { place, reason: "there is no architecture in it: give at least one".into() })
+        }
+        false => Ok(archs),
+    }
+}
+
+/// A genotype: a JSON list of whole numbers, or `@FILE`.
+///
+/// # Errors
+/// A file that cannot be read, text that is no such list.
+pub fn genotype(value: &str) -> Result<Vec<i64>, Error> {
+    let Text { place, text } = text("GENOTYPE", value)?;
+    let fail = |reason: String| Error::Text { place: place.clone(), reason };
+    let values: Vec<Value> = serde_json::from_str(&text).map_err(|e| {
+        fail(format!("a genotype is a JSON list of whole numbers such as [0,0,9,9,0,..]: {e}"))
+    })?;
+    let gene = |(index, value): (usize, &Value)| {
+        value.as_i64().ok_or_else(|| fail(format!("gene {index} is {value}: whole numbers are needed")))
+    };
+    values.iter().enumerate().map(gene).collect()
+}
+
+/// The resolutions of `--resolutions`: `48,56,64`, or `192:256:4` for 192, 196 .. 256.
+///
+/// # Errors
+/// Says what is wrong, for `clap` to print.
+pub fn resolutions(text: &str) -> Result<Vec<u32>, String> {
+    let number = |part: &str| {
+        part.trim().parse::<u32>().ok().filter(|r| (MIN_RESOLUTION..=MAX_RESOLUTION).contains(r)).ok_or_else(
+            || format!("`{part}` is no resolution: give pixels from {MIN_RESOLUTION} to {MAX_RESOLUTION}"),
+        )
+    };
+    let mut list = Vec::new();
+    for part in text.split(',') {
+        match part.split(':').collect::<Vec<_>>()[..] {
+            [single] => list.push(number(single)?),
+            [first, last, step] => {
+                let step = step.trim().parse::<usize>().ok().filter(|&s| s > 0);
+                let step = step.ok_or_else(|| format!("`{part}`: the step must be a number above 0"))?;
+                list.extend((number(first)?..=number(last)?).step_by(step));
+            }
+            _ => return Err(format!("`{part}`: write one number, or first:last:step")),
+        }
+    }
+    match !list.is_empty() && list.len() <= 255 && list.is_sorted_by(|a, b| a < b) {
+        true => Ok(list),
+        false => Err("1 to 255 resolutions are needed, ascending, as in 48,56,64 or 192:256:4".into()),
+    }
+}
+
+/// The width multipliers of `--widths`: `1.0,1.2`.
+///
+/// # Errors
+/// Says what is wrong, for `clap` to print.
+pub fn widths(text: &str) -> Result<Vec<f64>, String> {
+    let number = |part: &str| {
+        let width = part.trim().parse::<f64>().ok().filter(|w| (0.05..=8.0).contains(w));
+        width.ok_or_else(|| format!("`{part}` is no width multiplier: give numbers from 0.05 to 8"))
+    };
+    let list: Vec<f64> = text.split(',').map(number).collect::<Result<_, _>>()?;
+    match list.len() <= 255 && list.is_sorted_by(|a, b| a < b) {
+        true => Ok(list),
+        false => Err("at most 255 width multipliers, ascending, as in 1.0,1.2".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resolutions_are_lists_and_ranges() {
+        assert_eq!(resolutions("48,56,64").unwrap(), [48, 56, 64]);
+        assert_eq!(resolutions("192:256:4").unwrap().len(), 17);
+        assert_eq!(resolutions("32,40:48:8").unwrap(), [32, 40, 48]);
+        for text in ["", "16", "64,48", "48:64", "48:64:0", "64:48:4", "-32", "3000000", "48:x:1"] {
+            assert!(resolutions(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn widths_are_lists() {
+        assert_eq!(widths("1.0,1.2").unwrap(), [1.0, 1.2]);
+        for text in ["", "0", "1.2,1.0", "NaN", "wide"] {
+            assert!(widths(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn genotypes_are_lists_of_whole_numbers() {
+        assert_eq!(genotype("[1, -2]").unwrap(), [1, -2]);
+        for (text, part) in [("1", "JSON list"), ("[1,2.5]", "gene 1 is 2.5"), ("[1,1e30]", "gene 1")] {
+            assert!(genotype(text).unwrap_err().to_string().contains(part), "{text}");
+        }
+    }
+
+    #[test]
+    fn architectures_come_as_a_list_or_as_lines_or_from_a_run() {
+        let one = serde_json::to_string(&Arch::largest(Family::SE_B, 48, None)).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = |text: &str| {
+            let path = folder.path().join("archs");
+            std::fs::write(&path, text).unwrap();
+            archs(path.to_str().unwrap(), Family::SE_B).map(|archs| archs.len())
+        };
+        assert_eq!(archs(&format!("[{one},{one}]"), Family::SE_B).unwrap().len(), 2);
+        assert_eq!(file(&format!("[{one},{one}]\n")).unwrap(), 2);
+        assert_eq!(file(&format!("{one}\n\n{one}\n")).unwrap(), 2);
+        assert_eq!(file(&one).unwrap(), 1);
+        let front = format!("{{\"version\":1,\"networks\":[{{\"arch\":{one}}},{{\"arch\":{one}}}]}}");
+        assert_eq!(file(&front).unwrap(), 2);
+        let message = |text: &str| file(text).unwrap_err().to_string();
+        assert!(message(&format!("{one}\n{{}}\n")).contains("archs, line 2: "));
+        assert!(message(&format!("[{one},3]")).contains("archs, architecture 2: "));
+        assert!(message(&format!("[{one}")).contains("not a JSON list"));
+        assert!(message("").contains("no architecture"));
+    }
+}

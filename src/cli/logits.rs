@@ -1,0 +1,170 @@
+//! `natv2 logits`: outputs of a sub-network for images given as a tensor.
+
+use super::{Error, Globals, Weights, input, output};
+use crate::engine::{Calibration, Cropped, Engine, Images};
+use crate::run;
+use crate::run::{Exit, write_atomic};
+use crate::space::walk::Exits;
+use crate::supernet::Tensor;
+use clap::Args;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Images of a recalibration batch.
+const BATCH: usize = 16;
+
+const AFTER_HELP: &str = "\
+Examples:
+  natv2 logits --weights net.safetensors --arch @network.json --inputs x.safetensors --out y.safetensors
+  natv2 logits --weights ee.safetensors --family EE_D --arch @network.json --calibrate --all-exits \\
+      --inputs x.safetensors --out y.safetensors
+
+Reads tensor `images` (F32, N x 3 x H x W, already normalised), crops the top-left r x r of each and
+writes tensor `logits` (F32). With --calibrate the statistics of the batch norms are recomputed from
+tensor `calibration` of the same file, in batches of 16 that count equally.";
+
+/// Arguments of `natv2 logits`.
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Logits {
+    #[command(flatten)]
+    weights: Weights,
+    /// The architecture: JSON text, or @FILE. Any resolution from 32 to 1024 that the images have.
+    #[arg(long, value_name = "ARCH")]
+    arch: String,
+    /// Safetensors file with tensor `images`, and `calibration` for --calibrate.
+    #[arg(long, value_name = "FILE")]
+    inputs: PathBuf,
+    /// Recompute the batch norms' statistics instead of using the stored ones.
+    #[arg(long)]
+    calibrate: bool,
+    /// EE families: the logits of every exit up to the architecture's, exits x N x classes instead
+    /// of N x classes.
+    #[arg(long)]
+    all_exits: bool,
+    /// Safetensors file to write; it appears whole or not at all.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    #[command(flatten)]
+    globals: Globals,
+}
+
+impl Logits {
+    pub(super) fn run(self) -> Result<Exit, Error> {
+        let supernet = self.weights.load()?;
+        let arch = input::arch(&self.arch, supernet.family)?;
+        if self.all_exits && !supernet.family.early_exits {
+            let family = supernet.family;
+            let what = format!(
+                "--all-exits: family {family} has one plain head: leave the flag out, or name an EE family"
+            );
+            return Err(Error::Usage(what));
+        }
+        let exits = if self.all_exits { Exits::up_to(&arch) } else { Exits::single(&arch) };
+
+        let file = Inputs::read(&self.inputs)?;
+        let images = file.images("images")?;
+        let calibration = if self.calibrate { Some(file.images("calibration")?) } else { None };
+        let images = crop(&images, "images", arch.r, &self.inputs)?;
+        let calibration = match &calibration {
+            Some(tensor) => Some(crop(tensor, "calibration", arch.r, &self.inputs)?),
+            None => None,
+        };
+        let statistics = match &calibration {
+            Some(images) => Calibration::Batches { images, count: images.len(), batch: BATCH },
+            None => Calibration::Stored,
+        };
+
+        let classes = supernet.classes();
+        let engine = Engine::new(self.globals.open()?, Arc::new(supernet))?;
+        let logits = engine.logits(&arch, exits, &images, statistics)?.concat();
+        if let Some(value) = logits.iter().find(|value| !value.is_finite()) {
+            return Err(Error::Inputs {
+                file: self.inputs,
+                reason: format!(
+                    "a logit is {value}: the stored batch-norm statistics may not belong to this network (try --calibrate), or the inputs are far too large"
+                ),
+            });
+        }
+        let mut shape = vec![images.len(), classes];
+        if self.all_exits {
+            shape.insert(0, exits.len());
+        }
+        write(&self.out, &shape, &logits)?;
+        match self.globals.talk.json {
+            true => output::json(&json!({
+                "version": 1,
+                "out": self.out.display().to_string(),
+                "shape": shape,
+                "calibrated": self.calibrate,
+                "device": engine.device().describe(),
+            }))?,
+            false => self.globals.talk.note(&format!("{}: logits {shape:?}", self.out.display())),
+        }
+        Ok(Exit::Done)
+    }
+}
+
+fn crop<'a>(tensor: &'a Tensor, name: &'static str, r: u32, file: &Path) -> Result<Cropped<'a>, Error> {
+    let images = Cropped::new(tensor, &[]).ok_or_else(|| Error::Inputs {
+        file: file.into(),
+        reason: format!("tensor `{name}` has shape {:?}, and N x 3 x H x W is needed", tensor.shape),
+    })?;
+    match images.max_side() {
+        side if side < r as usize => Err(Error::TooLarge { r, side, tensor: name, file: file.into() }),
+        _ if images.is_empty() => Err(Error::Inputs {
+            file: file.into(),
+            reason: format!("tensor `{name}` holds no image: give at least one"),
+        }),
+        _ => Ok(images),
+    }
+}
+
+/// A file of input tensors, of which only those asked for are looked at.
+struct Inputs<'a> {
+    file: &'a Path,
+    bytes: Vec<u8>,
+}
+
+impl<'a> Inputs<'a> {
+    fn read(file: &'a Path) -> Result<Inputs<'a>, Error> {
+        let bytes = std::fs::read(file).map_err(|e| Error::Inputs {
+            file: file.into(),
+            reason: format!("cannot be read: {e}: check the path given with --inputs"),
+        })?;
+        Ok(Inputs { file, bytes })
+    }
+
+    fn images(&self, name: &str) -> Result<Tensor, Error> {
+        let fail = |reason: String| Error::Inputs { file: self.file.into(), reason };
+        let parsed = SafeTensors::deserialize(&self.bytes)
+            .map_err(|e| fail(format!("is not a whole safetensors file ({e}): write it again")))?;
+        let view = parsed.tensor(name).map_err(|_| {
+            fail(format!("has no tensor `{name}`: add it, F32 of shape N x 3 x H x W, already normalised"))
+        })?;
+        if view.dtype() != Dtype::F32 {
+            return Err(fail(format!("tensor `{name}` holds {:?}, and F32 is needed", view.dtype())));
+        }
+        let data: Vec<f32> = bytemuck::allocation::pod_collect_to_vec(view.data());
+        if let Some(index) = data.iter().position(|value| !value.is_finite()) {
+            return Err(fail(format!("tensor `{name}` holds {} at element {index}", data[index])));
+        }
+        Ok(Tensor { shape: view.shape().to_vec(), data })
+    }
+}
+
+fn write(file: &Path, shape: &[usize], logits: &[f32]) -> Result<(), Error> {
+    let fail = |reason: String| Error::Output { file: file.into(), reason };
+    let bytes = TensorView::new(Dtype::F32, shape.to_vec(), bytemuck::cast_slice(logits))
+        .and_then(|view| safetensors::serialize([("logits", view)], None))
+        .map_err(|e| fail(e.to_string()))?;
+    write_atomic(file, &bytes).map_err(|error| match error {
+        run::Error::NoSpace { source, .. }
+        | run::Error::ReadOnly { source, .. }
+        | run::Error::Io { source, .. } => fail(source.to_string()),
+        other => fail(other.to_string()),
+    })
+}

@@ -1,0 +1,93 @@
+//! `natv2 search`: sub-networks with the best trade-offs of a trained super-network.
+
+use super::session::{Opened, Session};
+use super::{Error, output};
+use crate::config::Objective;
+use crate::run::{Exit, StopFlag};
+use crate::search::results::{Network, Summary};
+use crate::search::{Outcome, search};
+use crate::space::show::grouped;
+use clap::Args;
+use std::fmt::Write;
+
+const AFTER_HELP: &str = "\
+Examples:
+  natv2 search                                   the built-in digits and super-network, two minutes
+  natv2 search --set supernet.weights=net.safetensors --set data.name=cifar10 \\
+      --set data.dir=~/data --run runs/cifar     a super-network of your own
+  natv2 search --set search.method=random        random search with as many evaluations
+
+Files in the run directory: archive.json and front.json after every iteration, journal.jsonl,
+config.toml with every setting. Stop it at any time (Ctrl-C); the same command goes on.
+
+JSON: {\"version\":1,\"run\",\"front\":[{\"genotype\",\"arch\",\"top1\",\"params\",\"macs\",\"latency_ms\"?,
+\"test_top1\"?}],\"hypervolume\",\"evaluations\"}, accuracies in per cent; top1 is on the validation
+split, test_top1 on the test split.";
+
+/// Arguments of `natv2 search`.
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Search {
+    #[command(flatten)]
+    session: Session,
+}
+
+impl Search {
+    pub(super) fn run(self) -> Result<Exit, Error> {
+        let talk = self.session.globals.talk;
+        let stop = StopFlag::install()?;
+        let Opened { config, evaluator, directory } = self.session.open("search")?;
+        let path = directory.path().display();
+        talk.note(&format!("run directory: {path}"));
+        match search(&config, &evaluator, &directory, &stop, talk.progress())? {
+            Outcome::Stopped => {
+                let signal = stop.signal().unwrap_or("request");
+                talk.note(&format!("stopped ({signal}); nothing is lost: the same command goes on"));
+                Ok(Exit::Stopped)
+            }
+            Outcome::Finished(summary) => {
+                match talk.json {
+                    true => output::json(&summary)?,
+                    false => output::print(&text(&summary, &config.search.objectives))?,
+                }
+                Ok(Exit::Done)
+            }
+        }
+    }
+}
+
+/// The front as a table, where it is, and what to do next.
+fn text(summary: &Summary, objectives: &[Objective]) -> String {
+    let mut front: Vec<&Network> = summary.front.iter().collect();
+    front.sort_by(|a, b| a.macs.cmp(&b.macs).then_with(|| a.genotype.cmp(&b.genotype)));
+    let names: Vec<&str> = objectives.iter().map(|o| o.as_str()).collect();
+    let mut out = format!("Pareto front over {} ({} networks)\n\n", names.join(", "), front.len());
+    let latency = front.iter().any(|n| n.latency_ms.is_some());
+    // Writing to a String cannot fail.
+    let _ = write!(out, "{:>3}  {:>7}  {:>7}  {:>11}  {:>12}", "", "val %", "test %", "parameters", "MACs");
+    let _ = writeln!(out, "{}  resolution, depths", if latency { "   ms/pass" } else { "" });
+    for (index, network) in front.iter().enumerate() {
+        let test = network.test_top1.map_or("-".into(), |top1| format!("{top1:.2}"));
+        let _ = write!(
+            out,
+            "{:>3}  {:>7.2}  {test:>7}  {:>11}  {:>12}",
+            index + 1,
+            network.top1,
+            grouped(network.params),
+            grouped(network.macs)
+        );
+        if latency {
+            let _ = write!(out, "  {:>8}", network.latency_ms.map_or("-".into(), |ms| format!("{ms:.3}")));
+        }
+        let depths: Vec<String> = network.arch.d[..network.arch.stages()].iter().map(u8::to_string).collect();
+        let _ = writeln!(out, "  {} px, {}", network.arch.r, depths.join("-"));
+    }
+    let run = &summary.run;
+    let _ = write!(
+        out,
+        "\nhypervolume {:.5} after {} evaluations\nresults: {run}/front.json and archive.json\n\
+         next: natv2 evaluate --archs {run}/front.json    natv2 status {run}\n",
+        summary.hypervolume, summary.evaluations
+    );
+    out
+}

@@ -1,0 +1,96 @@
+//! What the commands that work in a run directory share: their flags, the configuration, the
+//! directory, and what the weights and the data come to.
+
+use super::{Error, Globals};
+use crate::config::{self, Config, Profile};
+use crate::evaluator::{self, Evaluator};
+use crate::run::RunDirectory;
+use clap::Args;
+use std::path::{Path, PathBuf};
+
+/// Flags of a command that works in a run directory.
+#[derive(Debug, Clone, Args)]
+pub struct Session {
+    /// Configuration file, in TOML; `DIR/config.toml` of a run is an example with every key explained.
+    #[arg(value_name = "CONFIG.toml")]
+    config: Option<PathBuf>,
+    /// Run directory [default: runs/COMMAND-HASH of the configuration]. The same command on a run that
+    /// was interrupted goes on; on a finished one it prints the result.
+    #[arg(long = "run", value_name = "DIR")]
+    run: Option<PathBuf>,
+    /// A setting, over the file's; may be repeated: --set search.archive=60.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Where settings that were not given come from: paper, quick or tiny [default: quick].
+    #[arg(long, value_name = "PROFILE", value_parser = profile)]
+    profile: Option<Profile>,
+    /// Seed of all random numbers: the same seed gives the same result [default: 0].
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    #[command(flatten)]
+    pub(super) globals: Globals,
+}
+
+fn profile(text: &str) -> Result<Profile, String> {
+    let found = Profile::ALL.iter().copied().find(|profile| profile.as_str() == text);
+    found.ok_or_else(|| "profiles are paper, quick and tiny".to_string())
+}
+
+/// A run that is open.
+pub(super) struct Opened {
+    pub(super) config: Config,
+    pub(super) evaluator: Evaluator,
+    pub(super) directory: RunDirectory,
+}
+
+impl Session {
+    /// Resolves the configuration, loads weights and data, and opens the run directory.
+    pub(super) fn open(&self, command: &str) -> Result<Opened, Error> {
+        let seed = self.seed.map(|seed| format!("seed={seed}"));
+        let sets: Vec<String> = self.sets.iter().cloned().chain(seed).collect();
+        let config = config::load(command, self.config.as_deref(), &sets, self.profile)?;
+        let path = self.run.clone().unwrap_or_else(|| config.default_run_directory());
+        // An existing run is compared before anything is loaded; a new one is only made when weights
+        // and data are good.
+        let existing = match path.exists() {
+            true => Some(enter(&path, &config)?),
+            false => None,
+        };
+        let evaluator = Evaluator::open(&options(&config)?, self.globals.open()?)?;
+        let directory = match existing {
+            Some(directory) => directory,
+            None => enter(&path, &config)?,
+        };
+        Ok(Opened { config, evaluator, directory })
+    }
+}
+
+/// Opens the run directory; its configuration must be this one, and is written if there is none.
+fn enter(path: &Path, config: &Config) -> Result<RunDirectory, Error> {
+    const FILE: &str = "config.toml";
+    let directory = RunDirectory::open(path)?;
+    match directory.read(FILE)? {
+        Some(bytes) => config::check_stored(&path.join(FILE), &String::from_utf8_lossy(&bytes), config)?,
+        None => directory.write_atomic(FILE, config.to_toml().as_bytes())?,
+    }
+    Ok(directory)
+}
+
+/// The weights and data of a configuration.
+pub(super) fn options(config: &Config) -> Result<evaluator::Options, Error> {
+    Ok(evaluator::Options {
+        weights: config.supernet.weights.clone(),
+        family: config.supernet.family.map(|family| family.as_str().parse()).transpose()?,
+        data: config.data.name.map(|name| name.as_str().to_string()),
+        data_dir: config.data.dir.clone(),
+        validation_images: config.data.validation_images,
+        validation_fraction: config.data.validation_fraction,
+        calibration_images: config.search.calibration_images,
+    })
+}
+
+/// The configuration stored in a run directory.
+pub(super) fn stored_config(path: &Path) -> Result<Config, Error> {
+    crate::run::check(path)?;
+    Ok(config::load("search", Some(&path.join("config.toml")), &[], None)?)
+}

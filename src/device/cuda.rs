@@ -1,0 +1,444 @@
+//! The CUDA device, through cudarc's driver interface.
+//!
+//! The driver library is loaded at run time, so the program builds and starts on a machine without
+//! it. [`probe`] says what is there without a panic; [`CudaRuntime`] is one card with one stream:
+//! memory, copies through pinned staging, launches, events. Kernels come from the fatbins that the
+//! build embedded, or are compiled by NVRTC where there are none or the driver is too old for them
+//! (`images.rs`).
+//!
+//! Every error names the driver call that failed and what to do about it (`error.rs`).
+
+mod error;
+mod images;
+mod memory;
+mod nvrtc;
+
+pub use error::CudaError;
+pub use images::{KernelHeader, KernelSource, kernel_headers, kernel_sources};
+pub use memory::CudaMemory;
+pub use nvrtc::{Nvrtc, Output};
+
+use super::launch::{Arguments, Geometry};
+use cudarc::driver::sys::{self, CUdevice_attribute};
+use cudarc::driver::{CudaContext, CudaFunction, CudaStream, result};
+use error::Checked;
+use images::Images;
+use memory::Staging;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// What a card is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CardInfo {
+    /// Its number, as in `cuda:N`.
+    pub ordinal: usize,
+    /// Its name.
+    pub name: String,
+    /// Compute capability, major and minor.
+    pub compute_capability: (u32, u32),
+    /// Memory in bytes.
+    pub memory_bytes: usize,
+    /// Streaming multiprocessors.
+    pub multiprocessors: u32,
+    /// Clock of the multiprocessors in kHz, 0 where the driver does not say.
+    pub clock_khz: u32,
+    /// Clock of the memory in kHz, 0 where the driver does not say.
+    pub memory_clock_khz: u32,
+    /// Width of the memory bus in bits.
+    pub memory_bus_bits: u32,
+    /// L2 cache in bytes.
+    pub l2_bytes: usize,
+    /// The most shared memory a block can have, in bytes.
+    pub shared_bytes_per_block: usize,
+}
+
+/// The driver and its cards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DriverInfo {
+    /// The CUDA version that the driver supports, major and minor.
+    pub cuda_version: (u32, u32),
+    /// The cards, in the driver's order.
+    pub cards: Vec<CardInfo>,
+}
+
+/// Asks for the driver and the cards. Never panics, and makes no context.
+///
+/// # Errors
+///
+/// [`CudaError::NoDriver`] where the driver library is missing, [`CudaError::NoCard`] where it
+/// finds no card, [`CudaError::Driver`] where it fails.
+pub fn probe() -> Result<DriverInfo, CudaError> {
+    load_driver()?;
+    let cuda_version = cuda_version()?;
+    let count = result::device::get_count().call("cuDeviceGetCount")?;
+    if count <= 0 {
+        return Err(CudaError::NoCard);
+    }
+    let cards = (0..count).map(card_info).collect::<Result<_, _>>()?;
+    Ok(DriverInfo { cuda_version, cards })
+}
+
+/// Loads and initialises the driver, without the panic that cudarc has for a missing library.
+fn load_driver() -> Result<(), CudaError> {
+    // SAFETY: loads the driver library and runs its constructors, as every CUDA program does.
+    if !unsafe { sys::is_culib_present() } {
+        return Err(CudaError::NoDriver);
+    }
+    match result::init() {
+        Err(failure) if failure.0 == sys::CUresult::CUDA_ERROR_NO_DEVICE => Err(CudaError::NoCard),
+        other => other.call("cuInit"),
+    }
+}
+
+fn cuda_version() -> Result<(u32, u32), CudaError> {
+    let mut version = 0;
+    // SAFETY: writes one integer.
+    unsafe { sys::cuDriverGetVersion(&mut version) }.result().call("cuDriverGetVersion")?;
+    let version = version.unsigned_abs();
+    Ok((version / 1000, version % 1000 / 10))
+}
+
+fn card_info(ordinal: i32) -> Result<CardInfo, CudaError> {
+    use CUdevice_attribute as A;
+    let device = result::device::get(ordinal).call("cuDeviceGet")?;
+    let attribute = |which: CUdevice_attribute| -> Result<u32, CudaError> {
+        // SAFETY: the device comes from cuDeviceGet.
+        let value = unsafe { result::device::get_attribute(device, which) }.call("cuDeviceGetAttribute")?;
+        Ok(value.unsigned_abs())
+    };
+    Ok(CardInfo {
+        ordinal: ordinal.unsigned_abs() as usize,
+        name: result::device::get_name(device).call("cuDeviceGetName")?,
+        compute_capability: (
+            attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+            attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+        ),
+        // SAFETY: the device comes from cuDeviceGet.
+        memory_bytes: unsafe { result::device::total_mem(device) }.call("cuDeviceTotalMem")?,
+        multiprocessors: attribute(A::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+        clock_khz: attribute(A::CU_DEVICE_ATTRIBUTE_CLOCK_RATE).unwrap_or(0),
+        memory_clock_khz: attribute(A::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE).unwrap_or(0),
+        memory_bus_bits: attribute(A::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH)?,
+        l2_bytes: attribute(A::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)? as usize,
+        shared_bytes_per_block: attribute(A::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)? as usize,
+    })
+}
+
+/// A kernel ready to launch.
+#[derive(Clone)]
+struct Kernel {
+    function: CudaFunction,
+    /// Sizes of its arguments, known where the emulator was built too.
+    argument_bytes: Option<Vec<usize>>,
+}
+
+/// One card, with one stream on which everything happens in order.
+pub struct CudaRuntime {
+    // Fields are dropped in this order: what belongs to the context goes before it.
+    staging: Mutex<Staging>,
+    kernels: Mutex<BTreeMap<String, Kernel>>,
+    images: Mutex<Images>,
+    stream: Arc<CudaStream>,
+    context: Arc<CudaContext>,
+    card: CardInfo,
+    cuda_version: (u32, u32),
+}
+
+impl std::fmt::Debug for CudaRuntime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CudaRuntime").field("card", &self.card).finish_non_exhaustive()
+    }
+}
+
+/// A lock's contents, even if a thread died with it: what these locks guard stays consistent.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl CudaRuntime {
+    /// Opens card number `ordinal`.
+    ///
+    /// # Errors
+    ///
+    /// As [`probe`]; [`CudaError::NoSuchCard`] for a number that is too large.
+    pub fn new(ordinal: usize) -> Result<CudaRuntime, CudaError> {
+        let DriverInfo { cuda_version, cards } = probe()?;
+        let count = cards.len();
+        let card = cards.into_iter().nth(ordinal).ok_or(CudaError::NoSuchCard { ordinal, count })?;
+        let context = CudaContext::new(ordinal).call("cuDevicePrimaryCtxRetain")?;
+        let stream = context.new_stream().call("cuStreamCreate")?;
+        Ok(CudaRuntime {
+            staging: Mutex::new(Staging::new(&context)?),
+            kernels: Mutex::default(),
+            images: Mutex::new(Images::new(card.compute_capability, cuda_version)),
+            stream,
+            context,
+            card,
+            cuda_version,
+        })
+    }
+
+    /// The card.
+    pub fn card(&self) -> &CardInfo {
+        &self.card
+    }
+
+    /// The CUDA version that the driver supports.
+    pub fn cuda_version(&self) -> (u32, u32) {
+        self.cuda_version
+    }
+
+    /// Free and total memory of the card in bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`CudaError::Driver`].
+    pub fn memory_bytes(&self) -> Result<(usize, usize), CudaError> {
+        self.context.mem_get_info().call("cuMemGetInfo")
+    }
+
+    /// Memory of the card. Not initialised.
+    ///
+    /// # Errors
+    ///
+    /// [`CudaError::OutOfMemory`], [`CudaError::Driver`].
+    pub fn alloc(&self, bytes: usize) -> Result<CudaMemory, CudaError> {
+        CudaMemory::new(&self.context, bytes)
+    }
+
+    /// Copies from the host to `memory`, `offset` bytes from its start. When it returns `from` may
+    /// change; launches that come after it find the data.
+    ///
+    /// # Errors
+    ///
+    /// [`CudaError::OutOfRange`], [`CudaError::Driver`].
+    pub fn upload(&self, memory: &mut CudaMemory, offset: usize, from: &[u8]) -> Result<(), CudaError> {
+        let to = memory.range(offset, from.len())?;
+        self.bind()?;
+        lock(&self.staging).upload(&self.stream, to, from)
+    }
+
+    /// Copies from `memory`, `offset` bytes from its start, to the host, after all launches so far.
+    ///
+    /// # Errors
+    ///
+    /// [`CudaError::OutOfRange`], [`CudaError::Driver`]: an error of an earlier launch may show here.
+    pub fn download(&self, memory: &CudaMemory, offset: usize, to: &mut [u8]) -> Result<(), CudaError> {
+        let from = memory.range(offset, to.len())?;
+        self.bind()?;
+        lock(&self.staging).download(&self.stream, from, to)
+    }
+
+    /// Sets `bytes` bytes to zero.
+    ///
+    /// # Errors
+    ///
+    /// [`CudaError::OutOfRange`], [`CudaError::Driver`].
+    pub fn zero(&self, memory: &mut CudaMemory, offset: usize, bytes: usize) -> Result<(), CudaError> {
+        let at = memory.range(offset, bytes)?;
+        self.bind()?;
+        // SAFETY: the range is inside the allocation, and the stream belongs to the context.
+        unsafe { result::memset_d8_async(at, 0, bytes, self.stream.cu_stream()) }.call("cuMemsetD8Async")
+    }
+
+    /// Copies between two allocations.
+    ///
+    /// # Errors
+    ///
+    /// [`CudaError::OutOfRange`], [`CudaError::Driver`].
+    pub fn copy(
+        &self,
+        from: &CudaMemory,
+        from_offset: usize,
+        to: &mut CudaMemory,
+        to_offset: usize,
+        bytes: usize,
+    ) -> Result<(), CudaError> {
+        let (source, target) = (from.range(from_offset, bytes)?, to.range(to_offset, bytes)?);
+        self.bind()?;
+        // SAFETY: both ranges are inside their allocations, which differ, since one is borrowed mutably.
+        unsafe { result::memcpy_dtod_async(target, source, bytes, self.stream.cu_stream()) }
+            .call("cuMemcpyDtoDAsync")
+    }
+
+    /// Starts a kernel, after everything before it. Its own errors show at a later call.
+    ///
+    /// # Errors
+    ///
+    /// [`CudaError::UnknownKernel`], [`CudaError::BadArguments`] (where the sizes are known),
+    /// [`CudaError::NoImage`] and [`CudaError::Nvrtc`] where the kernel cannot be loaded,
+    /// [`CudaError::Driver`].
+    ///
+    /// # Safety
+    ///
+    /// The arguments must be the kernel's. It reads and writes through the pointers among them as
+    /// it likes: they must be valid until it has ended.
+    pub unsafe fn launch(
+        &self,
+        kernel: &str,
+        geometry: Geometry,
+        arguments: &Arguments<'_>,
+    ) -> Result<(), CudaError> {
+        self.bind()?;
+        let found = self.kernel(kernel)?;
+        if let Some(wanted) = &found.argument_bytes
+            && wanted.as_slice() != arguments.bytes()
+        {
+            return Err(CudaError::BadArguments {
+                kernel: kernel.to_owned(),
+                wanted: wanted.clone(),
+                given: arguments.bytes().to_vec(),
+            });
+        }
+        let (grid, block) = (geometry.grid, geometry.block);
+        let mut pointers = arguments.pointers().to_vec();
+        // SAFETY: function and stream belong to the bound context; the rest is the caller's promise.
+        unsafe {
+            result::launch_kernel(
+                found.function.cu_function(),
+                (grid[0], grid[1], grid[2]),
+                (block[0], block[1], block[2]),
+                geometry.shared_bytes,
+                self.stream.cu_stream(),
+                &mut pointers,
+            )
+        }
+        .map_err(|failure| CudaError::launch(kernel, geometry, failure))
+    }
+
+    /// Loads a kernel now rather than at its first launch.
+    ///
+    /// # Errors
+    ///
+    /// As for [`launch`](CudaRuntime::launch).
+    pub fn load(&self, kernel: &str) -> Result<(), CudaError> {
+        self.bind()?;
+        self.kernel(kernel).map(drop)
+    }
+
+    /// Waits until everything has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`CudaError::Driver`]: an error of an earlier launch may show here.
+    pub fn synchronise(&self) -> Result<(), CudaError> {
+        self.stream.synchronize().call("cuStreamSynchronize")
+    }
+
+    /// A point in time between what has been started and what will be.
+    ///
+    /// # Errors
+    ///
+    /// [`CudaError::Driver`].
+    pub fn record(&self) -> Result<CudaEvent, CudaError> {
+        self.stream
+            .record_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT))
+            .call("cuEventRecord")
+            .map(CudaEvent)
+    }
+
+    fn bind(&self) -> Result<(), CudaError> {
+        self.context.bind_to_thread().call("cuCtxSetCurrent")
+    }
+
+    fn kernel(&self, name: &str) -> Result<Kernel, CudaError> {
+        let mut kernels = lock(&self.kernels);
+        if let Some(kernel) = kernels.get(name) {
+            return Ok(kernel.clone());
+        }
+        let function = lock(&self.images).function(&self.context, name)?;
+        self.allow_all_shared_memory(&function)?;
+        let argument_bytes = super::emulated::kernel(name).map(|info| info.argument_bytes);
+        let kernel = Kernel { function, argument_bytes };
+        kernels.insert(name.to_owned(), kernel.clone());
+        Ok(kernel)
+    }
+
+    /// More than 48 KiB of dynamic shared memory has to be asked for, kernel by kernel.
+    fn allow_all_shared_memory(&self, function: &CudaFunction) -> Result<(), CudaError> {
+        let fixed = function.shared_size_bytes().call("cuFuncGetAttribute")?;
+        let most = i32::try_from(self.card.shared_bytes_per_block).unwrap_or(i32::MAX);
+        function
+            .set_attribute(
+                sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                (most - fixed).max(0),
+            )
+            .call("cuFuncSetAttribute")
+    }
+}
+
+/// A point in time on a [`CudaRuntime`]'s stream.
+#[derive(Debug)]
+pub struct CudaEvent(cudarc::driver::CudaEvent);
+
+impl CudaEvent {
+    /// Time from `earlier` to this event; waits for both.
+    ///
+    /// # Errors
+    ///
+    /// [`CudaError::Driver`].
+    pub fn since(&self, earlier: &CudaEvent) -> Result<Duration, CudaError> {
+        let milliseconds = earlier.0.elapsed_ms(&self.0).call("cuEventElapsedTime")?;
+        Ok(Duration::from_secs_f64(f64::from(milliseconds.max(0.0)) / 1e3))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probing_and_opening_never_panic_and_agree() {
+        match probe() {
+            Ok(info) => {
+                assert!(!info.cards.is_empty());
+                let count = info.cards.len();
+                let error = CudaRuntime::new(count).expect_err("no such card");
+                assert_eq!(error, CudaError::NoSuchCard { ordinal: count, count });
+            }
+            Err(error) => {
+                let message = error.to_string();
+                assert_eq!(CudaRuntime::new(0).expect_err("probe failed"), error);
+                assert!(message.contains("install") || message.contains("driver"), "{message}");
+            }
+        }
+    }
+
+    /// On a machine with a card: memory, copies, the fill kernel, events.
+    #[test]
+    fn a_card_that_is_there_works() {
+        let Ok(runtime) = CudaRuntime::new(0) else {
+            assert!(probe().is_err(), "the probe finds a card that cannot be opened");
+            return;
+        };
+        #[repr(C)]
+        #[derive(Clone, Copy)]
+        struct FillParams {
+            y: u64,
+            quads: u32,
+            value: f32,
+        }
+        let quads = 1_000_003u32;
+        let bytes = 16 * quads as usize;
+        let mut y = runtime.alloc(bytes).expect("alloc");
+        runtime.zero(&mut y, 0, bytes).expect("zero");
+        let params = FillParams { y: y.address(), quads: quads - 1, value: 1.5 };
+        let before = runtime.record().expect("record");
+        // SAFETY: y has room for all quads.
+        unsafe { runtime.launch("fill_f32", Geometry::covering(quads, 256), &Arguments::of(&params)) }
+            .expect("launch");
+        let after = runtime.record().expect("record");
+        let mut values = vec![7.0f32; 4 * quads as usize];
+        runtime.download(&y, 0, bytemuck::cast_slice_mut(&mut values)).expect("download");
+        let (filled, rest) = values.split_at(4 * (quads as usize - 1));
+        assert!(filled.iter().all(|&v| v == 1.5) && rest == [0.0; 4]);
+        assert!(after.since(&before).expect("since") > Duration::ZERO);
+        runtime.upload(&mut y, 16, bytemuck::cast_slice(&values[4..])).expect("upload");
+        let wrong = u32::MAX;
+        // SAFETY: refused before it starts, where sizes are known; else not launched.
+        let launched =
+            unsafe { runtime.launch("no_such_kernel", Geometry::linear(1, 1), &Arguments::of(&wrong)) };
+        assert!(matches!(launched, Err(CudaError::UnknownKernel { .. })));
+    }
+}

@@ -1,0 +1,144 @@
+//! Machine code of the kernels: embedded, or made by NVRTC.
+//!
+//! `build/cuda.rs` writes a table of the kernel sources with, where nvcc was there, a fatbin each.
+//! A file is loaded when the first of its kernels is asked for. Where its fatbin is missing or the
+//! driver cannot load it (images of CUDA 13 want driver 580), NVRTC of the machine's own toolkit
+//! compiles the embedded source for the card.
+
+use super::error::{Checked, CudaError, name_of};
+use super::nvrtc::{Nvrtc, Output};
+use cudarc::driver::sys::CUresult;
+use cudarc::driver::{CudaContext, CudaFunction, CudaModule, DriverError};
+use cudarc::nvrtc::Ptx;
+use std::sync::Arc;
+
+/// A file of kernels.
+#[derive(Debug)]
+pub struct KernelSource {
+    /// Its name without the extension.
+    pub name: &'static str,
+    /// CUDA C++.
+    pub text: &'static str,
+    /// Code for sm_80 and sm_90 and PTX for compute_80, where the build had nvcc.
+    pub fatbin: Option<&'static [u8]>,
+}
+
+/// A header that kernels include.
+#[derive(Debug)]
+pub struct KernelHeader {
+    /// The name as included.
+    pub name: &'static str,
+    /// CUDA C++.
+    pub text: &'static str,
+}
+
+mod embedded {
+    use super::{KernelHeader, KernelSource};
+    include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
+}
+
+/// All files of kernels, sorted by name.
+pub fn kernel_sources() -> &'static [KernelSource] {
+    embedded::SOURCES
+}
+
+/// All headers.
+pub fn kernel_headers() -> &'static [KernelHeader] {
+    embedded::HEADERS
+}
+
+/// The modules of a context, loaded one by one.
+pub(super) struct Images {
+    compute_capability: (u32, u32),
+    cuda_version: (u32, u32),
+    modules: Vec<Option<Arc<CudaModule>>>,
+}
+
+impl Images {
+    pub fn new(compute_capability: (u32, u32), cuda_version: (u32, u32)) -> Images {
+        Images { compute_capability, cuda_version, modules: vec![None; kernel_sources().len()] }
+    }
+
+    /// Finds a kernel by name. The files whose text has the name are tried first; a name that a
+    /// macro has put together is found in the others.
+    pub fn function(&mut self, context: &Arc<CudaContext>, name: &str) -> Result<CudaFunction, CudaError> {
+        let unknown = || CudaError::UnknownKernel { kernel: name.to_owned() };
+        if name.is_empty() || name.contains('\0') {
+            return Err(unknown());
+        }
+        let (likely, others): (Vec<_>, Vec<_>) =
+            (0..self.modules.len()).partition(|&i| kernel_sources()[i].text.contains(name));
+        for index in likely.into_iter().chain(others) {
+            match self.module(context, index)?.load_function(name) {
+                Err(failure) if failure.0 == CUresult::CUDA_ERROR_NOT_FOUND => {}
+                other => return other.call("cuModuleGetFunction"),
+            }
+        }
+        Err(unknown())
+    }
+
+    fn module(&mut self, context: &Arc<CudaContext>, index: usize) -> Result<Arc<CudaModule>, CudaError> {
+        if let Some(module) = &self.modules[index] {
+            return Ok(module.clone());
+        }
+        let source = &kernel_sources()[index];
+        let module = match source.fatbin {
+            None => self.compile(context, source, "this program was built without nvcc".to_owned())?,
+            Some(fatbin) => match context.load_module(Ptx::from_binary(fatbin.to_vec())) {
+                Err(failure) if is_about_the_image(failure) => {
+                    self.compile(context, source, format!("cuModuleLoadData: {}", name_of(failure)))?
+                }
+                other => other.call("cuModuleLoadData")?,
+            },
+        };
+        self.modules[index] = Some(module.clone());
+        Ok(module)
+    }
+
+    /// Compiles a source by NVRTC. `reason` says why that is needed.
+    fn compile(
+        &self,
+        context: &Arc<CudaContext>,
+        source: &KernelSource,
+        reason: String,
+    ) -> Result<Arc<CudaModule>, CudaError> {
+        let no_image =
+            |reason| CudaError::NoImage { file: source.name, reason, cuda_version: self.cuda_version };
+        let nvrtc = Nvrtc::load().map_err(|missing| no_image(format!("{reason}; {missing}")))?;
+        let output = Output::for_card(self.compute_capability, &nvrtc.architectures()?);
+        let image = nvrtc.compile(source, output)?;
+        context.load_module(Ptx::from_binary(image)).map_err(|failure| {
+            no_image(format!("{reason}; cuModuleLoadData of NVRTC's image: {}", name_of(failure)))
+        })
+    }
+}
+
+/// Errors that say that the driver cannot use this image, and might use another.
+fn is_about_the_image(failure: DriverError) -> bool {
+    matches!(
+        failure.0,
+        CUresult::CUDA_ERROR_INVALID_IMAGE
+            | CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU
+            | CUresult::CUDA_ERROR_INVALID_PTX
+            | CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION
+            | CUresult::CUDA_ERROR_JIT_COMPILER_NOT_FOUND
+            | CUresult::CUDA_ERROR_NOT_SUPPORTED
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_and_headers_are_embedded() {
+        let names: Vec<_> = kernel_sources().iter().map(|source| source.name).collect();
+        assert!(names.contains(&"elementwise") && names.is_sorted(), "{names:?}");
+        assert!(kernel_headers().iter().any(|header| header.name == "nat_device.cuh"));
+        for source in kernel_sources() {
+            assert_eq!(source.fatbin.is_some(), cfg!(natv2_fatbin), "{}", source.name);
+            // The magic number of a fat binary.
+            assert!(source.fatbin.is_none_or(|image| image.starts_with(&[0x50, 0xed, 0x55, 0xba])));
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! A super-network on a data set: the accuracy of its sub-networks.
+//!
+//! This is where pixels meet networks: [`Evaluator::open`] loads weights, card and images, and
+//! checks that they belong together; what the card leaves open is filled in from the data set.
+
+use crate::data::{self, Dataset, Spec, Split, Transform, Validation};
+use crate::device::Device;
+use crate::engine::{self, Calibration, Engine, Evaluation, Images};
+use crate::ops::Threads;
+use crate::space::{self, Arch, ExitScaling, Family, Space, backbone::PAPER_RESOLUTIONS};
+use crate::supernet::{self, Card, Checkpoint, Supernet};
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Images of a recalibration batch.
+pub const CALIBRATION_BATCH: usize = 100;
+
+/// The small super-network that ships with the package, trained on the embedded digits.
+const BUILT_IN: (&str, &[u8], &str) = (
+    "(built in) ofa_mbv3_w025_digits.safetensors",
+    include_bytes!("../checkpoints/ofa_mbv3_w025_digits.safetensors"),
+    include_str!("../checkpoints/ofa_mbv3_w025_digits.card.json"),
+);
+
+/// What can go wrong between weights and data.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The weights.
+    #[error(transparent)]
+    Supernet(#[from] supernet::Error),
+    /// The data set.
+    #[error(transparent)]
+    Data(#[from] data::Error),
+    /// The search space.
+    #[error(transparent)]
+    Space(#[from] space::Error),
+    /// Running.
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    /// Weights and data that do not belong together.
+    #[error("data set `{dataset}` has {found} classes, and {file} was trained for {expected}: choose the data set that the weights belong to", file = .file.display())]
+    Classes {
+        /// The data set.
+        dataset: String,
+        /// Its classes.
+        found: usize,
+        /// The weights.
+        file: PathBuf,
+        /// Their classes.
+        expected: usize,
+    },
+    /// A split without images.
+    #[error("the {split} split of data set `{dataset}` has no images: {remedy}")]
+    EmptySplit {
+        /// The split.
+        split: Split,
+        /// The data set.
+        dataset: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+}
+
+/// What to open. What is `None` follows the card, or the data set.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The checkpoint; `None` is the built-in one.
+    pub weights: Option<PathBuf>,
+    /// The family.
+    pub family: Option<Family>,
+    /// Name of the data set.
+    pub data: Option<String>,
+    /// Its folder.
+    pub data_dir: Option<PathBuf>,
+    /// CIFAR: images of the validation split.
+    pub validation_images: Option<usize>,
+    /// Folders: share of the validation split.
+    pub validation_fraction: Option<f64>,
+    /// Training images for recalibration.
+    pub calibration_images: Option<usize>,
+}
+
+/// A super-network on a device, a data set, and how its pixels become inputs.
+pub struct Evaluator {
+    engine: Engine,
+    dataset: Dataset,
+    pixels: Pixels,
+    calibration_images: usize,
+    space: Space,
+}
+
+/// Mean and standard deviation of pixels scaled to 0..1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pixels {
+    /// Per channel.
+    pub mean: [f32; 3],
+    /// Per channel.
+    pub std: [f32; 3],
+}
+
+impl Pixels {
+    /// The usual values for a data set.
+    pub fn usual(dataset: &str) -> Pixels {
+        let (mean, std) = match dataset {
+            "digits" => ([0.3053; 3], [0.376; 3]),
+            "cifar10" => ([0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]),
+            "cifar100" => ([0.5071, 0.4865, 0.4409], [0.2673, 0.2564, 0.2762]),
+            "tiny-imagenet" => ([0.4802, 0.4481, 0.3975], [0.2770, 0.2691, 0.2821]),
+            // ImageNet's, as everywhere for photographs.
+            _ => ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+        };
+        Pixels { mean, std }
+    }
+}
+
+/// Loads a checkpoint and its card, or the built-in ones.
+///
+/// # Errors
+/// A checkpoint or card that cannot be read or does not fit.
+pub fn load_supernet(weights: Option<&Path>, family: Option<Family>) -> Result<Supernet, supernet::Error> {
+    match weights {
+        Some(file) => Supernet::load(file, family),
+        None => {
+            let (name, bytes, card) = BUILT_IN;
+            let card = Card::parse(card, Path::new(name))?;
+            Supernet::from_checkpoint(&Checkpoint::parse(bytes, Path::new(name))?, card, family)
+        }
+    }
+}
+
+/// The resolutions of a checkpoint's search space: its card's, else the paper's.
+pub fn resolutions(card: &Card) -> &[u32] {
+    match card.resolutions.is_empty() {
+        true => &PAPER_RESOLUTIONS,
+        false => &card.resolutions,
+    }
+}
+
+impl Evaluator {
+    /// Loads weights and data and puts the super-network on the device.
+    ///
+    /// # Errors
+    /// Weights or data that cannot be read, or that do not belong together.
+    pub fn open(options: &Options, device: Arc<dyn Device>) -> Result<Evaluator, Error> {
+        let supernet = load_supernet(options.weights.as_deref(), options.family)?;
+        let card = &supernet.card;
+        let name = options.data.clone().or_else(|| card.data.clone()).unwrap_or_else(|| "digits".into());
+        // What the card says about its own data set holds for no other.
+        let own = card.data.as_ref() == Some(&name);
+        let spec = Spec {
+            name: name.clone(),
+            dir: options.data_dir.clone(),
+            validation: Validation {
+                images: options.validation_images.or(card.validation_images.filter(|_| own)),
+                fraction: options.validation_fraction,
+            },
+            side: None,
+        };
+        let dataset = data::open(&spec)?;
+        if dataset.classes().len() != supernet.classes() {
+            return Err(Error::Classes {
+                dataset: name,
+                found: dataset.classes().len(),
+                file: supernet.file.clone(),
+                expected: supernet.classes(),
+            });
+        }
+        let usual = Pixels::usual(&name);
+        let pixels = Pixels { mean: card.mean.unwrap_or(usual.mean), std: card.std.unwrap_or(usual.std) };
+        let calibration_images =
+            options.calibration_images.or(card.calibration_images).unwrap_or(match &*name {
+                "cifar10" | "cifar100" => 960,
+                "tiny-imagenet" => 1000,
+                _ => 500,
+            });
+        // Exits of the layout are already as wide as the file's tensors.
+        let width = supernet.channels().width;
+        let space = Space::new(supernet.family, resolutions(card), &[width], ExitScaling::Once)?;
+        let engine = Engine::new(device, Arc::new(supernet))?;
+        let evaluator = Evaluator { engine, dataset, pixels, calibration_images, space };
+        evaluator.images(Split::Train, None)?;
+        Ok(evaluator)
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The data set.
+    pub fn dataset(&self) -> &Dataset {
+        &self.dataset
+    }
+
+    /// The search space of the card.
+    pub fn space(&self) -> &Space {
+        &self.space
+    }
+
+    /// Training images that recalibration really uses: those asked for, as far as there are any,
+    /// in whole batches.
+    pub fn calibration_images(&self) -> usize {
+        let count = self.calibration_images.min(self.dataset.split(Split::Train).len());
+        count - if count > CALIBRATION_BATCH { count % CALIBRATION_BATCH } else { 0 }
+    }
+
+    /// The first `count` images of a split, or all.
+    ///
+    /// # Errors
+    /// There are none.
+    pub fn images(&self, split: Split, count: Option<usize>) -> Result<SplitImages<'_>, Error> {
+        let all = self.dataset.split(split);
+        let indices = &all[..count.unwrap_or(all.len()).min(all.len())];
+        if indices.is_empty() {
+            let remedy = match split {
+                Split::Train => {
+                    "recalibration needs training images: add them, or make the validation split smaller"
+                }
+                Split::Val => "make the validation split larger",
+                Split::Test => "add the test files, or use --split val",
+            };
+            return Err(Error::EmptySplit { split, dataset: self.dataset.name().into(), remedy });
+        }
+        Ok(SplitImages { dataset: &self.dataset, indices, pixels: self.pixels })
+    }
+
+    /// What the results of [`Evaluator::evaluate`] depend on besides the architecture, as a short
+    /// hexadecimal name: weights, images, recalibration, device kind and instruction set.
+    pub fn fingerprint(&self, split: Split, count: Option<usize>) -> Result<String, Error> {
+        let images = self.images(split, count)?;
+        let mut hash = Sha256::new();
+        hash.update(bytemuck::cast_slice::<f32, u8>(&self.engine.supernet().packed));
+        hash.update(bytemuck::cast_slice::<f32, u8>(&[self.pixels.mean, self.pixels.std].concat()));
+        hash.update(self.engine.device().arithmetic());
+        hash.update(self.engine.supernet().family.to_string());
+        hash.update((self.calibration_images() as u64).to_le_bytes());
+        let calibration = &self.dataset.split(Split::Train)[..self.calibration_images()];
+        for &index in images.indices.iter().chain(calibration) {
+            hash.update(self.dataset.image(index));
+            hash.update(self.dataset.label(index).to_le_bytes());
+        }
+        Ok(hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// Evaluates networks, each at its own exit with recalibrated batch norms; see
+    /// [`Engine::evaluate_all`].
+    ///
+    /// # Errors
+    /// As [`Evaluator::images`] and [`Engine::evaluate_all`].
+    pub fn evaluate(
+        &self,
+        archs: &[Arch],
+        split: Split,
+        count: Option<usize>,
+        stop: &(dyn Fn() -> bool + Sync),
+        done: &(dyn Fn(usize, &Evaluation) + Sync),
+    ) -> Result<Option<Vec<Evaluation>>, Error> {
+        let (images, train) = (self.images(split, count)?, self.images(Split::Train, None)?);
+        let calibration =
+            Calibration::Batches { images: &train, count: self.calibration_images, batch: CALIBRATION_BATCH };
+        Ok(self.engine.evaluate_all(archs, &images, calibration, stop, done)?)
+    }
+}
+
+/// Some images of a data set, as networks take them.
+#[derive(Debug, Clone, Copy)]
+pub struct SplitImages<'a> {
+    dataset: &'a Dataset,
+    indices: &'a [u32],
+    pixels: Pixels,
+}
+
+impl Images for SplitImages<'_> {
+    fn len(&self) -> usize {
+        self.indices.len()
+    }
+
+    fn load(&self, first: usize, side: usize, out: &mut [f32], threads: Threads) {
+        let Pixels { mean, std } = self.pixels;
+        let transform = Transform::new(side, mean, std, self.dataset.scale())
+            .expect("architectures are checked for their resolution, cards for mean and deviation");
+        let indices = &self.indices[first..first + out.len() / transform.output_len()];
+        match threads {
+            Threads::One => transform.apply_serial(self.dataset, indices, out),
+            Threads::All => transform.apply(self.dataset, indices, out),
+        }
+    }
+
+    fn label(&self, index: usize) -> u32 {
+        self.dataset.label(self.indices[index])
+    }
+}

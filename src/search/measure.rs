@@ -1,0 +1,205 @@
+//! Measuring networks, each only once: what was measured is kept in a cache on disk, by weights,
+//! images and canonical genotype, and survives any interruption.
+
+use super::{Entry, Error};
+use crate::config::{Config, Objective};
+use crate::data::Split;
+use crate::engine::Evaluation;
+use crate::evaluator::Evaluator;
+use crate::run::{Cache, Output, Progress, StopFlag};
+use crate::space::walk::Exits;
+use crate::space::{Arch, Cost, Genotype, cost};
+use serde::{Deserialize, Serialize};
+use std::sync::Mutex;
+
+/// What the cache holds of an evaluation.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Cached {
+    correct: usize,
+    images: usize,
+    loss: f64,
+}
+
+/// Measures networks of a search.
+pub struct Meter<'a> {
+    evaluator: &'a Evaluator,
+    config: &'a Config,
+    cache: Cache,
+    stop: &'a StopFlag,
+    output: Output,
+    fingerprint: String,
+}
+
+impl<'a> Meter<'a> {
+    /// A meter that keeps its results in `cache`.
+    ///
+    /// # Errors
+    /// The validation split is empty.
+    pub fn new(
+        evaluator: &'a Evaluator,
+        config: &'a Config,
+        cache: Cache,
+        stop: &'a StopFlag,
+        output: Output,
+    ) -> Result<Meter<'a>, Error> {
+        let fingerprint = evaluator.fingerprint(Split::Val, config.search.eval_images)?;
+        Ok(Meter { evaluator, config, cache, stop, output, fingerprint })
+    }
+
+    /// What validation accuracies depend on besides the network.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// Measures networks on the validation split, in the order given; `None` if a stop was asked for
+    /// before all were done.
+    ///
+    /// # Errors
+    /// Evaluating or writing the cache fails.
+    pub fn measure(
+        &mut self,
+        genotypes: &[Genotype],
+        what: &'static str,
+    ) -> Result<Option<Vec<Entry>>, Error> {
+        let archs: Vec<Arch> =
+            genotypes.iter().map(|g| self.evaluator.space().decode(g)).collect::<Result<_, _>>()?;
+        let fingerprint = self.fingerprint.clone();
+        let count = self.config.search.eval_images;
+        let Some(results) = self.evaluate(&archs, genotypes, Split::Val, count, &fingerprint, what)? else {
+            return Ok(None);
+        };
+        let latencies = match self.config.search.objectives.contains(&Objective::Latency) {
+            true => self.latencies(&archs, genotypes)?,
+            false => Some(vec![None; archs.len()]),
+        };
+        let Some(latencies) = latencies else { return Ok(None) };
+        let rows = genotypes.iter().zip(&archs).zip(results.iter().zip(latencies));
+        let entry =
+            |((genotype, arch), (result, latency_ms)): ((&Genotype, &Arch), (&Cached, Option<f64>))| {
+                Ok(Entry {
+                    genotype: genotype.clone(),
+                    correct: result.correct,
+                    images: result.images,
+                    loss: result.loss,
+                    cost: self.cost(arch)?,
+                    latency_ms,
+                })
+            };
+        rows.map(entry).collect::<Result<Vec<Entry>, Error>>().map(Some)
+    }
+
+    /// Accuracies on the test split, in per cent, in the order given. `None` if a stop was asked for
+    /// first.
+    ///
+    /// # Errors
+    /// Evaluating or writing the cache fails.
+    pub fn test(&mut self, genotypes: &[Genotype]) -> Result<Option<Vec<f64>>, Error> {
+        let archs: Vec<Arch> =
+            genotypes.iter().map(|g| self.evaluator.space().decode(g)).collect::<Result<_, _>>()?;
+        let fingerprint = format!("test-{}", self.evaluator.fingerprint(Split::Test, None)?);
+        let results =
+            self.evaluate(&archs, genotypes, Split::Test, None, &fingerprint, "testing the front")?;
+        let top1 = |cached: &Cached| 100.0 * cached.correct as f64 / cached.images as f64;
+        Ok(results.map(|results| results.iter().map(top1).collect()))
+    }
+
+    /// Parameters and multiply-accumulates of a network.
+    ///
+    /// # Errors
+    /// A width outside the space.
+    pub fn cost(&self, arch: &Arch) -> Result<Cost, Error> {
+        let classes = self.evaluator.engine().supernet().classes();
+        Ok(cost(self.evaluator.space().channels(arch)?, arch, Exits::single(arch), classes))
+    }
+
+    /// Forces what was measured to disk.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn sync(&self) -> Result<(), Error> {
+        Ok(self.cache.sync()?)
+    }
+
+    fn evaluate(
+        &mut self,
+        archs: &[Arch],
+        genotypes: &[Genotype],
+        split: Split,
+        count: Option<usize>,
+        fingerprint: &str,
+        what: &'static str,
+    ) -> Result<Option<Vec<Cached>>, Error> {
+        let keys: Vec<String> = genotypes.iter().map(|g| format!("{fingerprint} {}", name(g))).collect();
+        let mut results: Vec<Option<Cached>> = keys.iter().map(|key| self.cache.get(key)).collect();
+        let missing: Vec<usize> = (0..keys.len()).filter(|&i| results[i].is_none()).collect();
+        let progress =
+            Progress::start(self.output, what, (keys.len() - missing.len()) as u64, keys.len() as u64);
+        let wanted: Vec<Arch> = missing.iter().map(|&i| archs[i].clone()).collect();
+        // The cache, the first error of writing it, and the best accuracy so far.
+        let shared = Mutex::new((&mut self.cache, None, f64::NEG_INFINITY));
+        let done = |index: usize, result: &Evaluation| {
+            let mut guard = shared.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let (cache, failure, best) = &mut *guard;
+            let cached = Cached { correct: result.correct, images: result.images, loss: result.loss };
+            if failure.is_none() {
+                *failure = cache.insert(&keys[missing[index]], &cached).err();
+            }
+            if result.top1() > *best {
+                *best = result.top1();
+                progress.message(format!("best {best:.2} %"));
+            }
+            progress.advance(1);
+        };
+        let stop = || self.stop.requested();
+        let evaluated = match wanted.is_empty() {
+            true => Some(Vec::new()),
+            false => self.evaluator.evaluate(&wanted, split, count, &stop, &done)?,
+        };
+        let failure = shared.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).1;
+        if let Some(error) = failure {
+            return Err(error.into());
+        }
+        let Some(evaluated) = evaluated else { return Ok(None) };
+        progress.finish();
+        for (index, result) in missing.into_iter().zip(evaluated) {
+            results[index] =
+                Some(Cached { correct: result.correct, images: result.images, loss: result.loss });
+        }
+        Ok(results.into_iter().collect())
+    }
+
+    /// Latencies, one network after the other on an otherwise idle device.
+    fn latencies(
+        &mut self,
+        archs: &[Arch],
+        genotypes: &[Genotype],
+    ) -> Result<Option<Vec<Option<f64>>>, Error> {
+        let (batch, repeats) = (self.config.search.latency_batch, self.config.search.latency_repeats);
+        let device = self.evaluator.engine().device().describe();
+        let progress = Progress::start(self.output, "timing", 0, archs.len() as u64);
+        let mut out = Vec::with_capacity(archs.len());
+        for (arch, genotype) in archs.iter().zip(genotypes) {
+            if self.stop.requested() {
+                return Ok(None);
+            }
+            let key = format!("latency {device} batch {batch} repeats {repeats} {}", name(genotype));
+            let latency = match self.cache.get::<f64>(&key) {
+                Some(latency) => latency,
+                None => {
+                    let latency = self.evaluator.engine().latency(arch, batch, repeats)?;
+                    self.cache.insert(&key, &latency)?;
+                    latency
+                }
+            };
+            out.push(Some(latency));
+            progress.advance(1);
+        }
+        progress.finish();
+        Ok(Some(out))
+    }
+}
+
+/// A genotype as a word.
+pub fn name(genotype: &[u8]) -> String {
+    genotype.iter().map(u8::to_string).collect::<Vec<_>>().join("-")
+}

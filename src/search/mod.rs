@@ -1,0 +1,99 @@
+//! The search: NATv2's archive loop, NAT's, and random search beside them.
+//!
+//! ```text
+//! archive = initial networks, evaluated
+//! for each iteration:
+//!     predictor  = fit(archive)
+//!     candidates = inner search over (predicted error, exact costs), then a spread-out subset
+//!     archive    = update(archive + evaluated candidates)
+//! ```
+//!
+//! - [`Entry`] is a network with what was measured of it, [`Archive`] the set that the search keeps;
+//! - [`initial`](mod@initial) makes the first archive, [`candidates`] proposes, [`measure`] evaluates
+//!   through a cache on disk;
+//! - [`State`] is everything that a resumed search needs; one checkpoint holds it;
+//! - [`results`] writes `archive.json` and `front.json`.
+//!
+//! Every random draw comes from a stream named by the run's seed, its purpose and the iteration, and
+//! evaluations do not depend on threads, so a search gives the same bytes however often it was
+//! interrupted.
+
+mod archive;
+pub mod candidates;
+pub mod initial;
+mod looping;
+pub mod measure;
+pub mod results;
+mod state;
+
+pub use archive::{Archive, Entry, objective_value, points};
+pub use looping::{Outcome, search};
+pub use state::{Iteration, State};
+
+use crate::{data, engine, evaluator, moo, predictor, run, space};
+
+/// What can go wrong in a search.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Evaluating.
+    #[error(transparent)]
+    Evaluator(#[from] evaluator::Error),
+    /// Running networks.
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    /// The run directory.
+    #[error(transparent)]
+    Run(#[from] run::Error),
+    /// The optimiser.
+    #[error(transparent)]
+    Moo(#[from] moo::Error),
+    /// The predictor.
+    #[error(transparent)]
+    Predictor(#[from] predictor::Error),
+    /// A genotype or architecture.
+    #[error(transparent)]
+    Space(#[from] space::Error),
+    /// The data.
+    #[error(transparent)]
+    Data(#[from] data::Error),
+    /// A state file that is whole and yet not a state.
+    #[error(
+        "{file} holds no search state ({reason}): it comes from another version; start a new run directory"
+    )]
+    State {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Too small a space.
+    #[error(
+        "the space has fewer than {wanted} different networks: make search.archive or search.oversample smaller"
+    )]
+    SmallSpace {
+        /// How many were asked for.
+        wanted: usize,
+    },
+    /// Adaptation, which needs training.
+    #[error(
+        "adaptation.epochs = {epochs}: this version does not train super-networks yet; set adaptation.epochs = 0"
+    )]
+    Adaptation {
+        /// Epochs asked for.
+        epochs: usize,
+    },
+    /// A resume with other weights, images or arithmetic.
+    #[error(
+        "the run in {directory} was made with other weights, images or arithmetic ({before}, now {now}): {remedy}"
+    )]
+    OtherInputs {
+        /// The run directory.
+        directory: String,
+        /// What it was.
+        before: String,
+        /// What it is.
+        now: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+}

@@ -1,0 +1,117 @@
+//! What a search leaves for others: `archive.json`, `front.json`, and the object that `--json` prints.
+//!
+//! Neither file holds a time, a path or a machine's name, so equal runs give equal bytes.
+
+use super::{Entry, Error, State};
+use crate::config::{Config, Objective};
+use crate::space::{Arch, Genotype, Space};
+use serde::Serialize;
+
+/// Version of the form of all three.
+pub const VERSION: u32 = 1;
+
+/// A network as the files list it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Network {
+    /// Its canonical genotype.
+    pub genotype: Genotype,
+    /// Its architecture.
+    pub arch: Arch,
+    /// Validation accuracy, per cent.
+    pub top1: f64,
+    /// Trainable parameters.
+    pub params: u64,
+    /// Multiply-accumulates.
+    pub macs: u64,
+    /// Milliseconds of a forward pass, where the search measures it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_ms: Option<f64>,
+    /// Test accuracy, per cent; of a front, once its search is over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_top1: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct File<'a> {
+    version: u32,
+    objectives: &'a [Objective],
+    networks: Vec<Network>,
+}
+
+/// Networks sorted by genotype.
+fn networks(space: &Space, entries: &[Entry], test: Option<&[f64]>) -> Result<Vec<Network>, Error> {
+    let network = |(index, entry): (usize, &Entry)| {
+        Ok(Network {
+            genotype: entry.genotype.clone(),
+            arch: space.decode(&entry.genotype)?,
+            top1: entry.top1(),
+            params: entry.cost.params,
+            macs: entry.cost.macs,
+            latency_ms: entry.latency_ms,
+            test_top1: test.map(|test| test[index]),
+        })
+    };
+    let mut networks: Vec<Network> = entries.iter().enumerate().map(network).collect::<Result<_, Error>>()?;
+    networks.sort_by(|a, b| a.genotype.cmp(&b.genotype));
+    Ok(networks)
+}
+
+/// The front of a state.
+///
+/// # Errors
+/// A genotype of another space.
+pub fn front(space: &Space, config: &Config, state: &State) -> Result<Vec<Network>, Error> {
+    let front = state.archive.front(&config.search.objectives);
+    networks(space, &front, state.test_top1.as_deref())
+}
+
+/// The bytes of `archive.json` and `front.json`.
+///
+/// # Errors
+/// A genotype of another space.
+pub fn files(space: &Space, config: &Config, state: &State) -> Result<[(&'static str, Vec<u8>); 2], Error> {
+    let render = |networks: Vec<Network>| {
+        let file = File { version: VERSION, objectives: &config.search.objectives, networks };
+        let mut bytes = serde_json::to_vec_pretty(&file).expect("networks hold nothing that JSON cannot");
+        bytes.push(b'\n');
+        bytes
+    };
+    let archive = networks(space, &state.archive.entries, None)?;
+    Ok([("archive.json", render(archive)), ("front.json", render(front(space, config, state)?))])
+}
+
+/// What `natv2 search --json` prints at its end.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    /// Version of this form.
+    pub version: u32,
+    /// The run directory.
+    pub run: String,
+    /// The front, sorted by genotype.
+    pub front: Vec<Network>,
+    /// Share of the reference box that the archive dominates.
+    pub hypervolume: f64,
+    /// Networks evaluated.
+    pub evaluations: usize,
+}
+
+impl Summary {
+    /// The summary of a finished search.
+    ///
+    /// # Errors
+    /// A genotype of another space.
+    pub fn new(
+        space: &Space,
+        config: &Config,
+        state: &State,
+        run: &std::path::Path,
+    ) -> Result<Summary, Error> {
+        Ok(Summary {
+            version: VERSION,
+            run: run.display().to_string(),
+            front: front(space, config, state)?,
+            hypervolume: state.history.last().map_or(0.0, |last| last.hypervolume),
+            evaluations: state.evaluations,
+        })
+    }
+}

@@ -1,0 +1,119 @@
+//! Searches that are killed at any moment end as if nothing had happened.
+#![cfg(unix)]
+
+use rand::RngExt;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// A search of a few seconds on the built-in digits.
+fn command(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_natv2"));
+    command.args(["search", "--profile", "tiny", "--device", "cpu", "--json", "--run"]).arg(folder);
+    command.args(["--set", "search.iterations=4", "--set", "search.calibration_images=50"]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn finish(folder: &Path) -> Output {
+    let output = command(folder).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+fn files(folder: &Path) -> [Vec<u8>; 2] {
+    ["archive.json", "front.json"].map(|name| std::fs::read(folder.join(name)).unwrap())
+}
+
+/// Waits up to `limit`; whether the child has ended by then.
+fn ends_within(child: &mut Child, limit: Duration) -> bool {
+    let start = Instant::now();
+    while start.elapsed() < limit {
+        if child.try_wait().unwrap().is_some() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    false
+}
+
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn killed_at_random_moments_the_results_are_those_of_an_undisturbed_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, killed) = (folder.path().join("whole"), folder.path().join("killed"));
+    let start = Instant::now();
+    let expected = finish(&whole);
+    let whole_run = start.elapsed();
+
+    let mut rng = natv2::random::stream(1, "test/kills", 0, 0);
+    let mut kills = 0;
+    for _ in 0..8 {
+        let mut child = command(&killed).spawn().unwrap();
+        let limit = whole_run.mul_f64(rng.random_range(0.05..0.5));
+        if ends_within(&mut child, limit) {
+            break;
+        }
+        signal(&child, "-KILL");
+        child.wait().unwrap();
+        kills += 1;
+    }
+    assert!(kills > 0, "no run was ever at work");
+    let output = finish(&killed);
+    assert_eq!(files(&killed), files(&whole));
+    let object = |bytes: &[u8]| -> serde_json::Value {
+        let mut value: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+        value["run"].take();
+        value
+    };
+    assert_eq!(object(&output.stdout), object(&expected.stdout));
+}
+
+#[test]
+fn a_request_to_stop_exits_with_75_and_the_same_command_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    for name in ["-TERM", "-USR1", "-INT"] {
+        let mut child = command(&run).spawn().unwrap();
+        // Signals count once the program speaks: its handlers come first.
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        lines
+            .find(|line| line.as_ref().is_ok_and(|line| line.starts_with("run directory")))
+            .unwrap()
+            .unwrap();
+        std::thread::spawn(move || lines.count());
+        signal(&child, name);
+        let code = child.wait().unwrap().code();
+        assert!(code == Some(75) || code == Some(0), "{name}: {code:?}");
+        if code == Some(0) {
+            return;
+        }
+    }
+    finish(&run);
+}
+
+#[test]
+fn another_configuration_or_a_second_process_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let first = finish(&run);
+    // Finished: the same again.
+    assert_eq!(finish(&run).stdout, first.stdout);
+    let output = command(&run).args(["--set", "search.candidates=4"]).output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("search.candidates"), "{message}");
+    assert!(output.stdout.is_empty());
+
+    let held = natv2::run::RunDirectory::open(&run).unwrap();
+    let output = command(&run).output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains(&std::process::id().to_string()), "{message}");
+    drop(held);
+}
