@@ -20,6 +20,8 @@ mod measure;
 mod reference;
 
 pub use cpu::Cpu;
+#[cfg(feature = "cuda")]
+pub use gpu::Card;
 pub use gpu::{Emulator, Gpu, Launcher, Runtime};
 #[cfg(test)]
 pub(crate) use gpu::{Layout, layout};
@@ -194,13 +196,51 @@ pub trait Device: Send + Sync {
 /// An unknown name, or a device that is not there.
 pub fn open(name: &str) -> Result<Arc<dyn Device>, Error> {
     Ok(match name {
-        "auto" | "cpu" => Arc::new(Cpu),
+        "auto" => open_card("cuda:0", 0).unwrap_or_else(|_| Arc::new(Cpu)),
+        "cpu" => Arc::new(Cpu),
+        "cuda" => open_card(name, 0)?,
         "emulated" => Arc::new(Gpu::new(Emulator::new(emulated::ThreadOrder::Forward)?)),
         "reference-f32" => Arc::new(Reference::<f32>::new()),
         "reference-f64" => Arc::new(Reference::<f64>::new()),
-        _ => {
-            let reason = "there is no device of that name: use auto, cpu, cuda, cuda:N or emulated".into();
-            return Err(Error::Unavailable { name: name.into(), reason });
-        }
+        _ => match name.strip_prefix("cuda:").and_then(|number| number.parse().ok()) {
+            Some(ordinal) => open_card(name, ordinal)?,
+            None => {
+                let reason =
+                    "there is no device of that name: use auto, cpu, cuda, cuda:N or emulated".into();
+                return Err(Error::Unavailable { name: name.into(), reason });
+            }
+        },
     })
+}
+
+#[cfg(feature = "cuda")]
+fn open_card(_: &str, ordinal: usize) -> Result<Arc<dyn Device>, Error> {
+    Ok(Arc::new(Gpu::new(Card::new(ordinal)?)))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn open_card(name: &str, _: usize) -> Result<Arc<dyn Device>, Error> {
+    let reason = "this program was built without it: build with the feature `cuda`".into();
+    Err(Error::Unavailable { name: name.into(), reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_open_by_name_or_say_what_to_do() {
+        for name in ["auto", "cpu", "reference-f32", "reference-f64"] {
+            assert!(open(name).is_ok(), "{name}");
+        }
+        let reason = |name: &str| open(name).map(|device| device.describe()).unwrap_err().to_string();
+        assert!(reason("tpu").contains("use auto, cpu, cuda"), "{}", reason("tpu"));
+        assert!(reason("cuda:x").contains("no device of that name"));
+        let beyond = reason("cuda:4000");
+        assert!(beyond.starts_with("device `cuda:4000` cannot be used: "), "{beyond}");
+        match open("emulated") {
+            Ok(device) => assert!(cfg!(natv2_emulator) && device.describe().starts_with("emulated")),
+            Err(error) => assert!(!cfg!(natv2_emulator) && error.to_string().contains("C++17")),
+        }
+    }
 }

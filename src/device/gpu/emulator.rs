@@ -46,6 +46,10 @@ impl Runtime for Emulator {
         format!("emulated (the CUDA kernels on the CPU, {} threads)", self.all.threads())
     }
 
+    fn arithmetic(&self) -> String {
+        "emulated".into()
+    }
+
     fn allocate(&self, bytes: usize) -> Result<EmulatedMemory, Error> {
         self.all.alloc(bytes).map_err(failed)
     }

@@ -5,11 +5,15 @@
 //! (`ops/*/gpu.rs`), parameter structs, plans and arenas, is shared, so what the emulator proves is
 //! what a card runs.
 
+#[cfg(feature = "cuda")]
+mod card;
 mod emulator;
 mod launcher;
 #[cfg(test)]
 mod layout;
 
+#[cfg(feature = "cuda")]
+pub use card::Card;
 pub use emulator::Emulator;
 pub use launcher::Launcher;
 #[cfg(test)]
@@ -34,6 +38,9 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// One line for tables and logs.
     fn describe(&self) -> String;
+
+    /// What the bits of a result depend on; see [`Device::arithmetic`].
+    fn arithmetic(&self) -> String;
 
     /// Memory filled with NaN (as f32), aligned to at least 256 bytes.
     ///
@@ -192,6 +199,10 @@ impl<R: Runtime> Gpu<R> {
 impl<R: Runtime> Device for Gpu<R> {
     fn describe(&self) -> String {
         self.runtime.describe()
+    }
+
+    fn arithmetic(&self) -> String {
+        self.runtime.arithmetic()
     }
 
     fn allocate(&self, len: usize) -> Result<Buffer, Error> {
