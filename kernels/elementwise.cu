@@ -6,7 +6,7 @@
 //   kernel       computes                      bytes       FLOPs
 //   fill_f32     y[i] = value                  4 n         0
 //   sum_f32      y[i] = a[i] + b[i] (+ c + d)  4 n (k + 1) n (k - 1)   for k arrays, n elements
-#include "nat_device.cuh"
+#include "nat_common.cuh"
 
 constexpr int kElementwiseThreads = 256;
 
@@ -15,6 +15,7 @@ struct FillParams {
     unsigned quads;  // n / 4
     float value;
 };
+NAT_LAYOUT(FillParams, y, quads, value);
 
 NAT_KERNEL_BOUNDED(fill_f32, kElementwiseThreads, FillParams p) {
     const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
@@ -30,16 +31,13 @@ struct SumParams {
     float4* y;
     unsigned quads;  // n / 4
 };
-
-__device__ __forceinline__ float4 add(float4 u, float4 v) {
-    return make_float4(u.x + v.x, u.y + v.y, u.z + v.z, u.w + v.w);
-}
+NAT_LAYOUT(SumParams, a, b, c, d, y, quads);
 
 NAT_KERNEL_BOUNDED(sum_f32, kElementwiseThreads, SumParams p) {
     const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= p.quads) return;
-    float4 sum = add(p.a[i], p.b[i]);
-    if (p.c != nullptr) sum = add(sum, p.c[i]);
-    if (p.d != nullptr) sum = add(sum, p.d[i]);
+    Quad sum = p.a[i] + p.b[i];
+    if (p.c != nullptr) sum = sum + p.c[i];
+    if (p.d != nullptr) sum = sum + p.d[i];
     p.y[i] = sum;
 }

@@ -17,12 +17,14 @@
 //! | [`ops`] | the operators: parameters, plain references, fast CPU paths |
 //! | [`device`] | where networks run |
 //! | [`engine`] | how networks run: plans, arenas, recalibration, evaluation |
+//! | [`bench`] | this machine's figures: kernels against what the device can do |
 //! | [`evaluator`] | a super-network on a data set: the accuracy of its sub-networks |
 //! | [`search`] | the archive loops of NAT and NATv2, random search, their results |
 //! | [`cli`] | the command line: one file a subcommand |
 #![deny(unsafe_code)]
 
 pub mod cli;
+pub mod bench;
 pub mod config;
 pub mod data;
 #[allow(unsafe_code)]

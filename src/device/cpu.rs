@@ -4,7 +4,8 @@ use super::host::{self, HostOps, Resolver};
 use super::{Buffer, Device, Error, Memory};
 use crate::ops::simd::Isa;
 use crate::ops::{
-    Call, Threads, batch_norm, depthwise, kernel_transform, pointwise, pool, score, squeeze_excite, stem, sum,
+    Call, Threads, batch_norm, depthwise, kernel_transform, pointwise, pool, preprocess, score,
+    squeeze_excite, stem, sum,
 };
 
 /// The CPU.
@@ -44,9 +45,9 @@ impl Device for Cpu {
         rayon::current_num_threads()
     }
 
-    fn arena_target(&self) -> usize {
+    fn chunk(&self, arena_of_one: usize) -> usize {
         // Half a megabyte of f32: inside the second-level cache of every recent server core.
-        1 << 17
+        ((1 << 17) / arena_of_one.max(1)).clamp(2, 64)
     }
 }
 
@@ -89,5 +90,8 @@ impl HostOps<f32> for Fast {
     }
     fn score(&self, p: &score::Params, a: score::Args<'_, f32>) {
         score::cpu::run(p, a);
+    }
+    fn preprocess(&self, p: &preprocess::Params, a: preprocess::Args<'_, f32>) {
+        preprocess::cpu::run(p, a, self.0);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Buffer, Device, Error, Memory};
 use crate::ops::{
-    Call, Real, Region, Slot, batch_norm, depthwise, kernel_transform, pointwise, pool, score,
+    Call, Real, Region, Slot, batch_norm, depthwise, kernel_transform, pointwise, pool, preprocess, score,
     squeeze_excite, stem, sum,
 };
 use std::alloc::{Layout, alloc, dealloc};
@@ -135,6 +135,7 @@ pub(super) trait HostOps<T> {
     fn apply(&self, p: &batch_norm::ApplyParams, a: batch_norm::ApplyArgs<'_, T>);
     fn kernel_transform(&self, p: &kernel_transform::Params, a: kernel_transform::Args<'_, T>);
     fn score(&self, p: &score::Params, a: score::Args<'_, T>);
+    fn preprocess(&self, p: &preprocess::Params, a: preprocess::Args<'_, T>);
 }
 
 /// Runs one call.
@@ -228,6 +229,10 @@ pub(super) fn run<T: Real>(ops: &impl HostOps<T>, call: &Call, r: &Resolver<'_, 
         Call::Score(c) => ops.score(
             &c.params,
             score::Args { logits: r.read(c.logits), labels: r.read(c.labels), out: r.write(c.out) },
+        ),
+        Call::Preprocess(c) => ops.preprocess(
+            &c.params,
+            preprocess::Args { x: r.read(c.x), indices: r.optional(c.indices), y: r.write(c.y) },
         ),
     }
 }

@@ -5,6 +5,7 @@
 //! them.
 //!
 //! - [`Cpu`]: the operators' fast host paths, on the rayon pool;
+//! - [`Gpu`]: the kernels of `kernels/`, on a card or, with the [`Emulator`], on the CPU;
 //! - [`Reference`]: the operators' definitions in f32 or f64, slow and plain, which the others are
 //!   checked against.
 
@@ -12,16 +13,25 @@ mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod emulated;
+mod gpu;
 mod host;
 pub mod launch;
+mod measure;
 mod reference;
 
 pub use cpu::Cpu;
+#[cfg(feature = "cuda")]
+pub use gpu::Card;
+pub use gpu::{Emulator, Gpu, Launcher, Runtime};
+#[cfg(test)]
+pub(crate) use gpu::{Layout, layout};
+pub use measure::Peaks;
 pub use reference::Reference;
 
 use crate::ops::{Call, Threads};
 use std::any::Any;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// What can go wrong on a device.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +51,20 @@ pub enum Error {
         name: String,
         /// Why not, and what to do.
         reason: String,
+    },
+    /// A device that gave up on something.
+    #[error("{device}: {reason}")]
+    Failed {
+        /// The device.
+        device: String,
+        /// What it says.
+        reason: String,
+    },
+    /// A call with more items than a kernel can count.
+    #[error("a call of {items} items is too large for the GPU's kernels: use smaller batches")]
+    TooLarge {
+        /// Items of the call.
+        items: u64,
     },
 }
 
@@ -123,22 +147,100 @@ pub trait Device: Send + Sync {
     /// How many lists of calls run best at a time, each on its own arena: the threads of a CPU.
     fn lanes(&self) -> usize;
 
-    /// Elements that one lane's arena should stay below, to remain in the nearest large cache.
-    fn arena_target(&self) -> usize;
+    /// How many images a lane runs best at a time, where one image needs an arena of
+    /// `arena_of_one` elements: as many as stay in a cache, or as many as fill a card.
+    fn chunk(&self, arena_of_one: usize) -> usize;
+
+    /// Waits until all calls so far are done.
+    ///
+    /// # Errors
+    /// One of them failed.
+    fn synchronise(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// How long the calls take to run, as the device measures it.
+    ///
+    /// # Errors
+    /// As [`Device::run`].
+    fn time(&self, calls: &[Call], memory: Memory<'_>, threads: Threads) -> Result<Duration, Error> {
+        self.synchronise()?;
+        let start = Instant::now();
+        self.run(calls, memory, threads)?;
+        self.synchronise()?;
+        Ok(start.elapsed())
+    }
+
+    /// Measures the device's peaks, with all its threads; takes about a second.
+    ///
+    /// # Errors
+    /// The device fails.
+    fn peaks(&self) -> Result<Peaks, Error> {
+        measure::host_peaks()
+    }
+
+    /// Overwrites the caches, so that what is timed next finds its operands in memory.
+    ///
+    /// # Errors
+    /// The device fails.
+    fn flush_cache(&self) -> Result<(), Error> {
+        measure::flush_host();
+        Ok(())
+    }
 }
 
-/// Opens a device by name: `cpu`, or the checks `reference-f32` and `reference-f64`.
+/// Opens a device by name: `auto`, `cpu`, `cuda`, `cuda:N`, `emulated`, or the checks
+/// `reference-f32` and `reference-f64`. `auto` takes a GPU that works, else the CPU.
 ///
 /// # Errors
 /// An unknown name, or a device that is not there.
 pub fn open(name: &str) -> Result<Arc<dyn Device>, Error> {
     Ok(match name {
-        "auto" | "cpu" => Arc::new(Cpu),
+        "auto" => open_card("cuda:0", 0).unwrap_or_else(|_| Arc::new(Cpu)),
+        "cpu" => Arc::new(Cpu),
+        "cuda" => open_card(name, 0)?,
+        "emulated" => Arc::new(Gpu::new(Emulator::new(emulated::ThreadOrder::Forward)?)),
         "reference-f32" => Arc::new(Reference::<f32>::new()),
         "reference-f64" => Arc::new(Reference::<f64>::new()),
-        _ => {
-            let reason = "there is no device of that name: use auto, cpu, cuda, cuda:N or emulated".into();
-            return Err(Error::Unavailable { name: name.into(), reason });
-        }
+        _ => match name.strip_prefix("cuda:").and_then(|number| number.parse().ok()) {
+            Some(ordinal) => open_card(name, ordinal)?,
+            None => {
+                let reason =
+                    "there is no device of that name: use auto, cpu, cuda, cuda:N or emulated".into();
+                return Err(Error::Unavailable { name: name.into(), reason });
+            }
+        },
     })
+}
+
+#[cfg(feature = "cuda")]
+fn open_card(_: &str, ordinal: usize) -> Result<Arc<dyn Device>, Error> {
+    Ok(Arc::new(Gpu::new(Card::new(ordinal)?)))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn open_card(name: &str, _: usize) -> Result<Arc<dyn Device>, Error> {
+    let reason = "this program was built without it: build with the feature `cuda`".into();
+    Err(Error::Unavailable { name: name.into(), reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_open_by_name_or_say_what_to_do() {
+        for name in ["auto", "cpu", "reference-f32", "reference-f64"] {
+            assert!(open(name).is_ok(), "{name}");
+        }
+        let reason = |name: &str| open(name).map(|device| device.describe()).unwrap_err().to_string();
+        assert!(reason("tpu").contains("use auto, cpu, cuda"), "{}", reason("tpu"));
+        assert!(reason("cuda:x").contains("no device of that name"));
+        let beyond = reason("cuda:4000");
+        assert!(beyond.starts_with("device `cuda:4000` cannot be used: "), "{beyond}");
+        match open("emulated") {
+            Ok(device) => assert!(cfg!(natv2_emulator) && device.describe().starts_with("emulated")),
+            Err(error) => assert!(!cfg!(natv2_emulator) && error.to_string().contains("C++17")),
+        }
+    }
 }

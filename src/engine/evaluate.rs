@@ -152,9 +152,12 @@ impl Engine {
         let program = self.inference(arch, exits, images.len());
         let chunks = images.len().div_ceil(program.images);
         let chunk = |index: usize| self.score(&program, images, index * program.images, &prepared);
+        // A device of one lane, a card, is filled by one chunk.
         let scores: Vec<Vec<f32>> = match threads {
-            Threads::One => (0..chunks).map(chunk).collect::<Result<_, Error>>()?,
-            Threads::All => (0..chunks).into_par_iter().map(chunk).collect::<Result<_, Error>>()?,
+            Threads::All if self.device.lanes() > 1 => {
+                (0..chunks).into_par_iter().map(chunk).collect::<Result<_, Error>>()?
+            }
+            _ => (0..chunks).map(chunk).collect::<Result<_, Error>>()?,
         };
         self.give_back(prepared.0);
         (0..exits.len())
@@ -186,7 +189,7 @@ impl Engine {
             done(index, &result);
             Ok(Some(result))
         };
-        match archs.len() >= 2 * self.device.lanes() {
+        match self.device.lanes() > 1 && archs.len() >= 2 * self.device.lanes() {
             false => archs.iter().enumerate().map(|item| one(item, Threads::All)).collect(),
             // One at a time from the front, so that the lanes end together.
             true => {
@@ -294,11 +297,11 @@ impl Engine {
         Ok(self.device.run(calls, memory, threads)?)
     }
 
-    /// The inference program, for as many images at a time as keep its arena in the nearest cache.
+    /// The inference program, for as many images at a time as suit the device.
     fn inference(&self, arch: &Arch, exits: Exits, images: usize) -> Program {
         let layout = &self.supernet.layout;
-        let one = lower(layout, arch, exits, 1, Mode::Inference).0.arena_len.max(1);
-        let chunk = (self.device.arena_target() / one).clamp(2, 64).min(images);
+        let one = lower(layout, arch, exits, 1, Mode::Inference).0.arena_len;
+        let chunk = self.device.chunk(one).min(images);
         lower(layout, arch, exits, chunk, Mode::Inference).0
     }
 

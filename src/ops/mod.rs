@@ -3,7 +3,9 @@
 //! One folder an operator: `mod.rs` holds the `#[repr(C)]` parameters that the Rust side and the
 //! CUDA kernel share, the call with its operands, and the formulas for bytes and FLOPs;
 //! `reference.rs` the plain implementation, generic over f32 and f64, which is the truth; `cpu.rs`
-//! the fast f32 one. All take the same `Args`, so a test can run either on the same operands.
+//! the fast f32 one, which takes the same `Args`, so a test can run either on the same operands;
+//! `gpu.rs` the launch geometry of its kernel in `kernels/`. [`cases`] is the one table of shapes
+//! that the tests and the benchmark of the kernels run from.
 //!
 //! A [`Call`] names its operands as [`Slot`]s, places in a device's buffers, and so can be made
 //! once in a plan and replayed on any device.
@@ -14,11 +16,13 @@
 //! panels, the first `cin` rows of each.
 
 pub mod batch_norm;
+pub mod cases;
 pub mod depthwise;
 pub mod kernel_transform;
 pub mod parallel;
 pub mod pointwise;
 pub mod pool;
+pub mod preprocess;
 mod real;
 pub mod score;
 pub mod simd;
@@ -152,6 +156,8 @@ calls! {
     KernelTransform(kernel_transform::KernelTransform),
     /// Cross entropy and correctness of every image.
     Score(score::Score),
+    /// Stored pixels to a network's input.
+    Preprocess(preprocess::Preprocess),
 }
 
 /// Checks that a call writes nothing that it reads elsewhere, and writes no place twice.

@@ -6,6 +6,7 @@
 //! [`BnApply`] applies them.
 
 pub mod cpu;
+pub(crate) mod gpu;
 pub mod reference;
 
 use super::{Slot, Work};

@@ -8,6 +8,7 @@
 //! ```
 
 pub mod cpu;
+pub(crate) mod gpu;
 pub mod reference;
 
 use super::{Slot, Work};

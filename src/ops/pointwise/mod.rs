@@ -8,6 +8,7 @@
 //! of the input; `residual` a shortcut or another branch. All four are optional.
 
 pub mod cpu;
+pub(crate) mod gpu;
 pub mod reference;
 
 use super::{PANEL, Slot, Work};

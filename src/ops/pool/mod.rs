@@ -1,6 +1,7 @@
 //! Pooling: the mean over an image, and the 2x2 maximum in ceil mode.
 
 pub mod cpu;
+pub(crate) mod gpu;
 pub mod reference;
 
 use super::{Slot, Work};

@@ -1,6 +1,7 @@
 //! How good the logits of every image are: cross entropy, and whether the largest is the label's.
 
 pub mod cpu;
+pub(crate) mod gpu;
 pub mod reference;
 
 use super::{Slot, Work};

@@ -9,6 +9,7 @@
 //! The pointwise call that follows multiplies its input by the gate.
 
 pub mod cpu;
+pub(crate) mod gpu;
 pub mod reference;
 
 use super::{Slot, Work};

@@ -5,6 +5,7 @@
 //! ```
 
 pub mod cpu;
+pub(crate) mod gpu;
 pub mod reference;
 
 use super::{Slot, Work};

@@ -1,6 +1,7 @@
 //! Element-wise sum of two to four maps: dense skips and parallel branches.
 
 pub mod cpu;
+pub(crate) mod gpu;
 pub mod reference;
 
 use super::{Slot, Work};

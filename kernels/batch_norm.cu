@@ -1,0 +1,175 @@
+// Batch norm where a batch's own statistics are needed: statistics, folding, application.
+//
+//   kernel            computes                                                  bytes               FLOPs
+//   bn_partials_f32   mean and squared deviations (M2) of blocks of 256 rows    4 rows channels     3 rows channels
+//   bn_merge_f32      mean and biased variance of the batch, average += weight * batch
+//                                                                               8 blocks channels   8 blocks channels
+//   bn_fold_f32       scale = gamma / sqrt(variance + epsilon), shift = beta + (bias - mean) * scale
+//                                                                               24 channels         5 channels
+//   bn_apply_f32      y = activation(x * scale + shift) + residual              8 rows channels (12 with residual)
+//                                                                                                   4 rows channels
+//
+// Statistics read the map once. Deviations are taken from the block's first row, so that their squares do
+// not cancel where a mean is large against the spread. The shape of the reduction is a function of the rows
+// alone and everything is added in order: no atomics, the same bits every time.
+#include "nat_common.cuh"
+
+struct StatisticsParams {
+    unsigned rows, channels;
+    float weight;
+};
+NAT_LAYOUT(StatisticsParams, rows, channels, weight);
+
+struct StatisticsArgs {
+    const float* x;
+    float* partials;  // [blocks][2][channels]
+    float* batch;     // [2][channels]
+    float* average;   // [2][channels]
+    StatisticsParams p;
+};
+NAT_LAYOUT(StatisticsArgs, x, partials, batch, average, p);
+
+constexpr unsigned kBlockRows = 256;  // crate::ops::batch_norm::BLOCK_ROWS
+constexpr unsigned kStatisticsQuads = 8, kStatisticsLanes = 16;
+constexpr unsigned kStatisticsThreads = kStatisticsQuads * kStatisticsLanes;
+
+// A block of threads takes 32 channels of a block of rows: 16 lanes take every 16th row, a thread a quad.
+NAT_KERNEL_BOUNDED(bn_partials_f32, kStatisticsThreads, StatisticsArgs a) {
+    NAT_SHARED(Quad, sums, kStatisticsThreads);
+    NAT_SHARED(Quad, squares, kStatisticsThreads);
+    const StatisticsParams& p = a.p;
+    const unsigned chunks = ceil_div(p.channels, 4 * kStatisticsQuads);
+    const unsigned quad = threadIdx.x % kStatisticsQuads, lane = threadIdx.x / kStatisticsQuads;
+    const unsigned c = (blockIdx.x % chunks * kStatisticsQuads + quad) * 4;
+    const unsigned block = blockIdx.x / chunks;
+    const unsigned rows = min(kBlockRows, p.rows - block * kBlockRows);
+    const bool there = c < p.channels;
+
+    const float* x = a.x + static_cast<size_t>(block) * kBlockRows * p.channels + c;
+    const Quad first = there ? load_quad(x) : splat(0.0f);
+    Quad sum = splat(0.0f), square = splat(0.0f);
+    if (there) {
+        for (unsigned row = lane; row < rows; row += kStatisticsLanes) {
+            const Quad deviation = load_quad(x + row * p.channels) - first;
+            sum = sum + deviation;
+            square = multiply_add(deviation, deviation, square);
+        }
+    }
+    sums[threadIdx.x] = sum;
+    squares[threadIdx.x] = square;
+    __syncthreads();
+    if (lane != 0 || !there) return;
+    for (unsigned i = 1; i < kStatisticsLanes; ++i) {
+        sum = sum + sums[i * kStatisticsQuads + quad];
+        square = square + squares[i * kStatisticsQuads + quad];
+    }
+    const Quad share = splat(1.0f / static_cast<float>(rows));
+    const Quad mean = sum * share;
+    float* out = a.partials + static_cast<size_t>(block) * 2 * p.channels + c;
+    store_quad(out, first + mean);
+    store_quad(out + p.channels, max_quad(square - sum * mean, splat(0.0f)));
+}
+
+constexpr unsigned kMergeChannels = 32, kMergeSegments = 8;
+constexpr unsigned kMergeThreads = kMergeChannels * kMergeSegments;
+
+// Count, mean and M2 of rows, in f64.
+struct Moments {
+    double count, mean, squares;
+};
+
+// Chan's formula: the moments of two sets of rows together.
+__device__ __forceinline__ void merge(Moments& into, const Moments& other) {
+    if (other.count == 0.0) return;
+    const double total = into.count + other.count;
+    const double delta = other.mean - into.mean, share = other.count / total;
+    into.mean += delta * share;
+    into.squares += other.squares + delta * delta * into.count * share;
+    into.count = total;
+}
+
+// A thread merges one of 8 consecutive segments of the blocks for one channel; then the first merges those.
+NAT_KERNEL_BOUNDED(bn_merge_f32, kMergeThreads, StatisticsArgs a) {
+    NAT_SHARED(Moments, segments, kMergeThreads);
+    const StatisticsParams& p = a.p;
+    const unsigned lane = threadIdx.x % kMergeChannels, segment = threadIdx.x / kMergeChannels;
+    const unsigned c = blockIdx.x * kMergeChannels + lane;
+    const unsigned blocks = ceil_div(p.rows, kBlockRows), length = ceil_div(blocks, kMergeSegments);
+    Moments moments = {0.0, 0.0, 0.0};
+    if (c < p.channels) {
+        for (unsigned block = segment * length; block < min((segment + 1) * length, blocks); ++block) {
+            const float* from = a.partials + static_cast<size_t>(block) * 2 * p.channels + c;
+            const unsigned rows = min(kBlockRows, p.rows - block * kBlockRows);
+            merge(moments, {static_cast<double>(rows), from[0], from[p.channels]});
+        }
+    }
+    segments[threadIdx.x] = moments;
+    __syncthreads();
+    if (segment != 0 || c >= p.channels) return;
+    for (unsigned i = 1; i < kMergeSegments; ++i) merge(moments, segments[i * kMergeChannels + lane]);
+    const float mean = static_cast<float>(moments.mean);
+    const float variance = static_cast<float>(moments.squares / p.rows);
+    a.batch[c] = mean;
+    a.batch[p.channels + c] = variance;
+    a.average[c] += p.weight * mean;
+    a.average[p.channels + c] += p.weight * variance;
+}
+
+struct FoldParams {
+    unsigned channels;
+    float epsilon;
+};
+NAT_LAYOUT(FoldParams, channels, epsilon);
+
+struct FoldArgs {
+    const float* gamma;
+    const float* beta;
+    const float* mean;
+    const float* variance;
+    const float* bias;  // or null
+    float* scale;
+    float* shift;
+    FoldParams p;
+};
+NAT_LAYOUT(FoldArgs, gamma, beta, mean, variance, bias, scale, shift, p);
+
+constexpr unsigned kFoldThreads = 128;
+
+NAT_KERNEL_BOUNDED(bn_fold_f32, kFoldThreads, FoldArgs a) {
+    const unsigned c = blockIdx.x * kFoldThreads + threadIdx.x;
+    if (c >= a.p.channels) return;
+    const float scale = a.gamma[c] / sqrtf(a.variance[c] + a.p.epsilon);
+    const float bias = a.bias != nullptr ? a.bias[c] : 0.0f;
+    a.scale[c] = scale;
+    a.shift[c] = a.beta[c] + (bias - a.mean[c]) * scale;
+}
+
+struct ApplyParams {
+    unsigned rows, channels, activation;
+};
+NAT_LAYOUT(ApplyParams, rows, channels, activation);
+
+struct ApplyArgs {
+    const float* x;  // may be y
+    const float* scale;
+    const float* shift;
+    const float* residual;  // or null
+    float* y;
+    ApplyParams p;
+};
+NAT_LAYOUT(ApplyArgs, x, scale, shift, residual, y, p);
+
+constexpr unsigned kApplyThreads = 256;
+
+NAT_KERNEL_BOUNDED(bn_apply_f32, kApplyThreads, ApplyArgs a) {
+    const ApplyParams& p = a.p;
+    const unsigned quads = p.channels / 4;
+    const size_t i = static_cast<size_t>(blockIdx.x) * kApplyThreads + threadIdx.x;
+    if (i >= static_cast<size_t>(p.rows) * quads) return;
+    // i % quads without a 64-bit division.
+    const unsigned c = (blockIdx.x % quads * kApplyThreads + threadIdx.x) % quads * 4;
+    Quad value = multiply_add(load_quad(a.x + 4 * i), load_quad(a.scale + c), load_quad(a.shift + c));
+    value = activate(p.activation, value);
+    if (a.residual != nullptr) value = value + load_quad(a.residual + 4 * i);
+    store_quad(a.y + 4 * i, value);
+}

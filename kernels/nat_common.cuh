@@ -1,0 +1,83 @@
+// What the operators' kernels share: four floats at a time, activations, the layout table.
+//
+// Activations are NHWC and every channel count is a multiple of 8, so a kernel handles four
+// channels as one float4 ("quad") and never has a tail inside one. Element counts of whole maps may
+// pass 2^32, so maps are indexed with size_t and only places inside an image or a tile with unsigned.
+#pragma once
+
+#include "nat_device.cuh"
+
+#if defined(NATV2_EMULATOR)
+#include "layout.h"
+// The host compiler keeps arrays in registers only where it unrolls the loops over them.
+#define NAT_UNROLL _Pragma("GCC unroll 64")
+#else
+#define NAT_LAYOUT(T, ...) static_assert(sizeof(T) > 0, "")
+#define NAT_UNROLL _Pragma("unroll")
+#endif
+
+using Quad = float4;
+
+// Output channels of a panel of pointwise weights; crate::ops::PANEL.
+constexpr unsigned kPanel = 16;
+
+// crate::space::Activation.
+enum Activation : unsigned { kNone = 0, kRelu = 1, kHSwish = 2, kHSigmoid = 3 };
+
+__device__ __forceinline__ float hsigmoid(float x) { return fminf(fmaxf(x + 3.0f, 0.0f), 6.0f) * (1.0f / 6.0f); }
+
+__device__ __forceinline__ float activate(unsigned activation, float x) {
+    switch (activation) {
+        case kRelu: return fmaxf(x, 0.0f);
+        case kHSwish: return x * hsigmoid(x);
+        case kHSigmoid: return hsigmoid(x);
+        default: return x;
+    }
+}
+
+__device__ __forceinline__ Quad splat(float x) { return make_float4(x, x, x, x); }
+
+__device__ __forceinline__ Quad load_quad(const float* from) { return *reinterpret_cast<const Quad*>(from); }
+
+__device__ __forceinline__ void store_quad(float* to, Quad value) { *reinterpret_cast<Quad*>(to) = value; }
+
+// The quad at `from + offset`, or `other` where there is no array.
+__device__ __forceinline__ Quad load_quad_or(const float* from, unsigned offset, float other) {
+    return from != nullptr ? load_quad(from + offset) : splat(other);
+}
+
+__device__ __forceinline__ Quad operator+(Quad a, Quad b) {
+    return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
+}
+
+__device__ __forceinline__ Quad operator-(Quad a, Quad b) {
+    return make_float4(a.x - b.x, a.y - b.y, a.z - b.z, a.w - b.w);
+}
+
+__device__ __forceinline__ Quad operator*(Quad a, Quad b) {
+    return make_float4(a.x * b.x, a.y * b.y, a.z * b.z, a.w * b.w);
+}
+
+// sum + a * b, fused.
+__device__ __forceinline__ Quad multiply_add(Quad a, Quad b, Quad sum) {
+    return make_float4(a.x * b.x + sum.x, a.y * b.y + sum.y, a.z * b.z + sum.z, a.w * b.w + sum.w);
+}
+
+__device__ __forceinline__ Quad multiply_add(float a, Quad b, Quad sum) {
+    return make_float4(a * b.x + sum.x, a * b.y + sum.y, a * b.z + sum.z, a * b.w + sum.w);
+}
+
+__device__ __forceinline__ Quad max_quad(Quad a, Quad b) {
+    return make_float4(fmaxf(a.x, b.x), fmaxf(a.y, b.y), fmaxf(a.z, b.z), fmaxf(a.w, b.w));
+}
+
+__device__ __forceinline__ Quad activate(unsigned activation, Quad v) {
+    return make_float4(activate(activation, v.x), activate(activation, v.y), activate(activation, v.z),
+                       activate(activation, v.w));
+}
+
+__device__ __forceinline__ float component(Quad v, int i) {
+    return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
+}
+
+__host__ __device__ __forceinline__ constexpr unsigned ceil_div(unsigned a, unsigned b) { return (a + b - 1) / b; }

@@ -1,0 +1,83 @@
+// Squeeze-and-excitation: the gate of every channel of every image.
+//
+//   z[i, c] = mean over pixels of x[i, :, c]
+//   h[i, j] = relu(sum_c z[i, c] * reduce[j, c] + reduce_bias[j])
+//   gate[i, c] = hsigmoid(sum_j h[i, j] * expand[c, j] + expand_bias[c])
+//
+// bytes: 4 images channels (pixels + 1) + 4 (2 channels hidden + channels + hidden)
+// FLOPs: images channels (pixels + 4 hidden)
+//
+// One block an image. The pixels are shared out over `groups` groups of threads, a thread a quad of channels;
+// then 16 threads a hidden panel and 16 parts of the channels; then a thread an output channel, neighbouring
+// threads reading the 16 floats of a panel's row. Partial sums meet in shared memory and are added in order.
+#include "nat_common.cuh"
+
+struct SqueezeExciteParams {
+    unsigned images, pixels, channels, hidden, weight_channels, weight_hidden;
+};
+NAT_LAYOUT(SqueezeExciteParams, images, pixels, channels, hidden, weight_channels, weight_hidden);
+
+struct SqueezeExciteArgs {
+    const float* x;
+    const float* reduce;
+    const float* reduce_bias;
+    const float* expand;
+    const float* expand_bias;
+    float* gate;
+    SqueezeExciteParams p;
+    unsigned groups;  // of pixels
+};
+NAT_LAYOUT(SqueezeExciteArgs, x, reduce, reduce_bias, expand, expand_bias, gate, p, groups);
+
+constexpr unsigned kSqueezeThreads = 256;
+constexpr unsigned kSqueezeParts = kSqueezeThreads / kPanel;
+
+// Dynamic shared memory, in floats: z [channels], h [hidden], and scratch for the larger of
+// [groups][channels] and [panels][kSqueezeParts][16].
+NAT_KERNEL_BOUNDED(squeeze_excite_f32, kSqueezeThreads, SqueezeExciteArgs a) {
+    NAT_DYNAMIC_SHARED(float, memory);
+    const SqueezeExciteParams& p = a.p;
+    float* z = memory;
+    float* h = z + p.channels;
+    float* scratch = h + p.hidden;
+    const size_t image = blockIdx.x;
+
+    const float* x = a.x + image * p.pixels * p.channels;
+    const unsigned quads = p.channels / 4;
+    for (unsigned i = threadIdx.x; i < a.groups * quads; i += kSqueezeThreads) {
+        const unsigned group = i / quads, c = i % quads * 4;
+        Quad sum = splat(0.0f);
+        for (unsigned pixel = group; pixel < p.pixels; pixel += a.groups) sum = sum + load_quad(x + pixel * p.channels + c);
+        store_quad(scratch + group * p.channels + c, sum);
+    }
+    __syncthreads();
+    for (unsigned c = threadIdx.x; c < p.channels; c += kSqueezeThreads) {
+        float sum = scratch[c];
+        for (unsigned group = 1; group < a.groups; ++group) sum += scratch[group * p.channels + c];
+        z[c] = sum / static_cast<float>(p.pixels);
+    }
+    __syncthreads();
+
+    const unsigned column = threadIdx.x % kPanel, part = threadIdx.x / kPanel;
+    for (unsigned panel = 0; panel < ceil_div(p.hidden, kPanel); ++panel) {
+        const float* w = a.reduce + panel * p.weight_channels * kPanel + column;
+        float sum = 0.0f;
+        for (unsigned c = part; c < p.channels; c += kSqueezeParts) sum += z[c] * w[c * kPanel];
+        scratch[(panel * kSqueezeParts + part) * kPanel + column] = sum;
+    }
+    __syncthreads();
+    for (unsigned j = threadIdx.x; j < p.hidden; j += kSqueezeThreads) {
+        const float* from = scratch + j / kPanel * kSqueezeThreads + j % kPanel;
+        float sum = from[0];
+        for (unsigned i = 1; i < kSqueezeParts; ++i) sum += from[i * kPanel];
+        h[j] = activate(kRelu, sum + a.reduce_bias[j]);
+    }
+    __syncthreads();
+
+    for (unsigned c = threadIdx.x; c < p.channels; c += kSqueezeThreads) {
+        const float* w = a.expand + c / kPanel * p.weight_hidden * kPanel + c % kPanel;
+        float sum = 0.0f;
+        for (unsigned j = 0; j < p.hidden; ++j) sum += h[j] * w[j * kPanel];
+        a.gate[image * p.channels + c] = activate(kHSigmoid, sum + a.expand_bias[c]);
+    }
+}

@@ -1,0 +1,85 @@
+// The first convolution: 3x3, stride 2, padding 1, three input channels.
+//
+//   y[i, oy, ox, n] = activation(scale[n] * sum_{ky, kx, c} x[i, 2 oy + ky - 1, 2 ox + kx - 1, c] * w[ky, kx, c, n] + shift[n])
+//
+// bytes: 4 (3 images side_in^2 + cout images side_out^2 + 27 cout)   FLOPs: 54 cout images side_out^2
+//
+// A block takes 8 x 16 outputs of an image. Their inputs, 17 x 33 pixels with zeros outside the image, and
+// all filters go to shared memory. A thread makes four outputs of a row for a quad of channels: of the nine
+// inputs of a row of taps and colour each serves up to two outputs, and each filter quad all four.
+#include "nat_common.cuh"
+
+struct StemParams {
+    unsigned images, side_in, side_out, cout, activation;
+};
+NAT_LAYOUT(StemParams, images, side_in, side_out, cout, activation);
+
+struct StemArgs {
+    const float* x;
+    const float* w;
+    const float* scale;  // or null
+    const float* shift;  // or null
+    float* y;
+    StemParams p;
+};
+NAT_LAYOUT(StemArgs, x, w, scale, shift, y, p);
+
+constexpr int kStemThreads = 128;
+constexpr int kStemX = 16, kStemY = 8, kStemStrip = 4;
+constexpr int kStemInX = 3 * (2 * kStemX + 1), kStemInY = 2 * kStemY + 1;  // floats of a row, rows
+
+// Dynamic shared memory: the filters, [27][cout].
+NAT_KERNEL_BOUNDED(stem_f32, kStemThreads, StemArgs a) {
+    NAT_SHARED(float, inputs, kStemInX * kStemInY);
+    NAT_DYNAMIC_SHARED(float, filters);
+    const StemParams& p = a.p;
+    const unsigned across = ceil_div(p.side_out, kStemX), down = ceil_div(p.side_out, kStemY);
+    const unsigned tile = blockIdx.x % (across * down);
+    const size_t image = blockIdx.x / (across * down);
+    const unsigned first_x = tile % across * kStemX, first_y = tile / across * kStemY;
+
+    const float* x = a.x + image * p.side_in * p.side_in * 3;
+    const int left = static_cast<int>(first_x) * 2 - 1, top = static_cast<int>(first_y) * 2 - 1;
+    for (unsigned i = threadIdx.x; i < kStemInX * kStemInY; i += kStemThreads) {
+        const unsigned ix = left + i % kStemInX / 3, iy = top + i / kStemInX;  // -1 wraps round
+        const bool inside = ix < p.side_in && iy < p.side_in;
+        inputs[i] = inside ? x[(iy * p.side_in + ix) * 3 + i % 3] : 0.0f;
+    }
+    for (unsigned i = threadIdx.x; i < 27 * p.cout / 4; i += kStemThreads) {
+        store_quad(filters + 4 * i, load_quad(a.w + 4 * i));
+    }
+    __syncthreads();
+
+    const unsigned quads = p.cout / 4;
+    for (unsigned i = threadIdx.x; i < quads * kStemY * (kStemX / kStemStrip); i += kStemThreads) {
+        const unsigned n = i % quads * 4, strip = i / quads;
+        const unsigned tile_x = strip % (kStemX / kStemStrip) * kStemStrip, tile_y = strip / (kStemX / kStemStrip);
+        const unsigned oy = first_y + tile_y;
+        if (oy >= p.side_out || first_x + tile_x >= p.side_out) continue;
+        Quad sums[kStemStrip];
+        NAT_UNROLL
+        for (int j = 0; j < kStemStrip; ++j) sums[j] = splat(0.0f);
+        for (int ky = 0; ky < 3; ++ky) {
+            const float* from = inputs + (2 * tile_y + ky) * kStemInX + 6 * tile_x;
+            NAT_UNROLL
+            for (int kx = 0; kx < 3; ++kx) {
+                NAT_UNROLL
+                for (int c = 0; c < 3; ++c) {
+                    const Quad w = load_quad(filters + ((ky * 3 + kx) * 3 + c) * p.cout + n);
+                    NAT_UNROLL
+                    for (int j = 0; j < kStemStrip; ++j) {
+                        sums[j] = multiply_add(from[(2 * j + kx) * 3 + c], w, sums[j]);
+                    }
+                }
+            }
+        }
+        const Quad scale = load_quad_or(a.scale, n, 1.0f), shift = load_quad_or(a.shift, n, 0.0f);
+        NAT_UNROLL
+        for (int j = 0; j < kStemStrip; ++j) {
+            const unsigned ox = first_x + tile_x + j;
+            if (ox >= p.side_out) continue;
+            const size_t at = ((image * p.side_out + oy) * p.side_out + ox) * p.cout + n;
+            store_quad(a.y + at, activate(p.activation, multiply_add(sums[j], scale, shift)));
+        }
+    }
+}

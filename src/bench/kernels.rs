@@ -1,0 +1,249 @@
+//! `natv2 bench kernels`: every kernel checked, then timed.
+//!
+//! Each case of [`ops::cases`](crate::ops::cases) runs on the device and on the f64 reference; a
+//! kernel that is wrong is reported, not timed away. Times are medians with the caches flushed
+//! before every run, and are set against what the device was measured to do at most: a copy, and
+//! chains of multiply-adds. A share above 100 % of the copy means operands that stayed in a cache
+//! in spite of that.
+
+use crate::device::{Device, Error, Memory, Peaks, Reference};
+use crate::ops::cases::{self, Case};
+use crate::ops::{Region, Threads};
+use serde::Serialize;
+use std::fmt;
+
+/// Largest error of a correct kernel: squared difference over squared reference.
+pub const TOLERANCE: f64 = 1e-10;
+
+/// What to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Images of a call.
+    pub images: usize,
+    /// Resolutions of the sub-networks, in pixels.
+    pub resolutions: Vec<usize>,
+    /// Also the shapes at the edges.
+    pub edges: bool,
+    /// Runs of which the median is taken; at least one.
+    pub repetitions: usize,
+    /// Only operators whose name contains this.
+    pub only: Option<String>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { images: 64, resolutions: vec![64], edges: false, repetitions: 11, only: None }
+    }
+}
+
+/// One kernel on one shape.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
+    /// The operator.
+    pub operator: &'static str,
+    /// The shape.
+    pub shape: String,
+    /// Squared difference to the f64 reference over the squared reference.
+    pub error: f64,
+    /// Whether every element was written and the error is below [`TOLERANCE`].
+    pub correct: bool,
+    /// Median time, in seconds.
+    pub seconds: f64,
+    /// Gigabytes a second, each operand counted once.
+    pub gigabytes_per_second: f64,
+    /// Billions of operations a second.
+    pub gigaflops: f64,
+    /// Share of the copy's rate, 0 to 1.
+    pub share_of_copy: f64,
+    /// Share of the arithmetic peak, 0 to 1.
+    pub share_of_arithmetic: f64,
+}
+
+/// The figures of a device.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// Version of this JSON.
+    pub version: u32,
+    /// The device.
+    pub device: String,
+    /// Images of a call.
+    pub images: usize,
+    /// Measured copy, in gigabytes a second, read and written.
+    pub copy_gigabytes_per_second: f64,
+    /// Measured arithmetic, in billions of operations a second.
+    pub peak_gigaflops: f64,
+    /// The kernels.
+    pub kernels: Vec<Row>,
+}
+
+impl Report {
+    /// Whether every kernel was right.
+    pub fn all_correct(&self) -> bool {
+        self.kernels.iter().all(|row| row.correct)
+    }
+
+    /// The report as JSON.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}: {} images, caches flushed", self.device, self.images)?;
+        let (copy, peak) = (self.copy_gigabytes_per_second, self.peak_gigaflops);
+        writeln!(f, "measured peaks: copy {copy:.1} GB/s, multiply-adds {peak:.0} GFLOP/s\n")?;
+        let width = self.kernels.iter().map(|row| row.shape.len()).max().unwrap_or(0).max(5);
+        writeln!(
+            f,
+            "{:<15} {:<width$} {:>9} {:>8} {:>6} {:>9} {:>6} {:>8}",
+            "operator", "shape", "us", "GB/s", "copy", "GFLOP/s", "peak", "error"
+        )?;
+        for row in &self.kernels {
+            writeln!(
+                f,
+                "{:<15} {:<width$} {:>9.1} {:>8.1} {:>5.0}% {:>9.1} {:>5.0}% {:>8.0e}{}",
+                row.operator,
+                row.shape,
+                row.seconds * 1e6,
+                row.gigabytes_per_second,
+                100.0 * row.share_of_copy,
+                row.gigaflops,
+                100.0 * row.share_of_arithmetic,
+                row.error,
+                if row.correct { "" } else { "  WRONG" }
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Checks and times the kernels of a device.
+///
+/// # Errors
+/// The device fails. A wrong result is not an error but a row that says so.
+pub fn run(device: &dyn Device, options: &Options) -> Result<Report, Error> {
+    let Peaks { copy, arithmetic } = device.peaks()?;
+    let networks = options.resolutions.iter().flat_map(|&r| cases::network(options.images, r));
+    let edges = options.edges.then(cases::edges).into_iter().flatten();
+    let wanted = |case: &Case| match &options.only {
+        Some(part) => case.call.name().to_lowercase().contains(&part.to_lowercase()),
+        None => true,
+    };
+    let mut kernels = Vec::new();
+    for case in networks.chain(edges).filter(wanted) {
+        let error = check(device, &case)?;
+        let seconds = time(device, &case, options.repetitions)?;
+        let work = case.call.work();
+        let (bytes, flops) = (work.bytes as f64 / seconds, work.flops as f64 / seconds);
+        kernels.push(Row {
+            operator: case.call.name(),
+            shape: case.name,
+            correct: error.is_some_and(|error| error < TOLERANCE),
+            error: error.unwrap_or(f64::INFINITY),
+            seconds,
+            gigabytes_per_second: bytes / 1e9,
+            gigaflops: flops / 1e9,
+            share_of_copy: bytes / copy,
+            share_of_arithmetic: flops / arithmetic,
+        });
+    }
+    Ok(Report {
+        version: 1,
+        device: device.describe(),
+        images: options.images,
+        copy_gigabytes_per_second: copy / 1e9,
+        peak_gigaflops: arithmetic / 1e9,
+        kernels,
+    })
+}
+
+/// The arena after the call of a case.
+///
+/// # Errors
+/// The device fails.
+pub fn arena_after(device: &dyn Device, case: &Case, threads: Threads) -> Result<Vec<f32>, Error> {
+    let (host_weights, host_arena) = case.operands(1);
+    let (mut weights, mut arena) = (device.allocate(case.weights)?, device.allocate(case.arena)?);
+    device.upload(&mut weights, 0, &host_weights)?;
+    device.upload(&mut arena, 0, &host_arena)?;
+    let memory = Memory { weights: &weights, network: &weights, arena: &mut arena };
+    device.run(std::slice::from_ref(&case.call), memory, threads)?;
+    let mut out = vec![0.0; case.arena];
+    device.download(&arena, 0, &mut out)?;
+    Ok(out)
+}
+
+/// Squared difference of the case's results to the f64 reference, over the squared reference;
+/// `None` where the call left something unwritten that it should write, or wrote elsewhere.
+///
+/// # Errors
+/// The device fails.
+pub fn check(device: &dyn Device, case: &Case) -> Result<Option<f64>, Error> {
+    let found = arena_after(device, case, Threads::All)?;
+    let wanted = arena_after(&Reference::<f64>::new(), case, Threads::All)?;
+    let (_, before) = case.operands(1);
+    let written = case.call.writes();
+    let untouched = |at: usize| !written.iter().any(|slot| (slot.offset..slot.offset + slot.len).contains(&at));
+    let mut end = 0;
+    // Between the slots that are written nothing changes. Walk them in order of their places.
+    let mut slots = written.clone();
+    slots.sort_by_key(|slot| slot.offset);
+    for at in slots.iter().map(|slot| (slot.offset, slot.len)).chain([(case.arena, 0)]) {
+        let range = end..at.0;
+        debug_assert!(range.clone().all(untouched));
+        if range.into_iter().any(|i| found[i].to_bits() != before[i].to_bits() && !(found[i].is_nan() && before[i].is_nan())) {
+            return Ok(None);
+        }
+        end = at.0 + at.1;
+    }
+    let all_written = written.iter().all(|slot| {
+        debug_assert!(slot.region == Region::Arena);
+        found[slot.offset..][..slot.len].iter().all(|value| value.is_finite())
+    });
+    let (mut difference, mut square) = (0.0f64, 0.0f64);
+    for slot in case.results() {
+        for i in slot.offset..slot.offset + slot.len {
+            let (found, wanted) = (f64::from(found[i]), f64::from(wanted[i]));
+            difference += (found - wanted) * (found - wanted);
+            square += wanted * wanted;
+        }
+    }
+    Ok(all_written.then(|| difference / square.max(f64::MIN_POSITIVE)))
+}
+
+/// Median time of the case's call, in seconds.
+fn time(device: &dyn Device, case: &Case, repetitions: usize) -> Result<f64, Error> {
+    let (host_weights, host_arena) = case.operands(1);
+    let (mut weights, mut arena) = (device.allocate(case.weights)?, device.allocate(case.arena)?);
+    device.upload(&mut weights, 0, &host_weights)?;
+    device.upload(&mut arena, 0, &host_arena)?;
+    let mut times = Vec::new();
+    // The first run loads code and does not count.
+    for _ in 0..repetitions.max(1) + 1 {
+        device.flush_cache()?;
+        let memory = Memory { weights: &weights, network: &weights, arena: &mut arena };
+        times.push(device.time(std::slice::from_ref(&case.call), memory, Threads::All)?.as_secs_f64());
+    }
+    times.remove(0);
+    times.sort_by(f64::total_cmp);
+    Ok(times[times.len() / 2].max(1e-9))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::Cpu;
+
+    #[test]
+    fn a_report_has_a_row_a_case_and_all_are_right() {
+        let options = Options { images: 1, resolutions: vec![32], repetitions: 1, only: Some("pool".into()), edges: false };
+        let report = run(&Cpu, &options).unwrap();
+        let operators: Vec<&str> = report.kernels.iter().map(|row| row.operator).collect();
+        assert_eq!(operators, ["GlobalPool", "MaxPool"]);
+        assert!(report.all_correct() && report.copy_gigabytes_per_second > 0.0);
+        assert!(report.kernels.iter().all(|row| row.seconds > 0.0 && row.gigabytes_per_second > 0.0));
+        assert_eq!(report.json()["kernels"][0]["operator"], "GlobalPool");
+        assert_eq!(report.to_string().lines().count(), 6);
+    }
+}

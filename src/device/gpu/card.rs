@@ -1,0 +1,130 @@
+//! A CUDA card as a [`Runtime`].
+
+use super::Runtime;
+use crate::device::Error;
+use crate::device::cuda::{CudaError, CudaEvent, CudaMemory, CudaRuntime};
+use crate::device::launch::{Arguments, Geometry};
+use crate::ops::Threads;
+use std::time::Duration;
+
+/// A CUDA card.
+#[derive(Debug)]
+pub struct Card(CudaRuntime);
+
+impl Card {
+    /// Opens card number `ordinal` and loads a kernel, so that a card that cannot run them is found
+    /// out now.
+    ///
+    /// # Errors
+    /// There is no driver, no such card, or no image of the kernels that it takes.
+    pub fn new(ordinal: usize) -> Result<Card, Error> {
+        let open = || {
+            let runtime = CudaRuntime::new(ordinal)?;
+            runtime.load("fill_f32")?;
+            Ok(runtime)
+        };
+        open().map(Card).map_err(|error: CudaError| Error::Unavailable {
+            name: format!("cuda:{ordinal}"),
+            reason: error.to_string(),
+        })
+    }
+
+    fn failed(&self, error: CudaError) -> Error {
+        Error::Failed { device: format!("cuda:{}", self.0.card().ordinal), reason: error.to_string() }
+    }
+}
+
+impl Runtime for Card {
+    type Memory = CudaMemory;
+    type Event = CudaEvent;
+
+    fn describe(&self) -> String {
+        let card = self.0.card();
+        let (major, minor) = card.compute_capability;
+        format!(
+            "cuda:{} ({}, compute capability {major}.{minor}, {:.1} GB)",
+            card.ordinal,
+            card.name,
+            card.memory_bytes as f64 / 1e9
+        )
+    }
+
+    fn arithmetic(&self) -> String {
+        let (major, minor) = self.0.card().compute_capability;
+        format!("cuda {major}.{minor}")
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<CudaMemory, Error> {
+        let quads = bytes.div_ceil(16);
+        let memory = self.0.alloc(16 * quads).map_err(|error| self.failed(error))?;
+        // In pieces that a kernel can count in 32 bits.
+        for first in (0..quads).step_by(1 << 30) {
+            let piece = (quads - first).min(1 << 30) as u32;
+            let args = super::FillArgs {
+                y: memory.address() + 16 * first as u64,
+                quads: piece,
+                value: f32::from_bits(crate::device::emulated::POISON),
+            };
+            // SAFETY: the memory has this many quads from there on.
+            unsafe { self.0.launch("fill_f32", Geometry::covering(piece, 256), &Arguments::of(&args)) }
+                .map_err(|error| self.failed(error))?;
+        }
+        Ok(memory)
+    }
+
+    fn address(&self, memory: &CudaMemory) -> u64 {
+        memory.address()
+    }
+
+    fn upload(&self, memory: &mut CudaMemory, offset: usize, from: &[u8]) -> Result<(), Error> {
+        self.0.upload(memory, offset, from).map_err(|error| self.failed(error))
+    }
+
+    fn download(&self, memory: &CudaMemory, offset: usize, to: &mut [u8]) -> Result<(), Error> {
+        self.0.download(memory, offset, to).map_err(|error| self.failed(error))
+    }
+
+    unsafe fn launch(
+        &self,
+        kernel: &'static str,
+        geometry: Geometry,
+        arguments: &Arguments<'_>,
+        _: Threads,
+    ) -> Result<(), Error> {
+        // SAFETY: passed on to the caller.
+        unsafe { self.0.launch(kernel, geometry, arguments) }.map_err(|error| self.failed(error))
+    }
+
+    fn synchronise(&self) -> Result<(), Error> {
+        self.0.synchronise().map_err(|error| self.failed(error))
+    }
+
+    fn record(&self) -> Result<CudaEvent, Error> {
+        self.0.record().map_err(|error| self.failed(error))
+    }
+
+    fn elapsed(&self, from: &CudaEvent, to: &CudaEvent) -> Result<Duration, Error> {
+        to.since(from).map_err(|error| self.failed(error))
+    }
+
+    fn lanes(&self) -> usize {
+        1
+    }
+
+    fn multiprocessors(&self) -> u32 {
+        self.0.card().multiprocessors
+    }
+
+    fn cache_bytes(&self) -> usize {
+        self.0.card().l2_bytes.max(1 << 20)
+    }
+
+    fn arena_budget(&self) -> (usize, usize) {
+        // A gigabyte, or an eighth of a small card; thousands of images fill any card.
+        ((self.0.card().memory_bytes / 8).min(1 << 30) / size_of::<f32>(), 4096)
+    }
+
+    fn peak_sizes(&self) -> (usize, u32) {
+        (1 << 27, 1 << 10)
+    }
+}

@@ -1,0 +1,117 @@
+//! The emulator as a [`Runtime`].
+
+use super::Runtime;
+use crate::device::Error;
+use crate::device::emulated::{EmulatedEvent, EmulatedMemory, EmulatedRuntime, EmulatorError, ThreadOrder};
+use crate::device::launch::{Arguments, Geometry};
+use crate::ops::Threads;
+use std::time::Duration;
+
+/// The kernels on the CPU.
+#[derive(Debug, Clone)]
+pub struct Emulator {
+    /// Runs blocks on the calling thread, for [`Threads::One`].
+    one: EmulatedRuntime,
+    /// Shares blocks out over the processor's threads, for [`Threads::All`].
+    all: EmulatedRuntime,
+}
+
+impl Emulator {
+    /// The emulator with as many threads as rayon's pool, its CUDA threads taking turns in `order`.
+    ///
+    /// # Errors
+    /// The program was built without it.
+    pub fn new(order: ThreadOrder) -> Result<Emulator, Error> {
+        let runtime = |threads| {
+            EmulatedRuntime::new(threads)
+                .map(|runtime| runtime.with_order(order))
+                .map_err(|error| Error::Unavailable { name: "emulated".into(), reason: error.to_string() })
+        };
+        Ok(Emulator { one: runtime(1)?, all: runtime(rayon::current_num_threads())? })
+    }
+}
+
+fn failed(error: EmulatorError) -> Error {
+    match error {
+        EmulatorError::OutOfMemory { bytes } => Error::OutOfMemory { device: "emulated".into(), bytes },
+        other => Error::Failed { device: "emulated".into(), reason: other.to_string() },
+    }
+}
+
+impl Runtime for Emulator {
+    type Memory = EmulatedMemory;
+    type Event = EmulatedEvent;
+
+    fn describe(&self) -> String {
+        format!("emulated (the CUDA kernels on the CPU, {} threads)", self.all.threads())
+    }
+
+    fn arithmetic(&self) -> String {
+        "emulated".into()
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<EmulatedMemory, Error> {
+        self.all.alloc(bytes).map_err(failed)
+    }
+
+    fn address(&self, memory: &EmulatedMemory) -> u64 {
+        memory.address()
+    }
+
+    fn upload(&self, memory: &mut EmulatedMemory, offset: usize, from: &[u8]) -> Result<(), Error> {
+        self.all.upload(memory, offset, from).map_err(failed)
+    }
+
+    fn download(&self, memory: &EmulatedMemory, offset: usize, to: &mut [u8]) -> Result<(), Error> {
+        self.all.download(memory, offset, to).map_err(failed)
+    }
+
+    unsafe fn launch(
+        &self,
+        kernel: &'static str,
+        geometry: Geometry,
+        arguments: &Arguments<'_>,
+        threads: Threads,
+    ) -> Result<(), Error> {
+        let runtime = match threads {
+            Threads::One => &self.one,
+            Threads::All => &self.all,
+        };
+        // SAFETY: passed on to the caller.
+        unsafe { runtime.launch(kernel, geometry, arguments) }.map_err(failed)
+    }
+
+    fn synchronise(&self) -> Result<(), Error> {
+        self.all.synchronise();
+        Ok(())
+    }
+
+    fn record(&self) -> Result<EmulatedEvent, Error> {
+        Ok(self.all.record())
+    }
+
+    fn elapsed(&self, from: &EmulatedEvent, to: &EmulatedEvent) -> Result<Duration, Error> {
+        Ok(to.since(from))
+    }
+
+    fn lanes(&self) -> usize {
+        self.all.threads()
+    }
+
+    fn multiprocessors(&self) -> u32 {
+        // Those of an H100, so that the kernels are picked that would run there.
+        132
+    }
+
+    fn cache_bytes(&self) -> usize {
+        32 << 20
+    }
+
+    fn arena_budget(&self) -> (usize, usize) {
+        (1 << 21, 64)
+    }
+
+    fn peak_sizes(&self) -> (usize, u32) {
+        (1 << 18, 16)
+    }
+}

@@ -1,0 +1,106 @@
+//! What the launch code of an operator works with: addresses of slots, and grids that are checked.
+
+use crate::device::Error;
+use crate::device::launch::{Arguments, Geometry};
+use crate::ops::{Region, Slot};
+
+type Launch<'a> = &'a dyn Fn(&'static str, Geometry, &Arguments<'_>) -> Result<(), Error>;
+
+/// Launches the kernels of one list of calls.
+pub struct Launcher<'a> {
+    /// Address and elements of each region's buffer.
+    regions: [(Region, (u64, usize)); 3],
+    multiprocessors: u32,
+    launch: Launch<'a>,
+}
+
+impl<'a> Launcher<'a> {
+    pub(super) fn new(
+        regions: [(Region, (u64, usize)); 3],
+        multiprocessors: u32,
+        launch: Launch<'a>,
+    ) -> Launcher<'a> {
+        Launcher { regions, multiprocessors, launch }
+    }
+
+    /// The address of a slot. A slot outside its buffer is a mistake in a plan.
+    pub fn at(&self, slot: Slot) -> u64 {
+        let found = self.regions.iter().find(|(region, _)| *region == slot.region);
+        let (_, (address, len)) = *found.expect("every region has its buffer");
+        assert!(slot.offset + slot.len <= len, "slot outside its buffer: {slot:?} of {len}");
+        address + 4 * slot.offset as u64
+    }
+
+    /// The address of a slot, or null.
+    pub fn at_or_null(&self, slot: Option<Slot>) -> u64 {
+        slot.map_or(0, |slot| self.at(slot))
+    }
+
+    /// Multiprocessors of the card.
+    pub fn multiprocessors(&self) -> u32 {
+        self.multiprocessors
+    }
+
+    /// `items`, if kernels can count them in 32 bits.
+    ///
+    /// # Errors
+    /// They cannot.
+    pub fn count(&self, items: u64) -> Result<u64, Error> {
+        match items <= u64::from(u32::MAX) {
+            true => Ok(items),
+            false => Err(Error::TooLarge { items }),
+        }
+    }
+
+    /// `blocks` blocks of `threads` threads.
+    ///
+    /// # Errors
+    /// More than a grid can have.
+    pub fn blocks(&self, blocks: u64, threads: u32) -> Result<Geometry, Error> {
+        match i32::try_from(blocks) {
+            Ok(_) => Ok(Geometry::linear((blocks as u32).max(1), threads)),
+            Err(_) => Err(Error::TooLarge { items: blocks }),
+        }
+    }
+
+    /// Blocks of `threads` threads, so that each of `items` has its thread.
+    ///
+    /// # Errors
+    /// More items than kernels can count.
+    pub fn covering(&self, items: u64, threads: u32) -> Result<Geometry, Error> {
+        // The threads of the last block behind the last item are numbered in 32 bits too.
+        self.count(items + u64::from(threads))?;
+        self.blocks(items.div_ceil(u64::from(threads)), threads)
+    }
+
+    /// Launches a kernel that takes one struct.
+    ///
+    /// # Errors
+    /// The device refuses.
+    pub fn launch<T: Copy>(
+        &self,
+        kernel: &'static str,
+        geometry: Geometry,
+        arguments: &T,
+    ) -> Result<(), Error> {
+        (self.launch)(kernel, geometry, &Arguments::of(arguments))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_that_a_card_cannot_count_are_errors() {
+        let launch = |_: &'static str, _: Geometry, _: &Arguments<'_>| Ok(());
+        let regions = [Region::Weights, Region::Network, Region::Arena].map(|region| (region, (256, 16)));
+        let to = Launcher::new(regions, 132, &launch);
+        assert_eq!(to.covering(257, 128).unwrap(), Geometry::linear(3, 128));
+        assert_eq!(to.blocks(0, 64).unwrap(), Geometry::linear(1, 64));
+        assert!(to.covering(u64::from(u32::MAX), 128).is_err());
+        assert!(to.blocks(1 << 31, 128).is_err());
+        assert_eq!(to.at(Slot { region: Region::Arena, offset: 4, len: 12 }), 272);
+        assert_eq!(to.at_or_null(None), 0);
+    }
+}

@@ -1,0 +1,295 @@
+//! Devices that run the kernels of `kernels/`: a GPU, and the emulator.
+//!
+//! [`Gpu`] is a [`Device`] on top of a [`Runtime`], the little that differs between the two:
+//! memory, copies, launches, events. Everything above that, the launch geometry of the operators
+//! (`ops/*/gpu.rs`), parameter structs, plans and arenas, is shared, so what the emulator proves is
+//! what a card runs.
+
+#[cfg(feature = "cuda")]
+mod card;
+mod emulator;
+mod launcher;
+#[cfg(test)]
+mod layout;
+
+#[cfg(feature = "cuda")]
+pub use card::Card;
+pub use emulator::Emulator;
+pub use launcher::Launcher;
+#[cfg(test)]
+pub(crate) use layout::{Layout, layout};
+
+use super::launch::{Arguments, Geometry};
+use super::measure::{self, Peaks};
+use super::{Buffer, Device, Error, Memory};
+use crate::ops::{Call, Region, Threads, batch_norm, depthwise, kernel_transform, pointwise, pool};
+use crate::ops::{preprocess, score, squeeze_excite, stem, sum};
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// What [`Gpu`] needs of a card or of its stand-in.
+///
+/// One stream: copies and launches happen in the order in which they are asked for.
+pub trait Runtime: Send + Sync + 'static {
+    /// Memory of the device; freed when dropped.
+    type Memory: Send + Sync + 'static;
+    /// A point in time among the launches.
+    type Event;
+
+    /// One line for tables and logs.
+    fn describe(&self) -> String;
+
+    /// What the bits of a result depend on; see [`Device::arithmetic`].
+    fn arithmetic(&self) -> String;
+
+    /// Memory filled with NaN (as f32), aligned to at least 256 bytes.
+    ///
+    /// # Errors
+    /// There is none.
+    fn allocate(&self, bytes: usize) -> Result<Self::Memory, Error>;
+
+    /// The address that kernels know memory by.
+    fn address(&self, memory: &Self::Memory) -> u64;
+
+    /// Copies to the device, `offset` bytes into `memory`. `from` may change as soon as it returns.
+    ///
+    /// # Errors
+    /// The device fails.
+    fn upload(&self, memory: &mut Self::Memory, offset: usize, from: &[u8]) -> Result<(), Error>;
+
+    /// Copies from the device, when all launches so far are done.
+    ///
+    /// # Errors
+    /// The device fails, then or in an earlier launch.
+    fn download(&self, memory: &Self::Memory, offset: usize, to: &mut [u8]) -> Result<(), Error>;
+
+    /// Launches a kernel; may return before it has run. `threads` is for the emulator, whose blocks
+    /// run on threads of the host.
+    ///
+    /// # Errors
+    /// The launch is refused, or an earlier one has failed.
+    ///
+    /// # Safety
+    /// The pointers among the arguments are valid for what the kernel does with them, until it ends.
+    unsafe fn launch(
+        &self,
+        kernel: &'static str,
+        geometry: Geometry,
+        arguments: &Arguments<'_>,
+        threads: Threads,
+    ) -> Result<(), Error>;
+
+    /// Waits until all launches have ended.
+    ///
+    /// # Errors
+    /// One of them has failed.
+    fn synchronise(&self) -> Result<(), Error>;
+
+    /// Marks a point behind the launches so far.
+    ///
+    /// # Errors
+    /// The device fails.
+    fn record(&self) -> Result<Self::Event, Error>;
+
+    /// Waits for `to` and gives the time that the device took from `from` on.
+    ///
+    /// # Errors
+    /// The device fails.
+    fn elapsed(&self, from: &Self::Event, to: &Self::Event) -> Result<Duration, Error>;
+
+    /// How many lists of calls run best side by side.
+    fn lanes(&self) -> usize;
+
+    /// Multiprocessors of the card.
+    fn multiprocessors(&self) -> u32;
+
+    /// Size of the card's last cache, in bytes.
+    fn cache_bytes(&self) -> usize;
+
+    /// Elements that an arena may well have, and the most images that are worth running at a time.
+    fn arena_budget(&self) -> (usize, usize);
+
+    /// Elements of the arrays and rounds of the chains that peaks are measured with.
+    fn peak_sizes(&self) -> (usize, u32);
+}
+
+/// A device that runs kernels.
+pub struct Gpu<R: Runtime> {
+    runtime: R,
+    /// What the cache is flushed with; made when first asked for.
+    flush: Mutex<Option<R::Memory>>,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct FillArgs {
+    y: u64,
+    quads: u32,
+    value: f32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct CopyArgs {
+    x: u64,
+    y: u64,
+    quads: u32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct PeakArgs {
+    y: u64,
+    rounds: u32,
+    factor: f32,
+    term: f32,
+}
+
+impl<R: Runtime> Gpu<R> {
+    /// The device on that runtime.
+    pub fn new(runtime: R) -> Gpu<R> {
+        Gpu { runtime, flush: Mutex::new(None) }
+    }
+
+    /// The runtime.
+    pub fn runtime(&self) -> &R {
+        &self.runtime
+    }
+
+    fn dispatch(&self, call: &Call, to: &Launcher<'_>) -> Result<(), Error> {
+        debug_assert!(crate::ops::is_sound(call), "{call:?}");
+        match call {
+            Call::Stem(call) => stem::gpu::launch(call, to),
+            Call::Pointwise(call) => pointwise::gpu::launch(call, to),
+            Call::Depthwise(call) => depthwise::gpu::launch(call, to),
+            Call::SqueezeExcite(call) => squeeze_excite::gpu::launch(call, to),
+            Call::GlobalPool(call) => pool::gpu::launch_global(call, to),
+            Call::MaxPool(call) => pool::gpu::launch_max(call, to),
+            Call::Sum(call) => sum::gpu::launch(call, to),
+            Call::BnStatistics(call) => batch_norm::gpu::launch_statistics(call, to),
+            Call::BnFold(call) => batch_norm::gpu::launch_fold(call, to),
+            Call::BnApply(call) => batch_norm::gpu::launch_apply(call, to),
+            Call::KernelTransform(call) => kernel_transform::gpu::launch(call, to),
+            Call::Score(call) => score::gpu::launch(call, to),
+            Call::Preprocess(call) => preprocess::gpu::launch(call, to),
+        }
+    }
+
+    /// Launches `kernel`, a thread an item, with arguments that hold addresses of `memory` alone.
+    fn launch_items<T: Copy>(&self, kernel: &'static str, items: usize, args: &T) -> Result<(), Error> {
+        let geometry = Geometry::covering(items as u32, 256);
+        // SAFETY: the callers below pass arrays with an element for every item.
+        unsafe { self.runtime.launch(kernel, geometry, &Arguments::of(args), Threads::All) }
+    }
+
+    /// The fastest of a few runs, after one that does not count.
+    fn best(&self, mut run: impl FnMut() -> Result<(), Error>) -> Result<Duration, Error> {
+        run()?;
+        let mut best = Duration::MAX;
+        for _ in 0..5 {
+            let from = self.runtime.record()?;
+            run()?;
+            let to = self.runtime.record()?;
+            best = best.min(self.runtime.elapsed(&from, &to)?);
+        }
+        Ok(best)
+    }
+}
+
+impl<R: Runtime> Device for Gpu<R> {
+    fn describe(&self) -> String {
+        self.runtime.describe()
+    }
+
+    fn arithmetic(&self) -> String {
+        self.runtime.arithmetic()
+    }
+
+    fn allocate(&self, len: usize) -> Result<Buffer, Error> {
+        let bytes = len.saturating_mul(size_of::<f32>());
+        Ok(Buffer::new(self.runtime.allocate(bytes)?, len))
+    }
+
+    fn upload(&self, buffer: &mut Buffer, offset: usize, data: &[f32]) -> Result<(), Error> {
+        self.runtime.upload(buffer.memory_mut(), 4 * offset, bytemuck::cast_slice(data))
+    }
+
+    fn download(&self, buffer: &Buffer, offset: usize, out: &mut [f32]) -> Result<(), Error> {
+        self.runtime.download(buffer.memory(), 4 * offset, bytemuck::cast_slice_mut(out))
+    }
+
+    fn run(&self, calls: &[Call], memory: Memory<'_>, threads: Threads) -> Result<(), Error> {
+        let region = |buffer: &Buffer| (self.runtime.address(buffer.memory()), buffer.len());
+        let regions = [
+            (Region::Weights, region(memory.weights)),
+            (Region::Network, region(memory.network)),
+            (Region::Arena, region(memory.arena)),
+        ];
+        let launch = |kernel, geometry, arguments: &Arguments<'_>| {
+            // SAFETY: `Launcher::at` gives addresses of slots inside the buffers, which this call
+            // borrows and which outlive the launch, since freeing and copying wait for the stream.
+            // What a kernel does inside its slots is what `tests/ops.rs` checks.
+            unsafe { self.runtime.launch(kernel, geometry, arguments, threads) }
+        };
+        let launcher = Launcher::new(regions, self.runtime.multiprocessors(), &launch);
+        calls.iter().try_for_each(|call| self.dispatch(call, &launcher))
+    }
+
+    fn lanes(&self) -> usize {
+        self.runtime.lanes()
+    }
+
+    fn chunk(&self, arena_of_one: usize) -> usize {
+        let (elements, images) = self.runtime.arena_budget();
+        (elements / arena_of_one.max(1)).clamp(1, images)
+    }
+
+    fn synchronise(&self) -> Result<(), Error> {
+        self.runtime.synchronise()
+    }
+
+    fn time(&self, calls: &[Call], memory: Memory<'_>, threads: Threads) -> Result<Duration, Error> {
+        self.runtime.synchronise()?;
+        let from = self.runtime.record()?;
+        self.run(calls, memory, threads)?;
+        let to = self.runtime.record()?;
+        self.runtime.elapsed(&from, &to)
+    }
+
+    fn peaks(&self) -> Result<Peaks, Error> {
+        let (len, rounds) = self.runtime.peak_sizes();
+        let (x, y) = (self.runtime.allocate(4 * len)?, self.runtime.allocate(4 * len)?);
+        let (x, y, quads) = (self.runtime.address(&x), self.runtime.address(&y), len / 4);
+        let copy = CopyArgs { x, y, quads: quads as u32 };
+        let copied = self.best(|| self.launch_items("copy_f32", quads, &copy))?;
+        // A thread a float of `y`; a factor below 1 keeps the chains finite.
+        let threads = quads / 256 * 256;
+        let chains = PeakArgs { y, rounds, factor: 0.999, term: 1.0 };
+        let computed = self.best(|| self.launch_items("peak_f32", threads, &chains))?;
+        let flops = 16.0 * f64::from(rounds) * threads as f64;
+        Ok(Peaks {
+            copy: measure::rate(8.0 * len as f64, copied),
+            arithmetic: measure::rate(flops, computed),
+        })
+    }
+
+    fn flush_cache(&self) -> Result<(), Error> {
+        let mut flush = self.flush.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let bytes = 2 * self.runtime.cache_bytes();
+        let memory = match flush.take() {
+            Some(memory) => flush.insert(memory),
+            None => flush.insert(self.runtime.allocate(bytes)?),
+        };
+        let args = FillArgs { y: self.runtime.address(memory), quads: (bytes / 16) as u32, value: 0.0 };
+        self.launch_items("fill_f32", bytes / 16, &args)
+    }
+}
+
+#[cfg(test)]
+pub(crate) fn layouts() -> Vec<Layout> {
+    vec![
+        layout!("FillParams", FillArgs { y, quads, value }),
+        layout!("CopyArgs", CopyArgs { x, y, quads }),
+        layout!("PeakArgs", PeakArgs { y, rounds, factor, term }),
+    ]
+}

@@ -1,0 +1,87 @@
+//! Yardsticks: what a device can do at most.
+
+use super::Error;
+use crate::ops::simd::{Kernel, Vector, dispatch};
+use rayon::prelude::*;
+use std::hint::black_box;
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+/// Measured peaks of a device.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Peaks {
+    /// Bytes a second that a copy reads and writes together.
+    pub copy: f64,
+    /// f32 operations a second of chains of multiply-adds, which count as two.
+    pub arithmetic: f64,
+}
+
+/// `amount` a second.
+pub(super) fn rate(amount: f64, time: Duration) -> f64 {
+    amount / time.as_secs_f64().max(1e-9)
+}
+
+/// Elements of each array that a copy is timed with: beyond the caches of most processors.
+const COPIED: usize = 1 << 24;
+/// Rounds of a thread's chains.
+const ROUNDS: usize = 1 << 20;
+
+/// The peaks of the host, on all threads of the rayon pool.
+pub(super) fn host_peaks() -> Result<Peaks, Error> {
+    let (x, mut y) = (vec![1.0f32; COPIED], vec![0.0f32; COPIED]);
+    let piece = 1 << 16;
+    let copied = best(|| {
+        y.par_chunks_mut(piece).zip(x.par_chunks(piece)).for_each(|(y, x)| y.copy_from_slice(x));
+        black_box(&y);
+    });
+    let threads = rayon::current_num_threads();
+    let mut flops = vec![0.0; threads];
+    let computed = best(|| flops.par_iter_mut().for_each(|flops| dispatch(Chains { flops })));
+    Ok(Peaks {
+        copy: rate(8.0 * COPIED as f64, copied),
+        arithmetic: rate(flops.iter().sum::<f64>(), computed),
+    })
+}
+
+fn best(mut run: impl FnMut()) -> Duration {
+    let timed = (0..6).map(|_| {
+        let start = Instant::now();
+        run();
+        start.elapsed()
+    });
+    timed.min().unwrap_or_default()
+}
+
+/// Twelve independent chains of multiply-adds.
+struct Chains<'a> {
+    flops: &'a mut f64,
+}
+
+impl Kernel for Chains<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let (factor, term) = (V::splat(0.999), V::splat(1.0));
+        let mut chains: [V; 12] = std::array::from_fn(|i| V::splat(i as f32));
+        for _ in 0..ROUNDS {
+            for chain in &mut chains {
+                *chain = chain.mul_add(factor, term);
+            }
+        }
+        let sum = chains.into_iter().fold(V::splat(0.0), V::add);
+        let mut out = [0.0; 16];
+        sum.store(&mut out);
+        black_box(out);
+        *self.flops = (2 * 12 * V::LANES * ROUNDS) as f64;
+    }
+}
+
+/// Writes to more memory than the host's caches hold.
+pub(super) fn flush_host() {
+    static MEMORY: OnceLock<Mutex<Vec<u8>>> = OnceLock::new();
+    let memory = MEMORY.get_or_init(|| Mutex::new(vec![0; 96 << 20]));
+    let mut memory = memory.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    memory
+        .par_chunks_mut(1 << 20)
+        .for_each(|piece| piece.iter_mut().for_each(|byte| *byte = byte.wrapping_add(1)));
+    black_box(&*memory);
+}

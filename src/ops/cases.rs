@@ -1,0 +1,556 @@
+//! One table of calls for the tests and the benchmark of the kernels.
+//!
+//! A [`Case`] is a call with its operands laid out in two buffers, weights and arena, and a recipe
+//! for what is in them. Stored weights are larger than the call uses, and what it must not use is
+//! NaN; so are gaps between the slots and everything that it has to write.
+
+use super::batch_norm::{ApplyParams, BnApply, BnFold, BnStatistics, FoldParams, StatisticsParams};
+use super::pointwise::{panelled_index, panelled_len};
+use super::{
+    Activation, Call, PANEL, Region, Slot, depthwise, kernel_transform, pointwise, pool, preprocess, score,
+    squeeze_excite, stem, sum,
+};
+use crate::random::stream;
+use rand::RngExt;
+
+/// Elements between slots that nothing may touch.
+const GAP: usize = 16;
+
+/// What a slot holds before the call.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fill {
+    /// Uniform in -1..1, times the number.
+    Values(f32),
+    /// Uniform in 0.1..2.
+    Positive,
+    /// Rows of `stored` elements of which the first `used` are in use.
+    Rows { used: usize, stored: usize },
+    /// Panels of a stored matrix of `stored` inputs; `cout` outputs by `cin` inputs are in use.
+    Panels { cout: usize, cin: usize, stored: usize },
+    /// Whole numbers below the number.
+    Whole(u32),
+    /// Each row of that many elements is a constant far from zero, with a little spread.
+    Shifted(usize),
+}
+
+/// A call with its operands.
+#[derive(Debug, Clone)]
+pub struct Case {
+    /// What is special about it; with [`Call::name`] unique in a table.
+    pub name: String,
+    /// The call; its weights are in [`Region::Weights`], everything else in [`Region::Arena`].
+    pub call: Call,
+    /// Elements of the weights.
+    pub weights: usize,
+    /// Elements of the arena.
+    pub arena: usize,
+    fills: Vec<(Slot, Fill)>,
+}
+
+impl Case {
+    /// Fresh contents of weights and arena.
+    pub fn operands(&self, seed: u64) -> (Vec<f32>, Vec<f32>) {
+        let mut buffers = (vec![f32::NAN; self.weights], vec![f32::NAN; self.arena]);
+        for (index, (slot, fill)) in self.fills.iter().enumerate() {
+            let buffer = match slot.region {
+                Region::Weights => &mut buffers.0,
+                _ => &mut buffers.1,
+            };
+            fill.apply(&mut buffer[slot.offset..][..slot.len], seed, index as u64);
+        }
+        buffers
+    }
+
+    /// The slots whose contents are the result: what is written, but for scratch.
+    pub fn results(&self) -> Vec<Slot> {
+        match &self.call {
+            Call::BnStatistics(call) => vec![call.batch, call.average],
+            call => call.writes(),
+        }
+    }
+}
+
+impl Fill {
+    fn apply(self, out: &mut [f32], seed: u64, index: u64) {
+        let mut random = stream(seed, "ops/cases", index, 0);
+        let mut uniform = move || random.random_range(-1.0f32..1.0);
+        match self {
+            Fill::Values(size) => out.fill_with(|| size * uniform()),
+            Fill::Positive => out.fill_with(|| 1.05 + 0.95 * uniform()),
+            Fill::Rows { used, stored } => {
+                out.chunks_mut(stored).for_each(|row| row[..used].fill_with(&mut uniform));
+            }
+            Fill::Panels { cout, cin, stored } => {
+                // Sums of products stay about 1.
+                let size = (3.0 / cin as f32).sqrt();
+                for n in 0..cout {
+                    for k in 0..cin {
+                        out[panelled_index(stored, n, k)] = size * uniform();
+                    }
+                }
+            }
+            Fill::Whole(below) => {
+                out.fill_with(|| ((uniform() + 1.0) / 2.0 * below as f32).floor().min(below as f32 - 1.0))
+            }
+            Fill::Shifted(row) => {
+                for (i, value) in out.iter_mut().enumerate() {
+                    *value = (i % row) as f32 - 3.0 + 0.05 * uniform();
+                }
+            }
+        }
+    }
+}
+
+/// Lays operands out.
+#[derive(Default)]
+struct Builder {
+    weights: usize,
+    arena: usize,
+    fills: Vec<(Slot, Fill)>,
+}
+
+impl Builder {
+    fn place(&mut self, region: Region, len: usize) -> Slot {
+        let end = match region {
+            Region::Weights => &mut self.weights,
+            _ => &mut self.arena,
+        };
+        let slot = Slot { region, offset: *end + GAP, len };
+        *end = (slot.offset + len).next_multiple_of(GAP);
+        slot
+    }
+
+    fn weights(&mut self, len: usize, fill: Fill) -> Slot {
+        let slot = self.place(Region::Weights, len);
+        self.fills.push((slot, fill));
+        slot
+    }
+
+    fn input(&mut self, len: usize, fill: Fill) -> Slot {
+        let slot = self.place(Region::Arena, len);
+        self.fills.push((slot, fill));
+        slot
+    }
+
+    fn output(&mut self, len: usize) -> Slot {
+        self.place(Region::Arena, len)
+    }
+
+    fn finish(self, name: String, call: impl Into<Call>) -> Case {
+        Case {
+            name,
+            call: call.into(),
+            weights: self.weights + GAP,
+            arena: self.arena + GAP,
+            fills: self.fills,
+        }
+    }
+}
+
+/// The batch norm of a convolution, if `folded`.
+fn scale_and_shift(b: &mut Builder, channels: usize, folded: bool) -> (Option<Slot>, Option<Slot>) {
+    let mut one = |fill| folded.then(|| b.input(channels, fill));
+    (one(Fill::Positive), one(Fill::Values(1.0)))
+}
+
+fn described(activation: Activation, folded: bool) -> String {
+    match folded {
+        true => format!(", folded, {activation:?}"),
+        false => ", raw".into(),
+    }
+}
+
+fn stem_case(images: usize, side: usize, cout: usize, folded: bool) -> Case {
+    let mut b = Builder::default();
+    let (side_out, activation) =
+        (side.div_ceil(2), if folded { Activation::HSwish } else { Activation::None });
+    let (scale, shift) = scale_and_shift(&mut b, cout, folded);
+    let call = stem::Stem {
+        params: stem::Params {
+            images: images as u32,
+            side_in: side as u32,
+            side_out: side_out as u32,
+            cout: cout as u32,
+            activation: activation as u32,
+        },
+        x: b.input(images * side * side * 3, Fill::Values(2.0)),
+        w: b.weights(27 * cout, Fill::Values(0.3)),
+        scale,
+        shift,
+        y: b.output(images * side_out * side_out * cout),
+    };
+    b.finish(format!("{images} x {side}, 3 to {cout}{}", described(activation, folded)), call)
+}
+
+/// What surrounds the product of a pointwise case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Around {
+    /// Nothing.
+    Raw,
+    /// Folded batch norm and activation.
+    Folded(Activation),
+    /// A bias alone.
+    Bias,
+    /// Folded batch norm, gate and residual, as at the end of a block with SE.
+    GateAndResidual,
+}
+
+fn pointwise_case(
+    (images, side, stride): (usize, usize, usize),
+    (cin, cout, more): (usize, usize, usize),
+    around: Around,
+) -> Case {
+    let mut b = Builder::default();
+    let (side_out, stored) = (side.div_ceil(stride), cin + more);
+    let both = around == Around::GateAndResidual;
+    let (activation, folded) = match around {
+        Around::Folded(activation) => (activation, true),
+        _ => (Activation::None, both),
+    };
+    let (scale, mut shift) = scale_and_shift(&mut b, cout, folded);
+    if around == Around::Bias {
+        shift = Some(b.weights(cout, Fill::Values(1.0)));
+    }
+    let outputs = images * side_out * side_out * cout;
+    let call = pointwise::Pointwise {
+        params: pointwise::Params {
+            images: images as u32,
+            side_in: side as u32,
+            side_out: side_out as u32,
+            cin: cin as u32,
+            cout: cout as u32,
+            weight_cin: stored as u32,
+            stride: stride as u32,
+            activation: activation as u32,
+        },
+        x: b.input(images * side * side * cin, Fill::Values(1.0)),
+        w: b.weights(panelled_len(cout, stored), Fill::Panels { cout, cin, stored }),
+        scale,
+        shift,
+        gate: both.then(|| b.input(images * cin, Fill::Positive)),
+        residual: both.then(|| b.input(outputs, Fill::Values(1.0))),
+        y: b.output(outputs),
+    };
+    let stride = if stride == 1 { String::new() } else { format!(" stride {stride}") };
+    let prefix = if more == 0 { String::new() } else { format!(" of {stored}") };
+    b.finish(format!("{images} x {side}{stride}, {cin}{prefix} to {cout}, {around:?}"), call)
+}
+
+fn depthwise_case(
+    (images, side): (usize, usize),
+    (kernel, stride): (usize, usize),
+    (channels, more): (usize, usize),
+    folded: Option<Activation>,
+) -> Case {
+    let mut b = Builder::default();
+    let (side_out, stored) = (side.div_ceil(stride), channels + more);
+    let activation = folded.unwrap_or(Activation::None);
+    let (scale, shift) = scale_and_shift(&mut b, channels, folded.is_some());
+    let call = depthwise::Depthwise {
+        params: depthwise::Params {
+            images: images as u32,
+            side_in: side as u32,
+            side_out: side_out as u32,
+            channels: channels as u32,
+            weight_channels: stored as u32,
+            kernel: kernel as u32,
+            stride: stride as u32,
+            activation: activation as u32,
+        },
+        x: b.input(images * side * side * channels, Fill::Values(1.0)),
+        w: b.weights(kernel * kernel * stored, Fill::Rows { used: channels, stored }),
+        scale,
+        shift,
+        y: b.output(images * side_out * side_out * channels),
+    };
+    let name = format!("{images} x {side}, {kernel}x{kernel}/{stride}, {channels} of {stored}");
+    b.finish(name + &described(activation, folded.is_some()), call)
+}
+
+fn squeeze_excite_case((images, side): (usize, usize), channels: usize, hidden: usize, more: usize) -> Case {
+    let mut b = Builder::default();
+    let (stored_channels, stored_hidden) = (channels + more, hidden + more);
+    let call = squeeze_excite::SqueezeExcite {
+        params: squeeze_excite::Params {
+            images: images as u32,
+            pixels: (side * side) as u32,
+            channels: channels as u32,
+            hidden: hidden as u32,
+            weight_channels: stored_channels as u32,
+            weight_hidden: stored_hidden as u32,
+        },
+        x: b.input(images * side * side * channels, Fill::Values(2.0)),
+        reduce: b.weights(
+            panelled_len(hidden, stored_channels),
+            Fill::Panels { cout: hidden, cin: channels, stored: stored_channels },
+        ),
+        reduce_bias: b.weights(hidden, Fill::Values(1.0)),
+        expand: b.weights(
+            panelled_len(channels, stored_hidden),
+            Fill::Panels { cout: channels, cin: hidden, stored: stored_hidden },
+        ),
+        expand_bias: b.weights(channels, Fill::Values(2.0)),
+        gate: b.output(images * channels),
+    };
+    b.finish(format!("{images} x {side}, {channels} by {hidden}, stored {more} more"), call)
+}
+
+fn pool_operands(
+    (images, side): (usize, usize),
+    side_out: usize,
+    channels: usize,
+) -> (Builder, pool::Params, Slot, Slot) {
+    let mut b = Builder::default();
+    let params = pool::Params {
+        images: images as u32,
+        side_in: side as u32,
+        side_out: side_out as u32,
+        channels: channels as u32,
+    };
+    let x = b.input(images * side * side * channels, Fill::Values(1.0));
+    let y = b.output(images * side_out * side_out * channels);
+    (b, params, x, y)
+}
+
+fn global_pool_case(images: usize, side: usize, channels: usize) -> Case {
+    let (b, params, x, y) = pool_operands((images, side), 1, channels);
+    b.finish(format!("{images} x {side}, {channels}"), pool::GlobalPool { params, x, y })
+}
+
+fn max_pool_case(images: usize, side: usize, channels: usize) -> Case {
+    let (b, params, x, y) = pool_operands((images, side), side.div_ceil(2), channels);
+    b.finish(format!("{images} x {side}, {channels}"), pool::MaxPool { params, x, y })
+}
+
+fn sum_case(len: usize, terms: usize) -> Case {
+    let mut b = Builder::default();
+    let x = (0..terms).map(|_| b.input(len, Fill::Values(1.0))).collect();
+    let params = sum::Params { len: len as u32, terms: terms as u32 };
+    let y = b.output(len);
+    b.finish(format!("{terms} of {len}"), sum::Sum { params, x, y })
+}
+
+fn statistics_case(rows: usize, channels: usize) -> Case {
+    let mut b = Builder::default();
+    let call = BnStatistics {
+        params: StatisticsParams { rows: rows as u32, channels: channels as u32, weight: 0.25 },
+        x: b.input(rows * channels, Fill::Shifted(channels)),
+        partials: b.output(BnStatistics::partials_len(rows, channels)),
+        batch: b.output(2 * channels),
+        average: b.input(2 * channels, Fill::Values(1.0)),
+    };
+    b.finish(format!("{rows} x {channels}"), call)
+}
+
+fn fold_case(channels: usize, bias: bool) -> Case {
+    let mut b = Builder::default();
+    let call = BnFold {
+        params: FoldParams { channels: channels as u32, epsilon: 1e-5 },
+        gamma: b.weights(channels, Fill::Positive),
+        beta: b.weights(channels, Fill::Values(1.0)),
+        mean: b.input(channels, Fill::Values(1.0)),
+        variance: b.input(channels, Fill::Positive),
+        bias: bias.then(|| b.weights(channels, Fill::Values(1.0))),
+        scale: b.output(channels),
+        shift: b.output(channels),
+    };
+    b.finish(format!("{channels}{}", if bias { " with bias" } else { "" }), call)
+}
+
+fn apply_case(rows: usize, channels: usize, activation: Activation, residual: bool, in_place: bool) -> Case {
+    let mut b = Builder::default();
+    let x = b.input(rows * channels, Fill::Values(2.0));
+    let call = BnApply {
+        params: ApplyParams { rows: rows as u32, channels: channels as u32, activation: activation as u32 },
+        x,
+        scale: b.input(channels, Fill::Positive),
+        shift: b.input(channels, Fill::Values(1.0)),
+        residual: residual.then(|| b.input(rows * channels, Fill::Values(1.0))),
+        y: if in_place { x } else { b.output(rows * channels) },
+    };
+    let residual = if residual { ", residual" } else { "" };
+    let place = if in_place { ", in place" } else { "" };
+    b.finish(format!("{rows} x {channels}, {activation:?}{residual}{place}"), call)
+}
+
+fn kernel_transform_case(from: usize, channels: usize) -> Case {
+    let mut b = Builder::default();
+    let to = from - 2;
+    // The filter to make is written, so all three lie in the arena, as when an engine is made.
+    let call = kernel_transform::KernelTransform {
+        params: kernel_transform::Params { channels: channels as u32, from: from as u32, to: to as u32 },
+        x: b.input(from * from * channels, Fill::Values(1.0)),
+        matrix: b.input(to.pow(4), Fill::Values(0.3)),
+        y: b.output(to * to * channels),
+    };
+    b.finish(format!("{from} to {to}, {channels}"), call)
+}
+
+fn score_case(images: usize, classes: usize) -> Case {
+    let mut b = Builder::default();
+    let stride = classes.next_multiple_of(PANEL / 2) + 8;
+    let call = score::Score {
+        params: score::Params { images: images as u32, classes: classes as u32, stride: stride as u32 },
+        logits: b.input(images * stride, Fill::Rows { used: classes, stored: stride }),
+        labels: b.input(images, Fill::Whole(classes as u32)),
+        out: b.output(2 * images),
+    };
+    b.finish(format!("{images} x {classes}"), call)
+}
+
+fn preprocess_case(images: usize, side: usize, r: usize, indices: bool) -> Case {
+    let mut b = Builder::default();
+    let stored = images + 3;
+    let call = preprocess::Preprocess {
+        params: preprocess::Params {
+            images: images as u32,
+            side_in: side as u32,
+            side_out: r as u32,
+            first: 2,
+            scale: 255.0,
+            mean: [0.4914, 0.4822, 0.4465],
+            std: [0.247, 0.2435, 0.2616],
+        },
+        x: b.input(stored * side * side, Fill::Whole(1 << 24)),
+        indices: indices.then(|| b.input(images, Fill::Whole(stored as u32))),
+        y: b.output(images * r * r * 3),
+    };
+    b.finish(format!("{images} x {side} to {r}{}", if indices { ", chosen" } else { "" }), call)
+}
+
+/// Shapes at the edges: every stride, sides 1 to 28, 8 to 1152 channels, prefixes of larger stored
+/// weights, one image and odd numbers of them, and shapes that every tile of every kernel takes.
+pub fn edges() -> Vec<Case> {
+    use Activation::{HSigmoid, HSwish, None as Linear, Relu};
+    let mut cases = Vec::new();
+    for (images, side, cout, folded) in
+        [(1, 32, 16, true), (3, 33, 8, false), (2, 47, 24, true), (1, 64, 40, true)]
+    {
+        cases.push(stem_case(images, side, cout, folded));
+    }
+    for (shape, channels, around) in [
+        ((1, 1, 1), (8, 8, 0), Around::Raw),
+        ((1, 1, 1), (1152, 1152, 0), Around::Bias),
+        ((5, 1, 1), (960, 1280, 192), Around::Folded(HSwish)),
+        ((1, 2, 1), (16, 24, 8), Around::Folded(Relu)),
+        ((3, 2, 2), (40, 48, 0), Around::Folded(Relu)),
+        ((3, 3, 2), (8, 40, 16), Around::Raw),
+        ((2, 3, 1), (72, 24, 24), Around::GateAndResidual),
+        ((7, 7, 1), (96, 40, 0), Around::GateAndResidual),
+        ((3, 7, 2), (24, 136, 8), Around::Folded(HSigmoid)),
+        ((5, 14, 1), (40, 16, 0), Around::Folded(Linear)),
+        ((3, 28, 1), (16, 72, 8), Around::Folded(HSwish)),
+        ((2, 28, 2), (24, 8, 8), Around::Bias),
+        ((101, 1, 1), (104, 24, 0), Around::Raw),
+        // The large tiles, which take large products.
+        ((3, 112, 1), (8, 16, 8), Around::Folded(Relu)),
+        ((3, 112, 1), (24, 8, 0), Around::GateAndResidual),
+        ((5, 113, 2), (16, 16, 0), Around::GateAndResidual),
+        ((5, 56, 1), (24, 96, 24), Around::Folded(HSwish)),
+        ((11, 56, 1), (40, 24, 0), Around::GateAndResidual),
+        ((5, 56, 1), (16, 200, 0), Around::Folded(Relu)),
+        ((45, 14, 1), (72, 264, 8), Around::GateAndResidual),
+    ] {
+        cases.push(pointwise_case(shape, channels, around));
+    }
+    for kernel in [3, 5, 7] {
+        for stride in [1, 2] {
+            for (map, channels, folded) in [
+                ((1, 1), (1152, 0), Some(HSwish)),
+                ((3, 2), (40, 8), Some(Relu)),
+                ((2, 3), (8, 0), None),
+                ((1, 7), (24, 24), Some(HSwish)),
+                ((5, 9), (72, 0), Some(Relu)),
+                ((1, 14), (96, 48), None),
+                ((3, 28), (16, 8), Some(Linear)),
+            ] {
+                cases.push(depthwise_case(map, (kernel, stride), channels, folded));
+            }
+        }
+    }
+    for (map, channels, hidden, more) in [
+        ((1, 1), 8, 8, 0),
+        ((3, 2), 1152, 288, 0),
+        ((2, 3), 72, 24, 24),
+        ((5, 7), 120, 32, 8),
+        ((1, 14), 16, 8, 0),
+        ((2, 28), 40, 16, 16),
+    ] {
+        cases.push(squeeze_excite_case(map, channels, hidden, more));
+    }
+    for (images, side, channels) in
+        [(1, 1, 8), (3, 2, 1152), (2, 3, 40), (5, 7, 960), (1, 14, 24), (1, 28, 16)]
+    {
+        cases.push(global_pool_case(images, side, channels));
+        cases.push(max_pool_case(images, side, channels));
+    }
+    cases.extend([sum_case(8, 2), sum_case(1032, 3), sum_case(4096, 4)]);
+    for (rows, channels) in [(1, 8), (2, 1152), (49, 40), (256, 16), (257, 24), (1500, 72), (5000, 8)] {
+        cases.push(statistics_case(rows, channels));
+    }
+    cases.extend([fold_case(8, false), fold_case(1152, true)]);
+    cases.push(apply_case(1, 8, Relu, false, false));
+    cases.push(apply_case(147, 40, HSwish, true, false));
+    cases.push(apply_case(5, 1152, Linear, false, true));
+    cases.push(apply_case(784, 24, HSwish, true, true));
+    for from in [5, 7] {
+        cases.extend([kernel_transform_case(from, 8), kernel_transform_case(from, 1152)]);
+    }
+    cases.extend([score_case(1, 2), score_case(5, 10), score_case(7, 200), score_case(3, 1000)]);
+    for (images, side, r, indices) in
+        [(1, 8, 32, false), (3, 32, 48, true), (2, 64, 40, false), (1, 7, 33, true)]
+    {
+        cases.push(preprocess_case(images, side, r, indices));
+    }
+    cases
+}
+
+/// The layers of a sub-network of width 1 on `images` images of `r` x `r` pixels: in each stage a
+/// strided block and one that is not, expansions 3 to 6, kernels 3 to 7, the head, and what
+/// recalibration adds at the widest maps.
+pub fn network(images: usize, r: usize) -> Vec<Case> {
+    use Activation::{HSwish, Relu};
+    let mut cases = Vec::new();
+    let mut side = r.div_ceil(2);
+    cases.push(stem_case(images, r, 16, true));
+    cases.push(depthwise_case((images, side), (3, 1), (16, 0), Some(Relu)));
+    // Input and output channels, stride, kernel, expansion, SE and activation.
+    let stages = [
+        (16, 24, 2, 3, 6, false, Relu),
+        (24, 24, 1, 5, 4, false, Relu),
+        (24, 40, 2, 5, 4, true, Relu),
+        (40, 40, 1, 7, 6, true, Relu),
+        (40, 80, 2, 7, 3, false, HSwish),
+        (80, 80, 1, 3, 6, false, HSwish),
+        (80, 112, 1, 5, 6, true, HSwish),
+        (112, 160, 2, 7, 6, true, HSwish),
+        (160, 160, 1, 3, 6, true, HSwish),
+    ];
+    for (cin, cout, stride, kernel, expansion, squeeze, activation) in stages {
+        let (mid, widest) = (cin * expansion, cin * 6);
+        cases.push(pointwise_case((images, side, 1), (cin, mid, 0), Around::Folded(activation)));
+        let depthwise =
+            depthwise_case((images, side), (kernel, stride), (mid, widest - mid), Some(activation));
+        cases.push(depthwise);
+        side = side.div_ceil(stride);
+        if squeeze {
+            cases.push(squeeze_excite_case((images, side), mid, (mid / 4).next_multiple_of(8), 0));
+        }
+        let around = if squeeze { Around::GateAndResidual } else { Around::Folded(Activation::None) };
+        cases.push(pointwise_case((images, side, 1), (mid, cout, widest - mid), around));
+    }
+    cases.push(pointwise_case((images, side, 1), (160, 960, 0), Around::Folded(HSwish)));
+    cases.push(global_pool_case(images, side, 960));
+    cases.push(pointwise_case((images, 1, 1), (960, 1280, 0), Around::Folded(HSwish)));
+    cases.push(pointwise_case((images, 1, 1), (1280, 200, 0), Around::Bias));
+    cases.push(score_case(images, 200));
+    let widest = r.div_ceil(2);
+    cases.push(max_pool_case(images, widest, 16));
+    cases.push(sum_case(images * widest * widest * 24, 3));
+    cases.push(statistics_case(images * widest * widest, 96));
+    cases.push(apply_case(images * widest * widest, 96, Relu, false, true));
+    cases.push(fold_case(960, false));
+    cases.push(kernel_transform_case(7, 960));
+    cases.push(preprocess_case(images, 64, r, false));
+    cases
+}

@@ -1,0 +1,38 @@
+//! Launch geometry of `kernels/pool.cu`: a thread a quad of channels of an output pixel.
+
+use super::{GlobalPool, MaxPool, Params};
+use crate::device::{Error, Launcher};
+use crate::ops::Slot;
+
+const THREADS: u32 = 128;
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Args {
+    x: u64,
+    y: u64,
+    p: Params,
+}
+
+pub(crate) fn launch_global(call: &GlobalPool, to: &Launcher<'_>) -> Result<(), Error> {
+    launch("global_pool_f32", call.params, call.x, call.y, to)
+}
+
+pub(crate) fn launch_max(call: &MaxPool, to: &Launcher<'_>) -> Result<(), Error> {
+    launch("max_pool_f32", call.params, call.x, call.y, to)
+}
+
+fn launch(kernel: &'static str, p: Params, x: Slot, y: Slot, to: &Launcher<'_>) -> Result<(), Error> {
+    let pixels = u64::from(p.images) * u64::from(p.side_out * p.side_out);
+    let geometry = to.covering(pixels * u64::from(p.channels / 4), THREADS)?;
+    to.launch(kernel, geometry, &Args { x: to.at(x), y: to.at(y), p })
+}
+
+#[cfg(test)]
+pub(crate) fn layouts() -> Vec<crate::device::Layout> {
+    use crate::device::layout;
+    vec![
+        layout!("PoolParams", Params { images, side_in, side_out, channels }),
+        layout!("PoolArgs", Args { x, y, p }),
+    ]
+}

@@ -1,0 +1,32 @@
+//! Launch geometry of `kernels/preprocess.cu`.
+
+use super::{Params, Preprocess};
+use crate::device::{Error, Launcher};
+
+const THREADS: u32 = 128;
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Args {
+    x: u64,
+    indices: u64,
+    y: u64,
+    p: Params,
+}
+
+/// A thread an output pixel.
+pub(crate) fn launch(call: &Preprocess, to: &Launcher<'_>) -> Result<(), Error> {
+    let p = call.params;
+    let items = u64::from(p.images) * u64::from(p.side_out) * u64::from(p.side_out);
+    let args = Args { x: to.at(call.x), indices: to.at_or_null(call.indices), y: to.at(call.y), p };
+    to.launch("preprocess_f32", to.covering(items, THREADS)?, &args)
+}
+
+#[cfg(test)]
+pub(crate) fn layouts() -> Vec<crate::device::Layout> {
+    use crate::device::layout;
+    vec![
+        layout!("PreprocessParams", Params { images, side_in, side_out, first, scale, mean, std }),
+        layout!("PreprocessArgs", Args { x, indices, y, p }),
+    ]
+}

@@ -1,0 +1,30 @@
+//! Launch geometry of `sum_f32` in `kernels/elementwise.cu`.
+
+use super::Sum;
+use crate::device::{Error, Launcher};
+
+const THREADS: u32 = 256;
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Args {
+    a: u64,
+    b: u64,
+    c: u64,
+    d: u64,
+    y: u64,
+    quads: u32,
+}
+
+/// A thread four elements.
+pub(crate) fn launch(call: &Sum, to: &Launcher<'_>) -> Result<(), Error> {
+    let quads = call.params.len / 4;
+    let [a, b, c, d] = std::array::from_fn(|i| to.at_or_null(call.x.get(i).copied()));
+    let args = Args { a, b, c, d, y: to.at(call.y), quads };
+    to.launch("sum_f32", to.covering(u64::from(quads), THREADS)?, &args)
+}
+
+#[cfg(test)]
+pub(crate) fn layouts() -> Vec<crate::device::Layout> {
+    vec![crate::device::layout!("SumParams", Args { a, b, c, d, y, quads })]
+}

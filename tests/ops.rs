@@ -1,0 +1,137 @@
+//! Every operator on every device, from one table of shapes (`natv2::ops::cases`), against the f64
+//! reference: the normalised mean squared error is below 1e-10, every element of a result is
+//! written (all start as NaN), nothing else is, and weights beyond the prefix in use, which are NaN,
+//! are not read.
+//!
+//! `NATV2_TEST_DEVICE=cuda` adds the card.
+
+use natv2::bench::kernels::{TOLERANCE, arena_after, check};
+use natv2::data::Transform;
+use natv2::device::{Cpu, Device, Memory};
+use natv2::ops::cases::{Case, edges, network};
+use natv2::ops::preprocess::{Params, Preprocess, pack};
+use natv2::ops::simd::Isa;
+use natv2::ops::{Call, Region, Slot, Threads};
+use std::collections::BTreeSet;
+
+fn check_all(device: &dyn Device, cases: &[Case]) {
+    let mut wrong = Vec::new();
+    for case in cases {
+        let found = check(device, case).unwrap();
+        if !found.is_some_and(|error| error < TOLERANCE) {
+            wrong.push(format!("{} {}: {found:?}", case.call.name(), case.name));
+        }
+    }
+    assert!(wrong.is_empty(), "{}:\n{}", device.describe(), wrong.join("\n"));
+}
+
+/// Results must not depend on the number of threads, to the bit.
+fn same_on_one_thread(device: &dyn Device, cases: &[Case]) {
+    for case in cases {
+        let bits = |threads| -> Vec<u32> {
+            let arena = arena_after(device, case, threads).unwrap();
+            case.results().iter().flat_map(|s| &arena[s.offset..][..s.len]).map(|v| v.to_bits()).collect()
+        };
+        assert_eq!(bits(Threads::One), bits(Threads::All), "{} {}", case.call.name(), case.name);
+    }
+}
+
+#[test]
+fn the_table_has_every_operator_and_no_case_twice() {
+    let cases = edges();
+    let names: BTreeSet<(&str, &str)> = cases.iter().map(|c| (c.call.name(), c.name.as_str())).collect();
+    assert_eq!(names.len(), cases.len());
+    let operators: BTreeSet<&str> = names.iter().map(|(operator, _)| *operator).collect();
+    let network: BTreeSet<&str> = network(1, 32).iter().map(|c| c.call.name()).collect();
+    assert_eq!(operators, network);
+    assert_eq!(operators.len(), 13, "one of {operators:?} is new or gone: count it here");
+}
+
+/// One test, since the instruction set is the process's.
+#[test]
+fn the_cpu_agrees_with_every_instruction_set() {
+    let cases = edges();
+    for isa in [Isa::Portable, Isa::Avx2, Isa::Avx512] {
+        if isa.pin().is_ok() {
+            check_all(&Cpu, &cases);
+            same_on_one_thread(&Cpu, &cases);
+        }
+    }
+}
+
+#[cfg(natv2_emulator)]
+mod emulated {
+    use super::*;
+    use natv2::device::emulated::ThreadOrder;
+    use natv2::device::{Emulator, Gpu};
+
+    #[test]
+    fn the_kernels_agree_on_the_emulator() {
+        let device = Gpu::new(Emulator::new(ThreadOrder::Forward).unwrap());
+        check_all(&device, &edges());
+        check_all(&device, &network(2, 40));
+    }
+
+    #[test]
+    fn the_kernels_do_not_depend_on_the_order_of_threads() {
+        let device = Gpu::new(Emulator::new(ThreadOrder::Reverse).unwrap());
+        check_all(&device, &edges());
+    }
+
+    #[test]
+    fn the_kernels_do_not_depend_on_the_number_of_threads() {
+        same_on_one_thread(&Gpu::new(Emulator::new(ThreadOrder::Forward).unwrap()), &edges());
+    }
+}
+
+#[test]
+fn the_kernels_agree_on_the_card() {
+    let name = std::env::var("NATV2_TEST_DEVICE").unwrap_or_default();
+    if name.starts_with("cuda") {
+        let device = natv2::device::open(&name).unwrap();
+        check_all(&*device, &edges());
+        check_all(&*device, &network(64, 64));
+    }
+}
+
+#[test]
+fn preprocessing_is_the_transform_of_the_data_sets() {
+    let (side, r) = (32usize, 48usize);
+    let pixels: Vec<u8> = (0..2 * side * side * 3).map(|i| (i * i % 251 + i % 5) as u8).collect();
+    let packed = pack(&pixels);
+    let transform = Transform::new(r, [0.4914, 0.4822, 0.4465], [0.247, 0.2435, 0.2616], 255.0).unwrap();
+    let y = Slot { region: Region::Arena, offset: 0, len: 2 * r * r * 3 };
+    let call = Call::from(Preprocess {
+        params: Params {
+            images: 2,
+            side_in: side as u32,
+            side_out: r as u32,
+            first: 0,
+            scale: transform.scale(),
+            mean: transform.mean(),
+            std: transform.std(),
+        },
+        x: Slot::weights(0, packed.len()),
+        indices: None,
+        y,
+    });
+    let mut names = vec!["cpu", "reference-f64"];
+    if cfg!(natv2_emulator) {
+        names.push("emulated");
+    }
+    for name in names {
+        let device = natv2::device::open(name).unwrap();
+        let (mut weights, mut arena) =
+            (device.allocate(packed.len()).unwrap(), device.allocate(y.len).unwrap());
+        device.upload(&mut weights, 0, &packed).unwrap();
+        let memory = Memory { weights: &weights, network: &weights, arena: &mut arena };
+        device.run(std::slice::from_ref(&call), memory, Threads::All).unwrap();
+        let mut out = vec![0.0; y.len];
+        device.download(&arena, 0, &mut out).unwrap();
+        for (image, out) in pixels.chunks(side * side * 3).zip(out.chunks(r * r * 3)) {
+            for (found, wanted) in out.iter().zip(transform.reference::<f64>(image, side)) {
+                assert!((f64::from(*found) - wanted).abs() < 2e-6, "{name}: {found} {wanted}");
+            }
+        }
+    }
+}
