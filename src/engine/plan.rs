@@ -253,9 +253,8 @@ impl Lowering<'_> {
         }
         if dense {
             // y1 and y2 where they were kept for skips and are not the stage's output.
-            for position in 0..layers.len().saturating_sub(1).min(2) {
-                self.free(outputs[position]);
-            }
+            let kept = layers.len().saturating_sub(1).min(2);
+            outputs.drain(..kept).for_each(|map| self.free(map));
         }
         input
     }

@@ -5,6 +5,8 @@
 //! the blocking does not change a result.
 
 #![allow(unsafe_code)]
+// Register arrays are walked by index: iterator adapters are closures, which lose the instruction set.
+#![allow(clippy::needless_range_loop)]
 
 use super::super::Threads;
 use super::super::parallel::pieces;

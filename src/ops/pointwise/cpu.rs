@@ -8,6 +8,8 @@
 //! first.
 
 #![allow(unsafe_code)]
+// Register arrays are walked by index: iterator adapters are closures, which lose the instruction set.
+#![allow(clippy::needless_range_loop)]
 
 use super::super::parallel::pieces;
 use super::super::simd::{Kernel, Vector, dispatch};
