@@ -7,7 +7,7 @@ use crate::data::{self, Dataset, Spec, Split, Transform, Validation};
 use crate::device::Device;
 use crate::engine::{self, Calibration, Engine, Evaluation, Images};
 use crate::ops::Threads;
-use crate::space::{self, Arch, ExitScaling, Family, Space, backbone::PAPER_RESOLUTIONS};
+use crate::space::{self, Arch, Family, Space};
 use crate::supernet::{self, Card, Checkpoint, Supernet};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -129,14 +129,6 @@ pub fn load_supernet(weights: Option<&Path>, family: Option<Family>) -> Result<S
     }
 }
 
-/// The resolutions of a checkpoint's search space: its card's, else the paper's.
-pub fn resolutions(card: &Card) -> &[u32] {
-    match card.resolutions.is_empty() {
-        true => &PAPER_RESOLUTIONS,
-        false => &card.resolutions,
-    }
-}
-
 impl Evaluator {
     /// Loads weights and data and puts the super-network on the device.
     ///
@@ -174,9 +166,7 @@ impl Evaluator {
                 "tiny-imagenet" => 1000,
                 _ => 500,
             });
-        // Exits of the layout are already as wide as the file's tensors.
-        let width = supernet.channels().width;
-        let space = Space::new(supernet.family, resolutions(card), &[width], ExitScaling::Once)?;
+        let space = supernet.space()?;
         let engine = Engine::new(device, Arc::new(supernet))?;
         let evaluator = Evaluator { engine, dataset, pixels, calibration_images, space };
         evaluator.images(Split::Train, None)?;

@@ -25,7 +25,7 @@ fn run(folder: &Path, config: &Config, threads: usize) -> Summary {
     let run = RunDirectory::open(folder).unwrap();
     let outcome = pool.install(|| search(config, &EVALUATOR, &run, &StopFlag::new(), Output::Silent));
     match outcome.unwrap() {
-        Outcome::Finished(summary) => summary,
+        Outcome::Finished(summary, _) => summary,
         Outcome::Stopped => panic!("nobody asked for a stop"),
     }
 }

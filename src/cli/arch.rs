@@ -1,7 +1,7 @@
 //! `natv2 arch`: everything on the search space alone, without running a network.
 
 use super::{Error, Seed, input, output};
-use crate::evaluator::{self, resolutions};
+use crate::evaluator;
 use crate::random::stream;
 use crate::run::Exit;
 use crate::space::backbone::{PAPER_RESOLUTIONS, PAPER_WIDTHS};
@@ -189,7 +189,7 @@ impl SpaceArgs {
     fn load(&self) -> Result<(Space, Option<Supernet>), Error> {
         let (family, supernet) = self.family.load()?;
         let (card_resolutions, card_widths) = match &supernet {
-            Some(supernet) => (resolutions(&supernet.card).to_vec(), vec![supernet.channels().width]),
+            Some(supernet) => (supernet.card.search_resolutions().to_vec(), vec![supernet.channels().width]),
             None => (PAPER_RESOLUTIONS.to_vec(), PAPER_WIDTHS.to_vec()),
         };
         let resolutions = self.resolutions.as_ref().unwrap_or(&card_resolutions);

@@ -14,6 +14,7 @@
 //! progress, notes and errors go to standard error.
 
 pub mod arch;
+mod bench;
 mod completions;
 mod data;
 mod doctor;
@@ -23,6 +24,7 @@ mod globals;
 pub mod input;
 mod logits;
 pub mod output;
+mod report;
 mod search;
 mod session;
 mod status;
@@ -71,6 +73,11 @@ pub enum Command {
     Search(search::Search),
     /// Where a run stands.
     Status(status::Status),
+    /// The page of a run, written again.
+    Report(report::Report),
+    /// This machine's figures.
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Outputs of a sub-network for images of a file.
     Logits(logits::Logits),
     /// Data sets: what they hold, and whether they are whole.
@@ -92,6 +99,8 @@ pub fn run(command: Command) -> Result<Exit, Error> {
         Command::Evaluate(command) => command.run(),
         Command::Search(command) => command.run(),
         Command::Status(command) => command.run(),
+        Command::Report(command) => command.run(),
+        Command::Bench(command) => command.run(),
         Command::Logits(command) => command.run(),
         Command::Data(command) => command.run(),
         Command::Doctor(command) => command.run(),

@@ -1,7 +1,7 @@
 //! `natv2 search`: sub-networks with the best trade-offs of a trained super-network.
 
 use super::session::{Opened, Session};
-use super::{Error, output};
+use super::{Error, output, report};
 use crate::config::Objective;
 use crate::run::{Exit, StopFlag};
 use crate::search::results::{Network, Summary};
@@ -17,8 +17,8 @@ Examples:
       --set data.dir=~/data --run runs/cifar     a super-network of your own
   natv2 search --set search.method=random        random search with as many evaluations
 
-Files in the run directory: archive.json and front.json after every iteration, journal.jsonl,
-config.toml with every setting. Stop it at any time (Ctrl-C); the same command goes on.
+Files in the run directory: archive.json and front.json after every iteration, report.html at the
+end, journal.jsonl, config.toml with every setting. Stop it at any time (Ctrl-C); the same command goes on.
 
 JSON: {\"version\":1,\"run\",\"front\":[{\"genotype\",\"arch\",\"top1\",\"params\",\"macs\",\"latency_ms\"?,
 \"test_top1\"?}],\"hypervolume\",\"evaluations\"}, accuracies in per cent; top1 is on the validation
@@ -45,7 +45,10 @@ impl Search {
                 talk.note(&format!("stopped ({signal}); nothing is lost: the same command goes on"));
                 Ok(Exit::Stopped)
             }
-            Outcome::Finished(summary) => {
+            Outcome::Finished(summary, state) => {
+                let classes = evaluator.engine().supernet().classes();
+                let page = report::html(evaluator.space(), classes, &config, &state, directory.path())?;
+                directory.write_atomic(report::FILE, page.as_bytes())?;
                 match talk.json {
                     true => output::json(&summary)?,
                     false => output::print(&text(&summary, &config.search.objectives))?,
@@ -85,7 +88,7 @@ fn text(summary: &Summary, objectives: &[Objective]) -> String {
     let run = &summary.run;
     let _ = write!(
         out,
-        "\nhypervolume {:.5} after {} evaluations\nresults: {run}/front.json and archive.json\n\
+        "\nhypervolume {:.5} after {} evaluations\nresults: {run}/front.json, archive.json and report.html (open it in a browser)\n\
          next: natv2 evaluate --archs {run}/front.json    natv2 status {run}\n",
         summary.hypervolume, summary.evaluations
     );

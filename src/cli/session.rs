@@ -1,10 +1,11 @@
 //! What the commands that work in a run directory share: their flags, the configuration, the
 //! directory, and what the weights and the data come to.
 
-use super::{Error, Globals};
+use super::{Error, Globals, Talk};
 use crate::config::{self, Config, Profile};
 use crate::evaluator::{self, Evaluator};
-use crate::run::RunDirectory;
+use crate::run::{self, RunDirectory};
+use crate::search::State;
 use clap::Args;
 use std::path::{Path, PathBuf};
 
@@ -91,6 +92,15 @@ pub(super) fn options(config: &Config) -> Result<evaluator::Options, Error> {
 
 /// The configuration stored in a run directory.
 pub(super) fn stored_config(path: &Path) -> Result<Config, Error> {
-    crate::run::check(path)?;
+    run::check(path)?;
     Ok(config::load("search", Some(&path.join("config.toml")), &[], None)?)
+}
+
+/// The newest state of the search in a run directory, if it has one.
+pub(super) fn stored_state(path: &Path, talk: &Talk) -> Result<Option<State>, Error> {
+    let restored = run::latest_checkpoint(path, "search")?;
+    restored.warnings.iter().for_each(|warning| talk.note(warning));
+    let Some(checkpoint) = restored.checkpoint else { return Ok(None) };
+    let file = checkpoint.path().join("state.json").display().to_string();
+    Ok(Some(State::parse(&checkpoint.read("state.json")?, &file)?))
 }

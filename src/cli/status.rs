@@ -1,9 +1,9 @@
 //! `natv2 status`: where a run stands, whether or not it is at work.
 
-use super::session::stored_config;
+use super::session::{stored_config, stored_state};
 use super::{Error, Talk, output};
 use crate::run::{self, Exit};
-use crate::search::{Iteration, State};
+use crate::search::Iteration;
 use clap::Args;
 use serde::Serialize;
 use std::fmt::Write;
@@ -39,15 +39,7 @@ struct Report {
 impl Status {
     pub(super) fn run(self) -> Result<Exit, Error> {
         let config = stored_config(&self.run)?;
-        let restored = run::latest_checkpoint(&self.run, "search")?;
-        restored.warnings.iter().for_each(|warning| self.talk.note(warning));
-        let state = match restored.checkpoint {
-            None => None,
-            Some(checkpoint) => {
-                let file = checkpoint.path().join("state.json").display().to_string();
-                Some(State::parse(&checkpoint.read("state.json")?, &file)?)
-            }
-        };
+        let state = stored_state(&self.run, &self.talk)?;
         let holder = run::holder(&self.run)?;
         let iterations = config.search.iterations;
         let report = Report {

@@ -21,8 +21,8 @@ pub const STATE_FILE: &str = "state.json";
 /// How a search ended.
 #[derive(Debug)]
 pub enum Outcome {
-    /// It is over.
-    Finished(Summary),
+    /// It is over: its result, and the state that it ended in.
+    Finished(Summary, Box<State>),
     /// A stop was asked for; the same command goes on.
     Stopped,
 }
@@ -70,7 +70,8 @@ pub fn search(
     if state.test_top1.is_none() && !search.test(&mut state)? {
         return Ok(Outcome::Stopped);
     }
-    Ok(Outcome::Finished(Summary::new(evaluator.space(), config, &state, run.path())?))
+    let summary = Summary::new(evaluator.space(), config, &state, run.path())?;
+    Ok(Outcome::Finished(summary, Box::new(state)))
 }
 
 /// The newest state of a run, if it has one.

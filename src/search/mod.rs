@@ -23,6 +23,7 @@ pub mod candidates;
 pub mod initial;
 mod looping;
 pub mod measure;
+pub mod page;
 pub mod results;
 mod state;
 

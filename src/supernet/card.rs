@@ -2,6 +2,7 @@
 
 use super::Error;
 use crate::space::Family;
+use crate::space::backbone::PAPER_RESOLUTIONS;
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
@@ -38,6 +39,14 @@ impl Card {
     /// The path of the card of a checkpoint.
     pub fn path(checkpoint: &Path) -> PathBuf {
         checkpoint.with_extension("card.json")
+    }
+
+    /// The resolutions of the search space: the card's, else the paper's.
+    pub fn search_resolutions(&self) -> &[u32] {
+        match self.resolutions.is_empty() {
+            true => &PAPER_RESOLUTIONS,
+            false => &self.resolutions,
+        }
     }
 
     /// Reads the card beside a checkpoint; an empty card if there is none.

@@ -18,7 +18,7 @@ pub use layout::{
 };
 pub use pack::derive_calls;
 
-use crate::space::{Channels, ExitScaling, Family};
+use crate::space::{self, Channels, ExitScaling, Family, Space};
 use std::path::{Path, PathBuf};
 
 /// What can be wrong with a checkpoint or its card.
@@ -171,6 +171,15 @@ impl Supernet {
     /// Number of classes.
     pub fn classes(&self) -> usize {
         self.layout.classes()
+    }
+
+    /// The search space of these weights: the card's resolutions, else the paper's, at their width.
+    ///
+    /// # Errors
+    /// Resolutions that are no space; a card's are checked when it is read.
+    pub fn space(&self) -> Result<Space, space::Error> {
+        // The exits' widths are in the layout already.
+        Space::new(self.family, self.card.search_resolutions(), &[self.channels().width], ExitScaling::Once)
     }
 
     /// Whether an architecture of width `width` runs on these weights.

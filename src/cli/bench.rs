@@ -1,0 +1,75 @@
+//! `natv2 bench`: this machine's figures.
+
+use super::{Error, Globals, output};
+use crate::bench::kernels;
+use crate::run::Exit;
+use clap::{Args, Subcommand};
+
+/// The benchmarks.
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// Every kernel on the shapes of real sub-networks: checked first, then timed.
+    Kernels(Kernels),
+}
+
+impl Bench {
+    pub(super) fn run(self) -> Result<Exit, Error> {
+        match self {
+            Bench::Kernels(kernels) => kernels.run(),
+        }
+    }
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  natv2 bench kernels --device cpu --threads 1
+  natv2 bench kernels --device cuda --images 256 --edges --json > kernels.json
+
+Each kernel is first compared with the plain f64 definition on the same operands; a wrong one is
+marked in the table and makes the exit code 1. Times are medians with the caches flushed in between;
+shares are of the copy rate and the multiply-add rate measured on the same device in the same run.";
+
+/// Arguments of `natv2 bench kernels`.
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Kernels {
+    /// Images of a call.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    images: u16,
+    /// Resolution of the sub-networks, in pixels; may be repeated.
+    #[arg(long, value_name = "PX", default_values_t = [64u16], value_parser = clap::value_parser!(u16).range(32..=1024))]
+    resolution: Vec<u16>,
+    /// Also the shapes at the edges: one pixel, odd sides, most channels.
+    #[arg(long)]
+    edges: bool,
+    /// Timed runs of a shape; the median counts.
+    #[arg(long, value_name = "N", default_value_t = 11, value_parser = clap::value_parser!(u16).range(1..=10000))]
+    repetitions: u16,
+    /// Only operators whose name contains this, such as depthwise.
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
+    #[command(flatten)]
+    globals: Globals,
+}
+
+impl Kernels {
+    fn run(self) -> Result<Exit, Error> {
+        let device = self.globals.open()?;
+        let options = kernels::Options {
+            images: self.images.into(),
+            resolutions: self.resolution.iter().map(|&r| r.into()).collect(),
+            edges: self.edges,
+            repetitions: self.repetitions.into(),
+            only: self.only,
+        };
+        let report = kernels::run(&*device, &options)?;
+        match self.globals.talk.json {
+            true => output::json(&report)?,
+            false => output::print(&report.to_string())?,
+        }
+        match report.all_correct() {
+            true => Ok(Exit::Done),
+            false => Err(Error::Check("a kernel is wrong on this device: see the table".into())),
+        }
+    }
+}

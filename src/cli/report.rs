@@ -1,0 +1,63 @@
+//! `natv2 report`: the page of a run, written again.
+
+use super::session::{options, stored_config, stored_state};
+use super::{Error, Talk, output};
+use crate::config::Config;
+use crate::evaluator::load_supernet;
+use crate::report::render;
+use crate::run::{Exit, write_atomic};
+use crate::search::{State, page};
+use crate::space::Space;
+use clap::Args;
+use std::path::{Path, PathBuf};
+
+/// The page's file in a run directory.
+pub(super) const FILE: &str = "report.html";
+
+/// Arguments of `natv2 report`.
+///
+/// Writes report.html into the run directory: one file that needs nothing else, with the Pareto fronts,
+/// the progress of the search, the networks found and the configuration.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  natv2 report runs/search-1a2b3c4d")]
+pub struct Report {
+    /// The run directory.
+    #[arg(value_name = "DIR")]
+    run: PathBuf,
+    #[command(flatten)]
+    talk: Talk,
+}
+
+impl Report {
+    pub(super) fn run(self) -> Result<Exit, Error> {
+        let config = stored_config(&self.run)?;
+        let Some(state) = stored_state(&self.run, &self.talk)? else {
+            return Err(Error::Check(format!(
+                "{}: nothing to report yet: the initial archive is not evaluated",
+                self.run.display()
+            )));
+        };
+        let options = options(&config)?;
+        let supernet = load_supernet(options.weights.as_deref(), options.family)?;
+        let html = html(&supernet.space()?, supernet.classes(), &config, &state, &self.run)?;
+        let file = self.run.join(FILE);
+        write_atomic(&file, html.as_bytes())?;
+        let file = file.display().to_string();
+        match self.talk.json {
+            true => output::json(&serde_json::json!({"version": 1, "report": file}))?,
+            false => output::print(&format!("{file}\n"))?,
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// The page of a state.
+pub(super) fn html(
+    space: &Space,
+    classes: usize,
+    config: &Config,
+    state: &State,
+    run: &Path,
+) -> Result<String, Error> {
+    Ok(render(&page::page(space, classes, config, state, &run.display().to_string())?))
+}
