@@ -9,6 +9,7 @@
 //! | [`run`] | the run directory: journal, checkpoints, lock, signals, progress |
 //! | [`moo`] | multi-objective optimisation on plain numbers: sorting, NSGA-II, NSGA-III, directions, hypervolume |
 //! | [`predictor`] | accuracy predictors on plain numbers: gradient-boosted trees, bagged CART |
+//! | [`report`] | the report of a run: one HTML file with inline SVG, from plain data |
 //! | [`random`] | random streams, keyed by seed and purpose |
 //! | [`data`] | data sets, splits, and the way from pixels to a network's input |
 //! | [`space`] | what can be searched: families, architectures, genotypes, sampling, exact costs |
@@ -34,6 +35,7 @@ pub mod moo;
 pub mod ops;
 pub mod predictor;
 pub mod random;
+pub mod report;
 pub mod run;
 pub mod search;
 pub mod space;

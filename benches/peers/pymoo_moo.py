@@ -4,7 +4,7 @@
 Run by hand, in an environment of its own:
 
     python3 -m venv peers && peers/bin/pip install pymoo==0.6.2
-    peers/bin/python benches/peers/pymoo_moo.py [--json FILE] [--repeats N]
+    peers/bin/python benches/peers/pymoo_moo.py [--json FILE] [--repeats N] [--only TEXT]
 
 Prints a table, and writes the figures as JSON if asked.
 """
@@ -114,6 +114,7 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--json", metavar="FILE")
     arguments.add_argument("--repeats", type=int, default=20)
+    arguments.add_argument("--only", default="", help="cases whose name holds this")
     arguments = arguments.parse_args()
 
     sort = NonDominatedSorting().do
@@ -134,6 +135,8 @@ def main():
     print(f"pymoo {__version__}, compiled: {is_compiled()}, {platform.processor() or platform.machine()}")
     print(f"{'case':34} {'median ms':>12} {'least ms':>12}")
     for name, (run, repeats) in cases.items():
+        if arguments.only not in name:
+            continue
         results[name] = measure(run, repeats)
         print(f"{name:34} {results[name]['median_ms']:12.3f} {results[name]['least_ms']:12.3f}", flush=True)
     if arguments.json:

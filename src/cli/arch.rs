@@ -33,9 +33,9 @@ Examples:
   natv2 arch cost --family EE_B --classes 200 --arch @network.json --exits all --json
   natv2 arch cost --weights net.safetensors --arch @network.json
 
-Prints trainable parameters of the stand-alone network and multiply-accumulates of its convolutions
-and linear layers (squeeze-and-excitation included) for one image. Any resolution from 32 to 1024 and
-any width will do.";
+Prints trainable parameters of the stand-alone network and multiply-accumulates of its
+convolutions and linear layers (squeeze-and-excitation included) for one image. Any resolution
+from 32 to 1024 and any width will do.";
 
 const SAMPLE_HELP: &str = "\
 Examples:

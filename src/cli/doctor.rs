@@ -3,7 +3,7 @@
 //! The report is a list of [`Section`]s of [`Finding`]s, each with a state and, where something can
 //! be done, a remedy. A new section is a function here and a line in [`examine`].
 
-use super::{Error, Talk, output};
+use super::{Error, output};
 use crate::device::{self, Device};
 use crate::engine::{Calibration, Cropped, Engine};
 use crate::evaluator;
@@ -18,7 +18,7 @@ use rand::RngExt;
 use serde::Serialize;
 use serde_json::json;
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 const AFTER_HELP: &str = "\
@@ -36,8 +36,9 @@ const TOLERANCE: f32 = 2e-4;
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Doctor {
-    #[command(flatten)]
-    talk: Talk,
+    /// The report as one line of JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Findings about one thing.
@@ -90,7 +91,7 @@ impl Finding {
 impl Doctor {
     pub(super) fn run(self) -> Result<Exit, Error> {
         let sections = examine();
-        match self.talk.json {
+        match self.json {
             true => output::json(&json!({"version": 1, "sections": sections}))?,
             false => output::print(&text(&sections))?,
         }
@@ -108,6 +109,7 @@ fn examine() -> Vec<Section> {
         Section { name: "processor", findings: processor() },
         Section { name: "memory", findings: memory() },
         Section { name: "cuda", findings: cuda() },
+        Section { name: "emulator", findings: emulator() },
         Section { name: "devices", findings: devices() },
     ]
 }
@@ -239,41 +241,80 @@ fn memory() -> Vec<Finding> {
     findings
 }
 
+#[cfg(not(feature = "cuda"))]
 fn cuda() -> Vec<Finding> {
-    if !cfg!(feature = "cuda") {
-        let finding = Finding::new("support", State::Missing, "this program was built without it");
-        return vec![finding.remedy("build with the feature `cuda`, which is on by default")];
-    }
-    let kernels = match cfg!(natv2_fatbin) {
+    let finding = Finding::new("support", State::Missing, "this program was built without it");
+    vec![finding.remedy("build with the feature `cuda`, which is on by default")]
+}
+
+#[cfg(feature = "cuda")]
+fn cuda() -> Vec<Finding> {
+    use crate::device::cuda::{CudaError, Nvrtc, probe};
+    let embedded = cfg!(natv2_fatbin);
+    let mut findings = vec![match embedded {
         true => Finding::new(
             "kernels",
             State::Ok,
             "compiled into this program (sm_80, sm_90, PTX for newer cards)",
         ),
-        false => Finding::new("kernels", State::Missing, "sources only: NVRTC compiles them at run time")
-            .remedy("build where nvcc is on PATH, or have the CUDA toolkit's libnvrtc where natv2 runs"),
-    };
-    let driver = match std::fs::read_to_string("/proc/driver/nvidia/version") {
-        Ok(text) => Finding::new("driver", State::Ok, text.lines().next().unwrap_or("unknown").trim()),
-        Err(_) => Finding::new("driver", State::Missing, "no NVIDIA driver is loaded")
-            .remedy("install the NVIDIA driver; in a container, start it with the GPU passed through"),
-    };
-    let cards = (0..64).filter(|n| Path::new(&format!("/dev/nvidia{n}")).exists()).count();
-    let cards = match cards {
-        0 => Finding::new("cards", State::Missing, "no /dev/nvidiaN")
-            .remedy("ask the batch system for a GPU, or pass it into the container"),
-        n => Finding::new("cards", State::Ok, format!("{n} in /dev")),
-    };
-    let nvcc = match nvcc() {
-        Some(path) => Finding::info("nvcc", path.display().to_string()),
-        None => Finding::info("nvcc", "not on PATH; needed only to build kernels into the program"),
-    };
-    vec![kernels, driver, cards, nvcc]
+        false => Finding::new(
+            "kernels",
+            State::Missing,
+            "not compiled into this program: NVRTC makes them at run time",
+        )
+        .remedy("build where nvcc is on PATH to have them in the program"),
+    }];
+    findings.push(match Nvrtc::load() {
+        Ok(nvrtc) => {
+            let version = nvrtc
+                .version()
+                .map_or("of unknown version".into(), |(major, minor)| format!("{major}.{minor}"));
+            Finding::new("nvrtc", State::Ok, format!("{version}, {}", nvrtc.path().display()))
+        }
+        // Without kernels in the program and without NVRTC there is no way to run on a card.
+        Err(reason) if embedded => {
+            Finding::new("nvrtc", State::Missing, format!("{reason}; needed for older drivers only"))
+        }
+        Err(reason) => Finding::new("nvrtc", State::Missing, reason)
+            .remedy("install the CUDA toolkit's NVRTC, or set CUDA_HOME to where it is"),
+    });
+    match probe() {
+        Ok(driver) => {
+            let (major, minor) = driver.cuda_version;
+            findings.push(Finding::new("driver", State::Ok, format!("supports CUDA {major}.{minor}")));
+            findings.extend(driver.cards.iter().map(|card| {
+                let (major, minor) = card.compute_capability;
+                Finding::new(
+                    &format!("card {}", card.ordinal),
+                    State::Ok,
+                    format!(
+                        "{}, compute capability {major}.{minor}, {:.1} GiB, {} multiprocessors",
+                        card.name,
+                        card.memory_bytes as f64 / f64::from(1 << 30),
+                        card.multiprocessors
+                    ),
+                )
+            }));
+        }
+        // Each of these says what to do.
+        Err(error @ (CudaError::NoDriver | CudaError::NoCard)) => {
+            findings.push(Finding::new("driver", State::Missing, error.to_string()));
+        }
+        Err(error) => findings.push(Finding::new("driver", State::Broken, error.to_string())),
+    }
+    findings
 }
 
-fn nvcc() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join("nvcc")).find(|file| file.is_file())
+/// The kernels on the CPU.
+fn emulator() -> Vec<Finding> {
+    vec![match device::emulated::EmulatedRuntime::new(1) {
+        Ok(_) => {
+            let count = device::emulated::kernels().len();
+            Finding::new("kernels", State::Ok, format!("{count} compiled for the CPU into this program"))
+        }
+        // It says what to do.
+        Err(error) => Finding::new("kernels", State::Missing, error.to_string()),
+    }]
 }
 
 fn devices() -> Vec<Finding> {

@@ -32,15 +32,15 @@ pub enum Error {
     /// The search space.
     #[error(transparent)]
     Space(#[from] space::Error),
-    /// A search.
-    #[error(transparent)]
-    Search(#[from] search::Error),
     /// Running networks.
     #[error(transparent)]
     Engine(#[from] engine::Error),
     /// The device.
     #[error(transparent)]
     Device(#[from] device::Error),
+    /// The search.
+    #[error(transparent)]
+    Search(#[from] search::Error),
     /// An architecture or genotype that was given, and where.
     #[error("{place}: {source}")]
     Given {
@@ -174,22 +174,23 @@ fn of_data(error: &data::Error) -> Exit {
     }
 }
 
-fn of_search(error: &search::Error) -> Exit {
+fn of_engine(error: &engine::Error) -> Exit {
     match error {
-        search::Error::Run(error) => error.exit(),
-        search::Error::Evaluator(error) => of_evaluator(error),
-        search::Error::Engine(error) => of_engine(error),
-        search::Error::Data(error) => of_data(error),
-        search::Error::SmallSpace { .. }
-        | search::Error::Adaptation { .. }
-        | search::Error::OtherInputs { .. } => Exit::Usage,
+        engine::Error::Space(_) | engine::Error::Width { .. } => Exit::Usage,
         _ => Exit::Failure,
     }
 }
 
-fn of_engine(error: &engine::Error) -> Exit {
+fn of_search(error: &search::Error) -> Exit {
     match error {
-        engine::Error::Space(_) | engine::Error::Width { .. } => Exit::Usage,
+        search::Error::Evaluator(error) => of_evaluator(error),
+        search::Error::Engine(error) => of_engine(error),
+        search::Error::Run(error) => error.exit(),
+        search::Error::Data(error) => of_data(error),
+        search::Error::Space(_)
+        | search::Error::SmallSpace { .. }
+        | search::Error::Adaptation { .. }
+        | search::Error::OtherInputs { .. } => Exit::Usage,
         _ => Exit::Failure,
     }
 }

@@ -18,10 +18,13 @@ const AFTER_HELP: &str = "\
 Examples:
   natv2 arch sample --family SE_B --resolutions 32,40,48 --widths 0.25 -n 5 > networks.jsonl
   natv2 evaluate --archs networks.jsonl
-  natv2 evaluate --weights net.safetensors --arch @network.json --data cifar10 --data-dir ~/data --json
+  natv2 evaluate --weights net.safetensors --arch @network.json --data cifar10 \\
+      --data-dir ~/data --json
 
-Before each evaluation the batch norms are recalibrated on the first --calibration-images training
-images in file order, without augmentation, in batches of 100. Images are taken in file order too.
+Before each evaluation the batch norms are recalibrated on the first --calibration-images
+training images in file order, without augmentation, in batches of 100; a last partial batch is
+left out. Images to measure on are taken in file order too.
+
 JSON: {\"version\":1,\"results\":[{\"arch\",\"top1\",\"loss\",\"params\",\"macs\"}],\"images\",
 \"calibration_images\",\"seconds\",\"device\"}, top1 in per cent, in the order asked for.";
 
@@ -112,7 +115,7 @@ impl Evaluate {
         let started = Instant::now();
         let count = self.images.map(|n| n as usize);
         let results = evaluator.evaluate(&archs, self.split, count, &|| false, &done)?;
-        // Nothing asks for a stop, so there always are results.
+        // Nothing asks to stop, so there always are results.
         let results = results.unwrap_or_default();
         let seconds = started.elapsed().as_secs_f64();
         progress.finish();

@@ -18,8 +18,8 @@ const BATCH: usize = 16;
 
 const AFTER_HELP: &str = "\
 Examples:
-  natv2 logits --weights net.safetensors --arch @network.json --inputs x.safetensors --out y.safetensors
-  natv2 logits --weights ee.safetensors --family EE_D --arch @network.json --calibrate --all-exits \\
+  natv2 logits --arch @network.json --inputs x.safetensors --out y.safetensors --calibrate
+  natv2 logits --weights net.safetensors --family EE_D --arch @network.json --all-exits \\
       --inputs x.safetensors --out y.safetensors
 
 Reads tensor `images` (F32, N x 3 x H x W, already normalised), crops the top-left r x r of each and

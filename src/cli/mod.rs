@@ -51,7 +51,7 @@ Results go to standard output, progress and errors to standard error.";
 /// Trains OFA and OFAv2 super-networks, searches them with NAT and NATv2, and writes out what it
 /// finds. Every subcommand explains itself with --help.
 #[derive(Debug, Parser)]
-#[command(name = "natv2", version, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "natv2", version, arg_required_else_help = true)]
 #[command(after_help = AFTER_HELP, max_term_width = 110)]
 pub struct Cli {
     /// What to do.

@@ -150,7 +150,10 @@ impl Supernet {
         });
         let needed =
             Parts { head: !family.early_exits, exits: family.early_exits, parallel: family.parallel };
-        if let Some(what) = parts.first_missing(needed) {
+        // A file without any head is no super-network at all; its width will say what is missing.
+        if (parts.head || parts.exits)
+            && let Some(what) = parts.first_missing(needed)
+        {
             return Err(Error::Family { file: checkpoint.file().into(), family, what: what.into() });
         }
         let (width, scaling) = checkpoint.width(card.width)?;

@@ -1,0 +1,183 @@
+//! The report of a run: one HTML file that needs nothing else.
+//!
+//! [`render`] turns plain data into a page with inline SVG, style and a few lines of script, so that
+//! the file can be mailed, archived or opened on a phone. It knows nothing of networks or runs: the
+//! caller fills a [`Report`]. What the page shows, and from which data:
+//!
+//! | part | data | shown |
+//! | --- | --- | --- |
+//! | head | [`Report::title`], [`Report::summary`], [`Report::facts`] | as text |
+//! | fronts | [`Report::archive`], [`Report::front`] | a chart for each pair of [`Report::objectives`]: all points, the front's in colour, a line through those that no other point beats in these two objectives; hovering or tapping shows a point's text and all its values |
+//! | networks | [`Report::networks`], [`Report::columns`] | a table, then each [`Diagram`] |
+//! | progress | [`Report::iterations`] | hypervolume, rank correlations and RMSE of the predictor by iteration |
+//! | next | [`Report::commands`] | what to run now |
+//! | configuration | [`Report::configuration`] | as text |
+//!
+//! Nothing is left to chance: the same data gives the same bytes. All text is escaped. A value that is
+//! missing, NaN or infinite is a dash in a table and left out of a chart; a part without data says so.
+//!
+//! `page.rs` lays the page out, `chart.rs` draws points and lines on the axes of `scale.rs`,
+//! `diagram.rs` draws networks, `style.css` holds the palette (light and dark), `script.js` the tooltip.
+
+mod chart;
+mod diagram;
+mod markup;
+mod page;
+mod scale;
+#[cfg(test)]
+mod tests;
+
+/// All that a page shows.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Report {
+    /// Heading and title of the page.
+    pub title: String,
+    /// A sentence or two below the heading.
+    pub summary: String,
+    /// Facts of the run as (name, value), such as the data set, the device or the evaluations.
+    pub facts: Vec<(String, String)>,
+    /// What was optimised, in the order of the points' values.
+    pub objectives: Vec<Objective>,
+    /// All points of the archive; those of the front may be among them.
+    pub archive: Vec<Point>,
+    /// The points that none dominates.
+    pub front: Vec<Point>,
+    /// Further columns of the table of networks.
+    pub columns: Vec<Quantity>,
+    /// The networks to present.
+    pub networks: Vec<Network>,
+    /// What was logged at each iteration, in order.
+    pub iterations: Vec<Iteration>,
+    /// What to run next.
+    pub commands: Vec<Command>,
+    /// The resolved configuration, as text.
+    pub configuration: String,
+}
+
+/// A quantity and its unit.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Quantity {
+    /// Name, such as `top-1`.
+    pub name: String,
+    /// Unit, such as `%`; may be empty.
+    pub unit: String,
+}
+
+/// Which way an objective gets better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goal {
+    /// Lower is better.
+    Minimise,
+    /// Higher is better.
+    Maximise,
+}
+
+/// An objective.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Objective {
+    /// What it measures.
+    pub quantity: Quantity,
+    /// Which way is better.
+    pub goal: Goal,
+}
+
+/// A network as a point of the charts.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Point {
+    /// Short name. Points of one name light up together in all charts; a front's point named as one
+    /// of [`Report::networks`] carries its name in the charts.
+    pub label: String,
+    /// Text of the tooltip, such as the architecture; lines are kept.
+    pub hover: String,
+    /// A value for each objective, in its unit as shown (not negated).
+    pub values: Vec<f64>,
+}
+
+/// A network of the table, with its picture.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Network {
+    /// Short name, unique in the table.
+    pub label: String,
+    /// What is special about it, such as `best trade-off`; may be empty.
+    pub note: String,
+    /// A value for each objective.
+    pub values: Vec<f64>,
+    /// A value for each of [`Report::columns`], where there is one.
+    pub extra: Vec<Option<f64>>,
+    /// Its picture.
+    pub diagram: Diagram,
+}
+
+/// A network as a picture: stages from top to bottom, layers from left to right.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Diagram {
+    /// What comes before the first stage, input included; may be empty.
+    pub stem: String,
+    /// Its stages.
+    pub stages: Vec<Stage>,
+    /// What comes after the last stage; may be empty.
+    pub head: String,
+}
+
+/// A stage of a network.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Stage {
+    /// Name, such as `stage 1`.
+    pub name: String,
+    /// Its layers in order.
+    pub layers: Vec<Layer>,
+    /// Layers that the space allows and this network skips; drawn as gaps.
+    pub skipped: usize,
+    /// Name of the exit after the stage, if the network has one there.
+    pub exit: Option<String>,
+}
+
+/// A layer of a stage.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Layer {
+    /// Side of its (depthwise) kernel, in pixels.
+    pub kernel: u32,
+    /// Expanded channels over input channels.
+    pub expansion: f64,
+    /// Output channels.
+    pub channels: u32,
+    /// Side of the output, in pixels.
+    pub resolution: u32,
+    /// Names of the parallel branches that are summed, where there are several; short, for they are
+    /// drawn below the layer.
+    pub branches: Vec<String>,
+    /// Layers of the same stage, from 0, whose outputs are added to this one's; drawn as arcs.
+    pub skips: Vec<usize>,
+    /// Further facts for the tooltip, such as `squeeze-excite`.
+    pub marks: Vec<String>,
+}
+
+/// What was logged at an iteration. Predictor figures compare its predictions with the measurements of
+/// the iteration's candidates.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Iteration {
+    /// Its number.
+    pub number: u32,
+    /// Hypervolume of the archive after it.
+    pub hypervolume: Option<f64>,
+    /// Root mean squared error of the predictor, in the unit of its target.
+    pub rmse: Option<f64>,
+    /// Spearman's rank correlation.
+    pub spearman: Option<f64>,
+    /// Kendall's tau-b.
+    pub kendall: Option<f64>,
+}
+
+/// A command to run next.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Command {
+    /// What it is good for.
+    pub purpose: String,
+    /// The command line.
+    pub line: String,
+}
+
+/// The page as HTML.
+pub fn render(report: &Report) -> String {
+    page::page(report)
+}

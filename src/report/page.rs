@@ -1,0 +1,219 @@
+//! The page: its sections in order.
+
+use super::chart::{self, Series};
+use super::diagram;
+use super::markup::{Escaped, figure, titled};
+use super::{Iteration, Report};
+use std::fmt::Write;
+
+const STYLE: &str = include_str!("style.css");
+const SCRIPT: &str = include_str!("script.js");
+
+/// Nothing may be loaded from anywhere, whatever got into the page.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'";
+
+pub(super) fn page(report: &Report) -> String {
+    let title = Escaped(&report.title);
+    let mut html = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
+         <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n<header>\n<h1>{title}</h1>\n"
+    );
+    if !report.summary.is_empty() {
+        let _ = writeln!(html, "<p class=\"lead\">{}</p>", Escaped(&report.summary));
+    }
+    facts(&mut html, report);
+    html.push_str("</header>\n");
+    fronts(&mut html, report);
+    table(&mut html, report);
+    diagrams(&mut html, report);
+    progress(&mut html, &report.iterations);
+    commands(&mut html, report);
+    configuration(&mut html, report);
+    let _ = write!(
+        html,
+        "</main>\n<div id=\"tip\" role=\"status\" hidden></div>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n"
+    );
+    html
+}
+
+/// Opens a section with its heading and, below it, what it shows.
+fn section(html: &mut String, name: &str, heading: &str, caption: &str) {
+    let _ = writeln!(html, "<section id=\"{name}\">\n<h2>{heading}</h2>");
+    if !caption.is_empty() {
+        let _ = writeln!(html, "<p class=\"caption\">{caption}</p>");
+    }
+}
+
+fn nothing(html: &mut String, text: &str) {
+    let _ = writeln!(html, "<p class=\"nothing\">{text}</p>");
+}
+
+fn facts(html: &mut String, report: &Report) {
+    if report.facts.is_empty() {
+        return;
+    }
+    html.push_str("<dl class=\"facts\">\n");
+    for (name, value) in &report.facts {
+        // Names of files and checkpoints may break where their words do.
+        let value = Escaped(value).to_string().replace('_', "_<wbr>").replace('/', "/<wbr>");
+        let _ = writeln!(html, "<div><dt>{}</dt><dd>{value}</dd></div>", Escaped(name));
+    }
+    html.push_str("</dl>\n");
+}
+
+fn fronts(html: &mut String, report: &Report) {
+    let caption = "<span class=\"key front\">on the front of all objectives</span> \
+         <span class=\"key named\">of these, shown below</span> <span class=\"key archive\">in the archive</span> \
+         <span class=\"key outline\">best in the two objectives shown.</span> Hover over a point, or tap it, \
+         to see its network.";
+    section(html, "fronts", "Pareto front", caption);
+    let objectives = report.objectives.len();
+    let mut charts = String::new();
+    for up in 0..objectives {
+        for across in up + 1..objectives {
+            if let Some(svg) = chart::front(report, up, across) {
+                let _ = writeln!(charts, "<figure>{svg}</figure>");
+            }
+        }
+    }
+    if !charts.is_empty() {
+        let _ = writeln!(html, "<div class=\"charts\">\n{charts}</div>");
+    } else if objectives < 2 {
+        nothing(html, "A front takes two objectives or more; the table below ranks the networks found.");
+    } else {
+        nothing(html, "No network has been measured yet.");
+    }
+    html.push_str("</section>\n");
+}
+
+fn table(html: &mut String, report: &Report) {
+    section(html, "networks", "Networks found", "");
+    if report.networks.is_empty() {
+        nothing(html, "No network has been picked yet.");
+        html.push_str("</section>\n");
+        return;
+    }
+    let objectives = report.objectives.iter().map(|objective| &objective.quantity);
+    html.push_str("<div class=\"scroll\"><table>\n<thead><tr><th scope=\"col\">network</th>");
+    for quantity in objectives.chain(&report.columns) {
+        let _ = write!(html, "<th scope=\"col\">{}</th>", Escaped(&titled(quantity)));
+    }
+    html.push_str("</tr></thead>\n<tbody>\n");
+    for (index, network) in report.networks.iter().enumerate() {
+        let _ = write!(
+            html,
+            "<tr><th scope=\"row\"><a href=\"#network-{index}\">{}</a>",
+            Escaped(&network.label)
+        );
+        if !network.note.is_empty() {
+            let _ = write!(html, " <span class=\"note\">{}</span>", Escaped(&network.note));
+        }
+        html.push_str("</th>");
+        let values = (0..report.objectives.len()).map(|i| network.values.get(i).copied());
+        let extra = (0..report.columns.len()).map(|i| network.extra.get(i).copied().flatten());
+        for value in values.chain(extra) {
+            let _ = write!(html, "<td>{}</td>", figure(value.unwrap_or(f64::NAN)));
+        }
+        html.push_str("</tr>\n");
+    }
+    html.push_str("</tbody></table></div>\n</section>\n");
+}
+
+fn diagrams(html: &mut String, report: &Report) {
+    if report.networks.is_empty() {
+        return;
+    }
+    let caption = "A block is a layer: its colour and k give the kernel, its height and e the expansion \
+         ratio; dashed blocks are layers that the network skips. Below a stage's name: its output channels \
+         and resolution.";
+    section(html, "diagrams", "Architectures", caption);
+    html.push_str("<div class=\"nets\">\n");
+    // One measure for all pictures, so that their blocks compare.
+    let layers = report.networks.iter().flat_map(|n| &n.diagram.stages).flat_map(|s| &s.layers);
+    let largest = layers.map(|layer| layer.expansion).filter(|e| e.is_finite()).fold(1.0, f64::max);
+    for (index, network) in report.networks.iter().enumerate() {
+        let _ = write!(html, "<figure id=\"network-{index}\"><figcaption>{}", Escaped(&network.label));
+        if !network.note.is_empty() {
+            let _ = write!(html, " <span class=\"note\">{}</span>", Escaped(&network.note));
+        }
+        html.push_str("</figcaption>");
+        match diagram::diagram(&network.label, &network.diagram, largest) {
+            Some(svg) => {
+                // What comes before and after the stages is text of any length: outside of the picture
+                // it can wrap.
+                let around = |html: &mut String, text: &str| {
+                    if !text.is_empty() {
+                        let _ = write!(html, "<p class=\"around\">{}</p>", Escaped(text));
+                    }
+                };
+                around(html, &network.diagram.stem);
+                let _ = write!(html, "<div class=\"scroll\">{svg}</div>");
+                around(html, &network.diagram.head);
+            }
+            None => nothing(html, "No picture: the network has no stages."),
+        }
+        html.push_str("</figure>\n");
+    }
+    html.push_str("</div>\n</section>\n");
+}
+
+fn progress(html: &mut String, iterations: &[Iteration]) {
+    let caption = "The hypervolume is that of the archive; the predictor is judged by the candidates of each \
+         iteration, which it had not seen.";
+    section(html, "progress", "Progress", caption);
+    let numbers: Vec<u32> = iterations.iter().map(|i| i.number).collect();
+    let series = |name: &'static str, value: fn(&Iteration) -> Option<f64>| Series {
+        name,
+        values: iterations.iter().map(value).collect(),
+    };
+    let ranks = [series("Spearman", |i| i.spearman), series("Kendall", |i| i.kendall)];
+    let negative = ranks.iter().flat_map(|s| &s.values).flatten().any(|value| *value < 0.0);
+    let ranks_range = (if negative { -1.0 } else { 0.0 }, 1.0);
+    let charts = [
+        chart::lines("hypervolume", &numbers, &[series("hypervolume", |i| i.hypervolume)], None),
+        chart::lines("predictor: rank correlation", &numbers, &ranks, Some(ranks_range)),
+        chart::lines("predictor: RMSE", &numbers, &[series("RMSE", |i| i.rmse)], None),
+    ];
+    if charts.iter().all(Option::is_none) {
+        nothing(html, "No iteration has been logged yet.");
+    } else {
+        html.push_str("<div class=\"charts\">\n");
+        for svg in charts.iter().flatten() {
+            let _ = writeln!(html, "<figure>{svg}</figure>");
+        }
+        html.push_str("</div>\n");
+    }
+    html.push_str("</section>\n");
+}
+
+fn commands(html: &mut String, report: &Report) {
+    if report.commands.is_empty() {
+        return;
+    }
+    section(html, "next", "What to run next", "");
+    html.push_str("<ol class=\"commands\">\n");
+    for command in &report.commands {
+        let _ = writeln!(
+            html,
+            "<li><span>{}</span><pre><code>{}</code></pre></li>",
+            Escaped(&command.purpose),
+            Escaped(&command.line)
+        );
+    }
+    html.push_str("</ol>\n</section>\n");
+}
+
+fn configuration(html: &mut String, report: &Report) {
+    if report.configuration.is_empty() {
+        return;
+    }
+    section(html, "configuration", "Configuration", "");
+    let _ = write!(
+        html,
+        "<details><summary>All settings of this run</summary><pre><code>{}</code></pre></details>\n</section>\n",
+        Escaped(&report.configuration)
+    );
+}
