@@ -185,7 +185,7 @@ impl Formula {
         let u = (z >> 40) as f64 / f64::from(1 << 24);
         let centred = 2.0 * u - 1.0;
         let value = if name.ends_with("_matrix") {
-            let diagonal = index as usize % (shape[0] + 1) == 0;
+            let diagonal = (index as usize).is_multiple_of(shape[0] + 1);
             f64::from(u8::from(diagonal)) + 0.05 * centred
         } else if name.ends_with("running_var") {
             0.5 + u

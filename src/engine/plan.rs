@@ -253,8 +253,8 @@ impl Lowering<'_> {
         }
         if dense {
             // y1 and y2 where they were kept for skips and are not the stage's output.
-            for position in 0..layers.len().saturating_sub(1).min(2) {
-                self.free(outputs[position]);
+            for &output in outputs.iter().take(layers.len().saturating_sub(1).min(2)) {
+                self.free(output);
             }
         }
         input

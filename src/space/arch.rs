@@ -118,8 +118,8 @@ impl Arch {
 
         let mut arch = Arch::largest(family, self::resolution(resolution)?, w);
         arch.nd = nd;
-        for stage in 0..arch.stages() {
-            arch.d[stage] = choice("d", stage, d[stage], &DEPTHS)?;
+        for (stage, &depth) in d.iter().enumerate().take(arch.stages()) {
+            arch.d[stage] = choice("d", stage, depth, &DEPTHS)?;
         }
         let mut arch = arch.canonical();
         for index in 0..LAYERS {

@@ -1,5 +1,8 @@
 //! The fast path: a vector of output channels by four pixels, the 27 inputs broadcast one by one.
 
+// Indices into several register arrays of fixed size at once: these loops unroll as written.
+#![allow(clippy::needless_range_loop)]
+
 use super::super::Threads;
 use super::super::parallel::pieces;
 use super::super::simd::{Kernel, Vector, dispatch};
