@@ -253,8 +253,9 @@ impl Lowering<'_> {
         }
         if dense {
             // y1 and y2 where they were kept for skips and are not the stage's output.
-            let kept = layers.len().saturating_sub(1).min(2);
-            outputs.drain(..kept).for_each(|map| self.free(map));
+            for &output in outputs.iter().take(layers.len().saturating_sub(1).min(2)) {
+                self.free(output);
+            }
         }
         input
     }

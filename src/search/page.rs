@@ -53,7 +53,7 @@ pub fn page(
     let best = front.iter().map(Entry::top1).fold(0.0, f64::max);
     let finished = state.iteration >= config.search.iterations as u64;
     Ok(Report {
-        title: format!("natv2 {} search", config.search.method),
+        title: format!("{} search of {} at width {}", config.search.method, space.family(), width(space)),
         summary: format!(
             "{} {} sub-networks evaluated, {} on the Pareto front, best validation accuracy {best:.2} %.",
             if finished { "Finished." } else { "Still running." },
@@ -162,12 +162,11 @@ fn point(space: &Space, objectives: &[Objective], entry: &Entry, label: String) 
 }
 
 fn facts(space: &Space, config: &Config, state: &State) -> Vec<(String, String)> {
-    let width: Vec<String> = space.widths().iter().map(f64::to_string).collect();
     let sides: Vec<String> = space.resolutions().iter().map(u32::to_string).collect();
     let last = state.history.last();
     [
         ("family", space.family().to_string()),
-        ("width", width.join(", ")),
+        ("width", width(space)),
         ("resolutions", format!("{} px", sides.join(", "))),
         ("method", config.search.method.to_string()),
         ("profile", config.profile.to_string()),
@@ -179,6 +178,11 @@ fn facts(space: &Space, config: &Config, state: &State) -> Vec<(String, String)>
     ]
     .map(|(name, value)| (name.to_string(), value))
     .into()
+}
+
+/// The width multipliers of a space.
+fn width(space: &Space) -> String {
+    space.widths().iter().map(f64::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn iteration(done: &super::Iteration) -> Iteration {
