@@ -4,8 +4,6 @@
 //! every output that it touches. Taps are added in the order of the definition for each output, so
 //! the blocking does not change a result.
 
-// Indices into several register arrays of fixed size at once: these loops unroll as written.
-#![allow(clippy::needless_range_loop)]
 #![allow(unsafe_code)]
 // Register arrays are walked by index: iterator adapters are closures, which lose the instruction set.
 #![allow(clippy::needless_range_loop)]

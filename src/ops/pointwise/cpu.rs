@@ -7,8 +7,6 @@
 //! stay in the cache while all panels pass over them. A gated input is scaled into a strip buffer
 //! first.
 
-// Indices into several register arrays of fixed size at once: these loops unroll as written.
-#![allow(clippy::needless_range_loop)]
 #![allow(unsafe_code)]
 // Register arrays are walked by index: iterator adapters are closures, which lose the instruction set.
 #![allow(clippy::needless_range_loop)]
