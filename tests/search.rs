@@ -126,3 +126,37 @@ fn a_stop_leaves_a_run_that_goes_on_to_the_same_end() {
     run(&stopped, &config, 1);
     assert_eq!(files(&whole), files(&stopped));
 }
+
+/// The kernels of the GPU, on the emulator: the same search up to rounding in the accuracies.
+#[test]
+fn the_emulated_device_finds_the_same_networks_as_the_cpu() {
+    let Ok(device) = natv2::device::open("emulated") else {
+        assert!(!cfg!(natv2_emulator), "the emulator was built and does not open");
+        return;
+    };
+    let options = Options { calibration_images: Some(20), ..Options::default() };
+    let config = config(&[
+        "search.eval_images=20",
+        "search.archive=6",
+        "search.iterations=1",
+        "search.candidates=1",
+        "predictor.folds=3",
+    ]);
+    let summaries = [Arc::new(Cpu) as Arc<dyn natv2::device::Device>, device].map(|device| {
+        let evaluator = Evaluator::open(&options, device).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDirectory::open(folder.path()).unwrap();
+        match search(&config, &evaluator, &run, &StopFlag::new(), Output::Silent).unwrap() {
+            Outcome::Finished(_, state) => state,
+            Outcome::Stopped => panic!("nobody asked for a stop"),
+        }
+    });
+    let [cpu, emulated] = summaries;
+    assert_ne!(cpu.fingerprint, emulated.fingerprint, "results of two devices must not be mixed");
+    assert_eq!(cpu.seen, emulated.seen);
+    for (a, b) in cpu.archive.entries.iter().zip(&emulated.archive.entries) {
+        assert_eq!((&a.genotype, a.cost, a.images), (&b.genotype, b.cost, b.images));
+        assert!(a.correct.abs_diff(b.correct) <= 1, "{} against {}", a.correct, b.correct);
+        assert!((a.loss - b.loss).abs() < 1e-3, "{} against {}", a.loss, b.loss);
+    }
+}
