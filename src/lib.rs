@@ -14,10 +14,10 @@
 //! | [`data`] | data sets, splits, and the way from pixels to a network's input |
 //! | [`space`] | what can be searched: families, architectures, genotypes, sampling, exact costs |
 //! | [`supernet`] | the shared weights: layout, checkpoints, cards |
-//! | [`ops`] | the operators: parameters, plain references, fast CPU paths |
+//! | [`ops`] | the operators: parameters, plain references, fast CPU paths, kernel launches |
 //! | [`device`] | where networks run |
 //! | [`engine`] | how networks run: plans, arenas, recalibration, evaluation |
-//! | [`bench`] | this machine's figures: kernels against what the device can do |
+//! | [`mod@bench`] | this machine's figures: kernels against what the device can do |
 //! | [`evaluator`] | a super-network on a data set: the accuracy of its sub-networks |
 //! | [`search`] | the archive loops of NAT and NATv2, random search, their results |
 //! | [`cli`] | the command line: one file a subcommand |

@@ -16,7 +16,7 @@ pub fn print(text: &str) -> Result<(), Error> {
 /// Prints `value` as one line of JSON on standard output.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn json(value: &impl Serialize) -> Result<(), Error> {
     // Values of this program have string keys and finite numbers.
     let text = serde_json::to_string(value).map_err(|e| Error::Stdout(e.into()))?;
@@ -26,7 +26,7 @@ pub fn json(value: &impl Serialize) -> Result<(), Error> {
 /// Writes to standard output through a buffer, for output that is better not held in memory.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn stream(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Error> {
     let mut out = BufWriter::new(io::stdout().lock());
     write(&mut out).and_then(|()| out.flush()).map_err(|error| match error.kind() {
