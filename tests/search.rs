@@ -85,7 +85,7 @@ fn both_bounds_start_in_the_archive_and_every_policy_keeps_its_size() {
         (&["search.iterations=1", "search.growth=nat"], 15),
         (&["search.iterations=1", "search.update=nat"], 12),
         (&["search.iterations=1", "search.objectives=[\"top1\"]"], 12),
-        (&["search.iterations=1", "search.objectives=[\"top1\",\"params\"]", "predictor.kind=cart"], 12),
+        (&["search.iterations=1", "search.objectives=[\"top1\",\"params\"]", "predictor.kind=gbdt"], 12),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let config = config(sets);

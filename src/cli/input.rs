@@ -67,8 +67,10 @@ pub fn archs(value: &str, family: Family) -> Result<Vec<Arch>, Error> {
     };
     let archs: Vec<Arch> = match serde_json::from_str::<Value>(&text) {
         Ok(Value::Array(values)) => list(&values)?,
-        Ok(Value::Object(object)) if object.contains_key("networks") => {
-            let networks = object["networks"].as_array().map(Vec::as_slice).unwrap_or_default();
+        // An archive or front of a run, or a table of accuracies.
+        Ok(Value::Object(object)) if object.contains_key("networks") || object.contains_key("rows") => {
+            let networks = object.get("networks").or(object.get("rows")).and_then(Value::as_array);
+            let networks = networks.map(Vec::as_slice).unwrap_or_default();
             list(&networks.iter().map(|network| network["arch"].clone()).collect::<Vec<_>>())?
         }
         Ok(value @ Value::Object(_)) => list(&[value])?,
