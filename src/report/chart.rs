@@ -99,7 +99,8 @@ pub(super) fn front(report: &Report, up: usize, across: usize) -> Option<String>
         }
         svg.push_str("</g>\n");
     };
-    let presented: BTreeSet<&str> = report.networks.iter().map(|n| n.label.as_str()).collect();
+    let presented: BTreeSet<&str> =
+        report.networks.iter().filter(|n| report.stands_out(n)).map(|n| n.label.as_str()).collect();
     let (named, others): (Vec<_>, Vec<_>) =
         front.into_iter().partition(|(point, _)| presented.contains(point.label.as_str()));
     draw("archive", 3.0, &archive);
@@ -212,7 +213,8 @@ pub(super) fn lines(
     present().next()?;
     // Room to the right for the series' names, when there are several.
     let right = if series.len() > 1 { RIGHT - 96.0 } else { RIGHT - 40.0 };
-    let x = Scale::new(present().map(|p| p.0), Form::Counted, LEFT, right);
+    // All charts share their iterations, with values or without.
+    let x = Scale::new(numbers.iter().map(|&number| f64::from(number)), Form::Counted, LEFT, right);
     let y = match range {
         Some((low, high)) => Scale::fixed(low, high, BOTTOM, TOP),
         None => Scale::new(present().map(|p| p.1), Form::Measured, BOTTOM, TOP),
@@ -241,7 +243,11 @@ pub(super) fn lines(
             );
         }
         if let Some((number, value)) = points.iter().rev().flatten().next() {
-            let text = if all.len() > 1 { format!("{} {value:.2}", series.name) } else { figure(*value) };
+            let text = if all.len() > 1 {
+                format!("{} {value:.2}", series.name).replace('-', "\u{2212}")
+            } else {
+                figure(*value)
+            };
             ends.push((x.place(*number), y.place(*value), index, text));
         }
         svg.push_str("</g>\n");

@@ -1,11 +1,12 @@
 //! A network as a picture: a row for each stage, a block for each layer.
 //!
 //! A block's height shows its expansion and its colour its kernel, both also written on it, so that
-//! two networks can be compared at a glance. Skipped layers are dashed gaps, parallel branches are
-//! named below the block, skip connections are arcs above the row, an exit closes its row.
+//! two networks can be compared at a glance. A dot is squeeze-and-excitation, a line around a block its
+//! shortcut. Skipped layers are dashed gaps, parallel branches are named below the block (alone on an
+//! empty one where the block does not run), dense skips are arcs above the row, an exit closes its row.
 
 use super::markup::{Escaped, at};
-use super::{Diagram, Layer, Stage};
+use super::{Block, Diagram, Layer, Stage};
 use std::fmt::Write;
 
 /// Width of the column of stage names.
@@ -29,8 +30,8 @@ pub(super) fn diagram(name: &str, diagram: &Diagram, largest: f64) -> Option<Str
     let mut previous: Option<f64> = None;
     for stage in &diagram.stages {
         let arcs = stage.layers.iter().any(|layer| !layer.skips.is_empty());
-        let branches = stage.layers.iter().any(|layer| layer.branches.len() > 1);
-        y += if arcs { 20.0 } else { 6.0 };
+        let branches = stage.layers.iter().any(|layer| layer.block.is_some() && !layer.branches.is_empty());
+        y += if arcs { 20.0 } else { 8.0 };
         let middle = y + HIGHEST / 2.0;
         row(&mut body, stage, middle, end, largest, previous);
         previous = Some(middle);
@@ -110,28 +111,18 @@ fn row(svg: &mut String, stage: &Stage, middle: f64, end: f64, largest: f64, pre
 }
 
 fn block(svg: &mut String, stage: &Stage, column: usize, layer: &Layer, x: f64, middle: f64, largest: f64) {
-    let share = if layer.expansion.is_finite() { (layer.expansion / largest).clamp(0.0, 1.0) } else { 0.0 };
-    let height = LOWEST + (HIGHEST - LOWEST) * share * share;
-    let tone = match layer.kernel {
-        0..=3 => "k3",
-        4..=5 => "k5",
-        _ => "k7",
-    };
-    let mut title = format!(
-        "{}, layer {}\nkernel {k}×{k}, expansion {}\n{} channels, {r}×{r} px",
-        stage.name,
-        column + 1,
-        layer.expansion,
-        layer.channels,
-        k = layer.kernel,
-        r = layer.resolution,
-    );
+    let mut title = format!("{}, layer {}\n", stage.name, column + 1);
+    if let Some(Block { kernel, expansion, squeeze_excite, shortcut }) = layer.block {
+        let _ = write!(title, "kernel {kernel}×{kernel}, expansion {expansion}");
+        title.push_str(if squeeze_excite { ", squeeze-excite" } else { "" });
+        title.push_str(if shortcut { ", shortcut" } else { "" });
+        title.push('\n');
+    }
     if !layer.branches.is_empty() {
-        let _ = write!(title, "\nbranches: {}", layer.branches.join(", "));
+        let together = if layer.block.is_some() { "in parallel" } else { "branches" };
+        let _ = writeln!(title, "{together}: {}", layer.branches.join(", "));
     }
-    for mark in &layer.marks {
-        let _ = write!(title, "\n{mark}");
-    }
+    let _ = write!(title, "{} channels, {r}×{r} px", layer.channels, r = layer.resolution);
     for &from in layer.skips.iter().filter(|&&from| from < column && column < MOST) {
         let _ = write!(title, "\nplus the output of layer {}", from + 1);
         let left = NAMES + from as f64 * (BLOCK + GAP) + BLOCK + GAP / 2.0;
@@ -140,26 +131,62 @@ fn block(svg: &mut String, stage: &Stage, column: usize, layer: &Layer, x: f64, 
         let (l, r, m) = (at(left), at(right), at(middle));
         let _ = write!(svg, "<path class=\"arc\" d=\"M{l} {m}C{l} {top} {r} {top} {r} {m}\"/>");
     }
+    let (height, tone, text) = match layer.block {
+        Some(block) => {
+            let finite = block.expansion.is_finite();
+            let share = if finite { (block.expansion / largest).clamp(0.0, 1.0) } else { 0.0 };
+            let tone = match block.kernel {
+                0..=3 => "k3",
+                4..=5 => "k5",
+                _ => "k7",
+            };
+            let text = format!("k{} e{}", block.kernel, block.expansion);
+            (LOWEST + (HIGHEST - LOWEST) * share * share, tone, text)
+        }
+        None => (LOWEST, "k0", clipped(&layer.branches.join(" + "), 9)),
+    };
+    let top = middle - height / 2.0;
+    if layer.block.is_some_and(|block| block.shortcut) {
+        // From the middle of one gap to the middle of the next, round at the corners.
+        let (over, below, m) = (at(top - 4.0), at(top + 1.0), at(middle));
+        let (l, r) = (x - GAP / 2.0 + 1.5, x + BLOCK + GAP / 2.0 - 1.5);
+        let _ = write!(
+            svg,
+            "<path class=\"shortcut\" d=\"M{l} {m}V{below}Q{l} {over} {} {over}H{}Q{r} {over} {r} {below}V{m}\"/>",
+            at(l + 5.0),
+            at(r - 5.0),
+            l = at(l),
+            r = at(r)
+        );
+    }
     let _ = write!(
         svg,
         "<g class=\"p {tone}\"><title>{}</title><rect x=\"{}\" y=\"{}\" width=\"{BLOCK}\" height=\"{}\" rx=\"5\"/>\
-         <text x=\"{}\" y=\"{}\" text-anchor=\"middle\">k{} e{}</text></g>",
+         <text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
         Escaped(&title),
         at(x),
-        at(middle - height / 2.0),
+        at(top),
         at(height),
         at(x + BLOCK / 2.0),
         at(middle + 4.0),
-        layer.kernel,
-        layer.expansion
+        Escaped(&clipped(&text, 9))
     );
-    if layer.branches.len() > 1 {
+    if layer.block.is_some_and(|block| block.squeeze_excite) {
+        let _ = write!(
+            svg,
+            "<circle class=\"squeeze\" cx=\"{}\" cy=\"{}\" r=\"2.6\"/>",
+            at(x + BLOCK - 6.0),
+            at(top + 6.0)
+        );
+    }
+    svg.push_str("</g>");
+    if layer.block.is_some() && !layer.branches.is_empty() {
         let _ = write!(
             svg,
             "<text class=\"branches\" x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
             at(x + BLOCK / 2.0),
             at(middle + HIGHEST / 2.0 + 11.0),
-            Escaped(&clipped(&layer.branches.join("+"), 13))
+            Escaped(&clipped(&format!("+ {}", layer.branches.join(" + ")), 15))
         );
     }
 }

@@ -73,6 +73,15 @@ pub(super) fn figure(value: f64) -> String {
     format!("{text}{letter}").replace('-', "\u{2212}")
 }
 
+/// A whole number, without decimals as far as [`figure`] shows all its digits.
+pub(super) fn count(value: f64) -> String {
+    if value.fract() == 0.0 && value.abs() < 1e4 {
+        format!("{value:.0}").replace('-', "\u{2212}")
+    } else {
+        figure(value)
+    }
+}
+
 /// A value with its unit.
 pub(super) fn measured(value: f64, quantity: &Quantity) -> String {
     if quantity.unit.is_empty() {
@@ -120,6 +129,16 @@ mod tests {
         ] {
             assert_eq!(figure(value), text);
         }
+    }
+
+    #[test]
+    fn counts_have_no_decimals() {
+        for (value, text) in
+            [(20.0, "20"), (0.0, "0"), (-7.0, "\u{2212}7"), (48_000.0, "48.00k"), (0.5, "0.5000")]
+        {
+            assert_eq!(count(value), text);
+        }
+        assert_eq!((count(f64::NAN), count(f64::INFINITY)), ("–".into(), "–".into()));
     }
 
     #[test]

@@ -8,8 +8,8 @@
 //! | --- | --- | --- |
 //! | head | [`Report::title`], [`Report::summary`], [`Report::facts`] | as text |
 //! | fronts | [`Report::archive`], [`Report::front`] | a chart for each pair of [`Report::objectives`]: all points, the front's in colour, a line through those that no other point beats in these two objectives; hovering or tapping shows a point's text and all its values |
-//! | networks | [`Report::networks`], [`Report::columns`] | a table, then each [`Diagram`] |
-//! | progress | [`Report::iterations`] | hypervolume, rank correlations and RMSE of the predictor by iteration |
+//! | networks | [`Report::networks`], [`Report::columns`] | a table, then each [`Diagram`]; those without a note are folded away if others have one |
+//! | progress | [`Report::iterations`] | hypervolume, best accuracy, rank correlations and RMSE of the predictor by iteration |
 //! | next | [`Report::commands`] | what to run now |
 //! | configuration | [`Report::configuration`] | as text |
 //!
@@ -44,7 +44,8 @@ pub struct Report {
     pub front: Vec<Point>,
     /// Further columns of the table of networks.
     pub columns: Vec<Quantity>,
-    /// The networks to present.
+    /// The networks to present. Those with a note stand out: their points carry their names, and the
+    /// pictures of the others are folded away; without any note all do.
     pub networks: Vec<Network>,
     /// What was logged at each iteration, in order.
     pub iterations: Vec<Iteration>,
@@ -84,8 +85,8 @@ pub struct Objective {
 /// A network as a point of the charts.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Point {
-    /// Short name. Points of one name light up together in all charts; a front's point named as one
-    /// of [`Report::networks`] carries its name in the charts.
+    /// Short name. Points of one name light up together in all charts and in the table; a front's point
+    /// named as one of [`Report::networks`] that stands out carries its name in the charts.
     pub label: String,
     /// Text of the tooltip, such as the architecture; lines are kept.
     pub hover: String,
@@ -100,6 +101,8 @@ pub struct Network {
     pub label: String,
     /// What is special about it, such as `best trade-off`; may be empty.
     pub note: String,
+    /// What names it elsewhere, such as its genotype; may be empty.
+    pub identity: String,
     /// A value for each objective.
     pub values: Vec<f64>,
     /// A value for each of [`Report::columns`], where there is one.
@@ -132,24 +135,32 @@ pub struct Stage {
     pub exit: Option<String>,
 }
 
-/// A layer of a stage.
+/// A layer of a stage: a main block, parallel branches, or both, whose outputs are summed.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Layer {
-    /// Side of its (depthwise) kernel, in pixels.
-    pub kernel: u32,
+    /// The main block, if it runs.
+    pub block: Option<Block>,
+    /// Names of the other parallel branches that run; short, for they are drawn below the block.
+    pub branches: Vec<String>,
+    /// Output channels.
+    pub channels: usize,
+    /// Side of the output, in pixels.
+    pub resolution: usize,
+    /// Earlier layers of the same stage, from 0, whose outputs are added to this one's; drawn as arcs.
+    pub skips: Vec<usize>,
+}
+
+/// An inverted-bottleneck block.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Block {
+    /// Side of its depthwise kernel, in pixels.
+    pub kernel: usize,
     /// Expanded channels over input channels.
     pub expansion: f64,
-    /// Output channels.
-    pub channels: u32,
-    /// Side of the output, in pixels.
-    pub resolution: u32,
-    /// Names of the parallel branches that are summed, where there are several; short, for they are
-    /// drawn below the layer.
-    pub branches: Vec<String>,
-    /// Layers of the same stage, from 0, whose outputs are added to this one's; drawn as arcs.
-    pub skips: Vec<usize>,
-    /// Further facts for the tooltip, such as `squeeze-excite`.
-    pub marks: Vec<String>,
+    /// Whether it has squeeze-and-excitation; drawn as a dot.
+    pub squeeze_excite: bool,
+    /// Whether its input is added to its output; drawn as a line around it.
+    pub shortcut: bool,
 }
 
 /// What was logged at an iteration. Predictor figures compare its predictions with the measurements of
@@ -160,6 +171,8 @@ pub struct Iteration {
     pub number: u32,
     /// Hypervolume of the archive after it.
     pub hypervolume: Option<f64>,
+    /// Best top-1 accuracy in the archive after it, per cent.
+    pub best_top1: Option<f64>,
     /// Root mean squared error of the predictor, in the unit of its target.
     pub rmse: Option<f64>,
     /// Spearman's rank correlation.
@@ -175,6 +188,13 @@ pub struct Command {
     pub purpose: String,
     /// The command line.
     pub line: String,
+}
+
+impl Report {
+    /// Whether a network is one to look at first: all are, unless some have a note and this has none.
+    fn stands_out(&self, network: &Network) -> bool {
+        !network.note.is_empty() || self.networks.iter().all(|other| other.note.is_empty())
+    }
 }
 
 /// The page as HTML.

@@ -2,8 +2,8 @@
 
 use super::chart::{self, Series};
 use super::diagram;
-use super::markup::{Escaped, figure, titled};
-use super::{Iteration, Report};
+use super::markup::{Escaped, count, figure, titled};
+use super::{Iteration, Network, Report};
 use std::fmt::Write;
 
 const STYLE: &str = include_str!("style.css");
@@ -66,7 +66,7 @@ fn facts(html: &mut String, report: &Report) {
 
 fn fronts(html: &mut String, report: &Report) {
     let caption = "<span class=\"key front\">on the front of all objectives</span> \
-         <span class=\"key named\">of these, shown below</span> <span class=\"key archive\">in the archive</span> \
+         <span class=\"key named\">of these, named below</span> <span class=\"key archive\">in the archive</span> \
          <span class=\"key outline\">best in the two objectives shown.</span> Hover over a point, or tap it, \
          to see its network.";
     section(html, "fronts", "Pareto front", caption);
@@ -102,62 +102,99 @@ fn table(html: &mut String, report: &Report) {
         let _ = write!(html, "<th scope=\"col\">{}</th>", Escaped(&titled(quantity)));
     }
     html.push_str("</tr></thead>\n<tbody>\n");
+    // Counts need no decimals.
+    let whole: Vec<bool> = (0..report.objectives.len() + report.columns.len())
+        .map(|column| {
+            report.networks.iter().filter_map(|n| cell(report, n, column)).all(|v| v.fract() == 0.0)
+        })
+        .collect();
     for (index, network) in report.networks.iter().enumerate() {
         let _ = write!(
             html,
-            "<tr><th scope=\"row\"><a href=\"#network-{index}\">{}</a>",
-            Escaped(&network.label)
+            "<tr class=\"p\" data-k=\"{label}\"><th scope=\"row\"><a href=\"#network-{index}\">{label}</a>",
+            label = Escaped(&network.label)
         );
         if !network.note.is_empty() {
             let _ = write!(html, " <span class=\"note\">{}</span>", Escaped(&network.note));
         }
         html.push_str("</th>");
-        let values = (0..report.objectives.len()).map(|i| network.values.get(i).copied());
-        let extra = (0..report.columns.len()).map(|i| network.extra.get(i).copied().flatten());
-        for value in values.chain(extra) {
-            let _ = write!(html, "<td>{}</td>", figure(value.unwrap_or(f64::NAN)));
+        for (column, whole) in whole.iter().enumerate() {
+            let value = cell(report, network, column).unwrap_or(f64::NAN);
+            let _ = write!(html, "<td>{}</td>", if *whole { count(value) } else { figure(value) });
         }
         html.push_str("</tr>\n");
     }
     html.push_str("</tbody></table></div>\n</section>\n");
 }
 
+/// A value of the table: those of the objectives come before those of the further columns.
+fn cell(report: &Report, network: &Network, column: usize) -> Option<f64> {
+    match column.checked_sub(report.objectives.len()) {
+        None => network.values.get(column).copied(),
+        Some(further) => network.extra.get(further).copied().flatten(),
+    }
+}
+
 fn diagrams(html: &mut String, report: &Report) {
     if report.networks.is_empty() {
         return;
     }
-    let caption = "A block is a layer: its colour and k give the kernel, its height and e the expansion \
-         ratio; dashed blocks are layers that the network skips. Below a stage's name: its output channels \
-         and resolution.";
+    let caption = "<span class=\"legend\"><span class=\"tile k3\">k3</span><span class=\"tile k5\">k5</span>\
+         <span class=\"tile k7\">k7</span> kernel</span> <span class=\"legend\">e and the height: expansion \
+         ratio</span> <span class=\"key squeeze\">squeeze-excite</span> \
+         <span class=\"key shortcut\">input added to output</span> \
+         <span class=\"legend\"><span class=\"tile skipped\"></span> layer left out</span> \
+         <span class=\"legend\">Below a stage's name: output channels and side of the map.</span>";
     section(html, "diagrams", "Architectures", caption);
-    html.push_str("<div class=\"nets\">\n");
     // One measure for all pictures, so that their blocks compare.
     let layers = report.networks.iter().flat_map(|n| &n.diagram.stages).flat_map(|s| &s.layers);
-    let largest = layers.map(|layer| layer.expansion).filter(|e| e.is_finite()).fold(1.0, f64::max);
-    for (index, network) in report.networks.iter().enumerate() {
-        let _ = write!(html, "<figure id=\"network-{index}\"><figcaption>{}", Escaped(&network.label));
-        if !network.note.is_empty() {
-            let _ = write!(html, " <span class=\"note\">{}</span>", Escaped(&network.note));
+    let expansions = layers.filter_map(|layer| layer.block).map(|block| block.expansion);
+    let largest = expansions.filter(|e| e.is_finite()).fold(1.0, f64::max);
+    // Where some networks stand out, the others wait behind a fold.
+    let folded = |network: &Network| !report.stands_out(network);
+    let group = |html: &mut String, fold: bool| {
+        html.push_str("<div class=\"nets\">\n");
+        for (index, network) in report.networks.iter().enumerate().filter(|(_, n)| folded(n) == fold) {
+            picture(html, index, network, largest);
         }
-        html.push_str("</figcaption>");
-        match diagram::diagram(&network.label, &network.diagram, largest) {
-            Some(svg) => {
-                // What comes before and after the stages is text of any length: outside of the picture
-                // it can wrap.
-                let around = |html: &mut String, text: &str| {
-                    if !text.is_empty() {
-                        let _ = write!(html, "<p class=\"around\">{}</p>", Escaped(text));
-                    }
-                };
-                around(html, &network.diagram.stem);
-                let _ = write!(html, "<div class=\"scroll\">{svg}</div>");
-                around(html, &network.diagram.head);
-            }
-            None => nothing(html, "No picture: the network has no stages."),
-        }
-        html.push_str("</figure>\n");
+        html.push_str("</div>\n");
+    };
+    group(html, false);
+    let rest = report.networks.iter().filter(|network| folded(network)).count();
+    if rest > 0 {
+        let plural = if rest == 1 { "" } else { "s" };
+        let _ = writeln!(html, "<details><summary>{rest} more network{plural}</summary>");
+        group(html, true);
+        html.push_str("</details>\n");
     }
-    html.push_str("</div>\n</section>\n");
+    html.push_str("</section>\n");
+}
+
+fn picture(html: &mut String, index: usize, network: &Network, largest: f64) {
+    let _ = write!(html, "<figure id=\"network-{index}\"><figcaption>{}", Escaped(&network.label));
+    if !network.note.is_empty() {
+        let _ = write!(html, " <span class=\"note\">{}</span>", Escaped(&network.note));
+    }
+    html.push_str("</figcaption>");
+    match diagram::diagram(&network.label, &network.diagram, largest) {
+        Some(svg) => {
+            // What comes before and after the stages is text of any length: outside of the picture
+            // it can wrap.
+            let around = |html: &mut String, text: &str| {
+                if !text.is_empty() {
+                    let _ = write!(html, "<p class=\"around\">{}</p>", Escaped(text));
+                }
+            };
+            around(html, &network.diagram.stem);
+            let _ = write!(html, "<div class=\"scroll\">{svg}</div>");
+            around(html, &network.diagram.head);
+        }
+        None => nothing(html, "No picture: the network has no stages."),
+    }
+    if !network.identity.is_empty() {
+        let _ = write!(html, "<code class=\"identity\">{}</code>", Escaped(&network.identity));
+    }
+    html.push_str("</figure>\n");
 }
 
 fn progress(html: &mut String, iterations: &[Iteration]) {
@@ -174,6 +211,7 @@ fn progress(html: &mut String, iterations: &[Iteration]) {
     let ranks_range = (if negative { -1.0 } else { 0.0 }, 1.0);
     let charts = [
         chart::lines("hypervolume", &numbers, &[series("hypervolume", |i| i.hypervolume)], None),
+        chart::lines("best top-1 (%)", &numbers, &[series("best top-1", |i| i.best_top1)], None),
         chart::lines("predictor: rank correlation", &numbers, &ranks, Some(ranks_range)),
         chart::lines("predictor: RMSE", &numbers, &[series("RMSE", |i| i.rmse)], None),
     ];

@@ -19,8 +19,9 @@
       point.setAttribute("aria-label", title.textContent);
       title.remove();
     }
-    tip.textContent = texts.get(point);
-    tip.hidden = false;
+    // A row of the table has no text of its own: it only lights up.
+    tip.textContent = texts.get(point) ?? "";
+    tip.hidden = !tip.textContent;
     const key = point.dataset.k;
     if (key) hot = [...document.querySelectorAll(".p")].filter((other) => other.dataset.k === key);
     hot.forEach((other) => other.classList.add("hot"));

@@ -9,13 +9,11 @@ fn quantity(name: &str, unit: &str) -> Quantity {
 /// A small report with every part filled; `text` is put wherever text goes.
 fn filled(text: &str) -> Report {
     let layer = |kernel, skips: &[usize]| Layer {
-        kernel,
-        expansion: 4.0,
+        block: Some(Block { kernel, expansion: 4.0, squeeze_excite: kernel == 5, shortcut: kernel == 7 }),
+        branches: vec![text.into()],
         channels: 24,
         resolution: 16,
-        branches: vec![text.into(), "t".into()],
         skips: skips.to_vec(),
-        marks: vec![text.into()],
     };
     let point =
         |a: f64, b: f64, c: f64| Point { label: text.into(), hover: text.into(), values: vec![a, b, c] };
@@ -40,6 +38,7 @@ fn filled(text: &str) -> Report {
         networks: vec![Network {
             label: text.into(),
             note: text.into(),
+            identity: text.into(),
             values: vec![70.0, 0.2, 3.0],
             extra: vec![None],
             diagram: Diagram { stem: text.into(), stages: vec![stage], head: text.into() },
@@ -48,6 +47,7 @@ fn filled(text: &str) -> Report {
             .map(|number| Iteration {
                 number,
                 hypervolume: Some(0.5),
+                best_top1: Some(71.0),
                 rmse: Some(1.0),
                 spearman: Some(0.8),
                 kendall: None,
@@ -102,11 +102,12 @@ fn a_full_report_has_all_its_parts() {
     let html = render(&filled("plain"));
     let names = tags(&html);
     let count = |name: &str| names.iter().filter(|n| *n == name).count();
-    // Three pairs of objectives, three charts over iterations, one diagram.
-    assert_eq!(count("svg"), 7);
+    // Three pairs of objectives, four charts over iterations, one diagram.
+    assert_eq!(count("svg"), 8);
     assert_eq!(count("section"), 6);
-    // Five points in each of three charts, and three iterations with three values each.
-    assert_eq!(count("circle"), 3 * 5 + 3 * 3);
+    // Five points in each of three charts, three iterations with four values each, and a
+    // squeeze-excite mark.
+    assert_eq!(count("circle"), 3 * 5 + 3 * 4 + 1);
     assert!(html.contains("prefers-color-scheme: dark") && html.contains("name=\"viewport\""));
     assert_eq!(html, render(&filled("plain")));
 }
@@ -175,10 +176,54 @@ fn odd_diagrams_are_drawn() {
     let mut report = filled("plain");
     let stage = &mut report.networks[0].diagram.stages[0];
     stage.skipped = usize::MAX;
-    stage.layers[0].expansion = f64::NAN;
-    stage.layers[1].expansion = -1.0;
+    let odd = |expansion| Some(Block { kernel: 3, expansion, ..Block::default() });
+    stage.layers[0].block = odd(f64::NAN);
+    stage.layers[1].block = odd(-1.0);
     stage.layers = stage.layers.iter().cloned().cycle().take(100).collect();
     let html = render(&report);
     tags(&html);
     assert_eq!(html.matches("class=\"p k").count(), 64);
+}
+
+#[test]
+fn every_kind_of_layer_has_its_marks() {
+    let mut report = filled("plain");
+    let stage = &mut report.networks[0].diagram.stages[0];
+    stage.layers = vec![
+        Layer { branches: vec!["1x1".into(), "T".into()], ..Layer::default() },
+        Layer { block: Some(Block { kernel: 5, expansion: 6.0, ..Block::default() }), ..Layer::default() },
+        Layer {
+            block: Some(Block { kernel: 7, expansion: 3.0, squeeze_excite: true, shortcut: true }),
+            branches: vec!["1x1".into()],
+            skips: vec![0],
+            ..Layer::default()
+        },
+    ];
+    let html = render(&report);
+    let picture = html.split("<svg class=\"net\"").nth(1).unwrap().split("</svg>").next().unwrap();
+    for (mark, count) in [
+        (">1x1 + T</text>", 1),
+        (">k5 e6</text>", 1),
+        (">k7 e3</text>", 1),
+        (">+ 1x1</text>", 1),
+        ("class=\"squeeze\"", 1),
+        ("class=\"shortcut\"", 1),
+        ("class=\"arc\"", 1),
+        ("class=\"skipped\"", 1),
+        ("rect class=\"exit\"", 1),
+    ] {
+        assert_eq!(picture.matches(mark).count(), count, "{mark}");
+    }
+}
+
+#[test]
+fn networks_without_a_note_are_folded_where_others_have_one() {
+    let mut report = filled("plain");
+    let plain = Network { note: String::new(), ..report.networks[0].clone() };
+    report.networks.extend([plain.clone(), plain.clone()]);
+    let html = render(&report);
+    tags(&html);
+    assert!(html.contains("<summary>2 more networks</summary>"));
+    report.networks.remove(0);
+    assert!(!render(&report).contains("more network"));
 }

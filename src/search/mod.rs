@@ -12,7 +12,7 @@
 //! - [`initial`](mod@initial) makes the first archive, [`candidates`] proposes, [`measure`] evaluates
 //!   through a cache on disk;
 //! - [`State`] is everything that a resumed search needs; one checkpoint holds it;
-//! - [`results`] writes `archive.json` and `front.json`.
+//! - [`results`] writes `archive.json` and `front.json`, [`page`](mod@page) fills the report.
 //!
 //! Every random draw comes from a stream named by the run's seed, its purpose and the iteration, and
 //! evaluations do not depend on threads, so a search gives the same bytes however often it was

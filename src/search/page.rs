@@ -1,17 +1,26 @@
-//! The report of a search: its state as the plain data that [`report`](crate::report) draws.
+//! The report's page of a search: what a state holds, as the plain data of [`report`].
+//!
+//! The networks of the front are numbered from the best in the first objective to the worst; the
+//! number names a network in charts, table and drawings, and its genotype stands below its drawing.
+//! Those that are the best in an objective or the best trade-offs (Rachmawati and Srinivasan, IEEE
+//! Transactions on Evolutionary Computation 13(4), 2009) are pointed out. Nothing here depends on the
+//! time or the machine but what the state says of its device, so equal states give equal pages.
 
-use super::{Entry, Error, State, objective_value};
-use crate::config::{Config, Objective};
-use crate::moo::{self, Points};
-use crate::report::{self, Command, Diagram, Goal, Iteration, Network, Point, Quantity, Report, Stage};
+use super::{Entry, Error, State, measure::name, objective_value, points};
+use crate::config::{Config, DataName, Objective};
+use crate::moo::tradeoff;
+use crate::report::{
+    self, Block, Command, Diagram, Goal, Iteration, Network, Point, Quantity, Report, Stage,
+};
+use crate::space::backbone::{DEPTHS, LAYERS, MAX_DEPTH, strided};
 use crate::space::show::grouped;
-use crate::space::walk::{Exits, Layer, dense_terms, head, walk};
-use crate::space::{Arch, Channels, Space, backbone::MAX_DEPTH};
+use crate::space::walk::{dense_terms, head};
+use crate::space::{Arch, Channels, Layer, Space, walk};
 
-/// Most networks that are presented with a picture.
-const PRESENTED: usize = 8;
+/// High trade-off networks that are pointed out, as many as NATv2 returns.
+const TRADE_OFFS: usize = 4;
 
-/// The report of a state of a search in the run directory `run`.
+/// The report of a state of a search in the run directory `run`; `classes` are those of the data set.
 ///
 /// # Errors
 /// A genotype of another space.
@@ -24,226 +33,352 @@ pub fn page(
 ) -> Result<Report, Error> {
     let objectives = &config.search.objectives;
     let front = state.archive.front(objectives);
-    let chosen = presented(&front, objectives);
-    let name = |index: usize| match chosen.iter().position(|&c| c == index) {
-        Some(place) => format!("N{}", place + 1),
-        None => format!("f{}", index + 1),
-    };
-    let mut points = Vec::new();
-    for (index, entry) in front.iter().enumerate() {
-        points.push(point(space, objectives, entry, name(index))?);
-    }
-    let rest = state.archive.entries.iter().filter(|entry| !front.contains(entry));
-    let mut archive = points.clone();
-    for (index, entry) in rest.enumerate() {
-        archive.push(point(space, objectives, entry, format!("a{}", index + 1))?);
-    }
-    let mut networks = Vec::new();
-    for (place, &index) in chosen.iter().enumerate() {
-        let entry = &front[index];
-        let arch = space.decode(&entry.genotype)?;
-        networks.push(Network {
-            label: name(index),
-            note: note(&front, entry, place, objectives),
-            values: values(objectives, entry),
-            extra: vec![state.test_top1.as_ref().map(|test| test[index])],
-            diagram: diagram(space.channels(&arch)?, &arch, classes),
-        });
-    }
-    let best = front.iter().map(Entry::top1).fold(0.0, f64::max);
-    let finished = state.iteration >= config.search.iterations as u64;
-    Ok(Report {
-        title: format!("{} search of {} at width {}", config.search.method, space.family(), width(space)),
-        summary: format!(
-            "{} {} sub-networks evaluated, {} on the Pareto front, best validation accuracy {best:.2} %.",
-            if finished { "Finished." } else { "Still running." },
-            grouped(state.evaluations as u64),
-            front.len()
-        ),
+    let notes = notes(&front, objectives);
+    let mut order: Vec<usize> = (0..front.len()).collect();
+    let first = |index: usize| objectives.first().map_or(0.0, |&o| objective_value(&front[index], o));
+    // Stable, so the genotype decides ties.
+    order.sort_by(|&a, &b| first(a).total_cmp(&first(b)));
+
+    let columns = columns(objectives, state.test_top1.is_some());
+    let mut report = Report {
+        title: format!("natv2 search · {}", space.family()),
+        summary: summary(space, config, state, front.len()),
         facts: facts(space, config, state),
-        objectives: objectives.iter().map(|&o| objective(o)).collect(),
-        archive,
-        front: points,
-        columns: vec![Quantity { name: "test top-1".into(), unit: "%".into() }],
-        networks,
+        objectives: objectives.iter().map(|&objective| described(objective)).collect(),
+        columns: columns.iter().map(Column::quantity).collect(),
         iterations: state.history.iter().map(iteration).collect(),
         commands: vec![
-            command("test every network of the front", format!("natv2 evaluate --archs {run}/front.json")),
+            command("test every network of the front", format!("natv2 evaluate --archs @{run}/front.json")),
             command("where the run stands", format!("natv2 status {run}")),
             command("this page again", format!("natv2 report {run}")),
         ],
         configuration: config.to_toml(),
-    })
-}
-
-/// The networks to present: the highest trade-offs, then the most accurate and the cheapest, as
-/// indices into the front.
-fn presented(front: &[Entry], objectives: &[Objective]) -> Vec<usize> {
-    let points = Points::from_rows(
-        objectives.len(),
-        front.iter().map(|e| -> Vec<f64> { objectives.iter().map(|&o| objective_value(e, o)).collect() }),
-    );
-    let mut chosen = if front.len() > 1 { moo::tradeoff::best(&points, 4) } else { Vec::new() };
-    for objective in 0..objectives.len() {
-        let least =
-            (0..front.len()).min_by(|&a, &b| points.row(a)[objective].total_cmp(&points.row(b)[objective]));
-        chosen.extend(least);
-    }
-    let mut seen = Vec::new();
-    chosen.retain(|index| {
-        !seen.contains(index) && {
-            seen.push(*index);
-            true
-        }
-    });
-    chosen.truncate(PRESENTED);
-    chosen
-}
-
-fn note(front: &[Entry], entry: &Entry, place: usize, objectives: &[Objective]) -> String {
-    let is_least = |objective: Objective| {
-        let value = objective_value(entry, objective);
-        front.iter().all(|other| objective_value(other, objective) >= value)
+        ..Report::default()
     };
-    let mut notes: Vec<&str> = Vec::new();
-    if front.len() > 1 && place < 4.min(front.len()) {
-        notes.push("high trade-off");
+    for (number, &index) in order.iter().enumerate() {
+        let (entry, label) = (&front[index], (number + 1).to_string());
+        let arch = space.decode(&entry.genotype)?;
+        let test = state.test_top1.as_ref().and_then(|test| test.get(index)).copied();
+        report.front.push(point(entry, &arch, label.clone(), objectives));
+        report.networks.push(Network {
+            label,
+            note: notes[index].join(", "),
+            identity: name(&entry.genotype),
+            values: objectives.iter().map(|&objective| value(entry, objective)).collect(),
+            extra: columns.iter().map(|column| column.value(entry, &arch, test)).collect(),
+            diagram: diagram(space.channels(&arch)?, &arch, classes),
+        });
     }
-    for &objective in objectives {
-        if is_least(objective) {
-            notes.push(match objective {
+    for entry in
+        state.archive.entries.iter().filter(|entry| front.iter().all(|f| f.genotype != entry.genotype))
+    {
+        let arch = space.decode(&entry.genotype)?;
+        report.archive.push(point(entry, &arch, name(&entry.genotype), objectives));
+    }
+    Ok(report)
+}
+
+fn quantity(name: &str, unit: &str) -> Quantity {
+    Quantity { name: name.into(), unit: unit.into() }
+}
+
+fn described(objective: Objective) -> report::Objective {
+    let (name, unit, goal) = match objective {
+        Objective::Top1 => ("top-1", "%", Goal::Maximise),
+        Objective::Params => ("parameters", "", Goal::Minimise),
+        Objective::Macs => ("MACs", "", Goal::Minimise),
+        Objective::Latency => ("latency", "ms", Goal::Minimise),
+    };
+    report::Objective { quantity: quantity(name, unit), goal }
+}
+
+/// The value of an objective as people read it: accuracy, not error.
+fn value(entry: &Entry, objective: Objective) -> f64 {
+    match objective {
+        Objective::Top1 => entry.top1(),
+        other => objective_value(entry, other),
+    }
+}
+
+/// What the table shows besides the objectives.
+enum Column {
+    Test,
+    Measured(Objective),
+    Loss,
+    Resolution,
+    Layers,
+}
+
+fn columns(objectives: &[Objective], tested: bool) -> Vec<Column> {
+    let costs = [Objective::Top1, Objective::Params, Objective::Macs];
+    let others = costs.into_iter().filter(|objective| !objectives.contains(objective)).map(Column::Measured);
+    let test = tested.then_some(Column::Test);
+    test.into_iter().chain(others).chain([Column::Loss, Column::Resolution, Column::Layers]).collect()
+}
+
+impl Column {
+    fn quantity(&self) -> Quantity {
+        match self {
+            Column::Test => quantity("test top-1", "%"),
+            Column::Measured(objective) => described(*objective).quantity,
+            Column::Loss => quantity("loss", "nats"),
+            Column::Resolution => quantity("input", "px"),
+            Column::Layers => quantity("layers", ""),
+        }
+    }
+
+    fn value(&self, entry: &Entry, arch: &Arch, test: Option<f64>) -> Option<f64> {
+        match self {
+            Column::Test => test,
+            Column::Measured(objective) => Some(value(entry, *objective)),
+            Column::Loss => Some(entry.loss),
+            Column::Resolution => Some(f64::from(arch.r)),
+            Column::Layers => Some((0..LAYERS).filter(|&index| arch.is_active(index)).count() as f64),
+        }
+    }
+}
+
+/// What is special about each network of the front.
+fn notes(front: &[Entry], objectives: &[Objective]) -> Vec<Vec<&'static str>> {
+    let mut notes = vec![Vec::new(); front.len()];
+    let values = points(front, objectives);
+    for (m, objective) in objectives.iter().enumerate() {
+        let best = (0..front.len()).min_by(|&a, &b| values.row(a)[m].total_cmp(&values.row(b)[m]));
+        if let Some(best) = best {
+            notes[best].push(match objective {
                 Objective::Top1 => "most accurate",
                 Objective::Params => "fewest parameters",
-                Objective::Macs => "fewest multiply-accumulates",
+                Objective::Macs => "fewest MACs",
                 Objective::Latency => "fastest",
             });
         }
     }
-    notes.join(", ")
-}
-
-/// Values as people read them: millions of parameters and multiply-accumulates, accuracy in per cent.
-fn values(objectives: &[Objective], entry: &Entry) -> Vec<f64> {
-    let value = |&objective: &Objective| match objective {
-        Objective::Top1 => entry.top1(),
-        Objective::Params | Objective::Macs => objective_value(entry, objective) / 1e6,
-        Objective::Latency => entry.latency_ms.unwrap_or(f64::NAN),
-    };
-    objectives.iter().map(value).collect()
-}
-
-fn objective(objective: Objective) -> report::Objective {
-    let (name, unit, goal) = match objective {
-        Objective::Top1 => ("validation top-1", "%", Goal::Maximise),
-        Objective::Params => ("parameters", "M", Goal::Minimise),
-        Objective::Macs => ("multiply-accumulates", "M", Goal::Minimise),
-        Objective::Latency => ("latency", "ms", Goal::Minimise),
-    };
-    report::Objective { quantity: Quantity { name: name.into(), unit: unit.into() }, goal }
-}
-
-fn point(space: &Space, objectives: &[Objective], entry: &Entry, label: String) -> Result<Point, Error> {
-    let arch = space.decode(&entry.genotype)?;
-    let list = |values: &[u8]| -> String {
-        let stage = |stage: usize| -> String {
-            let layers = stage * MAX_DEPTH..(stage + 1) * MAX_DEPTH;
-            layers.filter(|&i| arch.is_active(i)).map(|i| values[i].to_string()).collect()
-        };
-        (0..arch.stages()).map(stage).collect::<Vec<_>>().join(" ")
-    };
-    let mut hover = format!("{} px\nkernels {}\nexpansions {}", arch.r, list(&arch.ks), list(&arch.e));
-    if arch.family.parallel {
-        hover += &format!("\nbranches {}", list(&arch.nw));
+    // Of a few networks all would be among the best.
+    if front.len() > TRADE_OFFS {
+        for index in tradeoff::best(&values, TRADE_OFFS) {
+            notes[index].push("high trade-off");
+        }
     }
-    if arch.family.early_exits {
-        hover += &format!("\nexit {}", arch.nd);
-    }
-    Ok(Point { label, hover, values: values(objectives, entry) })
+    notes
+}
+
+fn summary(space: &Space, config: &Config, state: &State, front: usize) -> String {
+    let names: Vec<String> =
+        config.search.objectives.iter().map(|&objective| described(objective).quantity.name).collect();
+    let test = match state.test_top1 {
+        Some(_) => "; test top-1 is on images that it never saw",
+        None => "",
+    };
+    let finished = state.iteration >= config.search.iterations as u64;
+    format!(
+        "{} Of {} evaluated sub-networks of the {} super-network these {front} are not dominated in {}. \
+         Accuracies are on the validation images, which the search saw{test}.",
+        if finished { "Finished." } else { "Still running." },
+        grouped(state.evaluations as u64),
+        space.family(),
+        names.join(", "),
+    )
 }
 
 fn facts(space: &Space, config: &Config, state: &State) -> Vec<(String, String)> {
-    let sides: Vec<String> = space.resolutions().iter().map(u32::to_string).collect();
+    let list = |values: Vec<String>| values.join(", ");
     let last = state.history.last();
-    [
+    let weights = match &config.supernet.weights {
+        Some(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        None => "built in".into(),
+    };
+    let data = match (config.data.name, &config.supernet.weights) {
+        (Some(name), _) => name.to_string(),
+        // The data that the built-in weights were trained on.
+        (None, None) => DataName::Digits.to_string(),
+        (None, Some(_)) => "as the weights' card says".into(),
+    };
+    let facts = [
         ("family", space.family().to_string()),
-        ("width", width(space)),
-        ("resolutions", format!("{} px", sides.join(", "))),
         ("method", config.search.method.to_string()),
         ("profile", config.profile.to_string()),
         ("seed", config.seed.to_string()),
         ("arithmetic", state.arithmetic.clone()),
+        ("weights", weights),
+        ("data", data),
+        ("resolutions", format!("{} px", list(space.resolutions().iter().map(u32::to_string).collect()))),
+        ("widths", list(space.widths().iter().map(f64::to_string).collect())),
         ("iterations", format!("{} of {}", state.iteration, config.search.iterations)),
+        ("evaluations", grouped(state.evaluations as u64)),
         ("archive", state.archive.entries.len().to_string()),
-        ("hypervolume", last.map_or("-".into(), |last| format!("{:.5}", last.hypervolume))),
-    ]
-    .map(|(name, value)| (name.to_string(), value))
-    .into()
-}
-
-/// The width multipliers of a space.
-fn width(space: &Space) -> String {
-    space.widths().iter().map(f64::to_string).collect::<Vec<_>>().join(", ")
-}
-
-fn iteration(done: &super::Iteration) -> Iteration {
-    Iteration {
-        number: done.iteration as u32,
-        hypervolume: Some(done.hypervolume),
-        rmse: done.rmse,
-        spearman: done.spearman,
-        kendall: done.kendall,
-    }
+        ("hypervolume", last.map_or("–".into(), |last| format!("{:.5}", last.hypervolume))),
+    ];
+    facts.map(|(name, value)| (name.into(), value)).into()
 }
 
 fn command(purpose: &str, line: String) -> Command {
     Command { purpose: purpose.into(), line }
 }
 
-/// A network as blocks.
-fn diagram(channels: &Channels, arch: &Arch, classes: usize) -> Diagram {
-    let layers: Vec<Layer> = walk(channels, arch).collect();
-    let stages = layers.chunk_by(|a, b| a.stage == b.stage).map(|layers| Stage {
-        name: format!("stage {}", layers[0].stage + 1),
-        layers: layers.iter().map(|layer| block(arch, layer)).collect(),
-        skipped: MAX_DEPTH - layers.len(),
-        exit: (arch.family.early_exits && Exits::single(arch).contains(layers[0].stage))
-            .then(|| format!("exit {}", layers[0].stage + 1)),
-    });
-    let last = head(channels, arch.family, arch.stages() - 1);
-    Diagram {
-        stem: format!("{0} x {0} px, conv 3x3 to {1}, MBConv to {2}", arch.r, channels.stem, channels.first),
-        stages: stages.collect(),
-        head: format!("1x1 to {}, pool, 1x1 to {}, {classes} classes", last.expand, last.mix),
+fn iteration(done: &super::Iteration) -> Iteration {
+    Iteration {
+        number: u32::try_from(done.iteration).unwrap_or(u32::MAX),
+        hypervolume: Some(done.hypervolume),
+        best_top1: Some(done.best_top1),
+        rmse: done.rmse,
+        spearman: done.spearman,
+        kendall: done.kendall,
     }
 }
 
-fn block(arch: &Arch, layer: &Layer) -> report::Layer {
-    let branches = [
-        (layer.branches.mbconv, "MBConv"),
-        (layer.branches.pointwise, "1x1"),
-        (layer.branches.transform, "transform"),
-    ];
-    let k = layer.position + 1;
-    report::Layer {
-        kernel: layer.kernel as u32,
+fn point(entry: &Entry, arch: &Arch, label: String, objectives: &[Objective]) -> Point {
+    let values = objectives.iter().map(|&objective| value(entry, objective)).collect();
+    Point { label, hover: hover(arch), values }
+}
+
+/// An architecture in a few short lines: a digit for each layer, stages apart.
+fn hover(arch: &Arch) -> String {
+    let digits = |genes: &[u8; LAYERS]| {
+        let stage = |stage: usize| -> String {
+            let layers = (stage * MAX_DEPTH..(stage + 1) * MAX_DEPTH).filter(|&index| arch.is_active(index));
+            layers.map(|index| char::from(b'0' + genes[index])).collect()
+        };
+        (0..arch.stages()).map(stage).collect::<Vec<_>>().join(" ")
+    };
+    let mut text = format!("input {} px", arch.r);
+    if let Some(width) = arch.w {
+        text += &format!(", width {width}");
+    }
+    if arch.family.early_exits {
+        text += &format!(", exit {}", arch.nd);
+    }
+    text += &format!("\nkernels {}\nexpansions {}", digits(&arch.ks), digits(&arch.e));
+    if arch.family.parallel {
+        text += &format!("\nbranch masks {}", digits(&arch.nw));
+    }
+    text
+}
+
+fn diagram(channels: &Channels, arch: &Arch, classes: usize) -> Diagram {
+    let mut stages: Vec<Stage> = (0..arch.stages())
+        .map(|stage| Stage {
+            name: format!("stage {}", stage + 1),
+            skipped: usize::from(DEPTHS[DEPTHS.len() - 1].saturating_sub(arch.d[stage])),
+            ..Stage::default()
+        })
+        .collect();
+    for layer in walk(channels, arch) {
+        stages[layer.stage].layers.push(drawn(&layer, arch));
+    }
+    let last = arch.stages() - 1;
+    if arch.family.early_exits {
+        stages[last].exit = Some(format!("exit {}", arch.nd));
+    }
+    let head = head(channels, arch.family, last);
+    Diagram {
+        stem: format!(
+            "{r} × {r} px → stem {} ch, {side} px → {} ch",
+            channels.stem,
+            channels.first,
+            r = arch.r,
+            side = strided(arch.r as usize, 2)
+        ),
+        stages,
+        head: format!("→ 1×1 {} → pool → {} → {classes} classes", head.expand, head.mix),
+    }
+}
+
+fn drawn(layer: &Layer, arch: &Arch) -> report::Layer {
+    let block = Block {
+        kernel: layer.kernel,
         expansion: f64::from(layer.expansion),
-        channels: layer.cout as u32,
-        resolution: layer.side_out as u32,
-        branches: match arch.family.parallel {
-            true => branches.iter().filter(|(runs, _)| *runs).map(|(_, name)| name.to_string()).collect(),
-            false => Vec::new(),
-        },
-        skips: match arch.family.dense {
-            true => dense_terms(k).map(|j| j - 1).collect(),
-            false => Vec::new(),
-        },
-        marks: [
-            layer.squeeze.map(|hidden| format!("squeeze-excite {hidden}")),
-            layer.shortcut.then(|| "shortcut".to_string()),
-            (layer.stride > 1).then(|| format!("stride {}", layer.stride)),
-        ]
-        .into_iter()
-        .flatten()
-        .collect(),
+        squeeze_excite: layer.squeeze.is_some(),
+        shortcut: layer.shortcut,
+    };
+    let others = [(layer.branches.pointwise, "1×1"), (layer.branches.transform, "T")];
+    let skips = if arch.family.dense { dense_terms(layer.position + 1) } else { dense_terms(0) };
+    report::Layer {
+        block: layer.branches.mbconv.then_some(block),
+        branches: others.into_iter().filter(|other| other.0).map(|other| other.1.into()).collect(),
+        channels: layer.cout,
+        resolution: layer.side_out,
+        skips: skips.map(|term| term - 1).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Archive;
+    use super::*;
+    use crate::config;
+    use crate::random::stream;
+    use crate::space::sample::{Policy, sample};
+    use crate::space::walk::Exits;
+    use crate::space::{ExitScaling, Family, cost};
+    use rand::RngExt;
+
+    /// A state with random networks of a family, none of which was evaluated.
+    fn state(space: &Space, count: u64) -> State {
+        let mut rng = stream(7, "test", 0, 0);
+        let mut archive = Archive::default();
+        archive.extend((0..count).map(|_| {
+            let genotype = sample(space, Policy::NatV2, &mut rng);
+            let arch = space.decode(&genotype).unwrap();
+            let cost = cost(space.channels(&arch).unwrap(), &arch, Exits::single(&arch), 10);
+            let correct = rng.random_range(0..100);
+            Entry { genotype, correct, images: 100, loss: 1.0, cost, latency_ms: None }
+        }));
+        State::new("print".into(), "cpu".into(), archive, Vec::new(), vec![1.0; 3])
+    }
+
+    #[test]
+    fn networks_of_every_family_are_drawn_as_they_are() {
+        let config = config::load("search", None, &[], Some(config::Profile::Tiny)).unwrap();
+        for family in Family::all() {
+            let space = Space::new(family, &[32, 64], &[0.25, 1.0], ExitScaling::Once).unwrap();
+            let state = state(&space, 40);
+            let page = page(&space, 10, &config, &state, "runs/x").unwrap();
+            let front = state.archive.front(&config.search.objectives);
+            assert_eq!(page.networks.len(), front.len());
+            assert_eq!(page.front.len() + page.archive.len(), state.archive.entries.len());
+            for network in &page.networks {
+                let entry = front.iter().find(|entry| name(&entry.genotype) == network.identity).unwrap();
+                let arch = space.decode(&entry.genotype).unwrap();
+                let stages = &network.diagram.stages;
+                assert_eq!(stages.len(), arch.stages());
+                for (stage, depth) in stages.iter().zip(arch.d) {
+                    assert_eq!((stage.layers.len(), stage.skipped), (depth.into(), 4 - usize::from(depth)));
+                }
+                let layers = || stages.iter().flat_map(|stage| &stage.layers);
+                assert!(layers().all(|layer| layer.block.is_some() || !layer.branches.is_empty()));
+                assert_eq!(
+                    layers().any(|layer| layer.block.is_none()),
+                    arch.nw.iter().any(|mask| mask & 4 == 0)
+                );
+                assert_eq!(
+                    layers().any(|layer| !layer.skips.is_empty()),
+                    family.dense && arch.d[..stages.len()].iter().any(|&d| d > 2)
+                );
+                assert_eq!(stages.iter().any(|stage| stage.exit.is_some()), family.early_exits);
+            }
+        }
+    }
+
+    #[test]
+    fn the_front_is_in_order_and_its_best_are_pointed_out() {
+        let config = config::load("search", None, &[], Some(config::Profile::Tiny)).unwrap();
+        let space = Space::paper(Family::SE_B);
+        let page = page(&space, 10, &config, &state(&space, 60), "runs/x").unwrap();
+        assert!(page.networks.iter().map(|network| network.values[0]).is_sorted_by(|a, b| a >= b));
+        assert!(page.networks[0].note.starts_with("most accurate"));
+        for note in ["fewest parameters", "fewest MACs"] {
+            assert_eq!(page.networks.iter().filter(|network| network.note.contains(note)).count(), 1);
+        }
+        assert!(page.commands.iter().any(|command| command.line == "natv2 report runs/x"));
+        assert!(page.configuration.contains("[search]"));
+    }
+
+    #[test]
+    fn a_state_without_networks_has_a_page() {
+        let config = config::load("search", None, &[], Some(config::Profile::Tiny)).unwrap();
+        let space = Space::paper(Family::SE_B);
+        let page = page(&space, 10, &config, &state(&space, 0), "runs/x").unwrap();
+        assert!(page.networks.is_empty() && page.archive.is_empty());
+        assert!(report::render(&page).contains("No network"));
     }
 }
