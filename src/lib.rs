@@ -23,8 +23,8 @@
 //! | [`cli`] | the command line: one file a subcommand |
 #![deny(unsafe_code)]
 
-pub mod cli;
 pub mod bench;
+pub mod cli;
 pub mod config;
 pub mod data;
 #[allow(unsafe_code)]

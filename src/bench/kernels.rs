@@ -184,7 +184,8 @@ pub fn check(device: &dyn Device, case: &Case) -> Result<Option<f64>, Error> {
     let wanted = arena_after(&Reference::<f64>::new(), case, Threads::All)?;
     let (_, before) = case.operands(1);
     let written = case.call.writes();
-    let untouched = |at: usize| !written.iter().any(|slot| (slot.offset..slot.offset + slot.len).contains(&at));
+    let untouched =
+        |at: usize| !written.iter().any(|slot| (slot.offset..slot.offset + slot.len).contains(&at));
     let mut end = 0;
     // Between the slots that are written nothing changes. Walk them in order of their places.
     let mut slots = written.clone();
@@ -192,7 +193,10 @@ pub fn check(device: &dyn Device, case: &Case) -> Result<Option<f64>, Error> {
     for at in slots.iter().map(|slot| (slot.offset, slot.len)).chain([(case.arena, 0)]) {
         let range = end..at.0;
         debug_assert!(range.clone().all(untouched));
-        if range.into_iter().any(|i| found[i].to_bits() != before[i].to_bits() && !(found[i].is_nan() && before[i].is_nan())) {
+        if range
+            .into_iter()
+            .any(|i| found[i].to_bits() != before[i].to_bits() && !(found[i].is_nan() && before[i].is_nan()))
+        {
             return Ok(None);
         }
         end = at.0 + at.1;
@@ -237,7 +241,13 @@ mod tests {
 
     #[test]
     fn a_report_has_a_row_a_case_and_all_are_right() {
-        let options = Options { images: 1, resolutions: vec![32], repetitions: 1, only: Some("pool".into()), edges: false };
+        let options = Options {
+            images: 1,
+            resolutions: vec![32],
+            repetitions: 1,
+            only: Some("pool".into()),
+            edges: false,
+        };
         let report = run(&Cpu, &options).unwrap();
         let operators: Vec<&str> = report.kernels.iter().map(|row| row.operator).collect();
         assert_eq!(operators, ["GlobalPool", "MaxPool"]);
