@@ -26,6 +26,7 @@ pub mod output;
 mod search;
 mod session;
 mod status;
+mod supernet;
 
 pub use error::Error;
 pub use globals::{Globals, Machine, Seed, Talk, Weights};
@@ -73,6 +74,9 @@ pub enum Command {
     Status(status::Status),
     /// Outputs of a sub-network for images of a file.
     Logits(logits::Logits),
+    /// Super-networks: what a file holds, new ones, one family made into another.
+    #[command(subcommand)]
+    Supernet(supernet::Supernet),
     /// Data sets: what they hold, and whether they are whole.
     #[command(subcommand)]
     Data(data::Data),
@@ -93,6 +97,7 @@ pub fn run(command: Command) -> Result<Exit, Error> {
         Command::Search(command) => command.run(),
         Command::Status(command) => command.run(),
         Command::Logits(command) => command.run(),
+        Command::Supernet(command) => command.run(),
         Command::Data(command) => command.run(),
         Command::Doctor(command) => command.run(),
         Command::Completions(command) => command.run(),

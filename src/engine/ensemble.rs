@@ -10,9 +10,10 @@ use crate::ops::score;
 use crate::space::Arch;
 use crate::space::walk::Exits;
 use serde::{Deserialize, Serialize};
+use std::str::FromStr;
 
 /// How exits are weighted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Strategy {
     /// The first exit most, in the loss and in the output.
@@ -32,6 +33,20 @@ pub struct ExitWeights {
     pub alpha: Vec<f64>,
     /// Of the logits.
     pub beta: Vec<f64>,
+}
+
+impl FromStr for Strategy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Strategy, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "desc" => Ok(Strategy::Desc),
+            "asc" => Ok(Strategy::Asc),
+            "unif" => Ok(Strategy::Unif),
+            "mix" => Ok(Strategy::Mix),
+            _ => Err("strategies are desc, asc, unif and mix".into()),
+        }
+    }
 }
 
 impl Strategy {
