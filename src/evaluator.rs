@@ -5,8 +5,10 @@
 
 use crate::data::{self, Dataset, Spec, Split, Transform, Validation};
 use crate::device::Device;
+use crate::engine::ensemble::{ExitEvaluations, Strategy};
 use crate::engine::{self, Calibration, Engine, Evaluation, Images};
 use crate::ops::Threads;
+use crate::space::walk::Exits;
 use crate::space::{self, Arch, Family, Space};
 use crate::supernet::{self, Card, Checkpoint, Supernet};
 use sha2::{Digest, Sha256};
@@ -250,6 +252,29 @@ impl Evaluator {
         let calibration =
             Calibration::Batches { images: &train, count: self.calibration_images, batch: CALIBRATION_BATCH };
         Ok(self.engine.evaluate_all(archs, &images, calibration, stop, done)?)
+    }
+}
+
+impl Evaluator {
+    /// Evaluates a network at each of `exits` and, with a strategy, as their weighted ensemble, from
+    /// one pass, with recalibrated batch norms.
+    ///
+    /// # Errors
+    /// As [`Evaluator::images`] and [`Engine::evaluate_exits`].
+    pub fn evaluate_exits(
+        &self,
+        arch: &Arch,
+        exits: Exits,
+        strategy: Option<Strategy>,
+        split: Split,
+        count: Option<usize>,
+    ) -> Result<ExitEvaluations, Error> {
+        let (images, train) = (self.images(split, count)?, self.images(Split::Train, None)?);
+        let calibration =
+            Calibration::Batches { images: &train, count: self.calibration_images, batch: CALIBRATION_BATCH };
+        let weights = strategy.map(|strategy| strategy.weights(exits.len()));
+        let beta = weights.as_ref().map(|weights| &weights.beta[..]);
+        Ok(self.engine.evaluate_exits(arch, exits, beta, &images, calibration)?)
     }
 }
 

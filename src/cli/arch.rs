@@ -214,7 +214,7 @@ struct NetworkArgs {
     exit_scaling: Option<ExitScaling>,
 }
 
-fn scaling() -> impl TypedValueParser<Value = ExitScaling> {
+pub(super) fn scaling() -> impl TypedValueParser<Value = ExitScaling> {
     PossibleValuesParser::new(["once", "twice"]).map(|name| match name.as_str() {
         "twice" => ExitScaling::Twice,
         _ => ExitScaling::Once,

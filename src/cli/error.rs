@@ -157,7 +157,9 @@ fn of_evaluator(error: &evaluator::Error) -> Exit {
 
 fn of_supernet(error: &supernet::Error) -> Exit {
     match error {
-        supernet::Error::Family { .. } => Exit::Usage,
+        supernet::Error::Family { .. } | supernet::Error::Width { .. } | supernet::Error::Blank { .. } => {
+            Exit::Usage
+        }
         _ => Exit::Failure,
     }
 }
@@ -176,7 +178,9 @@ fn of_data(error: &data::Error) -> Exit {
 
 fn of_engine(error: &engine::Error) -> Exit {
     match error {
-        engine::Error::Space(_) | engine::Error::Width { .. } => Exit::Usage,
+        engine::Error::Space(_) | engine::Error::Width { .. } | engine::Error::OtherNetwork { .. } => {
+            Exit::Usage
+        }
         _ => Exit::Failure,
     }
 }

@@ -3,6 +3,7 @@
 use super::{Error, Globals, Weights, input, output};
 use crate::data::Split;
 use crate::engine::Evaluation;
+use crate::engine::ensemble::Strategy;
 use crate::evaluator::{Evaluator, Options};
 use crate::run::{Exit, Progress};
 use crate::space::show::grouped;
@@ -26,7 +27,9 @@ training images in file order, without augmentation, in batches of 100; a last p
 left out. Images to measure on are taken in file order too.
 
 JSON: {\"version\":1,\"results\":[{\"arch\",\"top1\",\"loss\",\"params\",\"macs\"}],\"images\",
-\"calibration_images\",\"seconds\",\"device\"}, top1 in per cent, in the order asked for.";
+\"calibration_images\",\"seconds\",\"device\"}, top1 in per cent, in the order asked for. With --exits
+or --ensemble every result also has \"exits\":[{\"exit\",\"top1\",\"loss\"}]; its own top1 and loss are
+the ensemble's, or without one the last exit's, and its cost is that of the network with these exits.";
 
 /// Arguments of `natv2 evaluate`.
 #[derive(Debug, Args)]
@@ -64,6 +67,13 @@ pub struct Evaluate {
     /// Folders: share of the validation split in each class [default: 0.1; tiny-imagenet 0.15].
     #[arg(long, value_name = "SHARE")]
     validation_fraction: Option<f64>,
+    /// EE families: measure these exits of each network, as in 1,3,5 or all, from one pass.
+    #[arg(long, value_name = "LIST")]
+    exits: Option<String>,
+    /// EE families: measure the exits, or those of --exits, as an ensemble weighted by one of AEP's
+    /// strategies: desc, asc, unif or mix.
+    #[arg(long, value_name = "STRATEGY")]
+    ensemble: Option<Strategy>,
     #[command(flatten)]
     globals: Globals,
 }
@@ -85,6 +95,33 @@ struct Row<'a> {
     loss: f64,
     #[serde(flatten)]
     cost: Cost,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    exits: Vec<ExitRow>,
+}
+
+#[derive(Serialize)]
+struct ExitRow {
+    exit: usize,
+    top1: f64,
+    loss: f64,
+}
+
+/// What was measured of a network: as a whole, and where asked for, exit by exit.
+struct Measured {
+    whole: Evaluation,
+    exits: Vec<Evaluation>,
+    set: Exits,
+}
+
+impl Measured {
+    fn rows(&self) -> Vec<ExitRow> {
+        let row = |(exit, result): (usize, &Evaluation)| ExitRow {
+            exit: exit + 1,
+            top1: result.top1(),
+            loss: result.loss,
+        };
+        self.set.iter().zip(&self.exits).map(row).collect()
+    }
 }
 
 impl Evaluate {
@@ -114,22 +151,39 @@ impl Evaluate {
         };
         let started = Instant::now();
         let count = self.images.map(|n| n as usize);
-        let results = evaluator.evaluate(&archs, self.split, count, &|| false, &done)?;
-        // Nothing asks to stop, so there always are results.
-        let results = results.unwrap_or_default();
+        let sets: Vec<Exits> = archs
+            .iter()
+            .map(|arch| input::exits(self.exits.as_deref(), self.ensemble, "--exits", arch))
+            .collect::<Result<_, _>>()?;
+        let measured: Vec<Measured> = if self.exits.is_some() || self.ensemble.is_some() {
+            let one = |(index, (arch, &set)): (usize, (_, &Exits))| {
+                let result = evaluator.evaluate_exits(arch, set, self.ensemble, self.split, count)?;
+                // The network answers with its ensemble, or with its last exit.
+                let whole = result.ensemble.unwrap_or(result.exits[result.exits.len() - 1]);
+                done(index, &whole);
+                Ok::<_, Error>(Measured { whole, exits: result.exits, set })
+            };
+            archs.iter().zip(&sets).enumerate().map(one).collect::<Result<_, _>>()?
+        } else {
+            let results = evaluator.evaluate(&archs, self.split, count, &|| false, &done)?;
+            // Nothing asks for a stop, so there always are results.
+            let results = results.unwrap_or_default().into_iter();
+            results.zip(&sets).map(|(whole, &set)| Measured { whole, exits: Vec::new(), set }).collect()
+        };
         let seconds = started.elapsed().as_secs_f64();
         progress.finish();
 
-        let row = |(arch, result): (_, &Evaluation)| Row {
+        let row = |(arch, measured): (_, &Measured)| Row {
             arch,
-            top1: result.top1(),
-            loss: result.loss,
-            cost: cost(supernet.channels(), arch, Exits::single(arch), supernet.classes()),
+            top1: measured.whole.top1(),
+            loss: measured.whole.loss,
+            cost: cost(supernet.channels(), arch, measured.set, supernet.classes()),
+            exits: measured.rows(),
         };
         let report = Report {
             version: 1,
-            results: archs.iter().zip(&results).map(row).collect(),
-            images: results.first().map_or(0, |result| result.images),
+            results: archs.iter().zip(&measured).map(row).collect(),
+            images: measured.first().map_or(0, |measured| measured.whole.images),
             calibration_images: evaluator.calibration_images(),
             seconds,
             device: evaluator.engine().device().describe(),
@@ -169,6 +223,13 @@ impl Evaluate {
                 row.top1,
                 row.loss
             );
+            for exit in &row.exits {
+                let _ = writeln!(
+                    out,
+                    "{:>11} {:>4}  {:<10} {:>12} {:>14} {:>8.2} {:>8.4}",
+                    "", exit.exit, "", "", "", exit.top1, exit.loss
+                );
+            }
         }
         out
     }

@@ -1,6 +1,8 @@
 //! Architectures, genotypes and lists as people write them on a command line or in a file.
 
 use super::Error;
+use crate::engine::ensemble::Strategy;
+use crate::space::walk::Exits;
 use crate::space::{Arch, Family, MAX_RESOLUTION, MIN_RESOLUTION};
 use serde_json::Value;
 use std::io::Read;
@@ -43,6 +45,30 @@ fn read(flag: &str, file: &str) -> Result<Text, Error> {
 pub fn arch(value: &str, family: Family) -> Result<Arch, Error> {
     let Text { place, text } = text("--arch", value)?;
     Arch::parse(family, &text).map_err(|source| Error::Given { place, source })
+}
+
+/// The exits of `--exits` and `--ensemble`: those listed, all for an ensemble, else the one that
+/// the architecture names. `flag` is what the list was given with.
+///
+/// # Errors
+/// A family with one plain head, a list with an exit that the architecture does not have.
+pub fn exits(
+    list: Option<&str>,
+    ensemble: Option<Strategy>,
+    flag: &str,
+    arch: &Arch,
+) -> Result<Exits, Error> {
+    let flag = if list.is_some() { flag } else { "--ensemble" };
+    if (list.is_some() || ensemble.is_some()) && !arch.family.early_exits {
+        return Err(Error::Usage(format!(
+            "{flag}: family {} has one plain head: leave the flag out, or name an EE family",
+            arch.family
+        )));
+    }
+    match list.or(ensemble.map(|_| "all")) {
+        Some(list) => Exits::parse(list, arch).map_err(|source| Error::Given { place: flag.into(), source }),
+        None => Ok(Exits::single(arch)),
+    }
 }
 
 /// The architectures of `--archs`: JSON text, or a file (`@FILE` or just its path) with a JSON list,

@@ -1,10 +1,10 @@
 //! `natv2 logits`: outputs of a sub-network for images given as a tensor.
 
 use super::{Error, Globals, Weights, input, output};
+use crate::engine::ensemble::{self, Strategy};
 use crate::engine::{Calibration, Cropped, Engine, Images};
 use crate::run;
 use crate::run::{Exit, write_atomic};
-use crate::space::walk::Exits;
 use crate::supernet::Tensor;
 use clap::Args;
 use safetensors::tensor::TensorView;
@@ -43,8 +43,15 @@ pub struct Logits {
     calibrate: bool,
     /// EE families: the logits of every exit up to the architecture's, exits x N x classes instead
     /// of N x classes.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "exits")]
     all_exits: bool,
+    /// EE families: the logits of these exits, as in 1,3,5 or all.
+    #[arg(long, value_name = "LIST")]
+    exits: Option<String>,
+    /// EE families: one output, the exits weighted: desc, asc, unif or mix (AEP's strategies), over
+    /// --exits, or all.
+    #[arg(long, value_name = "STRATEGY")]
+    ensemble: Option<Strategy>,
     /// Safetensors file to write; it appears whole or not at all.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -56,14 +63,9 @@ impl Logits {
     pub(super) fn run(self) -> Result<Exit, Error> {
         let supernet = self.weights.load()?;
         let arch = input::arch(&self.arch, supernet.family)?;
-        if self.all_exits && !supernet.family.early_exits {
-            let family = supernet.family;
-            let what = format!(
-                "--all-exits: family {family} has one plain head: leave the flag out, or name an EE family"
-            );
-            return Err(Error::Usage(what));
-        }
-        let exits = if self.all_exits { Exits::up_to(&arch) } else { Exits::single(&arch) };
+        let list = self.exits.as_deref().or(self.all_exits.then_some("all"));
+        let flag = if self.all_exits { "--all-exits" } else { "--exits" };
+        let exits = input::exits(list, self.ensemble, flag, &arch)?;
 
         let file = Inputs::read(&self.inputs)?;
         let images = file.images("images")?;
@@ -80,7 +82,11 @@ impl Logits {
 
         let classes = supernet.classes();
         let engine = Engine::new(self.globals.open()?, Arc::new(supernet))?;
-        let logits = engine.logits(&arch, exits, &images, statistics)?.concat();
+        let logits = engine.logits(&arch, exits, &images, statistics)?;
+        let logits = match self.ensemble {
+            Some(strategy) => ensemble::combine(&logits, &strategy.weights(exits.len()).beta),
+            None => logits.concat(),
+        };
         if let Some(value) = logits.iter().find(|value| !value.is_finite()) {
             return Err(Error::Inputs {
                 file: self.inputs,
@@ -90,7 +96,7 @@ impl Logits {
             });
         }
         let mut shape = vec![images.len(), classes];
-        if self.all_exits {
+        if list.is_some() && self.ensemble.is_none() {
             shape.insert(0, exits.len());
         }
         write(&self.out, &shape, &logits)?;

@@ -28,6 +28,7 @@ mod report;
 mod search;
 mod session;
 mod status;
+mod supernet;
 
 pub use error::Error;
 pub use globals::{Globals, Machine, Seed, Talk, Weights};
@@ -80,6 +81,9 @@ pub enum Command {
     Bench(bench::Bench),
     /// Outputs of a sub-network for images of a file.
     Logits(logits::Logits),
+    /// Super-networks: what a file holds, new ones, one family made into another.
+    #[command(subcommand)]
+    Supernet(supernet::Supernet),
     /// Data sets: what they hold, and whether they are whole.
     #[command(subcommand)]
     Data(data::Data),
@@ -102,6 +106,7 @@ pub fn run(command: Command) -> Result<Exit, Error> {
         Command::Report(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Logits(command) => command.run(),
+        Command::Supernet(command) => command.run(),
         Command::Data(command) => command.run(),
         Command::Doctor(command) => command.run(),
         Command::Completions(command) => command.run(),

@@ -115,7 +115,7 @@ impl Engine {
         images: &dyn Images,
         calibration: Calibration<'_>,
     ) -> Result<Vec<Vec<f32>>, Error> {
-        self.check(arch, images.len(), "compute logits")?;
+        self.check(arch, exits, images.len(), "compute logits")?;
         let prepared = self.prepare(arch, exits, calibration, Threads::All)?;
         let program = self.inference(arch, exits, images.len());
         let classes = self.supernet.classes();
@@ -147,7 +147,7 @@ impl Engine {
         calibration: Calibration<'_>,
         threads: Threads,
     ) -> Result<Vec<Evaluation>, Error> {
-        self.check(arch, images.len(), "evaluate")?;
+        self.check(arch, exits, images.len(), "evaluate")?;
         let prepared = self.prepare(arch, exits, calibration, threads)?;
         let program = self.inference(arch, exits, images.len());
         let chunks = images.len().div_ceil(program.images);
@@ -205,8 +205,8 @@ impl Engine {
     /// # Errors
     /// An architecture of another width, no images, a device that fails.
     pub fn latency(&self, arch: &Arch, batch: usize, repeats: usize) -> Result<f64, Error> {
-        self.check(arch, batch.min(repeats), "time a network")?;
         let exits = Exits::single(arch);
+        self.check(arch, exits, batch.min(repeats), "time a network")?;
         let prepared = self.prepare(arch, exits, Calibration::Stored, Threads::All)?;
         let program = lower(&self.supernet.layout, arch, exits, batch, Mode::Inference).0;
         let mut arena = self.arena(program.arena_len)?;
@@ -229,9 +229,12 @@ impl Engine {
         Ok(times[repeats / 2])
     }
 
-    fn check(&self, arch: &Arch, images: usize, what: &'static str) -> Result<(), Error> {
+    fn check(&self, arch: &Arch, exits: Exits, images: usize, what: &'static str) -> Result<(), Error> {
         if images == 0 {
             return Err(Error::NoImages { what });
+        }
+        if !self.supernet.layout.holds(arch, exits) {
+            return Err(Error::OtherNetwork { file: self.supernet.file.display().to_string() });
         }
         match arch.w {
             Some(found) if !self.supernet.has_width(arch.w) => Err(Error::Width {
@@ -390,7 +393,7 @@ impl Engine {
 }
 
 /// Sums the scores of one exit over all chunks, in order.
-fn summarise<'a>(
+pub(super) fn summarise<'a>(
     chunks: impl Iterator<Item = &'a [f32]>,
     exit: usize,
     exits: usize,

@@ -2,10 +2,12 @@
 //!
 //! - [`arena`]: places for activations, given out and taken back while a plan is made;
 //! - [`plan`]: a sub-network lowered to lists of calls on one arena;
-//! - [`Engine`]: a super-network on a device, and what can be asked of it: logits, accuracies.
+//! - [`Engine`]: a super-network on a device, and what can be asked of it: logits, accuracies;
+//! - [`ensemble`]: the exits of a network weighted into one output.
 
 pub mod arena;
 mod cropped;
+pub mod ensemble;
 mod evaluate;
 pub mod plan;
 
@@ -33,6 +35,14 @@ pub enum Error {
         /// The super-network's.
         expected: f64,
         /// Its file.
+        file: String,
+    },
+    /// A network that stand-alone weights are not.
+    #[error(
+        "the weights taken from {file} are those of one network, and this is another: use the super-network"
+    )]
+    OtherNetwork {
+        /// Where they come from.
         file: String,
     },
     /// No images to run on.

@@ -193,7 +193,7 @@ impl Lowering<'_> {
     fn first_layers(&mut self, image: Map) -> Map {
         let (layout, channels) = (self.layout, *self.layout.channels());
         let stem = self.map(strided(image.side, 2), channels.stem);
-        let norm = self.norm(&layout.stem_bn, channels.stem, None);
+        let norm = self.norm(&layout.first.stem_bn, channels.stem, None);
         self.normalised(stem, &norm, Activation::HSwish, None, |folded, images| {
             Call::from(Stem {
                 params: stem::Params {
@@ -204,23 +204,23 @@ impl Lowering<'_> {
                     activation: folded.activation as u32,
                 },
                 x: image.slot,
-                w: Slot::weights(layout.stem, 27 * channels.stem),
+                w: Slot::weights(layout.first.stem, 27 * channels.stem),
                 scale: folded.scale,
                 shift: folded.shift,
                 y: stem.slot,
             })
         });
-        let weights = Slot::weights(layout.first_depthwise, 9 * channels.stem);
+        let weights = Slot::weights(layout.first.depthwise, 9 * channels.stem);
         let hidden = self.depthwise(
             stem,
             weights,
             channels.stem,
             (3, 1),
-            &layout.first_depthwise_bn,
+            &layout.first.depthwise_bn,
             Activation::Relu,
         );
         let shortcut = (channels.stem == channels.first).then_some(stem);
-        let (panels, bn) = (&layout.first_project, &layout.first_project_bn);
+        let (panels, bn) = (&layout.first.project, &layout.first.project_bn);
         let out = self.pointwise(hidden, panels, channels.first, 1, bn, Activation::None, None, shortcut);
         self.free(hidden);
         self.free(stem);

@@ -20,6 +20,9 @@ use super::{Arch, Channels, Error, ExitScaling, Family, MAX_RESOLUTION, MIN_RESO
 /// Genes of a network.
 pub type Genotype = Vec<u8>;
 
+/// The bit of a branch mask that stands for the MBConv.
+const MBCONV: u8 = 4;
+
 /// How the zeros of a stage are put in order after variation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repair {
@@ -229,6 +232,10 @@ impl Space {
     }
 
     /// Puts the zeros of every stage in order and brings the genotype to its canonical form.
+    ///
+    /// Parallel layers without their MBConv also get the smallest kernel and expansion, which they do
+    /// not use, so that repaired genotypes are equal exactly if their networks compute the same. (An
+    /// architecture that somebody wrote is encoded with the kernel and expansion it names.)
     pub fn repair(&self, genotype: &mut [u8], how: Repair) {
         let stages = match self.family.early_exits {
             true => usize::from(genotype[2]) + 1,
@@ -251,6 +258,13 @@ impl Space {
             // Genes of a stage that variation has just brought back may still be canonical zeros.
             for (gene, &least) in genes.iter_mut().zip(&self.lower[first..]) {
                 *gene = (*gene).max(least);
+                // Without its MBConv a parallel layer has no kernel and no expansion.
+                if let Some(code) = gene.checked_sub(1)
+                    && self.family.parallel
+                    && BRANCH_MASKS[usize::from(code / 9)] & MBCONV == 0
+                {
+                    *gene = 1 + code / 9 * 9;
+                }
             }
         }
     }

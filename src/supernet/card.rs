@@ -33,6 +33,8 @@ pub struct Card {
     pub validation_images: Option<usize>,
     /// How it was trained, in words.
     pub trained: Option<String>,
+    /// Fields that nothing here reads, kept for whoever wrote them.
+    pub other: Map<String, Value>,
 }
 
 impl Card {
@@ -96,6 +98,12 @@ impl Card {
             calibration_images: fields.get("calibration_images", "a number of images from 1 on", count)?,
             validation_images: fields.get("validation_images", "a number of images from 1 on", count)?,
             trained: fields.get("trained", "text", |v| v.as_str().map(str::to_string))?,
+            other: fields
+                .object
+                .iter()
+                .filter(|(key, _)| !KNOWN.contains(&key.as_str()))
+                .map(owned)
+                .collect(),
         };
         if let Some(classes) =
             card.classes.filter(|&c| !card.class_names.is_empty() && c != card.class_names.len())
@@ -111,6 +119,26 @@ impl Card {
         }
         Ok(card)
     }
+}
+
+/// The fields that [`Card`] reads.
+const KNOWN: [&str; 12] = [
+    "family",
+    "width",
+    "classes",
+    "class_names",
+    "data",
+    "resolutions",
+    "mean",
+    "std",
+    "resize",
+    "calibration_images",
+    "validation_images",
+    "trained",
+];
+
+fn owned((key, value): (&String, &Value)) -> (String, Value) {
+    (key.clone(), value.clone())
 }
 
 struct Fields<'a> {

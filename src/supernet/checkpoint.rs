@@ -94,6 +94,11 @@ impl Checkpoint {
         self.tensors.keys().map(String::as_str)
     }
 
+    /// All tensors with their names, in the order of the names.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
     /// Which optional tensors the file has.
     pub fn parts(&self) -> Parts {
         let has = |name: &str| self.tensors.contains_key(name);

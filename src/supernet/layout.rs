@@ -7,7 +7,9 @@
 //! by the kernel transform whenever weights change.
 
 use crate::ops::{PANEL, Slot, pointwise::panelled_len};
+use crate::space::Arch;
 use crate::space::backbone::{Channels, Head, LAYERS, MAX_DEPTH, STAGE_TABLE, STAGES, expanded, squeezed};
+use crate::space::walk::Exits;
 
 /// How a tensor lies in the packed buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,6 +138,23 @@ pub struct HeadLayout {
     pub classifier_bias: usize,
 }
 
+/// The stem and the fixed first block.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FirstLayers {
+    /// Filters of the stem.
+    pub stem: usize,
+    /// Its batch norm.
+    pub stem_bn: BatchNorm,
+    /// Depthwise filter of the fixed first block.
+    pub depthwise: usize,
+    /// Its batch norm.
+    pub depthwise_bn: BatchNorm,
+    /// 1x1 convolution of the fixed first block.
+    pub project: Panels,
+    /// Its batch norm.
+    pub project_bn: BatchNorm,
+}
+
 /// Which optional tensors a super-network has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Parts {
@@ -167,24 +186,16 @@ impl Parts {
 /// Where everything is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layout {
-    channels: Channels,
-    classes: usize,
-    parts: Parts,
-    tensors: Vec<TensorLayout>,
-    derived: usize,
-    len: usize,
-    /// Filters of the stem.
-    pub stem: usize,
-    /// Its batch norm.
-    pub stem_bn: BatchNorm,
-    /// Depthwise filter of the fixed first block.
-    pub first_depthwise: usize,
-    /// Its batch norm.
-    pub first_depthwise_bn: BatchNorm,
-    /// 1x1 convolution of the fixed first block.
-    pub first_project: Panels,
-    /// Its batch norm.
-    pub first_project_bn: BatchNorm,
+    pub(super) channels: Channels,
+    pub(super) classes: usize,
+    pub(super) parts: Parts,
+    pub(super) tensors: Vec<TensorLayout>,
+    pub(super) derived: usize,
+    pub(super) len: usize,
+    /// The one network whose tensors these are, and its exits; `None` for a super-network.
+    pub(super) only: Option<(Arch, Exits)>,
+    /// The layers that all networks share.
+    pub first: FirstLayers,
     /// The elastic layers.
     pub blocks: Vec<Block>,
     /// The plain head.
@@ -197,15 +208,7 @@ impl Layout {
     /// The layout of a super-network with these channels, classes and parts.
     pub fn new(channels: Channels, classes: usize, parts: Parts) -> Layout {
         let mut b = Builder::default();
-        let stem = b.add("first_conv.conv.weight", &[channels.stem, 3, 3, 3], Packing::Stem);
-        let stem_bn = b.batch_norm("first_conv.bn", channels.stem);
-        let first = "blocks.0.conv";
-        let first_depthwise =
-            b.add(&format!("{first}.depth_conv.conv.weight"), &[channels.stem, 1, 3, 3], Packing::Depthwise);
-        let first_depthwise_bn = b.batch_norm(&format!("{first}.depth_conv.bn"), channels.stem);
-        let first_project =
-            b.convolution(&format!("{first}.point_linear.conv"), channels.first, channels.stem);
-        let first_project_bn = b.batch_norm(&format!("{first}.point_linear.bn"), channels.first);
+        let first = b.first_layers(&channels);
         let mut blocks: Vec<Block> =
             (0..LAYERS).map(|index| b.block(index, &channels, parts.parallel)).collect();
         let head = parts.head.then(|| b.head("", channels.head, classes));
@@ -222,23 +225,7 @@ impl Layout {
                 len += size * size * block.channels;
             }
         }
-        Layout {
-            channels,
-            classes,
-            parts,
-            tensors,
-            derived,
-            len,
-            stem,
-            stem_bn,
-            first_depthwise,
-            first_depthwise_bn,
-            first_project,
-            first_project_bn,
-            blocks,
-            head,
-            exits,
-        }
+        Layout { channels, classes, parts, tensors, derived, len, only: None, first, blocks, head, exits }
     }
 
     /// Channel counts.
@@ -254,6 +241,24 @@ impl Layout {
     /// Which optional tensors there are.
     pub fn parts(&self) -> Parts {
         self.parts
+    }
+
+    /// Whether these are the tensors of one stand-alone network rather than of a super-network.
+    pub fn is_network(&self) -> bool {
+        self.only.is_some()
+    }
+
+    /// Whether `arch`, read at `exits`, runs on these tensors as far as they are those of one network
+    /// only. Its resolution is free.
+    pub fn holds(&self, arch: &Arch, exits: Exits) -> bool {
+        self.only.as_ref().is_none_or(|(only, their)| {
+            let same = Arch { r: only.r, w: only.w, nd: only.nd, ..arch.clone() };
+            // A network that ends earlier has fewer layers, and the exits say which.
+            let cut = |a: &Arch| Arch { nd: exits.last() as u8 + 1, ..a.clone() }.canonical();
+            let same =
+                if arch.family.early_exits { cut(&same) == cut(only) } else { same.canonical() == *only };
+            same && exits.iter().all(|exit| their.contains(exit))
+        })
     }
 
     /// The tensors of a checkpoint, in packed order.
@@ -279,13 +284,13 @@ impl Layout {
 
 /// Adds tensors one behind the other, each at a multiple of 16 elements.
 #[derive(Default)]
-struct Builder {
-    tensors: Vec<TensorLayout>,
-    len: usize,
+pub(super) struct Builder {
+    pub(super) tensors: Vec<TensorLayout>,
+    pub(super) len: usize,
 }
 
 impl Builder {
-    fn add(&mut self, name: &str, shape: &[usize], packing: Packing) -> usize {
+    pub(super) fn add(&mut self, name: &str, shape: &[usize], packing: Packing) -> usize {
         let count: usize = shape.iter().product();
         let len = match packing {
             Packing::Panels => panelled_len(shape[0], count / shape[0]),
@@ -298,7 +303,7 @@ impl Builder {
         offset
     }
 
-    fn batch_norm(&mut self, name: &str, channels: usize) -> BatchNorm {
+    pub(super) fn batch_norm(&mut self, name: &str, channels: usize) -> BatchNorm {
         let mut vector = |part: &str| self.add(&format!("{name}.{part}"), &[channels], Packing::Flat);
         BatchNorm {
             gamma: vector("weight"),
@@ -308,9 +313,24 @@ impl Builder {
         }
     }
 
-    fn convolution(&mut self, name: &str, cout: usize, cin: usize) -> Panels {
+    pub(super) fn convolution(&mut self, name: &str, cout: usize, cin: usize) -> Panels {
         let offset = self.add(&format!("{name}.weight"), &[cout, cin, 1, 1], Packing::Panels);
         Panels { offset, cin, cout }
+    }
+
+    pub(super) fn first_layers(&mut self, channels: &Channels) -> FirstLayers {
+        let stem = self.add("first_conv.conv.weight", &[channels.stem, 3, 3, 3], Packing::Stem);
+        let stem_bn = self.batch_norm("first_conv.bn", channels.stem);
+        let first = "blocks.0.conv";
+        let depthwise = self.add(
+            &format!("{first}.depth_conv.conv.weight"),
+            &[channels.stem, 1, 3, 3],
+            Packing::Depthwise,
+        );
+        let depthwise_bn = self.batch_norm(&format!("{first}.depth_conv.bn"), channels.stem);
+        let project = self.convolution(&format!("{first}.point_linear.conv"), channels.first, channels.stem);
+        let project_bn = self.batch_norm(&format!("{first}.point_linear.bn"), channels.first);
+        FirstLayers { stem, stem_bn, depthwise, depthwise_bn, project, project_bn }
     }
 
     fn block(&mut self, index: usize, channels: &Channels, parallel: bool) -> Block {
@@ -363,7 +383,7 @@ impl Builder {
         }
     }
 
-    fn head(&mut self, prefix: &str, head: Head, classes: usize) -> HeadLayout {
+    pub(super) fn head(&mut self, prefix: &str, head: Head, classes: usize) -> HeadLayout {
         let expand = self.convolution(&format!("{prefix}final_expand_layer.conv"), head.expand, head.cin);
         let expand_bn = self.batch_norm(&format!("{prefix}final_expand_layer.bn"), head.expand);
         let mix = self.convolution(&format!("{prefix}feature_mix_layer.conv"), head.mix, head.expand);

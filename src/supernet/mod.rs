@@ -4,17 +4,28 @@
 //!   buffer that engines read; sub-networks are prefixes of these places, never copies;
 //! - [`Checkpoint`]: safetensors files, with typed errors for everything that can be wrong;
 //! - [`Card`]: what a checkpoint's data, classes and pixels are;
-//! - [`Supernet`]: all of it together, loaded and ready to be put on a device.
+//! - [`Supernet`]: all of it together, loaded and ready to be put on a device;
+//! - [`init`]: random weights; [`convert()`]: a file of one family made into another's;
+//! - [`Network`]: one sub-network taken out, with its own tensors at their own sizes.
 
 mod card;
 mod checkpoint;
+mod convert;
+mod extract;
+pub mod init;
 mod layout;
+mod network;
 mod pack;
+mod save;
 
 pub use card::Card;
 pub use checkpoint::{Checkpoint, Tensor};
+pub use convert::{Conversion, Target, convert};
+pub use extract::Network;
+pub use init::Blank;
 pub use layout::{
-    BatchNorm, Block, HeadLayout, Layout, Packing, Panels, Parts, Squeeze, TensorLayout, Transform,
+    BatchNorm, Block, FirstLayers, HeadLayout, Layout, Packing, Panels, Parts, Squeeze, TensorLayout,
+    Transform,
 };
 pub use pack::derive_calls;
 
@@ -95,6 +106,22 @@ pub enum Error {
         field: String,
         /// What is wrong, and the remedy.
         reason: String,
+    },
+    /// A super-network that cannot be made.
+    #[error("there is no super-network of {what}")]
+    Blank {
+        /// What is wrong, and what would be right.
+        what: String,
+    },
+    /// A sub-network of a width that the weights do not have.
+    #[error("the architecture has width {found}, and {file} holds width {expected}: use weights of that width", file = .file.display())]
+    Width {
+        /// The architecture's width.
+        found: f64,
+        /// The super-network's.
+        expected: f64,
+        /// Its file.
+        file: PathBuf,
     },
     /// A family that the file's tensors cannot serve.
     #[error("{file} cannot serve family {family}: it has no {what}: choose another with --family", file = .file.display())]
@@ -178,8 +205,13 @@ impl Supernet {
     /// # Errors
     /// Resolutions that are no space; a card's are checked when it is read.
     pub fn space(&self) -> Result<Space, space::Error> {
-        // The exits' widths are in the layout already.
-        Space::new(self.family, self.card.search_resolutions(), &[self.channels().width], ExitScaling::Once)
+        Space::new(self.family, self.card.search_resolutions(), &[self.channels().width], self.scaling())
+    }
+
+    /// How the exits' widths follow the width multiplier.
+    pub fn scaling(&self) -> ExitScaling {
+        let same = |scaling: &ExitScaling| Channels::new(self.channels().width, *scaling) == *self.channels();
+        SCALINGS.into_iter().find(same).unwrap_or_default()
     }
 
     /// Whether an architecture of width `width` runs on these weights.

@@ -78,7 +78,8 @@ fn identity(n: usize) -> Tensor {
 pub fn derive_calls(layout: &Layout) -> Vec<Call> {
     let slot = |offset: usize, len: usize| Slot { region: Region::Arena, offset, len };
     let mut calls = Vec::new();
-    for block in &layout.blocks {
+    // A stand-alone network has its filters at their sizes.
+    for block in layout.blocks.iter().filter(|_| !layout.is_network()) {
         for to in [5usize, 3] {
             let (from, at) = (to + 2, (to - 3) / 2);
             let filter = |size: usize| slot(block.depthwise[(size - 3) / 2], size * size * block.channels);
