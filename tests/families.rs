@@ -339,7 +339,7 @@ fn a_search_runs_over_early_exits_and_over_parallel_blocks() {
         let config = config::load("search", None, &sets, Some(Profile::Tiny)).unwrap();
         let run = RunDirectory::open(&folder.path().join(family)).unwrap();
         let outcome = search(&config, &evaluator, &run, &StopFlag::new(), Output::Silent).unwrap();
-        let Outcome::Finished(summary) = outcome else { panic!("nobody asked for a stop") };
+        let Outcome::Finished(summary, _) = outcome else { panic!("nobody asked for a stop") };
         assert!(!summary.front.is_empty(), "{family}");
         let text = std::fs::read_to_string(folder.path().join(family).join("archive.json")).unwrap();
         let archive: serde_json::Value = serde_json::from_str(&text).unwrap();
