@@ -20,7 +20,7 @@ Examples:
   natv2 arch sample --family SE_B --resolutions 32,40,48 --widths 0.25 -n 5 > networks.jsonl
   natv2 evaluate --archs networks.jsonl
   natv2 evaluate --weights net.safetensors --arch @network.json --data cifar10 \\
-      --data-dir ~/data --json
+      --data-dir DATA_FOLDER --json
 
 Before each evaluation the batch norms are recalibrated on the first --calibration-images
 training images in file order, without augmentation, in batches of 100; a last partial batch is

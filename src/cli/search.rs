@@ -14,7 +14,7 @@ const AFTER_HELP: &str = "\
 Examples:
   natv2 search                                   the built-in digits and super-network, two minutes
   natv2 search --set supernet.weights=net.safetensors --set data.name=cifar10 \\
-      --set data.dir=~/data --run runs/cifar     a super-network of your own
+      --set data.dir=DATA_FOLDER --run runs/cifar     a super-network of your own
   natv2 search --set search.method=random        random search with as many evaluations
 
 Files in the run directory: archive.json and front.json after every iteration, report.html at the
