@@ -11,11 +11,11 @@ use std::path::PathBuf;
 const INFO_HELP: &str = "\
 Examples:
   natv2 data info digits
-  natv2 data info cifar10 --data-dir ~/data --json";
+  natv2 data info cifar10 --data-dir DATA_FOLDER --json";
 
 const CHECK_HELP: &str = "\
 Examples:
-  natv2 data check cifar10 --data-dir ~/data
+  natv2 data check cifar10 --data-dir DATA_FOLDER
 
 Reads every file to its end and decodes every image. A damaged file is an error (exit code 1) that
 names it; what is merely absent, such as the test images or a class without training images, is a

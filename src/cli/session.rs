@@ -5,7 +5,7 @@ use super::{Error, Globals, Talk};
 use crate::config::{self, Config, Profile};
 use crate::evaluator::{self, Evaluator};
 use crate::run::{self, RunDirectory};
-use crate::search::State;
+use crate::search::{self, State};
 use clap::Args;
 use std::path::{Path, PathBuf};
 
@@ -50,6 +50,7 @@ impl Session {
         let seed = self.seed.map(|seed| format!("seed={seed}"));
         let sets: Vec<String> = self.sets.iter().cloned().chain(seed).collect();
         let config = config::load(command, self.config.as_deref(), &sets, self.profile)?;
+        search::check(&config)?;
         let path = self.run.clone().unwrap_or_else(|| config.default_run_directory());
         // An existing run is compared before anything is loaded; a new one is only made when weights
         // and data are good.

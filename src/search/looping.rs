@@ -38,9 +38,7 @@ pub fn search(
     stop: &StopFlag,
     output: Output,
 ) -> Result<Outcome, Error> {
-    if config.adaptation.epochs > 0 {
-        return Err(Error::Adaptation { epochs: config.adaptation.epochs });
-    }
+    check(config)?;
     let cache = run.cache("cache.jsonl")?;
     let mut journal = run.journal()?;
     for warning in [cache.warning(), journal.warning()].into_iter().flatten() {
@@ -72,6 +70,17 @@ pub fn search(
     }
     let summary = Summary::new(evaluator.space(), config, &state, run.path())?;
     Ok(Outcome::Finished(summary, Box::new(state)))
+}
+
+/// Refuses a configuration that this version cannot carry out.
+///
+/// # Errors
+/// The setting, and what to set it to.
+pub fn check(config: &Config) -> Result<(), Error> {
+    match config.adaptation.epochs {
+        0 => Ok(()),
+        epochs => Err(Error::Adaptation { epochs }),
+    }
 }
 
 /// The newest state of a run, if it has one.

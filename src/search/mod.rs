@@ -28,7 +28,7 @@ pub mod results;
 mod state;
 
 pub use archive::{Archive, Entry, objective_value, points};
-pub use looping::{Outcome, search};
+pub use looping::{Outcome, check, search};
 pub use state::{Iteration, State};
 
 use crate::{data, engine, evaluator, moo, predictor, run, space};
