@@ -3,6 +3,7 @@
 //! The report is a list of [`Section`]s of [`Finding`]s, each with a state and, where something can
 //! be done, a remedy. A new section is a function here and a line in [`examine`].
 
+use super::doctor_tools::tools;
 use super::{Error, output};
 use crate::device::{self, Device};
 use crate::engine::{Calibration, Cropped, Engine};
@@ -51,7 +52,7 @@ struct Section {
 /// Whether a finding is good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum State {
+pub(super) enum State {
     /// It works.
     Ok,
     /// A fact, neither good nor bad.
@@ -64,7 +65,7 @@ enum State {
 
 /// One thing found.
 #[derive(Debug, Serialize)]
-struct Finding {
+pub(super) struct Finding {
     name: String,
     state: State,
     value: String,
@@ -74,7 +75,7 @@ struct Finding {
 }
 
 impl Finding {
-    fn new(name: &str, state: State, value: impl Into<String>) -> Finding {
+    pub(super) fn new(name: &str, state: State, value: impl Into<String>) -> Finding {
         Finding { name: name.into(), state, value: value.into(), remedy: None }
     }
 
@@ -82,7 +83,7 @@ impl Finding {
         Finding::new(name, State::Info, value)
     }
 
-    fn remedy(mut self, remedy: impl Into<String>) -> Finding {
+    pub(super) fn remedy(mut self, remedy: impl Into<String>) -> Finding {
         self.remedy = Some(remedy.into());
         self
     }
@@ -110,6 +111,7 @@ fn examine() -> Vec<Section> {
         Section { name: "memory", findings: memory() },
         Section { name: "cuda", findings: cuda() },
         Section { name: "emulator", findings: emulator() },
+        Section { name: "tools", findings: tools() },
         Section { name: "devices", findings: devices() },
     ]
 }
@@ -288,10 +290,12 @@ fn cuda() -> Vec<Finding> {
                     &format!("card {}", card.ordinal),
                     State::Ok,
                     format!(
-                        "{}, compute capability {major}.{minor}, {:.1} GiB, {} multiprocessors",
+                        "{}, compute capability {major}.{minor}, {:.1} GiB, {} multiprocessors, {} MHz, memory {} MHz",
                         card.name,
                         card.memory_bytes as f64 / f64::from(1 << 30),
-                        card.multiprocessors
+                        card.multiprocessors,
+                        card.clock_khz / 1000,
+                        card.memory_clock_khz / 1000
                     ),
                 )
             }));

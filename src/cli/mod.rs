@@ -18,6 +18,7 @@ mod bench;
 mod completions;
 mod data;
 mod doctor;
+mod doctor_tools;
 mod error;
 mod evaluate;
 mod globals;
