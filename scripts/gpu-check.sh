@@ -48,7 +48,7 @@ step() { # name command...
     shift
     echo "=== $name"
     if "$@" >"results/$name.txt" 2>&1; then
-        tail -n 3 "results/$name.txt"
+        tail -n 3 "results/$name.txt" | cut -c 1-160
     else
         failed=1
         tail -n 30 "results/$name.txt"
