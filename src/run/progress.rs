@@ -28,7 +28,7 @@ impl Output {
     /// Prints a line where no progress is being shown. Nothing where output is silent.
     pub fn note(self, line: &str) {
         if self != Output::Silent {
-            eprintln!("{line}");
+            say(line);
         }
     }
 
@@ -41,6 +41,11 @@ impl Output {
             (false, false) => Output::Lines,
         }
     }
+}
+
+/// Prints a line on standard error. That nobody reads it is no reason to stop the work.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// The progress of one piece of work. Can be shared between threads.
@@ -99,7 +104,7 @@ impl Progress {
     /// Prints a line without breaking a bar. Nothing where output is silent.
     pub fn note(&self, line: &str) {
         match &self.0 {
-            Inner::Bar(bar) => bar.suspend(|| eprintln!("{line}")),
+            Inner::Bar(bar) => bar.suspend(|| say(line)),
             Inner::Lines(plain) => lock(plain).print(line),
             Inner::Silent => {}
         }
