@@ -2,6 +2,7 @@
 //! program quietly ([`Error::ClosedPipe`]).
 
 use super::Error;
+pub use crate::run::say;
 use serde::Serialize;
 use std::io::{self, BufWriter, Write};
 
@@ -33,10 +34,4 @@ pub fn stream(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()
         io::ErrorKind::BrokenPipe => Error::ClosedPipe,
         _ => Error::Stdout(error),
     })
-}
-
-/// Prints a line on standard error.
-pub fn say(line: &str) {
-    // Nowhere to print it is no reason to stop.
-    let _ = writeln!(io::stderr(), "{line}");
 }

@@ -99,9 +99,7 @@ pub(super) fn stored_config(path: &Path) -> Result<Config, Error> {
 
 /// The newest state of the search in a run directory, if it has one.
 pub(super) fn stored_state(path: &Path, talk: &Talk) -> Result<Option<State>, Error> {
-    let restored = run::latest_checkpoint(path, "search")?;
+    let restored = run::latest_checkpoint(path, search::STAGE)?;
     restored.warnings.iter().for_each(|warning| talk.note(warning));
-    let Some(checkpoint) = restored.checkpoint else { return Ok(None) };
-    let file = checkpoint.path().join("state.json").display().to_string();
-    Ok(Some(State::parse(&checkpoint.read("state.json")?, &file)?))
+    Ok(State::restored(restored)?)
 }

@@ -13,6 +13,7 @@ use crate::space::Arch;
 use crate::space::walk::Exits;
 use crate::supernet::{Supernet, derive_calls};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -52,7 +53,7 @@ pub enum Calibration<'a> {
 }
 
 /// How good a network is on a set of images.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Correct answers.
     pub correct: usize,

@@ -35,7 +35,7 @@ pub use error::{Error, Result};
 pub use exit::Exit;
 pub use journal::{Event, Journal};
 pub use lock::Holder;
-pub use progress::{Output, Progress};
+pub use progress::{Output, Progress, say};
 pub use signal::StopFlag;
 pub use storage::write_atomic;
 

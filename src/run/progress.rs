@@ -44,7 +44,7 @@ impl Output {
 }
 
 /// Prints a line on standard error. That nobody reads it is no reason to stop the work.
-fn say(line: &str) {
+pub fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 

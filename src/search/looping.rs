@@ -4,6 +4,7 @@ use super::archive::algorithm;
 use super::candidates::{Candidate, Proposal};
 use super::measure::Meter;
 use super::results::{self, Summary};
+use super::state::{STAGE, STATE_FILE};
 use super::{Archive, Error, Iteration, State, initial};
 use crate::config::{Config, Policy};
 use crate::evaluator::Evaluator;
@@ -12,11 +13,6 @@ use crate::predictor::metrics;
 use crate::random::stream;
 use crate::run::{Journal, Output, RunDirectory, StopFlag};
 use std::collections::HashSet;
-
-/// The name of the search's checkpoints and journal entries.
-pub const STAGE: &str = "search";
-/// The file of a checkpoint.
-pub const STATE_FILE: &str = "state.json";
 
 /// How a search ended.
 #[derive(Debug)]
@@ -87,9 +83,7 @@ pub fn check(config: &Config) -> Result<(), Error> {
 fn restore(run: &RunDirectory, output: Output) -> Result<Option<State>, Error> {
     let restored = run.latest_checkpoint(STAGE)?;
     restored.warnings.iter().for_each(|warning| output.note(warning));
-    let Some(checkpoint) = restored.checkpoint else { return Ok(None) };
-    let file = checkpoint.path().join(STATE_FILE).display().to_string();
-    State::parse(&checkpoint.read(STATE_FILE)?, &file).map(Some)
+    State::restored(restored)
 }
 
 struct Search<'a> {

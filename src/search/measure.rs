@@ -9,16 +9,7 @@ use crate::evaluator::Evaluator;
 use crate::run::{Cache, Output, Progress, StopFlag};
 use crate::space::walk::Exits;
 use crate::space::{Arch, Cost, Genotype, cost};
-use serde::{Deserialize, Serialize};
 use std::sync::Mutex;
-
-/// What the cache holds of an evaluation.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct Cached {
-    correct: usize,
-    images: usize,
-    loss: f64,
-}
 
 /// Measures networks of a search.
 pub struct Meter<'a> {
@@ -75,7 +66,7 @@ impl<'a> Meter<'a> {
         let Some(latencies) = latencies else { return Ok(None) };
         let rows = genotypes.iter().zip(&archs).zip(results.iter().zip(latencies));
         let entry =
-            |((genotype, arch), (result, latency_ms)): ((&Genotype, &Arch), (&Cached, Option<f64>))| {
+            |((genotype, arch), (result, latency_ms)): ((&Genotype, &Arch), (&Evaluation, Option<f64>))| {
                 Ok(Entry {
                     genotype: genotype.clone(),
                     correct: result.correct,
@@ -99,8 +90,7 @@ impl<'a> Meter<'a> {
         let fingerprint = format!("test-{}", self.evaluator.fingerprint(Split::Test, None)?);
         let results =
             self.evaluate(&archs, genotypes, Split::Test, None, &fingerprint, "testing the front")?;
-        let top1 = |cached: &Cached| 100.0 * cached.correct as f64 / cached.images as f64;
-        Ok(results.map(|results| results.iter().map(top1).collect()))
+        Ok(results.map(|results| results.iter().map(Evaluation::top1).collect()))
     }
 
     /// Parameters and multiply-accumulates of a network.
@@ -128,9 +118,9 @@ impl<'a> Meter<'a> {
         count: Option<usize>,
         fingerprint: &str,
         what: &'static str,
-    ) -> Result<Option<Vec<Cached>>, Error> {
+    ) -> Result<Option<Vec<Evaluation>>, Error> {
         let keys: Vec<String> = genotypes.iter().map(|g| format!("{fingerprint} {}", name(g))).collect();
-        let mut results: Vec<Option<Cached>> = keys.iter().map(|key| self.cache.get(key)).collect();
+        let mut results: Vec<Option<Evaluation>> = keys.iter().map(|key| self.cache.get(key)).collect();
         let missing: Vec<usize> = (0..keys.len()).filter(|&i| results[i].is_none()).collect();
         let progress =
             Progress::start(self.output, what, (keys.len() - missing.len()) as u64, keys.len() as u64);
@@ -140,9 +130,8 @@ impl<'a> Meter<'a> {
         let done = |index: usize, result: &Evaluation| {
             let mut guard = shared.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             let (cache, failure, best) = &mut *guard;
-            let cached = Cached { correct: result.correct, images: result.images, loss: result.loss };
             if failure.is_none() {
-                *failure = cache.insert(&keys[missing[index]], &cached).err();
+                *failure = cache.insert(&keys[missing[index]], result).err();
             }
             if result.top1() > *best {
                 *best = result.top1();
@@ -162,8 +151,7 @@ impl<'a> Meter<'a> {
         let Some(evaluated) = evaluated else { return Ok(None) };
         progress.finish();
         for (index, result) in missing.into_iter().zip(evaluated) {
-            results[index] =
-                Some(Cached { correct: result.correct, images: result.images, loss: result.loss });
+            results[index] = Some(result);
         }
         Ok(results.into_iter().collect())
     }

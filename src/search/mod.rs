@@ -29,7 +29,7 @@ mod state;
 
 pub use archive::{Archive, Entry, objective_value, points};
 pub use looping::{Outcome, check, search};
-pub use state::{Iteration, State};
+pub use state::{Iteration, STAGE, State};
 
 use crate::{data, engine, evaluator, moo, predictor, run, space};
 

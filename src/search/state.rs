@@ -1,8 +1,14 @@
 //! Everything that a resumed search needs, as one JSON file of a checkpoint.
 
 use super::{Archive, Error};
+use crate::run::Restored;
 use crate::space::Genotype;
 use serde::{Deserialize, Serialize};
+
+/// The name of the search's checkpoints and journal entries.
+pub const STAGE: &str = "search";
+/// The file of a checkpoint.
+pub const STATE_FILE: &str = "state.json";
 
 /// Version of the state's form.
 const VERSION: u32 = 1;
@@ -75,6 +81,16 @@ impl State {
             history: Vec::new(),
             test_top1: None,
         }
+    }
+
+    /// The state in what was restored of a search's checkpoints, if there is one.
+    ///
+    /// # Errors
+    /// As [`State::parse`]; a checkpoint that is damaged.
+    pub fn restored(restored: Restored) -> Result<Option<State>, Error> {
+        let Some(checkpoint) = restored.checkpoint else { return Ok(None) };
+        let file = checkpoint.path().join(STATE_FILE).display().to_string();
+        State::parse(&checkpoint.read(STATE_FILE)?, &file).map(Some)
     }
 
     /// Reads a state; `file` is for messages.
