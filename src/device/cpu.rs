@@ -94,4 +94,7 @@ impl HostOps<f32> for Fast {
     fn preprocess(&self, p: &preprocess::Params, a: preprocess::Args<'_, f32>) {
         preprocess::cpu::run(p, a, self.0);
     }
+    fn training(&self, call: &Call, resolver: &Resolver<'_, f32>) {
+        host::run_fast(call, resolver, self.0);
+    }
 }

@@ -1,9 +1,10 @@
 //! What devices in host memory share: aligned buffers, and slots resolved to slices.
 
 use super::{Buffer, Device, Error, Memory};
+use crate::ops::operator::Resolve;
 use crate::ops::{
-    Call, Real, Region, Slot, batch_norm, depthwise, kernel_transform, pointwise, pool, preprocess, score,
-    squeeze_excite, stem, sum,
+    self, Call, Real, Region, Slot, Threads, batch_norm, depthwise, kernel_transform, pointwise, pool,
+    preprocess, score, squeeze_excite, stem, sum,
 };
 use std::alloc::{Layout, alloc, dealloc};
 use std::ptr::NonNull;
@@ -121,6 +122,62 @@ impl<'a, T: Real> Resolver<'a, T> {
     }
 }
 
+impl<'a, T: Real> Resolve<'a, T> for Resolver<'a, T> {
+    fn read(&self, slot: Slot) -> &'a [T] {
+        Resolver::read(self, slot)
+    }
+
+    fn write(&self, slot: Slot) -> &'a mut [T] {
+        Resolver::write(self, slot)
+    }
+}
+
+macro_rules! training {
+    ($($call:ident($($module:ident)::+, $function:ident),)*) => {
+        /// Runs a call of training by its definition.
+        pub(super) fn run_definition<T: Real>(call: &Call, r: &Resolver<'_, T>) {
+            match call {
+                $(Call::$call(c) => ops::$($module)::+::reference::$function(&c.params, c.resolve(r)),)*
+                other => unreachable!("{other:?} is a forward call"),
+            }
+        }
+
+        /// Runs a call of training by its fast path.
+        pub(super) fn run_fast(call: &Call, r: &Resolver<'_, f32>, threads: Threads) {
+            match call {
+                $(Call::$call(c) => ops::$($module)::+::cpu::$function(&c.params, c.resolve(r), threads),)*
+                other => unreachable!("{other:?} is a forward call"),
+            }
+        }
+    };
+}
+
+training! {
+    PointwiseWeights(grad::pointwise, weights),
+    Transpose(grad::pointwise, transpose),
+    Scatter(grad::pointwise, scatter),
+    DepthwiseInput(grad::depthwise, input),
+    DepthwiseWeights(grad::depthwise, weights),
+    StemWeights(grad::stem, weights),
+    BnGradSums(grad::batch_norm, sums),
+    BnGradInput(grad::batch_norm, input),
+    BnRunning(grad::batch_norm, running),
+    SqueezeExciteGrad(grad::squeeze_excite, run),
+    GlobalPoolGrad(grad::pool, global),
+    MaxPoolGrad(grad::pool, max),
+    Activate(grad::activation, forward),
+    ActivateGrad(grad::activation, backward),
+    ColumnSum(grad::activation, columns),
+    KernelTransformGrad(grad::kernel_transform, run),
+    SoftTargets(loss, targets),
+    Loss(loss, loss),
+    Fill(update, fill),
+    SumOfSquares(update, squares),
+    ClipFactor(update, clip),
+    Sgd(update, sgd),
+    AdamW(update, adamw),
+}
+
 /// An implementation of every operator on host slices.
 pub(super) trait HostOps<T> {
     fn stem(&self, p: &stem::Params, a: stem::Args<'_, T>);
@@ -136,6 +193,8 @@ pub(super) trait HostOps<T> {
     fn kernel_transform(&self, p: &kernel_transform::Params, a: kernel_transform::Args<'_, T>);
     fn score(&self, p: &score::Params, a: score::Args<'_, T>);
     fn preprocess(&self, p: &preprocess::Params, a: preprocess::Args<'_, T>);
+    /// Any call that only training makes.
+    fn training(&self, call: &Call, resolver: &Resolver<'_, T>);
 }
 
 /// Runs one call.
@@ -234,5 +293,6 @@ pub(super) fn run<T: Real>(ops: &impl HostOps<T>, call: &Call, r: &Resolver<'_, 
             &c.params,
             preprocess::Args { x: r.read(c.x), indices: r.optional(c.indices), y: r.write(c.y) },
         ),
+        other => ops.training(other, r),
     }
 }

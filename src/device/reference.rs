@@ -98,4 +98,7 @@ impl<T: Real> HostOps<T> for Reference<T> {
     fn preprocess(&self, p: &preprocess::Params, a: preprocess::Args<'_, T>) {
         preprocess::reference::run(p, a);
     }
+    fn training(&self, call: &Call, resolver: &Resolver<'_, T>) {
+        host::run_definition(call, resolver);
+    }
 }

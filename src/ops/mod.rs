@@ -18,17 +18,21 @@
 pub mod batch_norm;
 pub mod cases;
 pub mod depthwise;
+pub mod grad;
 pub mod kernel_transform;
+pub mod loss;
+pub(crate) mod operator;
 pub mod parallel;
 pub mod pointwise;
 pub mod pool;
 pub mod preprocess;
-mod real;
+pub(crate) mod real;
 pub mod score;
 pub mod simd;
 pub mod squeeze_excite;
 pub mod stem;
 pub mod sum;
+pub mod update;
 
 pub use crate::space::Activation;
 pub use real::Real;
@@ -98,13 +102,13 @@ pub enum Threads {
 }
 
 macro_rules! calls {
-    ($($(#[$doc:meta])* $variant:ident($module:ident :: $type:ident),)*) => {
+    ($($(#[$doc:meta])* $variant:ident($($module:ident)::+),)*) => {
         /// One operator applied to operands in a device's buffers.
         #[derive(Debug, Clone, PartialEq)]
-        pub enum Call { $($(#[$doc])* $variant($module::$type),)* }
+        pub enum Call { $($(#[$doc])* $variant($($module)::+),)* }
 
-        $(impl From<$module::$type> for Call {
-            fn from(call: $module::$type) -> Call { Call::$variant(call) }
+        $(impl From<$($module)::+> for Call {
+            fn from(call: $($module)::+) -> Call { Call::$variant(call) }
         })*
 
         impl Call {
@@ -158,6 +162,52 @@ calls! {
     Score(score::Score),
     /// Stored pixels to a network's input.
     Preprocess(preprocess::Preprocess),
+    /// Gradient of a pointwise call's weights.
+    PointwiseWeights(grad::pointwise::PointwiseWeights),
+    /// Panels of the transposed matrix.
+    Transpose(grad::pointwise::Transpose),
+    /// Gradient of a pixel stride.
+    Scatter(grad::pointwise::Scatter),
+    /// Gradient of a depthwise call's input.
+    DepthwiseInput(grad::depthwise::DepthwiseInput),
+    /// Gradient of a depthwise call's filter.
+    DepthwiseWeights(grad::depthwise::DepthwiseWeights),
+    /// Gradient of the stem's filters.
+    StemWeights(grad::stem::StemWeights),
+    /// Sums that batch norm's gradient needs.
+    BnGradSums(grad::batch_norm::BnGradSums),
+    /// Gradient of a batch norm's input.
+    BnGradInput(grad::batch_norm::BnGradInput),
+    /// Running statistics.
+    BnRunning(grad::batch_norm::BnRunning),
+    /// Gradient of squeeze-and-excitation.
+    SqueezeExciteGrad(grad::squeeze_excite::SqueezeExciteGrad),
+    /// Gradient of the mean over an image.
+    GlobalPoolGrad(grad::pool::GlobalPoolGrad),
+    /// Gradient of the 2x2 maximum.
+    MaxPoolGrad(grad::pool::MaxPoolGrad),
+    /// Activation and dropout on their own.
+    Activate(grad::activation::Activate),
+    /// Their gradient.
+    ActivateGrad(grad::activation::ActivateGrad),
+    /// Gradient of a bias.
+    ColumnSum(grad::activation::ColumnSum),
+    /// Gradient of the kernel transform.
+    KernelTransformGrad(grad::kernel_transform::KernelTransformGrad),
+    /// A teacher's probabilities.
+    SoftTargets(loss::SoftTargets),
+    /// Losses and their gradients.
+    Loss(loss::Loss),
+    /// One value everywhere.
+    Fill(update::Fill),
+    /// Sum of squares of a tensor.
+    SumOfSquares(update::SumOfSquares),
+    /// Gradient norm and clipping factor.
+    ClipFactor(update::ClipFactor),
+    /// A step of SGD.
+    Sgd(update::Sgd),
+    /// A step of AdamW.
+    AdamW(update::AdamW),
 }
 
 /// Checks that a call writes nothing that it reads elsewhere, and writes no place twice.

@@ -38,3 +38,31 @@ pub(crate) fn activate<T: Real>(activation: u32, x: T) -> T {
         _ => x,
     }
 }
+
+/// Its derivative; at a corner, as PyTorch has it, that of the outer branch.
+pub(crate) fn derivative<T: Real>(activation: u32, x: T) -> T {
+    let three = T::of(3.0);
+    let inside = x > -three && x < three;
+    match activation {
+        a if a == Activation::Relu as u32 => {
+            if x > T::zero() {
+                T::one()
+            } else {
+                T::zero()
+            }
+        }
+        a if a == Activation::HSwish as u32 => match inside {
+            true => x / three + T::of(0.5),
+            false if x >= three => T::one(),
+            false => T::zero(),
+        },
+        a if a == Activation::HSigmoid as u32 => {
+            if inside {
+                T::of(1.0 / 6.0)
+            } else {
+                T::zero()
+            }
+        }
+        _ => T::one(),
+    }
+}

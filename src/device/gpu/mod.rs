@@ -22,7 +22,7 @@ pub(crate) use layout::{Layout, layout};
 use super::launch::{Arguments, Geometry};
 use super::measure::{self, Peaks};
 use super::{Buffer, Device, Error, Memory};
-use crate::ops::{Call, Region, Threads, batch_norm, depthwise, kernel_transform, pointwise, pool};
+use crate::ops::{self, Call, Region, Threads, batch_norm, depthwise, kernel_transform, pointwise, pool};
 use crate::ops::{preprocess, score, squeeze_excite, stem, sum};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -172,6 +172,29 @@ impl<R: Runtime> Gpu<R> {
             Call::KernelTransform(call) => kernel_transform::gpu::launch(call, to),
             Call::Score(call) => score::gpu::launch(call, to),
             Call::Preprocess(call) => preprocess::gpu::launch(call, to),
+            Call::PointwiseWeights(call) => ops::grad::pointwise::gpu::launch_weights(call, to),
+            Call::Transpose(call) => ops::grad::pointwise::gpu::launch_transpose(call, to),
+            Call::Scatter(call) => ops::grad::pointwise::gpu::launch_scatter(call, to),
+            Call::DepthwiseInput(call) => ops::grad::depthwise::gpu::launch_input(call, to),
+            Call::DepthwiseWeights(call) => ops::grad::depthwise::gpu::launch_weights(call, to),
+            Call::StemWeights(call) => ops::grad::stem::gpu::launch_weights(call, to),
+            Call::BnGradSums(call) => ops::grad::batch_norm::gpu::launch_sums(call, to),
+            Call::BnGradInput(call) => ops::grad::batch_norm::gpu::launch_input(call, to),
+            Call::BnRunning(call) => ops::grad::batch_norm::gpu::launch_running(call, to),
+            Call::SqueezeExciteGrad(call) => ops::grad::squeeze_excite::gpu::launch_run(call, to),
+            Call::GlobalPoolGrad(call) => ops::grad::pool::gpu::launch_global(call, to),
+            Call::MaxPoolGrad(call) => ops::grad::pool::gpu::launch_max(call, to),
+            Call::Activate(call) => ops::grad::activation::gpu::launch_forward(call, to),
+            Call::ActivateGrad(call) => ops::grad::activation::gpu::launch_backward(call, to),
+            Call::ColumnSum(call) => ops::grad::activation::gpu::launch_columns(call, to),
+            Call::KernelTransformGrad(call) => ops::grad::kernel_transform::gpu::launch_run(call, to),
+            Call::SoftTargets(call) => ops::loss::gpu::launch_targets(call, to),
+            Call::Loss(call) => ops::loss::gpu::launch_loss(call, to),
+            Call::Fill(call) => ops::update::gpu::launch_fill(call, to),
+            Call::SumOfSquares(call) => ops::update::gpu::launch_squares(call, to),
+            Call::ClipFactor(call) => ops::update::gpu::launch_clip(call, to),
+            Call::Sgd(call) => ops::update::gpu::launch_sgd(call, to),
+            Call::AdamW(call) => ops::update::gpu::launch_adamw(call, to),
         }
     }
 

@@ -1,0 +1,128 @@
+//! Gradients of batch norm with a batch's own statistics, and of the activation behind it.
+//!
+//! With `u = scale * z + shift`, `x̂ = (z - mean) / sqrt(variance + epsilon)`, `y = activation(u)`:
+//!
+//! ```text
+//! du = dy * activation'(u)        dbeta += sum du        dgamma += sum du x̂
+//! dz = scale * (du - (sum du) / rows - x̂ (sum du x̂) / rows)
+//! ```
+//!
+//! (Ioffe and Szegedy, 2015, section 3.) The derivative at a corner of an activation is that of
+//! PyTorch: 0 for ReLU at 0, and for h-swish and h-sigmoid the outer branch at -3 and at 3.
+
+pub mod cpu;
+pub(crate) mod gpu;
+pub mod reference;
+
+use crate::ops::operator::operator;
+use crate::ops::{Work, batch_norm};
+
+/// Shape of a batch norm's gradients, shared with the kernels.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Params {
+    /// Rows: images times pixels.
+    pub rows: u32,
+    /// Channels.
+    pub channels: u32,
+    /// An [`Activation`](crate::ops::Activation).
+    pub activation: u32,
+    /// Added to the variance.
+    pub epsilon: f32,
+}
+
+operator! {
+    /// The two sums, and the gradients of the affine parameters.
+    BnGradSums(Params) => host SumsArgs, gpu SumsAddresses = "BnGradSumsArgs" {
+        /// Input of the batch norm `[rows, channels]`.
+        read z,
+        /// `[rows, channels]`
+        read dy,
+        /// Mean `[channels]`, biased variance `[channels]`.
+        read batch,
+        /// `[channels]`
+        read scale,
+        /// `[channels]`
+        read shift,
+        /// Scratch of [`BnGradSums::partials_len`] elements.
+        write partials,
+        /// `sum du` `[channels]`, `sum du x̂` `[channels]`.
+        write sums,
+        /// `[channels]`; added to.
+        update dgamma,
+        /// `[channels]`; added to.
+        update dbeta,
+    }
+}
+
+impl BnGradSums {
+    /// Elements of the scratch slot: both sums a block of [`batch_norm::BLOCK_ROWS`] rows.
+    pub fn partials_len(rows: usize, channels: usize) -> usize {
+        rows.div_ceil(batch_norm::BLOCK_ROWS) * 2 * channels
+    }
+
+    pub(in crate::ops) fn work(&self) -> Work {
+        let len = u64::from(self.params.rows) * u64::from(self.params.channels);
+        Work { bytes: 8 * len, flops: 8 * len }
+    }
+}
+
+operator! {
+    /// The gradient of the input.
+    BnGradInput(Params) => host InputArgs, gpu InputAddresses = "BnGradInputArgs" {
+        /// Input of the batch norm `[rows, channels]`.
+        read z,
+        /// `[rows, channels]`
+        read dy,
+        /// Mean `[channels]`, biased variance `[channels]`.
+        read batch,
+        /// `[channels]`
+        read scale,
+        /// `[channels]`
+        read shift,
+        /// The sums that [`BnGradSums`] leaves.
+        read sums,
+        /// What is added: as `dz`.
+        optional residual,
+        /// `[rows, channels]`
+        write dz,
+    }
+}
+
+impl BnGradInput {
+    pub(in crate::ops) fn work(&self) -> Work {
+        let len = u64::from(self.params.rows) * u64::from(self.params.channels);
+        Work { bytes: 4 * len * (3 + u64::from(self.residual.is_some())), flops: 10 * len }
+    }
+}
+
+/// Shape of an update of running statistics, shared with the kernel.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct RunningParams {
+    /// Channels in use.
+    pub channels: u32,
+    /// Weight of the new batch: 0.1.
+    pub momentum: f32,
+    /// From biased to unbiased variance: `rows / (rows - 1)`, 1 for a single row.
+    pub unbias: f32,
+}
+
+operator! {
+    /// `running += momentum * (batch - running)`, the variance unbiased.
+    BnRunning(RunningParams) => host RunningArgs, gpu RunningAddresses = "BnRunningArgs" {
+        /// Mean `[channels]`, biased variance `[channels]`.
+        read batch,
+        /// `[channels]`
+        update mean,
+        /// `[channels]`
+        update variance,
+    }
+}
+
+impl BnRunning {
+    pub(in crate::ops) fn work(&self) -> Work {
+        let channels = u64::from(self.params.channels);
+        Work { bytes: 24 * channels, flops: 6 * channels }
+    }
+}

@@ -1,0 +1,73 @@
+//! Gradients of the depthwise convolution.
+//!
+//! ```text
+//! dx[i, iy, ix, c] = sum over taps and outputs that read it of dz[i, oy, ox, c] * w[ky, kx, c] + residual
+//! dw[ky, kx, c] += sum_{i, oy, ox} dz[i, oy, ox, c] * x[i, oy s + ky - k/2, ox s + kx - k/2, c]
+//! ```
+
+pub mod cpu;
+pub(crate) mod gpu;
+pub mod reference;
+
+use crate::ops::Work;
+use crate::ops::depthwise::Params;
+use crate::ops::operator::operator;
+
+operator! {
+    /// The gradient of a depthwise call's input. The activation of its parameters is not used.
+    DepthwiseInput(Params) => host InputArgs, gpu InputAddresses = "DepthwiseInputArgs" {
+        /// Gradient of the convolution `[images, side_out, side_out, channels]`.
+        read dz,
+        /// Filter `[kernel, kernel, weight_channels]`.
+        read w,
+        /// What is added: as `dx`.
+        optional residual,
+        /// `[images, side_in, side_in, channels]`
+        write dx,
+    }
+}
+
+impl DepthwiseInput {
+    pub(in crate::ops) fn work(&self) -> Work {
+        let work = work(&self.params);
+        let again = u64::from(self.residual.is_some()) * map(&self.params, self.params.side_in);
+        Work { bytes: work.bytes + 4 * again, ..work }
+    }
+}
+
+operator! {
+    /// The gradient of a depthwise call's filter. The activation of its parameters is not used.
+    DepthwiseWeights(Params) => host WeightsArgs, gpu WeightsAddresses = "DepthwiseWeightsArgs" {
+        /// The call's input `[images, side_in, side_in, channels]`.
+        read x,
+        /// Gradient of the convolution `[images, side_out, side_out, channels]`.
+        read dz,
+        /// Scratch of [`DepthwiseWeights::partials_len`] elements.
+        write partials,
+        /// `[kernel, kernel, weight_channels]`; added to.
+        update dw,
+    }
+}
+
+impl DepthwiseWeights {
+    /// Elements of the scratch slot: a filter an image.
+    pub fn partials_len(p: &Params) -> usize {
+        (p.images * p.kernel * p.kernel * p.channels) as usize
+    }
+
+    pub(in crate::ops) fn work(&self) -> Work {
+        work(&self.params)
+    }
+}
+
+fn map(p: &Params, side: u32) -> u64 {
+    u64::from(p.images * side * side) * u64::from(p.channels)
+}
+
+fn work(p: &Params) -> Work {
+    let taps = u64::from(p.kernel * p.kernel);
+    Work {
+        bytes: 4 * (map(p, p.side_in) + map(p, p.side_out) + taps * u64::from(p.channels)),
+        flops: 2 * taps * map(p, p.side_out),
+    }
+}

@@ -1,0 +1,110 @@
+//! Gradients of the 1x1 convolution and of the linear layer.
+//!
+//! ```text
+//! dw[n, k] += sum_m dz[m, n] * x[row(m), k] * gate[image(m), k]
+//! dx = dz times the transposed weights: a forward call on the panels that `Transpose` makes
+//! ```
+
+pub mod cpu;
+pub(crate) mod gpu;
+pub mod reference;
+
+use super::super::pointwise::{Params, panelled_len};
+use crate::ops::Work;
+use crate::ops::operator::operator;
+
+/// Rows of the product that one partial sum covers, on every device.
+pub const BLOCK_ROWS: usize = 2048;
+
+operator! {
+    /// The gradient of a pointwise call's weights. The activation of its parameters is not used.
+    PointwiseWeights(Params) => host WeightsArgs, gpu WeightsAddresses = "PointwiseWeightsArgs" {
+        /// The call's input `[images, side_in, side_in, cin]`.
+        read x,
+        /// Gradient of the product `[images, side_out, side_out, cout]`.
+        read dz,
+        /// The call's gate `[images, cin]`.
+        optional gate,
+        /// Scratch of [`PointwiseWeights::partials_len`] elements.
+        write partials,
+        /// Panels `[ceil(cout / 16)][weight_cin][16]`; added to.
+        update dw,
+    }
+}
+
+impl PointwiseWeights {
+    /// Elements of the scratch slot: a product an additional block of [`BLOCK_ROWS`] rows.
+    pub fn partials_len(p: &Params) -> usize {
+        p.rows().div_ceil(BLOCK_ROWS) * panelled_len(p.cout as usize, p.cin as usize)
+    }
+
+    pub(in crate::ops) fn work(&self) -> Work {
+        let p = &self.params;
+        let (rows, cin, cout) = (p.rows() as u64, u64::from(p.cin), u64::from(p.cout));
+        Work { bytes: 4 * (rows * (cin + cout) + 2 * cin * cout), flops: 2 * rows * cin * cout }
+    }
+}
+
+/// Shape of a transposition, shared with the kernel.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct TransposeParams {
+    /// Stored output channels, a multiple of 8.
+    pub cout: u32,
+    /// Stored input channels, a multiple of 8.
+    pub cin: u32,
+}
+
+operator! {
+    /// Panels of the transposed matrix; what lies behind its last row is zero.
+    Transpose(TransposeParams) => host TransposeArgs, gpu TransposeAddresses = "TransposeArgs" {
+        /// Panels `[ceil(cout / 16)][cin][16]`.
+        read w,
+        /// Panels `[ceil(cin / 16)][cout][16]`.
+        write t,
+    }
+}
+
+impl Transpose {
+    pub(in crate::ops) fn work(&self) -> Work {
+        Work { bytes: 8 * u64::from(self.params.cout) * u64::from(self.params.cin), flops: 0 }
+    }
+}
+
+/// Shape of a scattering, shared with the kernel.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct ScatterParams {
+    /// Images.
+    pub images: u32,
+    /// Side of the large map.
+    pub side_in: u32,
+    /// Side of the small map: `ceil(side_in / stride)`.
+    pub side_out: u32,
+    /// Channels.
+    pub channels: u32,
+    /// Pixel stride.
+    pub stride: u32,
+}
+
+operator! {
+    /// The gradient of taking every `stride`-th pixel: `x` put back to its places, zero elsewhere,
+    /// plus `residual`.
+    Scatter(ScatterParams) => host ScatterArgs, gpu ScatterAddresses = "ScatterArgs" {
+        /// `[images, side_out, side_out, channels]`
+        read x,
+        /// As `y`.
+        optional residual,
+        /// `[images, side_in, side_in, channels]`
+        write y,
+    }
+}
+
+impl Scatter {
+    pub(in crate::ops) fn work(&self) -> Work {
+        let p = &self.params;
+        let map = |side: u32| u64::from(p.images * side * side) * u64::from(p.channels);
+        let large = map(p.side_in) * (1 + u64::from(self.residual.is_some()));
+        Work { bytes: 4 * (map(p.side_out) + large), flops: map(p.side_out) }
+    }
+}

@@ -1,0 +1,41 @@
+//! The gradient of the stem's filters; its input is the image and needs none.
+//!
+//! ```text
+//! dw[ky, kx, c, n] += sum_{i, oy, ox} dz[i, oy, ox, n] * x[i, 2 oy + ky - 1, 2 ox + kx - 1, c]
+//! ```
+
+pub mod cpu;
+pub(crate) mod gpu;
+pub mod reference;
+
+use crate::ops::Work;
+use crate::ops::operator::operator;
+use crate::ops::stem::Params;
+
+operator! {
+    /// The gradient of a stem call's filters. The activation of its parameters is not used.
+    StemWeights(Params) => host WeightsArgs, gpu WeightsAddresses = "StemWeightsArgs" {
+        /// Images `[images, side_in, side_in, 3]`.
+        read x,
+        /// Gradient of the convolution `[images, side_out, side_out, cout]`.
+        read dz,
+        /// Scratch of [`StemWeights::partials_len`] elements.
+        write partials,
+        /// `[3, 3, 3, cout]`; added to.
+        update dw,
+    }
+}
+
+impl StemWeights {
+    /// Elements of the scratch slot: the filters an image.
+    pub fn partials_len(p: &Params) -> usize {
+        27 * (p.images * p.cout) as usize
+    }
+
+    pub(in crate::ops) fn work(&self) -> Work {
+        let p = &self.params;
+        let outputs = u64::from(p.images * p.side_out * p.side_out) * u64::from(p.cout);
+        let inputs = u64::from(p.images * p.side_in * p.side_in) * 3;
+        Work { bytes: 4 * (inputs + outputs + 54 * u64::from(p.cout)), flops: 2 * 27 * outputs }
+    }
+}

@@ -1,0 +1,98 @@
+//! Losses: cross entropy with smoothed labels, and with a teacher's probabilities.
+//!
+//! ```text
+//! target[i, j] = (1 - smoothing) [j = label i] + smoothing / classes
+//! loss[i] = weight * (-sum_j target[i, j] log p[i, j] - kd_ratio * sum_j teacher[i, j] log p[i, j])
+//! ```
+//!
+//! with `p = softmax(logits)`; the loss of a batch is the mean over its images. With several exits
+//! each has its own call with its own weight (AEP's joint loss); a teacher with several exits is
+//! the softmax of the weighted sum of their logits ([`SoftTargets`], OFAv2's ENS-KD).
+
+pub mod cpu;
+pub(crate) mod gpu;
+pub mod reference;
+
+use super::Work;
+use super::operator::operator;
+
+/// Shape of soft targets, shared with the kernel.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct TargetsParams {
+    /// Images.
+    pub images: u32,
+    /// Classes.
+    pub classes: u32,
+    /// Elements from one image's logits to the next's; at least `classes`.
+    pub stride: u32,
+    /// Weight of each exit; those without logits are not used.
+    pub weights: [f32; 5],
+}
+
+operator! {
+    /// `probabilities = softmax(sum over exits of weight * logits)`; zero behind the last class.
+    SoftTargets(TargetsParams) => host TargetsArgs, gpu TargetsAddresses = "SoftTargetsArgs" {
+        /// Logits of the first exit `[images, stride]`.
+        read a,
+        /// Of another.
+        optional b,
+        /// Of another.
+        optional c,
+        /// Of another.
+        optional d,
+        /// Of another.
+        optional e,
+        /// `[images, stride]`
+        write probabilities,
+    }
+}
+
+impl SoftTargets {
+    pub(in crate::ops) fn work(&self) -> Work {
+        let len = u64::from(self.params.images) * u64::from(self.params.classes);
+        let exits = self.reads().len() as u64;
+        Work { bytes: 4 * len * (exits + 1), flops: len * (2 * exits + 4) }
+    }
+}
+
+/// Shape of a loss, shared with the kernel.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Params {
+    /// Images.
+    pub images: u32,
+    /// Classes.
+    pub classes: u32,
+    /// Elements from one image's logits to the next's; at least `classes`.
+    pub stride: u32,
+    /// Label smoothing: 0.1, or 0.
+    pub smoothing: f32,
+    /// Weight of the teacher's term.
+    pub kd_ratio: f32,
+    /// Weight of the whole: 1, or that of an exit.
+    pub weight: f32,
+}
+
+operator! {
+    /// The loss of every image and its gradient by the logits.
+    Loss(Params) => host LossArgs, gpu LossAddresses = "LossArgs" {
+        /// `[images, stride]`
+        read logits,
+        /// Class indices `[images]`, as numbers of the element type.
+        read labels,
+        /// Probabilities `[images, stride]`.
+        optional teacher,
+        /// `[images, 2]`: the loss, and 1 if the first largest logit is the label's else 0.
+        write scores,
+        /// Gradient of the batch's mean loss `[images, stride]`; zero behind the last class.
+        write dlogits,
+    }
+}
+
+impl Loss {
+    pub(in crate::ops) fn work(&self) -> Work {
+        let (images, classes) = (u64::from(self.params.images), u64::from(self.params.classes));
+        Work { bytes: 4 * images * (2 * classes + 3), flops: 10 * images * classes }
+    }
+}

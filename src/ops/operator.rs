@@ -1,0 +1,155 @@
+//! What every operator with named operands needs, from one list of them.
+
+use super::Slot;
+
+/// Gives slots of one list of calls as slices.
+pub(crate) trait Resolve<'a, T> {
+    /// A slot that is read.
+    fn read(&self, slot: Slot) -> &'a [T];
+    /// A slot that is written.
+    fn write(&self, slot: Slot) -> &'a mut [T];
+}
+
+/// Makes a call, its operands on the host and its operands on a GPU from a list of operands.
+///
+/// ```text
+/// operator! {
+///     /// What it computes.
+///     Name(Params) => host Args, gpu Addresses = "NameArgs" {
+///         /// Shape.
+///         read x,
+///         /// Shape.
+///         optional gate,      // read, may be absent
+///         /// Shape.
+///         update dw,          // read and written
+///         /// Shape.
+///         write y,
+///     }
+/// }
+/// ```
+///
+/// The GPU's struct holds an address an operand in this order, then the parameters as `p`, and is
+/// named as its twin in `kernels/` after `=`. `work` of the call is left to its module.
+macro_rules! operator {
+    (
+        $(#[$doc:meta])*
+        $name:ident($params:ty) => host $args:ident, gpu $addresses:ident = $twin:literal {
+            $($(#[$field_doc:meta])* $kind:ident $field:ident,)*
+        }
+    ) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct $name {
+            /// Shape.
+            pub params: $params,
+            $($(#[$field_doc])* pub $field: $crate::ops::operator::slot_type!($kind),)*
+        }
+
+        /// The operands as slices on the host.
+        #[allow(missing_docs)]
+        pub struct $args<'a, T> {
+            $(pub $field: $crate::ops::operator::slice_type!($kind, 'a, T),)*
+        }
+
+        impl $name {
+            pub(in $crate::ops) fn reads(&self) -> Vec<$crate::ops::Slot> {
+                let slots: Vec<Option<$crate::ops::Slot>> =
+                    vec![$($crate::ops::operator::as_read!($kind, self.$field),)*];
+                slots.into_iter().flatten().collect()
+            }
+
+            pub(in $crate::ops) fn writes(&self) -> Vec<$crate::ops::Slot> {
+                let slots: Vec<Option<$crate::ops::Slot>> =
+                    vec![$($crate::ops::operator::as_write!($kind, self.$field),)*];
+                slots.into_iter().flatten().collect()
+            }
+
+            pub(crate) fn resolve<'a, T>(
+                &self,
+                resolver: &impl $crate::ops::operator::Resolve<'a, T>,
+            ) -> $args<'a, T> {
+                $args { $($field: $crate::ops::operator::resolve!($kind, resolver, self.$field),)* }
+            }
+
+            pub(crate) fn addresses(&self, to: &$crate::device::Launcher<'_>) -> $addresses {
+                $addresses {
+                    $($field: $crate::ops::operator::address!($kind, to, self.$field),)*
+                    p: self.params,
+                }
+            }
+        }
+
+        #[repr(C)]
+        #[derive(Clone, Copy)]
+        pub(crate) struct $addresses {
+            $($field: u64,)*
+            p: $params,
+        }
+
+        #[cfg(test)]
+        impl $addresses {
+            pub(crate) fn layout() -> $crate::device::Layout {
+                $crate::device::layout!($twin, $addresses { $($field,)* p })
+            }
+        }
+    };
+}
+
+macro_rules! slot_type {
+    (optional) => { Option<$crate::ops::Slot> };
+    ($kind:ident) => { $crate::ops::Slot };
+}
+
+macro_rules! slice_type {
+    (read, $a:lifetime, $t:ident) => { &$a [$t] };
+    (optional, $a:lifetime, $t:ident) => { Option<&$a [$t]> };
+    (update, $a:lifetime, $t:ident) => { &$a mut [$t] };
+    (write, $a:lifetime, $t:ident) => { &$a mut [$t] };
+}
+
+macro_rules! as_read {
+    (write, $slot:expr) => {
+        None
+    };
+    (optional, $slot:expr) => {
+        $slot
+    };
+    ($kind:ident, $slot:expr) => {
+        Some($slot)
+    };
+}
+
+macro_rules! as_write {
+    (read, $slot:expr) => {
+        None
+    };
+    (optional, $slot:expr) => {
+        None
+    };
+    ($kind:ident, $slot:expr) => {
+        Some($slot)
+    };
+}
+
+macro_rules! resolve {
+    (read, $resolver:ident, $slot:expr) => {
+        $resolver.read($slot)
+    };
+    (optional, $resolver:ident, $slot:expr) => {
+        $slot.map(|slot| $resolver.read(slot))
+    };
+    ($kind:ident, $resolver:ident, $slot:expr) => {
+        $resolver.write($slot)
+    };
+}
+
+macro_rules! address {
+    (optional, $to:ident, $slot:expr) => {
+        $to.at_or_null($slot)
+    };
+    ($kind:ident, $to:ident, $slot:expr) => {
+        $to.at($slot)
+    };
+}
+
+pub(crate) use {address, as_read, as_write, operator, resolve, slice_type, slot_type};
