@@ -17,6 +17,7 @@
 //! | [`ops`] | the operators: parameters, plain references, fast CPU paths, kernel launches |
 //! | [`device`] | where networks run |
 //! | [`engine`] | how networks run: plans, arenas, recalibration, evaluation |
+//! | [`train`] | training super-networks: gradients of sub-networks added up, optimisers |
 //! | [`mod@bench`] | this machine's figures: kernels against what the device can do |
 //! | [`evaluator`] | a super-network on a data set: the accuracy of its sub-networks |
 //! | [`search`] | the archive loops of NAT and NATv2, random search, their results |
@@ -40,3 +41,4 @@ pub mod run;
 pub mod search;
 pub mod space;
 pub mod supernet;
+pub mod train;

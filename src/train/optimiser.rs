@@ -1,0 +1,188 @@
+//! From a step's gradient to new weights.
+//!
+//! A step updates whole tensors: a tensor is touched if any sub-network of the step used a part of
+//! it, and then momentum and weight decay act on all of it; a tensor that none used stays as it is.
+
+use super::places::{Places, arena};
+use crate::ops::grad::kernel_transform::KernelTransformGrad;
+use crate::ops::update::{
+    AdamW, AdamWParams, ClipFactor, ClipParams, Sgd, SgdParams, SquaresParams, SumOfSquares,
+};
+use crate::ops::{Call, Slot, kernel_transform};
+use crate::supernet::{Layout, TensorLayout};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// The rule by which weights change.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rule {
+    /// Stochastic gradient descent with momentum.
+    Sgd {
+        /// Momentum: 0.9.
+        momentum: f32,
+        /// Whether the momentum is Nesterov's.
+        nesterov: bool,
+    },
+    /// AdamW with the usual 0.9, 0.999 and 1e-8.
+    AdamW,
+}
+
+/// Which tensors decay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decays {
+    /// All.
+    All,
+    /// Those of more than one dimension: neither batch norms nor biases, as in OFA.
+    Weights,
+}
+
+/// An optimiser: rule, weight decay, clipping. Its state lies in the trainer's buffers.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Optimiser {
+    /// The rule.
+    pub rule: Rule,
+    /// Weight decay.
+    pub decay: f32,
+    /// What it acts on.
+    pub decays: Decays,
+    /// The largest norm of the accumulated gradient, if it is clipped.
+    pub clip: Option<f32>,
+}
+
+/// The tensors, by index, that hold one of `offsets` or, for derived filters, that it comes from.
+pub(super) fn tensors(layout: &Layout, offsets: &BTreeSet<usize>) -> BTreeSet<usize> {
+    let index = |offset: usize| layout.tensors().partition_point(|tensor| tensor.offset <= offset) - 1;
+    let mut found: BTreeSet<usize> =
+        offsets.iter().filter(|&&offset| offset < layout.derived()).map(|&offset| index(offset)).collect();
+    for block in &layout.blocks {
+        let [three, five, seven] = block.depthwise;
+        let [to_three, to_five] = block.matrices;
+        if offsets.contains(&three) && !layout.is_network() {
+            found.extend([to_three, to_five, seven].map(index));
+        }
+        if offsets.contains(&five) && !layout.is_network() {
+            found.extend([to_five, seven].map(index));
+        }
+    }
+    found
+}
+
+/// Takes the gradients of derived filters back to the filters and matrices that they come from.
+pub(super) fn derived_gradients(layout: &Layout, offsets: &BTreeSet<usize>) -> Vec<Call> {
+    let mut calls = Vec::new();
+    for block in layout.blocks.iter().filter(|_| !layout.is_network()) {
+        let three = offsets.contains(&block.depthwise[0]);
+        let five = three || offsets.contains(&block.depthwise[1]);
+        for (to, used) in [(3, three), (5, five)] {
+            let from: usize = to + 2;
+            let filter = |size: usize| (block.depthwise[(size - 3) / 2], size * size * block.channels);
+            let matrix = (block.matrices[(to - 3) / 2], to.pow(4));
+            let weights = |(offset, len)| Slot::weights(offset, len);
+            let gradient = |(offset, len)| arena(offset, len);
+            if used {
+                calls.push(Call::from(KernelTransformGrad {
+                    params: kernel_transform::Params {
+                        channels: block.channels as u32,
+                        from: from as u32,
+                        to: to as u32,
+                    },
+                    x: weights(filter(from)),
+                    matrix: weights(matrix),
+                    dy: gradient(filter(to)),
+                    dx: gradient(filter(from)),
+                    dmatrix: gradient(matrix),
+                }));
+            }
+        }
+    }
+    calls
+}
+
+/// The norm of the gradient over the touched tensors and the clipping factor.
+pub(super) fn norm(
+    layout: &Layout,
+    places: &Places,
+    touched: &BTreeSet<usize>,
+    clip: Option<f32>,
+) -> Vec<Call> {
+    let mut calls = Vec::new();
+    for (count, &index) in touched.iter().enumerate() {
+        let tensor = &layout.tensors()[index];
+        calls.push(Call::from(SumOfSquares {
+            params: SquaresParams { len: tensor.len as u32 },
+            x: arena(tensor.offset, tensor.len),
+            partials: places.partials.part(0, SumOfSquares::partials_len(tensor.len)),
+            y: places.squares.part(count, 1),
+        }));
+    }
+    calls.push(Call::from(ClipFactor {
+        params: ClipParams { count: touched.len() as u32, limit: clip.unwrap_or(f32::INFINITY) },
+        squares: places.squares.part(0, touched.len()),
+        out: places.clip,
+    }));
+    calls
+}
+
+impl Optimiser {
+    /// A step on the touched tensors; `steps` counts the steps of every tensor, this one included.
+    /// To be run with the work buffer as weights and the state as arena.
+    pub(super) fn update(
+        &self,
+        layout: &Layout,
+        places: &Places,
+        touched: &BTreeSet<usize>,
+        steps: &[u64],
+        rate: f32,
+    ) -> Vec<Call> {
+        let clip = self.clip.map(|_| Slot::weights(places.clip.offset, 2));
+        touched
+            .iter()
+            .map(|&index| {
+                let tensor = &layout.tensors()[index];
+                let moment = |which| places.moment(layout, which, tensor.offset, tensor.len);
+                let (g, w) = (Slot::weights(tensor.offset, tensor.len), arena(tensor.offset, tensor.len));
+                let (len, decay) = (tensor.len as u32, self.decay_of(tensor));
+                match self.rule {
+                    Rule::Sgd { momentum, nesterov } => Call::from(Sgd {
+                        params: SgdParams { len, rate, momentum, decay, nesterov: u32::from(nesterov) },
+                        g,
+                        clip,
+                        velocity: moment(0),
+                        w,
+                    }),
+                    Rule::AdamW => {
+                        let (beta1, beta2) = (0.9f32, 0.999f32);
+                        let correction = |beta: f32| (1.0 - f64::from(beta).powf(steps[index] as f64)) as f32;
+                        Call::from(AdamW {
+                            params: AdamWParams {
+                                len,
+                                rate,
+                                beta1,
+                                beta2,
+                                epsilon: 1e-8,
+                                decay,
+                                correction1: correction(beta1),
+                                correction2: correction(beta2),
+                            },
+                            g,
+                            clip,
+                            m: moment(0),
+                            v: moment(1),
+                            w,
+                        })
+                    }
+                }
+            })
+            .collect()
+    }
+
+    fn decay_of(&self, tensor: &TensorLayout) -> f32 {
+        match self.decays {
+            Decays::All => self.decay,
+            Decays::Weights if tensor.shape.len() > 1 => self.decay,
+            Decays::Weights => 0.0,
+        }
+    }
+}

@@ -1,0 +1,427 @@
+//! A super-network in training on a device: one optimiser step at a time.
+
+use super::optimiser::{self, Optimiser};
+use super::places::Places;
+use super::program::{self, Objective, Program, Shared};
+use super::{Error, Weighting};
+use crate::device::{Buffer, Device, Memory};
+use crate::ops::update::{Fill, FillParams};
+use crate::ops::{Call, Slot, Threads};
+use crate::random::stream;
+use crate::space::Arch;
+use crate::space::walk::Exits;
+use crate::supernet::{Supernet, Tensor, derive_calls};
+use rand::RngExt;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Images of a step, normalised, and their classes.
+#[derive(Debug, Clone, Copy)]
+pub struct Batch<'a> {
+    /// `[images, side, side, 3]`
+    pub images: &'a [f32],
+    /// Class of each image.
+    pub labels: &'a [u32],
+    /// Side of the images, in pixels.
+    pub side: usize,
+}
+
+/// A sub-network of a step. Its resolution is that of the batch, whatever the architecture says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Student {
+    /// The architecture.
+    pub arch: Arch,
+    /// The exits that are trained: one, or all of them jointly with AEP's weights.
+    pub weighting: Weighting,
+}
+
+/// What a step is made with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Settings {
+    /// Learning rate.
+    pub rate: f32,
+    /// Label smoothing.
+    pub smoothing: f32,
+    /// Weight of the distillation loss where there is a teacher.
+    pub kd_ratio: f32,
+    /// Dropout before the classifier.
+    pub dropout: f32,
+    /// Names the random stream of the dropout masks.
+    pub seed: u64,
+    /// As `seed`.
+    pub epoch: u64,
+    /// As `seed`.
+    pub step: u64,
+}
+
+/// What came of a step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// Mean loss of each student over the batch.
+    pub losses: Vec<f64>,
+    /// Correct answers of each student's last exit.
+    pub correct: Vec<usize>,
+    /// Norm of the accumulated gradient before clipping.
+    pub norm: f64,
+}
+
+/// A step's gradient, for checks and curiosity.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gradient {
+    /// Losses.
+    pub report: Report,
+    /// The gradient of every tensor that has one, by name.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// Mean and biased variance, one behind the other, of each batch norm of the last student.
+    pub statistics: Vec<(String, Vec<f32>)>,
+    /// Logits of the last student at each exit read, `[images, classes]` with rows filled up with
+    /// zeros to a multiple of 8.
+    pub logits: Vec<Vec<f32>>,
+}
+
+struct Accumulated {
+    report: Report,
+    touched: BTreeSet<usize>,
+    last: Option<Program>,
+}
+
+/// A network whose answers others learn from: a copy, which training does not touch.
+pub struct Teacher {
+    supernet: Arc<Supernet>,
+    places: Places,
+    weights: Buffer,
+    arch: Arch,
+    weighting: Weighting,
+}
+
+/// A super-network in training.
+pub struct Trainer {
+    device: Arc<dyn Device>,
+    supernet: Supernet,
+    places: Places,
+    optimiser: Optimiser,
+    state: Buffer,
+    work: Buffer,
+    /// Steps that each tensor has taken.
+    steps: Vec<u64>,
+}
+
+impl Trainer {
+    /// Puts a super-network on a device, with an optimiser that has not yet moved.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn new(device: Arc<dyn Device>, supernet: Supernet, optimiser: Optimiser) -> Result<Trainer, Error> {
+        let places = Places::new(&supernet.layout);
+        let state = state_of(&*device, &supernet, &places)?;
+        let work = device.allocate(places.reserved)?;
+        let steps = vec![0; supernet.layout.tensors().len()];
+        Ok(Trainer { device, supernet, places, optimiser, state, work, steps })
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Arc<dyn Device> {
+        &self.device
+    }
+
+    /// The super-network as it was when training began: its layout, family and card.
+    pub fn supernet(&self) -> &Supernet {
+        &self.supernet
+    }
+
+    /// Changes the optimiser; its state stays.
+    pub fn set_optimiser(&mut self, optimiser: Optimiser) {
+        self.optimiser = optimiser;
+    }
+
+    /// The largest network of a super-network as a teacher, which may be another's than this one.
+    ///
+    /// # Errors
+    /// The device fails, or the teacher has other classes.
+    pub fn teacher(&self, supernet: Arc<Supernet>, weighting: Weighting) -> Result<Teacher, Error> {
+        if supernet.classes() != self.supernet.classes() {
+            return Err(Error::TeacherClasses {
+                teacher: supernet.classes(),
+                student: self.supernet.classes(),
+                file: supernet.file.display().to_string(),
+            });
+        }
+        let places = Places::new(&supernet.layout);
+        let mut weights = self.device.allocate(supernet.packed.len())?;
+        self.device.upload(&mut weights, 0, &supernet.packed)?;
+        run(&*self.device, &derive_calls(&supernet.layout), &self.device.allocate(0)?, &mut weights)?;
+        let arch = Arch::largest(supernet.family, 32, Some(supernet.channels().width));
+        Ok(Teacher { supernet, places, weights, arch, weighting })
+    }
+
+    /// One step: the students' gradients, added up, and an update with them.
+    ///
+    /// # Errors
+    /// A batch or students that do not fit, a device that fails. A loss that is no number is no
+    /// error here: see [`Report::losses`].
+    pub fn step(
+        &mut self,
+        batch: &Batch<'_>,
+        students: &[Student],
+        teacher: Option<&Teacher>,
+        settings: &Settings,
+    ) -> Result<Report, Error> {
+        let accumulated = self.accumulate(batch, students, teacher, settings)?;
+        self.update(accumulated.touched, settings.rate)?;
+        let mut clip = [0.0];
+        self.device.download(&self.work, self.places.clip.offset, &mut clip)?;
+        Ok(Report { norm: f64::from(clip[0]), ..accumulated.report })
+    }
+
+    /// The gradient of a step without the step; running statistics move as in a step.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub fn gradient(
+        &mut self,
+        batch: &Batch<'_>,
+        students: &[Student],
+        teacher: Option<&Teacher>,
+        settings: &Settings,
+    ) -> Result<Gradient, Error> {
+        let accumulated = self.accumulate(batch, students, teacher, settings)?;
+        let layout = &self.supernet.layout;
+        let mut packed = vec![0.0; layout.len()];
+        self.device.download(&self.work, 0, &mut packed)?;
+        let names: BTreeSet<&str> =
+            accumulated.touched.iter().map(|&index| layout.tensors()[index].name.as_str()).collect();
+        let mut tensors = layout.unpack(&packed);
+        tensors.retain(|name, _| names.contains(name.as_str()));
+        let download = |slot: Slot| -> Result<Vec<f32>, Error> {
+            let mut out = vec![0.0; slot.len];
+            self.device.download(&self.work, slot.offset, &mut out)?;
+            Ok(out)
+        };
+        let (last, logits) = accumulated.last.map_or((Vec::new(), Vec::new()), |p| (p.norms, p.logits));
+        let statistics = last
+            .into_iter()
+            .map(|(gamma, slot)| {
+                let index = layout.tensors().partition_point(|tensor| tensor.offset <= gamma) - 1;
+                let name = layout.tensors()[index].name.trim_end_matches(".weight").to_string();
+                Ok((name, download(slot)?))
+            })
+            .collect::<Result<_, Error>>()?;
+        let logits = logits.into_iter().map(download).collect::<Result<_, Error>>()?;
+        Ok(Gradient { report: accumulated.report, tensors, statistics, logits })
+    }
+
+    /// The gradient of a step, left in the work buffer.
+    fn accumulate(
+        &mut self,
+        batch: &Batch<'_>,
+        students: &[Student],
+        teacher: Option<&Teacher>,
+        settings: &Settings,
+    ) -> Result<Accumulated, Error> {
+        let images = batch.labels.len();
+        self.check(batch, students)?;
+        let layout = &self.supernet.layout;
+        let shared = Shared::new(layout, &self.places, images, batch.side);
+        let mut programs = Vec::new();
+        for student in students {
+            let arch = Arch { r: batch.side as u32, ..student.arch.clone() };
+            let (exits, weights) = student.weighting.exits(&arch);
+            let kd_ratio = if teacher.is_some() { settings.kd_ratio } else { 0.0 };
+            let objective = Objective { smoothing: settings.smoothing, kd_ratio, weights };
+            let parts = (layout, &self.places, &shared);
+            programs.push(program::student(parts, (&arch, exits), images, objective, settings.dropout > 0.0));
+        }
+        let teaching = teacher.map(|teacher| {
+            // The teacher's pass begins where the students' do, whatever its own layout reserves.
+            let arch = Arch { r: batch.side as u32, ..teacher.arch.clone() };
+            let (exits, weights) = teacher.weighting.exits(&arch);
+            let parts = (&teacher.supernet.layout, &teacher.places, &shared);
+            program::teacher(parts, (&arch, exits), images, weights)
+        });
+        let needed = programs.iter().chain(&teaching).map(|program| program.work_len).max().unwrap_or(0);
+        if self.work.len() < needed {
+            self.work = self.device.allocate(0)?;
+            self.work = self.device.allocate(needed)?;
+        }
+        self.device.upload(&mut self.work, shared.input.offset, batch.images)?;
+        let labels: Vec<f32> = batch.labels.iter().map(|&label| label as f32).collect();
+        self.device.upload(&mut self.work, shared.labels.offset, &labels)?;
+        if let (Some(teacher), Some(program)) = (teacher, &teaching) {
+            run(&*self.device, &program.calls, &teacher.weights, &mut self.work)?;
+        }
+        let whole = program::whole_gradient(&self.supernet.layout);
+        let zero = Fill { params: FillParams { len: whole.len as u32, value: 0.0 }, y: whole };
+        run(&*self.device, &[Call::from(zero)], &self.state, &mut self.work)?;
+        let mut report = Report { losses: Vec::new(), correct: Vec::new(), norm: f64::NAN };
+        let mut offsets = BTreeSet::new();
+        for (index, program) in programs.iter().enumerate() {
+            self.masks(program, index, settings)?;
+            run(&*self.device, &program.calls, &self.state, &mut self.work)?;
+            run(&*self.device, &program.running, &self.work, &mut self.state)?;
+            let (loss, correct) = self.scores(program, images)?;
+            report.losses.push(loss);
+            report.correct.push(correct);
+            offsets.extend(&program.touched);
+        }
+        let layout = &self.supernet.layout;
+        run(&*self.device, &optimiser::derived_gradients(layout, &offsets), &self.state, &mut self.work)?;
+        Ok(Accumulated { report, touched: optimiser::tensors(layout, &offsets), last: programs.pop() })
+    }
+
+    /// An optimiser's step with the gradient in the work buffer, and everything that follows from
+    /// new weights.
+    fn update(&mut self, touched: BTreeSet<usize>, rate: f32) -> Result<(), Error> {
+        let layout = &self.supernet.layout;
+        let norm = optimiser::norm(layout, &self.places, &touched, self.optimiser.clip);
+        run(&*self.device, &norm, &self.state, &mut self.work)?;
+        touched.iter().for_each(|&index| self.steps[index] += 1);
+        let update = self.optimiser.update(layout, &self.places, &touched, &self.steps, rate);
+        run(&*self.device, &update, &self.work, &mut self.state)?;
+        refresh(&*self.device, &self.supernet, &self.places, &mut self.state)
+    }
+
+    fn check(&self, batch: &Batch<'_>, students: &[Student]) -> Result<(), Error> {
+        let (images, classes) = (batch.labels.len(), self.supernet.classes());
+        if images == 0 || batch.images.len() != images * batch.side * batch.side * 3 {
+            return Err(Error::Batch { images, side: batch.side, values: batch.images.len() });
+        }
+        if let Some(&label) = batch.labels.iter().find(|&&label| label as usize >= classes) {
+            return Err(Error::Label { label, classes });
+        }
+        for student in students {
+            if !self.supernet.has_width(student.arch.w) {
+                return Err(Error::Width {
+                    found: student.arch.w.unwrap_or(f64::NAN),
+                    expected: self.supernet.channels().width,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Draws and uploads a student's dropout masks.
+    fn masks(&mut self, program: &Program, student: usize, settings: &Settings) -> Result<(), Error> {
+        let keep = 1.0 - settings.dropout;
+        let mut random =
+            stream(settings.seed, &format!("train/dropout/{student}"), settings.epoch, settings.step);
+        for &slot in &program.masks {
+            let mask: Vec<f32> =
+                (0..slot.len).map(|_| if random.random::<f32>() < keep { 1.0 / keep } else { 0.0 }).collect();
+            self.device.upload(&mut self.work, slot.offset, &mask)?;
+        }
+        Ok(())
+    }
+
+    /// Loss over all exits and correct answers of the last.
+    fn scores(&self, program: &Program, images: usize) -> Result<(f64, usize), Error> {
+        let (mut loss, mut correct) = (0.0, 0);
+        for &slot in &program.scores {
+            let mut scores = vec![0.0; slot.len];
+            self.device.download(&self.work, slot.offset, &mut scores)?;
+            loss += scores.iter().step_by(2).map(|&loss| f64::from(loss)).sum::<f64>();
+            correct = scores.iter().skip(1).step_by(2).filter(|&&correct| correct == 1.0).count();
+        }
+        Ok((loss / images as f64, correct))
+    }
+
+    /// The super-network as it is now.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn weights(&self) -> Result<Supernet, Error> {
+        let mut packed = vec![0.0; self.supernet.packed.len()];
+        let stored = self.supernet.layout.derived();
+        self.device.download(&self.state, 0, &mut packed[..stored])?;
+        Ok(Supernet { packed, ..self.supernet.clone() })
+    }
+
+    /// The optimiser's state.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn optimiser_state(&self) -> Result<OptimiserState, Error> {
+        let len = self.supernet.layout.derived();
+        let vector = |which| -> Result<Vec<f32>, Error> {
+            let mut out = vec![0.0; len];
+            let slot = self.places.moment(&self.supernet.layout, which, 0, len);
+            self.device.download(&self.state, slot.offset, &mut out)?;
+            Ok(out)
+        };
+        let second = matches!(self.optimiser.rule, optimiser::Rule::AdamW).then(|| vector(1)).transpose()?;
+        Ok(OptimiserState { first: vector(0)?, second, steps: self.steps.clone() })
+    }
+
+    /// Replaces weights and optimiser state, to go on from a checkpoint or after channels were sorted.
+    ///
+    /// # Errors
+    /// Weights or a state of another super-network, or a device that fails.
+    pub fn restore(&mut self, supernet: &Supernet, state: &OptimiserState) -> Result<(), Error> {
+        let layout = &self.supernet.layout;
+        let len = layout.derived();
+        let fits = state.first.len() == len
+            && state.second.as_ref().is_none_or(|second| second.len() == len)
+            && state.steps.len() == layout.tensors().len()
+            && supernet.layout == *layout;
+        if !fits {
+            return Err(Error::OtherState);
+        }
+        self.device.upload(&mut self.state, 0, &supernet.packed)?;
+        let vectors = [Some(&state.first), state.second.as_ref()];
+        for (which, vector) in vectors.into_iter().enumerate() {
+            let slot = self.places.moment(layout, which, 0, len);
+            match vector {
+                Some(vector) => self.device.upload(&mut self.state, slot.offset, vector)?,
+                None => self.device.upload(&mut self.state, slot.offset, &vec![0.0; len])?,
+            }
+        }
+        self.steps.clone_from(&state.steps);
+        refresh(&*self.device, &self.supernet, &self.places, &mut self.state)
+    }
+}
+
+/// An optimiser's state: vectors laid out as the packed super-network, and steps.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OptimiserState {
+    /// Velocity, or first moment.
+    pub first: Vec<f32>,
+    /// Second moment.
+    pub second: Option<Vec<f32>>,
+    /// Steps that each tensor has taken.
+    pub steps: Vec<u64>,
+}
+
+/// A state buffer with a super-network's weights, and an optimiser's zeros.
+fn state_of(device: &dyn Device, supernet: &Supernet, places: &Places) -> Result<Buffer, Error> {
+    let mut state = device.allocate(places.state_len)?;
+    device.upload(&mut state, 0, &supernet.packed)?;
+    device.upload(&mut state, places.moments, &vec![0.0; places.state_len - places.moments])?;
+    refresh(device, supernet, places, &mut state)?;
+    Ok(state)
+}
+
+/// Makes what follows from the weights: derived filters, transposed panels.
+fn refresh(
+    device: &dyn Device,
+    supernet: &Supernet,
+    places: &Places,
+    state: &mut Buffer,
+) -> Result<(), Error> {
+    let none = device.allocate(0)?;
+    run(device, &derive_calls(&supernet.layout), &none, state)?;
+    run(device, &places.transpose, &none, state)
+}
+
+fn run(device: &dyn Device, calls: &[Call], read: &Buffer, written: &mut Buffer) -> Result<(), Error> {
+    let memory = Memory { weights: read, network: read, arena: written };
+    Ok(device.run(calls, memory, Threads::All)?)
+}
+
+/// The exits of a student or a teacher and their weights, from 0.
+impl Weighting {
+    pub(super) fn exits(&self, arch: &Arch) -> (Exits, [f32; 5]) {
+        match self {
+            Weighting::Own => (Exits::single(arch), [1.0; 5]),
+            Weighting::Joint(weights) => (Exits::up_to(arch), *weights),
+        }
+    }
+}
