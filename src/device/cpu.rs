@@ -86,7 +86,7 @@ impl HostOps<f32> for Fast {
         batch_norm::cpu::apply(p, a, self.0);
     }
     fn kernel_transform(&self, p: &kernel_transform::Params, a: kernel_transform::Args<'_, f32>) {
-        kernel_transform::cpu::run(p, a);
+        kernel_transform::cpu::run(p, a, self.0);
     }
     fn score(&self, p: &score::Params, a: score::Args<'_, f32>) {
         score::cpu::run(p, a);
