@@ -1,8 +1,12 @@
-//! `natv2 data`: what data sets hold, and whether they are whole.
+//! `natv2 data`: downloading data sets, what they hold, and whether they are whole.
 
 use super::{Error, output};
+#[cfg(feature = "fetch")]
+use crate::data::fetch;
 use crate::data::{Dataset, Info, Spec, Split, Validation, open};
 use crate::run::Exit;
+#[cfg(feature = "fetch")]
+use crate::run::{Output, StopFlag};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
@@ -21,15 +25,52 @@ Reads every file to its end and decodes every image. A damaged file is an error 
 names it; what is merely absent, such as the test images or a class without training images, is a
 warning (exit code 0).";
 
+#[cfg(feature = "fetch")]
+const FETCH_HELP: &str = "\
+Examples:
+  natv2 data fetch cifar10 --data-dir DATA_FOLDER
+  natv2 data fetch tiny-imagenet --data-dir DATA_FOLDER --url https://mirror.example.org/files
+
+Makes DATA_FOLDER/cifar-10-batches-bin, cifar-100-binary or tiny-imagenet-200, whole or not at all,
+after checking the published MD5. A download that was cut off goes on where it stopped when the same
+command is given again; a data set that is there and whole is left alone. Where there is no network,
+put the archive (cifar-10-binary.tar.gz, cifar-100-binary.tar.gz, tiny-imagenet-200.zip) into the
+folder by other means: it is then checked and unpacked from there. Proxies are taken from HTTPS_PROXY,
+HTTP_PROXY and NO_PROXY. Ctrl-C stops with exit code 75 and keeps what has come.";
+
 /// `natv2 data`.
 #[derive(Debug, Subcommand)]
 pub enum Data {
+    /// Download CIFAR-10, CIFAR-100 or Tiny ImageNet, check and unpack it.
+    #[cfg(feature = "fetch")]
+    #[command(after_help = FETCH_HELP)]
+    Fetch(FetchArgs),
     /// Count images by split and class.
     #[command(after_help = INFO_HELP)]
     Info(DataArgs),
     /// Read everything and report what is damaged or absent.
     #[command(after_help = CHECK_HELP)]
     Check(DataArgs),
+}
+
+/// A data set to download.
+#[cfg(feature = "fetch")]
+#[derive(Debug, Args)]
+pub struct FetchArgs {
+    /// Data set: cifar10, cifar100 or tiny-imagenet.
+    name: String,
+    /// The folder that its folder is to be in; made if it is missing.
+    #[arg(long, value_name = "FOLDER")]
+    data_dir: PathBuf,
+    /// Take the archive from this address instead of the official one; its file name is appended.
+    #[arg(long, value_name = "ADDRESS")]
+    url: Option<String>,
+    /// No progress and no notes on standard error; errors are still printed.
+    #[arg(long, short)]
+    quiet: bool,
+    /// The result as one line of JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 /// A data set to open.
@@ -76,11 +117,46 @@ impl DataArgs {
 impl Data {
     pub(super) fn run(self) -> Result<Exit, Error> {
         match self {
+            #[cfg(feature = "fetch")]
+            Data::Fetch(arguments) => return fetch(&arguments),
             Data::Info(arguments) => info(&arguments)?,
             Data::Check(arguments) => check(&arguments)?,
         }
         Ok(Exit::Done)
     }
+}
+
+#[cfg(feature = "fetch")]
+fn fetch(arguments: &FetchArgs) -> Result<Exit, Error> {
+    let archive = fetch::archive(&arguments.name)?;
+    let output = Output::for_stderr(arguments.quiet);
+    let stop = StopFlag::install()?;
+    let url = arguments.url.as_deref();
+    let patience = fetch::Patience::default();
+    let fetched = match fetch::fetch(archive, &arguments.data_dir, url, patience, output, &stop) {
+        Err(stopped @ fetch::Error::Stopped { .. }) => {
+            output.note(&stopped.to_string());
+            return Ok(Exit::Stopped);
+        }
+        outcome => outcome?,
+    };
+    if arguments.json {
+        output::json(&json!({
+            "version": 1,
+            "name": archive.name,
+            "folder": fetched.folder.display().to_string(),
+            "downloaded": fetched.downloaded,
+            "already": fetched.already,
+        }))?;
+        return Ok(Exit::Done);
+    }
+    let how = match (fetched.already, fetched.downloaded) {
+        (true, _) => "was there and is whole".to_owned(),
+        (false, 0) => "unpacked from the archive that was there".to_owned(),
+        (false, bytes) => format!("{:.1} MB downloaded, MD5 as published", bytes as f64 / 1e6),
+    };
+    output::print(&format!("{}: {} ({how})", archive.name, fetched.folder.display()))?;
+    Ok(Exit::Done)
 }
 
 fn info(arguments: &DataArgs) -> Result<(), Error> {

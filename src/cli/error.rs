@@ -29,6 +29,10 @@ pub enum Error {
     /// The data set.
     #[error(transparent)]
     Data(#[from] data::Error),
+    /// A download.
+    #[cfg(feature = "fetch")]
+    #[error(transparent)]
+    Fetch(#[from] data::fetch::Error),
     /// The search space.
     #[error(transparent)]
     Space(#[from] space::Error),
@@ -131,6 +135,8 @@ impl Error {
             Error::Evaluator(error) => of_evaluator(error),
             Error::Supernet(error) => of_supernet(error),
             Error::Data(error) => of_data(error),
+            #[cfg(feature = "fetch")]
+            Error::Fetch(error) => of_fetch(error),
             Error::Engine(error) => of_engine(error),
             Error::Search(error) => of_search(error),
             Error::ClosedPipe => Exit::Done,
@@ -172,6 +178,15 @@ fn of_data(error: &data::Error) -> Exit {
         | data::Error::ValidationTooLarge { .. }
         | data::Error::OutOfRange { .. }
         | data::Error::SettingDoesNotApply { .. } => Exit::Usage,
+        _ => Exit::Failure,
+    }
+}
+
+#[cfg(feature = "fetch")]
+fn of_fetch(error: &data::fetch::Error) -> Exit {
+    match error {
+        data::fetch::Error::NotFetched { .. } => Exit::Usage,
+        data::fetch::Error::Stopped { .. } => Exit::Stopped,
         _ => Exit::Failure,
     }
 }

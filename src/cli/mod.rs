@@ -85,7 +85,7 @@ pub enum Command {
     /// Super-networks: what a file holds, new ones, one family made into another.
     #[command(subcommand)]
     Supernet(supernet::Supernet),
-    /// Data sets: what they hold, and whether they are whole.
+    /// Data sets: download them, what they hold, and whether they are whole.
     #[command(subcommand)]
     Data(data::Data),
     /// What this machine has and what is missing, for every device.

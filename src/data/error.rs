@@ -170,6 +170,40 @@ pub enum Error {
         /// How many there are.
         count: usize,
     },
+    /// No augmentation of that name.
+    #[error("unknown augmentation `{name}`; known presets: {}; or give a table of `policy`, `pad`, `crop`, `flip`", super::augment::Preset::ALL.map(super::augment::Preset::name).join(", "))]
+    UnknownAugmentation {
+        /// The name asked for.
+        name: String,
+    },
+    /// Nothing to train on.
+    #[error(
+        "data set `{dataset}` has no images to train on: add training images, or lower the validation split"
+    )]
+    NothingToTrainOn {
+        /// The data set.
+        dataset: &'static str,
+    },
+    /// A thread that the system does not give.
+    #[error(
+        "cannot start a thread that loads images ({source}): lower the number of threads, or raise the system's limit"
+    )]
+    LoaderThread {
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A loader's thread that panicked.
+    #[error(
+        "loading batch {step} of epoch {epoch} failed: {reason}. This is an error of the program: please report it"
+    )]
+    Loader {
+        /// The epoch.
+        epoch: u64,
+        /// The step of it.
+        step: u64,
+        /// What the panic says.
+        reason: String,
+    },
     /// A way of resizing that this program does not have.
     #[error(
         "`resize` = `{name}` in the card: only `bilinear` (half-pixel centres, no antialiasing) is known; train and calibrate with it, or convert the images beforehand"

@@ -2,8 +2,9 @@
 //!
 //! [`open`] turns a [`Spec`] into a [`Dataset`]: all images as u8 in HWC order (three channels, one
 //! square size), their labels, and three lists of indices ([`Split`]) in *file order*. A
-//! [`Transform`] then makes batches of f32 in NHWC order at any resolution. Nothing here knows of
-//! networks or devices.
+//! [`Transform`] then makes batches of f32 in NHWC order at any resolution, for evaluation;
+//! for training a [`loader::Loader`] makes shuffled and augmented ones ([`augment`]) on threads of
+//! its own. [`fetch`] downloads the published sets. Nothing here knows of networks or devices.
 //!
 //! | name | read from | images | validation split |
 //! | --- | --- | --- | --- |
@@ -23,12 +24,17 @@
 //! CC BY 4.0, in the form in which scikit-learn (BSD-3-Clause) packages it; `scripts/make_digits.py`
 //! turned its table into bytes and changed no value.
 
+pub mod augment;
 mod cifar;
 mod decode;
 mod digits;
 mod error;
+#[cfg(feature = "fetch")]
+pub mod fetch;
 mod folder;
 mod info;
+pub mod loader;
+mod prefetch;
 mod transform;
 
 pub use error::Error;

@@ -81,14 +81,14 @@ pub struct Transform {
 
 /// Output position `p` is `(1 - weight) source[near] + weight source[far]`.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Tap<T> {
-    near: usize,
-    far: usize,
-    weight: T,
+pub(super) struct Tap<T> {
+    pub near: usize,
+    pub far: usize,
+    pub weight: T,
 }
 
 /// The tap of output position `x` when `side` source pixels become `resolution`.
-fn tap<T: Real>(x: usize, side: usize, resolution: usize) -> Tap<T> {
+pub(super) fn tap<T: Real>(x: usize, side: usize, resolution: usize) -> Tap<T> {
     // (x + 1/2) side / resolution - 1/2 over the denominator 2 resolution, clamped from below.
     let denominator = 2 * resolution as i64;
     let numerator = ((2 * x as i64 + 1) * side as i64 - resolution as i64).max(0);
@@ -239,13 +239,14 @@ impl Transform {
 }
 
 /// `(x / scale - mean) / std` as `x * factor + offset`, for all numbers of a row.
-struct Affine {
+#[derive(Debug)]
+pub(super) struct Affine {
     factor: Vec<f32>,
     offset: Vec<f32>,
 }
 
 impl Affine {
-    fn new(transform: &Transform, side: usize) -> Self {
+    pub(super) fn new(transform: &Transform, side: usize) -> Self {
         let channel = |c: usize| (f64::from(transform.mean[c]), f64::from(transform.std[c]));
         let factor = |(_, std): (f64, f64)| (1.0 / (f64::from(transform.scale) * std)) as f32;
         let offset = |(mean, std): (f64, f64)| (-mean / std) as f32;
@@ -255,7 +256,7 @@ impl Affine {
         }
     }
 
-    fn apply(&self, row: &[u8], out: &mut [f32]) {
+    pub(super) fn apply(&self, row: &[u8], out: &mut [f32]) {
         for (((out, &x), &factor), &offset) in out.iter_mut().zip(row).zip(&self.factor).zip(&self.offset) {
             *out = f32::from(x) * factor + offset;
         }
@@ -264,7 +265,7 @@ impl Affine {
 
 /// A normalised row widened to the output's columns. Both have room for a fourth lane behind
 /// their last pixel.
-fn widen(row: &[f32], taps: &[Tap<f32>], out: &mut [f32]) {
+pub(super) fn widen(row: &[f32], taps: &[Tap<f32>], out: &mut [f32]) {
     let lanes = |at: usize| [row[at], row[at + 1], row[at + 2], row[at + 3]];
     for (x, tap) in taps.iter().enumerate() {
         let (near, far) = (lanes(tap.near * 3), lanes(tap.far * 3));
@@ -277,24 +278,26 @@ fn widen(row: &[f32], taps: &[Tap<f32>], out: &mut [f32]) {
 }
 
 /// The two widened rows in use, by their source row: successive outputs mostly share them.
-struct Rows {
+#[derive(Debug)]
+pub(super) struct Rows {
     wide: [Vec<f32>; 2],
     source: [Option<usize>; 2],
     normalised: Vec<f32>,
 }
 
 impl Rows {
-    fn new(side: usize, resolution: usize) -> Self {
+    /// For rows of up to `side` pixels and outputs of up to `resolution` columns.
+    pub(super) fn new(side: usize, resolution: usize) -> Self {
         let row = vec![0.0; resolution * 3 + 1];
         Self { wide: [row.clone(), row], source: [None; 2], normalised: vec![0.0; side * 3 + 1] }
     }
 
-    fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         self.source = [None; 2];
     }
 
     /// Rows `near` and `far` of the source, made by `make(row, scratch, out)` where not at hand.
-    fn get(
+    pub(super) fn get(
         &mut self,
         near: usize,
         far: usize,
