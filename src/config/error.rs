@@ -82,8 +82,8 @@ pub enum Error {
     Value {
         /// Where.
         origin: Origin,
-        /// The dotted key.
-        key: &'static str,
+        /// The dotted key; of a phase, with its number from 1: `train.phases[2].rate`.
+        key: String,
         /// The value, as TOML.
         value: String,
         /// What is allowed.

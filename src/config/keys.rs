@@ -2,7 +2,7 @@
 //! in the schema and a value in the profiles; a test holds the three together.
 
 /// A key of the configuration.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Key {
     /// Its dotted name.
     pub path: &'static str,
@@ -21,6 +21,18 @@ pub enum Kind {
     Whole(i64, i64),
     /// A number between two, ends excluded.
     Between(f64, f64),
+    /// A number from one to another, the latter excluded.
+    From(f64, f64),
+    /// True or false.
+    Flag,
+    /// A list of different numbers of some, at least one.
+    Numbers(&'static [i64]),
+    /// A list of ascending whole numbers, ends included, at least one.
+    Ascending(i64, i64),
+    /// A name: letters, digits, `-`, `_` and `.`.
+    Name,
+    /// A list of tables with the keys of [`PHASE_KEYS`].
+    Phases,
     /// One of some words.
     Choice(&'static [&'static str]),
     /// A list of different words of some, at least one.
@@ -37,6 +49,15 @@ impl Kind {
             Kind::Whole(from, to) if *to == i64::MAX => format!("a whole number, {from} or more"),
             Kind::Whole(from, to) => format!("a whole number from {from} to {to}"),
             Kind::Between(from, to) => format!("a number between {from} and {to}, both excluded"),
+            Kind::From(from, to) => format!("a number from {from} up to {to}, {to} excluded"),
+            Kind::Flag => "true or false".into(),
+            Kind::Numbers(numbers) => {
+                let all = numbers.iter().map(i64::to_string).collect::<Vec<_>>().join(", ");
+                format!("a list of one to {}, each once, of {all}", numbers.len())
+            }
+            Kind::Ascending(from, to) => format!("a list of whole numbers from {from} to {to}, ascending"),
+            Kind::Name => "a name of 1 to 40 letters, digits, '-', '_' or '.'".into(),
+            Kind::Phases => "a list of phases: tables with name, epochs, rate and more".into(),
             Kind::Choice(words) => format!("one of {}", quoted(words)),
             Kind::Choices(words) => {
                 format!("a list of one to {}, each once, of {}", words.len(), quoted(words))
@@ -45,6 +66,9 @@ impl Kind {
         }
     }
 }
+
+mod training;
+pub use training::PHASE_KEYS;
 
 /// The names of the search methods.
 const METHODS: &[&str] = &["natv2", "nat", "random"];
@@ -60,7 +84,29 @@ const fn optional(path: &'static str, kind: Kind, doc: &'static str, absent: &'s
 }
 
 /// Every key, in the order of a written file.
-pub const KEYS: &[Key] = &[
+pub const KEYS: &[Key] = &joined::<{ FIRST.len() + 2 * training::KEYS + REST.len() }>(&[
+    FIRST,
+    &training::TRAIN,
+    &training::WARMUP,
+    REST,
+]);
+
+/// Tables side by side; `N` is the sum of their lengths.
+const fn joined<const N: usize>(tables: &[&[Key]]) -> [Key; N] {
+    let mut all = [tables[0][0]; N];
+    let (mut table, mut row, mut at) = (0, 0, 0);
+    while table < tables.len() {
+        if row == tables[table].len() {
+            (table, row) = (table + 1, 0);
+        } else {
+            all[at] = tables[table][row];
+            (row, at) = (row + 1, at + 1);
+        }
+    }
+    all
+}
+
+const FIRST: &[Key] = &[
     key("seed", Kind::Whole(0, i64::MAX), "Every random draw follows from it."),
     key(
         "profile",
@@ -98,11 +144,26 @@ pub const KEYS: &[Key] = &[
         "The family of super-networks: single or early exit; basic, dense, parallel, both.",
         "as the weights' card says, else SE_B where they have a plain head, else EE_B",
     ),
+    optional(
+        "supernet.width",
+        Kind::Between(0.05, 8.0),
+        "The width multiplier of a super-network that is trained from random weights.",
+        "that of the weights, else 1.0",
+    ),
+    optional(
+        "supernet.classes",
+        Kind::Whole(1, 1 << 20),
+        "The number of classes of a super-network that is trained from random weights.",
+        "those of the data set",
+    ),
     key(
         "supernet.exit_scaling",
         Kind::Choice(&["once", "twice"]),
         "How often the width multiplier applies to the exits' heads: once as in OFA, twice as the authors ran it.",
     ),
+];
+
+const REST: &[Key] = &[
     key("search.method", Kind::Choice(METHODS), "The search: NATv2, NAT, or random sampling."),
     key(
         "search.algorithm",
@@ -204,6 +265,11 @@ pub fn is_section(name: &str) -> bool {
 /// The key that a wrong one was most likely meant to be, if any is like it: compared by the whole
 /// name, and by its last part, which people forget to prefix.
 pub fn nearest(wrong: &str) -> Option<&'static str> {
+    nearest_of(KEYS, wrong)
+}
+
+/// The same among some keys.
+pub(super) fn nearest_of(keys: &'static [Key], wrong: &str) -> Option<&'static str> {
     let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_lowercase();
     let wrong_last = last(wrong);
     let score = |path: &str| {
@@ -211,7 +277,7 @@ pub fn nearest(wrong: &str) -> Option<&'static str> {
         // Slightly less, so that of two equal names the one in the right section is chosen.
         whole.max(strsim::normalized_damerau_levenshtein(&wrong_last, &last(path)) * 0.9 + 0.1 * whole)
     };
-    let paths = KEYS.iter().map(|key| key.path);
+    let paths = keys.iter().map(|key| key.path);
     most_alike(paths, score)
 }
 

@@ -10,6 +10,7 @@ use super::error::{Error, Origin};
 use super::keys::{self, Key, Kind};
 use super::profiles::{self, Given};
 use super::schema::{Config, DataName, Method, Profile};
+use super::training::Schedule;
 
 /// Checked values by key, with where they came from.
 type Settings = BTreeMap<&'static str, (Value, Origin)>;
@@ -41,6 +42,8 @@ pub(super) fn resolve(
         method: typed(&settings, "search.method").unwrap_or(Method::Natv2),
         archive: typed(&settings, "search.archive"),
         candidates: typed(&settings, "search.candidates"),
+        train: typed(&settings, "train.schedule").unwrap_or(Schedule::Eps),
+        warmup: typed(&settings, "warmup.schedule").unwrap_or(Schedule::Target),
     };
     let config = overlay(&profiles::defaults(command, &given), &settings)?;
     check_together(&config)?;
@@ -61,7 +64,7 @@ fn add_table(settings: &mut Settings, prefix: &str, table: Table, origin: &Origi
                 return Err(Error::Shape { origin: origin.clone(), key: path, reason });
             }
             (Some(key), value) => {
-                let value = checked(key, value, origin)?;
+                let value = checked(key.path, key.kind, value, origin)?;
                 settings.insert(key.path, (value, origin.clone()));
             }
             // An unknown section that is empty is found out here, others by their first key.
@@ -81,7 +84,7 @@ fn add_set(settings: &mut Settings, text: &str) -> Result<(), Error> {
         .filter(|(path, _)| !path.is_empty())
         .ok_or_else(|| Error::Set { text: text.into() })?;
     let key = keys::find(path).ok_or_else(|| unknown(path.into(), &Origin::Set))?;
-    let value = checked(key, set_value(key, value), &Origin::Set)?;
+    let value = checked(key.path, key.kind, set_value(key, value), &Origin::Set)?;
     settings.insert(key.path, (value, Origin::Set));
     Ok(())
 }
@@ -98,6 +101,9 @@ fn set_value(key: &Key, text: &str) -> Value {
             let inner = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
             let words = inner.split(',').map(|word| word.trim().trim_matches('"').trim_matches('\''));
             Value::Array(words.map(Value::from).collect())
+        }
+        (Kind::Numbers(_) | Kind::Ascending(..), None | Some(Value::Integer(_))) => {
+            format!("[{text}]").parse().unwrap_or_else(|_| Value::String(text.into()))
         }
         (_, Some(value)) => value,
         (_, None) => Value::String(text.into()),
@@ -119,36 +125,91 @@ fn keys_of(section: &str) -> String {
 }
 
 /// The value as the key keeps it, or an error that says what it allows.
-fn checked(key: &'static Key, value: Value, origin: &Origin) -> Result<Value, Error> {
-    let accepted = match (key.kind, &value) {
+fn checked(name: &str, kind: Kind, value: Value, origin: &Origin) -> Result<Value, Error> {
+    let once = |list: &[Value]| list.iter().enumerate().all(|(at, item)| !list[..at].contains(item));
+    let accepted = match (kind, &value) {
+        (Kind::Phases, Value::Array(list)) if !list.is_empty() && list.iter().all(Value::is_table) => {
+            return phases(name, list, origin);
+        }
         (Kind::Whole(from, to), Value::Integer(number)) => (from..=to).contains(number),
-        (Kind::Between(from, to), Value::Float(number)) => from < *number && *number < to,
-        (Kind::Between(from, to), Value::Integer(number)) => from < *number as f64 && (*number as f64) < to,
+        (Kind::Between(..) | Kind::From(..), Value::Float(number)) => in_range(kind, *number),
+        (Kind::Between(..) | Kind::From(..), Value::Integer(number)) => in_range(kind, *number as f64),
+        (Kind::Flag, Value::Boolean(_)) => true,
+        (Kind::Numbers(numbers), Value::Array(list)) => {
+            let known = |item: &Value| item.as_integer().is_some_and(|number| numbers.contains(&number));
+            !list.is_empty() && once(list) && list.iter().all(known)
+        }
+        (Kind::Ascending(from, to), Value::Array(list)) => {
+            let numbers: Vec<i64> = list.iter().map_while(Value::as_integer).collect();
+            let inside = numbers.iter().all(|number| (from..=to).contains(number));
+            !list.is_empty() && numbers.len() == list.len() && inside && numbers.is_sorted_by(|a, b| a < b)
+        }
+        (Kind::Name, Value::String(text)) => {
+            let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+            (1..=40).contains(&text.len()) && text.bytes().all(plain)
+        }
         (Kind::Choice(words), Value::String(word)) => words.contains(&word.as_str()),
         (Kind::Choices(words), Value::Array(list)) => {
             let known = |item: &Value| item.as_str().is_some_and(|word| words.contains(&word));
-            let once = list.iter().enumerate().all(|(at, item)| !list[..at].contains(item));
-            !list.is_empty() && once && list.iter().all(known)
+            !list.is_empty() && once(list) && list.iter().all(known)
         }
         (Kind::Path, Value::String(text)) => !text.is_empty() && !text.contains('\0'),
         _ => false,
     };
     if accepted {
-        return Ok(match (key.kind, value) {
-            (Kind::Between(..), Value::Integer(number)) => Value::Float(number as f64),
+        return Ok(match (kind, value) {
+            (Kind::Between(..) | Kind::From(..), Value::Integer(number)) => Value::Float(number as f64),
             (_, value) => value,
         });
     }
-    let wrong = match (&value, key.kind) {
+    let wrong = match (&value, kind) {
         (Value::String(word), _) => Some(word.as_str()),
         (Value::Array(list), Kind::Choices(words)) => {
             list.iter().filter_map(Value::as_str).find(|word| !words.contains(word))
         }
         _ => None,
     };
-    let nearest = wrong.and_then(|word| keys::nearest_choice(&key.kind, word));
+    let nearest = wrong.and_then(|word| keys::nearest_choice(&kind, word));
     let value = shortened(&value.to_string());
-    Err(Error::Value { origin: origin.clone(), key: key.path, value, allowed: key.kind.allowed(), nearest })
+    Err(Error::Value { origin: origin.clone(), key: name.into(), value, allowed: kind.allowed(), nearest })
+}
+
+fn in_range(kind: Kind, number: f64) -> bool {
+    match kind {
+        Kind::Between(from, to) => from < number && number < to,
+        Kind::From(from, to) => from <= number && number < to,
+        _ => false,
+    }
+}
+
+/// The entries of `[[train.phases]]`, each checked by the keys of a phase.
+fn phases(name: &str, list: &[Value], origin: &Origin) -> Result<Value, Error> {
+    let mut phases: Vec<Value> = Vec::with_capacity(list.len());
+    for (number, table) in list.iter().filter_map(Value::as_table).enumerate() {
+        let name = format!("{name}[{}]", number + 1);
+        let mut phase = Table::new();
+        for (field, value) in table {
+            let path = format!("{name}.{field}");
+            let Some(key) = keys::PHASE_KEYS.iter().find(|key| key.path == field) else {
+                let nearest = keys::nearest_of(keys::PHASE_KEYS, field);
+                return Err(Error::UnknownKey { origin: origin.clone(), key: path, nearest });
+            };
+            phase.insert(field.clone(), checked(&path, key.kind, value.clone(), origin)?);
+        }
+        let missing =
+            keys::PHASE_KEYS.iter().find(|key| key.absent.is_none() && !phase.contains_key(key.path));
+        if let Some(key) = missing {
+            let reason = format!("has no `{}`, {}: give name, epochs and rate", key.path, key.kind.allowed());
+            return Err(Error::Shape { origin: origin.clone(), key: name, reason });
+        }
+        let same = |other: &&Value| other.get("name") == phase.get("name");
+        if let Some(twin) = phases.iter().find(same).and_then(|other| other.get("name")) {
+            let reason = format!("is the second phase called {twin}: every phase needs a name of its own");
+            return Err(Error::Shape { origin: origin.clone(), key: name, reason });
+        }
+        phases.push(Value::Table(phase));
+    }
+    Ok(Value::Array(phases))
 }
 
 /// Enough of a value to recognise it in a message.

@@ -16,12 +16,14 @@ mod profiles;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod training;
 
 pub use error::Error;
 pub use schema::{
     Adaptation, Algorithm, Config, Data, DataName, Distribution, Encoding, ExitScaling, Family, Method,
     Objective, Policy, Predictor, PredictorKind, Profile, Search, Supernet, TargetScaling,
 };
+pub use training::{Decay, ExitWeights, Optimiser, Phase, Schedule, Teacher, Training};
 
 use std::fmt::Write;
 use std::fs::File;
@@ -78,6 +80,13 @@ fn read(path: &Path) -> Result<String, Error> {
     String::from_utf8(bytes).map_err(|_| Error::Syntax { path: path.into(), reason: "not UTF-8 text".into() })
 }
 
+/// A phase as a line of the list, its keys in their own order.
+fn phase_line(phase: &toml::Table) -> String {
+    let fields = keys::PHASE_KEYS.iter().filter_map(|key| Some((key.path, phase.get(key.path)?)));
+    let fields: Vec<String> = fields.map(|(name, value)| format!("{name} = {value}")).collect();
+    format!("  {{ {} }},\n", fields.join(", "))
+}
+
 /// A key in which two configurations differ. A value that is absent is `None`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
@@ -126,6 +135,11 @@ impl Config {
             };
             let _ = writeln!(text, "# {}", key.doc);
             let _ = match (value, key.absent) {
+                (Some(Value::Array(list)), _) if list.iter().any(Value::is_table) => {
+                    // One phase a line.
+                    let phases: String = list.iter().filter_map(Value::as_table).map(phase_line).collect();
+                    writeln!(text, "{name} = [\n{phases}]")
+                }
                 (Some(value), _) => writeln!(text, "{name} = {value}"),
                 (None, absent) => writeln!(text, "# {name} is not set: {}", absent.unwrap_or("nothing")),
             };

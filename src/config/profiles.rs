@@ -5,6 +5,7 @@
 //! for tests. Data and weights are the built-in ones in all of them.
 
 use super::schema::*;
+use super::training::*;
 
 /// What decides the other values.
 pub(super) struct Given {
@@ -12,6 +13,8 @@ pub(super) struct Given {
     pub(super) method: Method,
     pub(super) archive: Option<usize>,
     pub(super) candidates: Option<usize>,
+    pub(super) train: Schedule,
+    pub(super) warmup: Schedule,
 }
 
 /// The numbers in which the profiles differ.
@@ -84,7 +87,15 @@ pub(super) fn defaults(command: &str, given: &Given) -> Config {
         seed: 0,
         profile: given.profile,
         data: Data { name: None, dir: None, validation_images: None, validation_fraction: None },
-        supernet: Supernet { weights: None, family: None, exit_scaling: ExitScaling::Once },
+        supernet: Supernet {
+            weights: None,
+            family: None,
+            width: None,
+            classes: None,
+            exit_scaling: ExitScaling::Once,
+        },
+        train: training(given.profile, given.train),
+        warmup: training(given.profile, given.warmup),
         search: Search {
             method: given.method,
             algorithm: Algorithm::Nsga3,
@@ -118,5 +129,59 @@ pub(super) fn defaults(command: &str, given: &Given) -> Config {
             target_scaling: TargetScaling::Standard,
         },
         adaptation: Adaptation { epochs: counts.epochs, distribution: Distribution::Categorical },
+    }
+}
+
+/// How a schedule is trained under a profile. Progressive shrinking has the once-for-all package's
+/// settings, the warm-up those of NAT's and NATv2's programs.
+fn training(profile: Profile, schedule: Schedule) -> Training {
+    let target = schedule == Schedule::Target;
+    let tiny = profile == Profile::Tiny;
+    Training {
+        schedule,
+        phases: None,
+        // A tenth of the epochs; so little that each phase keeps one.
+        scale: match profile {
+            Profile::Paper => 1.0,
+            Profile::Quick => 0.1,
+            Profile::Tiny => 0.001,
+        },
+        rate_scale: 1.0,
+        batch: match (tiny, target) {
+            (true, _) => 16,
+            (false, true) => 256,
+            (false, false) => 64,
+        },
+        epoch_images: tiny.then_some(48),
+        resolutions: None,
+        optimiser: Optimiser::Sgd,
+        momentum: 0.9,
+        nesterov: !target,
+        weight_decay: if target { 3e-4 } else { 3e-5 },
+        decay: if target { Decay::All } else { Decay::Weights },
+        clip: if target { 5.0 } else { 0.0 },
+        teacher: match schedule {
+            Schedule::Eps => Teacher::Pet,
+            Schedule::Ofa | Schedule::Target => Teacher::Fixed,
+            Schedule::Full => Teacher::None,
+        },
+        exit_weights: if target { ExitWeights::Desc } else { ExitWeights::Asc },
+        validation_epochs: match profile {
+            _ if target => 10,
+            Profile::Paper => 1,
+            Profile::Quick | Profile::Tiny => 5,
+        },
+        validation_networks: match profile {
+            Profile::Paper => 32,
+            Profile::Quick => 8,
+            Profile::Tiny => 2,
+        },
+        validation_images: tiny.then_some(50),
+        calibration_images: tiny.then_some(50),
+        checkpoint_steps: match profile {
+            Profile::Paper => 500,
+            Profile::Quick => 100,
+            Profile::Tiny => 4,
+        },
     }
 }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::training::Training;
+
 /// All settings of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -21,6 +23,10 @@ pub struct Config {
     pub data: Data,
     /// The super-network.
     pub supernet: Supernet,
+    /// Training of a super-network.
+    pub train: Training,
+    /// Warm-up of a super-network on a target data set.
+    pub warmup: Training,
     /// The search.
     pub search: Search,
     /// The accuracy predictor.
@@ -51,6 +57,10 @@ pub struct Supernet {
     pub weights: Option<PathBuf>,
     /// The family.
     pub family: Option<Family>,
+    /// Width multiplier of a new super-network, or the one that the weights must have.
+    pub width: Option<f64>,
+    /// Number of classes of a new super-network.
+    pub classes: Option<usize>,
     /// How often the width multiplier applies to the exits.
     pub exit_scaling: ExitScaling,
 }
@@ -145,6 +155,7 @@ macro_rules! words {
         }
     };
 }
+pub(super) use words;
 
 words!(
     /// A set of values for all keys.

@@ -124,7 +124,7 @@ fn dotted_keys_and_inline_sections_are_the_same_as_sections() {
     let c = from_file("search = {archive = 9, method = 'nat'}").unwrap();
     assert!(a == b && b == c);
     assert_eq!(a.hash(), c.hash());
-    from_file("[train]\n").unwrap_err();
+    from_file("[trian]\n").unwrap_err();
     from_file("[search]\n").unwrap();
 }
 
@@ -262,6 +262,15 @@ fn every_key_has_a_field_and_every_field_a_key() {
     full.data.validation_fraction = Some(0.5);
     full.supernet.weights = Some("w".into());
     full.supernet.family = Some(Family::SeB);
+    full.supernet.width = Some(1.0);
+    full.supernet.classes = Some(1);
+    for training in [&mut full.train, &mut full.warmup] {
+        training.phases = Some(vec![Phase::new("a", 1, 0.1)]);
+        training.epoch_images = Some(1);
+        training.resolutions = Some(vec![32]);
+        training.validation_images = Some(1);
+        training.calibration_images = Some(1);
+    }
     full.search.calibration_images = Some(1);
     full.search.eval_images = Some(1);
     let mut fields = BTreeSet::new();
@@ -338,6 +347,124 @@ fn the_hash_and_the_difference_follow_every_key() {
     let huge = Config { seed: u64::MAX, ..base.clone() };
     assert_eq!(base.difference(&huge).unwrap().key, "seed");
     assert_eq!(huge.difference(&huge), None);
+}
+
+/// A configuration with two phases of its own.
+const PHASES: &str = r#"
+[train]
+batch = 32
+[[train.phases]]
+name = "largest"
+epochs = 3
+rate = 0.08
+full = true
+dropout = 0.2
+[[train.phases]]
+name = "kernel"
+epochs = 2
+rate = 1
+warmup_epochs = 1
+warmup_rate = 1e-4
+kernels = [7, 3, 5]
+teacher = "none"
+"#;
+
+#[test]
+fn phases_are_read_from_a_file_or_a_set_and_written_back() {
+    let config = from_file(PHASES).unwrap();
+    let phases = config.train.phases.clone().unwrap();
+    let first = Phase { full: true, dropout: 0.2, ..Phase::new("largest", 3, 0.08) };
+    let second = Phase {
+        warmup_epochs: 1,
+        warmup_rate: Some(1e-4),
+        kernels: vec![7, 3, 5],
+        teacher: Some(Teacher::None),
+        ..Phase::new("kernel", 2, 1.0)
+    };
+    assert_eq!((phases, config.train.batch), (vec![first.clone(), second], 32));
+    assert_eq!(config.warmup.phases, None);
+    let text = config.to_toml();
+    assert!(text.contains("\nphases = [\n  { name = \"largest\","), "{text}");
+    let again = from_file(&text).unwrap();
+    assert_eq!((again.hash(), &again), (config.hash(), &config));
+    let set = of(&["train.phases=[{name='largest', epochs=3, rate=0.08, full=true, dropout=0.2}]"]).unwrap();
+    assert_eq!(set.train.phases, Some(vec![first]));
+    assert_eq!(config.difference(&set).unwrap().key, "train.phases");
+}
+
+#[test]
+fn what_is_wrong_with_a_phase_is_named_with_its_number() {
+    let phase =
+        |rest: &str| format!("[[train.phases]]\nname='a'\nepochs=1\nrate=1\n[[train.phases]]\n{rest}");
+    let whole = |rest: &str| phase(&format!("name='b'\nepochs=1\nrate=0.1\n{rest}"));
+    for (text, said) in [
+        (phase("epochs=1\nrate=1"), "train.phases[2] has no `name`, a name of 1 to 40 letters"),
+        (phase("name='b'\nepochs=1"), "train.phases[2] has no `rate`"),
+        (phase("name='a'\nepochs=1\nrate=1"), "train.phases[2] is the second phase called \"a\""),
+        (phase("name='a b'\nepochs=1\nrate=1"), "train.phases[2].name = \"a b\": must be a name"),
+        (whole("kernel=[3]"), "no key \"train.phases[2].kernel\"; did you mean \"kernels\"?"),
+        (
+            whole("kernels=[9]"),
+            "train.phases[2].kernels = [9]: must be a list of one to 3, each once, of 3, 5, 7",
+        ),
+        (whole("kernels=[3,3]"), "train.phases[2].kernels"),
+        (whole("exits=[]"), "train.phases[2].exits = []"),
+        (whole("dropout=1.0"), "must be a number from 0 up to 1, 1 excluded"),
+        (whole("full=1"), "train.phases[2].full = 1: must be true or false"),
+        (whole("teacher='pett'"), "did you mean \"pet\"?"),
+        ("[train.phases]\nname='a'".into(), "train.phases is a value, not a section"),
+        ("[train]\nphases=[]".into(), "train.phases = []: must be a list of phases"),
+        ("[train]\nphases=['eps']".into(), "train.phases = [\"eps\"]: must be a list of phases"),
+    ] {
+        let text = message(from_file(&text));
+        assert!(text.contains(said) && text.contains("nas.toml"), "{text}");
+    }
+}
+
+#[test]
+fn both_trainings_follow_their_schedule_and_the_profile() {
+    let config = of(&["profile=paper"]).unwrap();
+    let (train, warmup) = (&config.train, &config.warmup);
+    assert_eq!((train.schedule, train.scale, train.batch, train.clip), (Schedule::Eps, 1.0, 64, 0.0));
+    assert_eq!(
+        (train.momentum, train.nesterov, train.weight_decay, train.decay),
+        (0.9, true, 3e-5, Decay::Weights)
+    );
+    assert_eq!((train.teacher, train.exit_weights), (Teacher::Pet, ExitWeights::Asc));
+    assert_eq!((warmup.schedule, warmup.scale, warmup.batch, warmup.clip), (Schedule::Target, 1.0, 256, 5.0));
+    assert_eq!(
+        (warmup.momentum, warmup.nesterov, warmup.weight_decay, warmup.decay),
+        (0.9, false, 3e-4, Decay::All)
+    );
+    assert_eq!((warmup.teacher, warmup.exit_weights), (Teacher::Fixed, ExitWeights::Desc));
+    assert_eq!((train.validation_epochs, warmup.validation_epochs, warmup.validation_networks), (1, 10, 32));
+    let other = of(&["train.schedule=ofa", "warmup.schedule=full", "warmup.teacher=none"]).unwrap();
+    assert_eq!((other.train.teacher, other.train.scale), (Teacher::Fixed, 0.1));
+    assert_eq!((other.warmup.teacher, other.warmup.batch), (Teacher::None, 64));
+}
+
+#[test]
+fn lists_of_sides_and_flags_are_taken_from_a_set() {
+    for text in ["[48, 56, 64]", "48,56,64"] {
+        let config = of(&[&format!("train.resolutions={text}"), "train.nesterov=false"]).unwrap();
+        assert_eq!(
+            (config.train.resolutions, config.train.nesterov),
+            (Some(vec![48, 56, 64]), false),
+            "{text}"
+        );
+    }
+    assert_eq!(of(&["train.resolutions=40"]).unwrap().train.resolutions, Some(vec![40]));
+    for (set, said) in [
+        ("train.resolutions=64,48", "must be a list of whole numbers from 32 to 1024, ascending"),
+        ("train.resolutions=48,x", "train.resolutions = \"48,x\": must be a list of whole"),
+        ("train.resolutions=16", "train.resolutions = [16]: must be"),
+        ("train.momentum=1", "must be a number from 0 up to 1, 1 excluded"),
+        ("train.nesterov=maybe", "train.nesterov = \"maybe\": must be true or false"),
+        ("supernet.width=0", "supernet.width = 0: must be a number between 0.05 and 8"),
+    ] {
+        let text = message(of(&[set]));
+        assert!(text.contains(said), "{set}: {text}");
+    }
 }
 
 #[test]
