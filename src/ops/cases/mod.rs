@@ -6,6 +6,7 @@
 //!
 //! A file a group of operators, with its part of [`edges`] and of [`network`].
 
+mod convolution_gradients;
 mod forward;
 
 use super::pointwise::panelled_index;
@@ -65,6 +66,9 @@ impl Case {
     pub fn results(&self) -> Vec<Slot> {
         match &self.call {
             Call::BnStatistics(call) => vec![call.batch, call.average],
+            Call::PointwiseWeights(call) => vec![call.dw],
+            Call::DepthwiseWeights(call) => vec![call.dw],
+            Call::StemWeights(call) => vec![call.dw],
             call => call.writes(),
         }
     }
@@ -150,12 +154,12 @@ impl Builder {
 /// Shapes at the edges: every stride, sides 1 to 28, 8 to 1152 channels, prefixes of larger stored
 /// weights, one image and odd numbers of them, and shapes that every tile of every kernel takes.
 pub fn edges() -> Vec<Case> {
-    [forward::edges()].concat()
+    [forward::edges(), convolution_gradients::edges()].concat()
 }
 
 /// The layers of a sub-network of width 1 on `images` images of `r` x `r` pixels: in each stage a
 /// strided block and one that is not, expansions 3 to 6, kernels 3 to 7, the head, and what
 /// recalibration adds at the widest maps.
 pub fn network(images: usize, r: usize) -> Vec<Case> {
-    [forward::network(images, r)].concat()
+    [forward::network(images, r), convolution_gradients::network(images, r)].concat()
 }
