@@ -183,22 +183,32 @@ pub fn check(device: &dyn Device, case: &Case) -> Result<Option<f64>, Error> {
     let found = arena_after(device, case, Threads::All)?;
     let wanted = arena_after(&Reference::<f64>::new(), case, Threads::All)?;
     let (_, before) = case.operands(1);
-    let mut written = vec![false; case.arena];
+    // A call may leave anything in its scratch, must write its results, and nothing else. Of what it
+    // updates in place, NaN is what lies beyond the prefix in use.
+    let reads = case.call.reads();
+    let mut may = vec![false; case.arena];
     for slot in case.call.writes() {
-        written[slot.offset..][..slot.len].fill(true);
+        may[slot.offset..][..slot.len].fill(true);
+    }
+    let mut must = vec![false; case.arena];
+    for slot in case.results() {
+        let updated = reads.contains(&slot);
+        for i in slot.offset..slot.offset + slot.len {
+            must[i] = !(updated && before[i].is_nan());
+            may[i] = must[i];
+        }
     }
     let same = |a: f32, b: f32| a == b || (a.is_nan() && b.is_nan());
-    let sound = written.iter().zip(&found).zip(&before).all(|((&written, &found), &before)| match written {
-        true => found.is_finite(),
-        false => same(found, before),
+    let sound = (0..case.arena).all(|i| match (must[i], may[i]) {
+        (true, _) => found[i].is_finite(),
+        (false, true) => true,
+        (false, false) => same(found[i], before[i]),
     });
     let (mut difference, mut square) = (0.0f64, 0.0f64);
-    for slot in case.results() {
-        for i in slot.offset..slot.offset + slot.len {
-            let (found, wanted) = (f64::from(found[i]), f64::from(wanted[i]));
-            difference += (found - wanted) * (found - wanted);
-            square += wanted * wanted;
-        }
+    for i in (0..case.arena).filter(|&i| must[i]) {
+        let (found, wanted) = (f64::from(found[i]), f64::from(wanted[i]));
+        difference += (found - wanted) * (found - wanted);
+        square += wanted * wanted;
     }
     Ok(sound.then(|| difference / square.max(f64::MIN_POSITIVE)))
 }

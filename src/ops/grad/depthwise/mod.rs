@@ -49,10 +49,23 @@ operator! {
     }
 }
 
+/// Output pixels that a block of images has at least, where there are that many.
+const BLOCK_PIXELS: u32 = 128;
+
+/// Channels of a partial sum.
+const CHUNK: usize = 32;
+
+/// Images that one partial sum covers, on every device.
+fn block_images(p: &Params) -> usize {
+    (BLOCK_PIXELS / (p.side_out * p.side_out)).clamp(1, p.images.max(1)) as usize
+}
+
 impl DepthwiseWeights {
-    /// Elements of the scratch slot: a filter an image.
+    /// Elements of the scratch slot: filters of 32 channels, `[kernel, kernel, 32]`, for every
+    /// block of images and every 32 channels.
     pub fn partials_len(p: &Params) -> usize {
-        (p.images * p.kernel * p.kernel * p.channels) as usize
+        let blocks = (p.images as usize).div_ceil(block_images(p));
+        blocks * (p.channels as usize).div_ceil(CHUNK) * (p.kernel * p.kernel) as usize * CHUNK
     }
 
     pub(in crate::ops) fn work(&self) -> Work {

@@ -40,10 +40,9 @@ pub fn input<T: Real>(p: &Params, a: InputArgs<'_, T>) {
     });
 }
 
-/// Gradient of the filter. The scratch slot is not needed here and filled with zeros.
+/// Gradient of the filter. The scratch slot is not needed here and left alone.
 pub fn weights<T: Real>(p: &Params, a: WeightsArgs<'_, T>) {
     let (channels, stored) = (p.channels as usize, p.weight_channels as usize);
-    a.partials.fill(T::zero());
     let mut sums = vec![T::zero(); (p.kernel * p.kernel) as usize * channels];
     products(p, |input, output, tap| {
         for c in 0..channels {

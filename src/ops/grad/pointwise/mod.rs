@@ -10,11 +10,11 @@ pub(crate) mod gpu;
 pub mod reference;
 
 use super::super::pointwise::{Params, panelled_len};
-use crate::ops::Work;
 use crate::ops::operator::operator;
+use crate::ops::{PANEL, Work};
 
 /// Rows of the product that one partial sum covers, on every device.
-pub const BLOCK_ROWS: usize = 2048;
+pub const BLOCK_ROWS: usize = 512;
 
 operator! {
     /// The gradient of a pointwise call's weights. The activation of its parameters is not used.
@@ -33,9 +33,13 @@ operator! {
 }
 
 impl PointwiseWeights {
-    /// Elements of the scratch slot: a product an additional block of [`BLOCK_ROWS`] rows.
+    /// Elements of the scratch slot: a product a block of [`BLOCK_ROWS`] rows. A single block goes
+    /// straight to the gradient; the slot is then there because slots are not empty.
     pub fn partials_len(p: &Params) -> usize {
-        p.rows().div_ceil(BLOCK_ROWS) * panelled_len(p.cout as usize, p.cin as usize)
+        match p.rows().div_ceil(BLOCK_ROWS) {
+            0 | 1 => PANEL,
+            blocks => blocks * panelled_len(p.cout as usize, p.cin as usize),
+        }
     }
 
     pub(in crate::ops) fn work(&self) -> Work {

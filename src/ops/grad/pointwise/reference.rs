@@ -4,10 +4,9 @@ use super::{ScatterArgs, ScatterParams, TransposeArgs, TransposeParams, WeightsA
 use crate::ops::pointwise::{Params, panelled_index};
 use crate::ops::{PANEL, Real};
 
-/// Gradient of the weights. The scratch slot is not needed here and filled with zeros.
+/// Gradient of the weights. The scratch slot is not needed here and left alone.
 pub fn weights<T: Real>(p: &Params, a: WeightsArgs<'_, T>) {
     let (cin, cout) = (p.cin as usize, p.cout as usize);
-    a.partials.fill(T::zero());
     let mut sums = vec![T::zero(); cout * cin];
     for m in 0..p.rows() {
         let x = &a.x[p.input_row(m) * cin..][..cin];

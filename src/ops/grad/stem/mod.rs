@@ -26,10 +26,13 @@ operator! {
     }
 }
 
+/// Rows of an image's outputs that one partial sum covers, on every device.
+const STRIP: u32 = 4;
+
 impl StemWeights {
-    /// Elements of the scratch slot: the filters an image.
+    /// Elements of the scratch slot: the filters, for every strip of four rows of every image.
     pub fn partials_len(p: &Params) -> usize {
-        27 * (p.images * p.cout) as usize
+        27 * (p.images * p.side_out.div_ceil(STRIP)) as usize * p.cout as usize
     }
 
     pub(in crate::ops) fn work(&self) -> Work {

@@ -4,11 +4,10 @@ use super::WeightsArgs;
 use crate::ops::Real;
 use crate::ops::stem::Params;
 
-/// Gradient of the filters. The scratch slot is not needed here and filled with zeros.
+/// Gradient of the filters. The scratch slot is not needed here and left alone.
 pub fn weights<T: Real>(p: &Params, a: WeightsArgs<'_, T>) {
     let [side_in, side_out, cout] = [p.side_in, p.side_out, p.cout].map(|v| v as usize);
     let tap = |o: usize, k: usize| (2 * o + k).checked_sub(1).filter(|&i| i < side_in);
-    a.partials.fill(T::zero());
     for at in 0..27 * cout {
         let (ky, kx, c, n) = (at / cout / 9, at / cout / 3 % 3, at / cout % 3, at % cout);
         let mut sum = T::zero();
