@@ -1,151 +1,12 @@
-//! One table of calls for the tests and the benchmark of the kernels.
-//!
-//! A [`Case`] is a call with its operands laid out in two buffers, weights and arena, and a recipe
-//! for what is in them. Stored weights are larger than the call uses, and what it must not use is
-//! NaN; so are gaps between the slots and everything that it has to write.
+//! Cases of the forward operators.
 
-use super::batch_norm::{ApplyParams, BnApply, BnFold, BnStatistics, FoldParams, StatisticsParams};
-use super::pointwise::{panelled_index, panelled_len};
-use super::{
-    Activation, Call, PANEL, Region, Slot, depthwise, kernel_transform, pointwise, pool, preprocess, score,
-    squeeze_excite, stem, sum,
+use super::{Builder, Case, Fill};
+use crate::ops::batch_norm::{ApplyParams, BnApply, BnFold, BnStatistics, FoldParams, StatisticsParams};
+use crate::ops::pointwise::panelled_len;
+use crate::ops::{
+    Activation, PANEL, Slot, depthwise, kernel_transform, pointwise, pool, preprocess, score, squeeze_excite,
+    stem, sum,
 };
-use crate::random::stream;
-use rand::RngExt;
-
-/// Elements between slots that nothing may touch.
-const GAP: usize = 16;
-
-/// What a slot holds before the call.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Fill {
-    /// Uniform in -1..1, times the number.
-    Values(f32),
-    /// Uniform in 0.1..2.
-    Positive,
-    /// Rows of `stored` elements of which the first `used` are in use.
-    Rows { used: usize, stored: usize },
-    /// Panels of a stored matrix of `stored` inputs; `cout` outputs by `cin` inputs are in use.
-    Panels { cout: usize, cin: usize, stored: usize },
-    /// Whole numbers below the number.
-    Whole(u32),
-    /// Each row of that many elements is a constant far from zero, with a little spread.
-    Shifted(usize),
-}
-
-/// A call with its operands.
-#[derive(Debug, Clone)]
-pub struct Case {
-    /// What is special about it; with [`Call::name`] unique in a table.
-    pub name: String,
-    /// The call; its weights are in [`Region::Weights`], everything else in [`Region::Arena`].
-    pub call: Call,
-    /// Elements of the weights.
-    pub weights: usize,
-    /// Elements of the arena.
-    pub arena: usize,
-    fills: Vec<(Slot, Fill)>,
-}
-
-impl Case {
-    /// Fresh contents of weights and arena.
-    pub fn operands(&self, seed: u64) -> (Vec<f32>, Vec<f32>) {
-        let mut buffers = (vec![f32::NAN; self.weights], vec![f32::NAN; self.arena]);
-        for (index, (slot, fill)) in self.fills.iter().enumerate() {
-            let buffer = match slot.region {
-                Region::Weights => &mut buffers.0,
-                _ => &mut buffers.1,
-            };
-            fill.apply(&mut buffer[slot.offset..][..slot.len], seed, index as u64);
-        }
-        buffers
-    }
-
-    /// The slots whose contents are the result: what is written, but for scratch.
-    pub fn results(&self) -> Vec<Slot> {
-        match &self.call {
-            Call::BnStatistics(call) => vec![call.batch, call.average],
-            call => call.writes(),
-        }
-    }
-}
-
-impl Fill {
-    fn apply(self, out: &mut [f32], seed: u64, index: u64) {
-        let mut random = stream(seed, "ops/cases", index, 0);
-        let mut uniform = move || random.random_range(-1.0f32..1.0);
-        match self {
-            Fill::Values(size) => out.fill_with(|| size * uniform()),
-            Fill::Positive => out.fill_with(|| 1.05 + 0.95 * uniform()),
-            Fill::Rows { used, stored } => {
-                out.chunks_mut(stored).for_each(|row| row[..used].fill_with(&mut uniform));
-            }
-            Fill::Panels { cout, cin, stored } => {
-                // Sums of products stay about 1.
-                let size = (3.0 / cin as f32).sqrt();
-                for n in 0..cout {
-                    for k in 0..cin {
-                        out[panelled_index(stored, n, k)] = size * uniform();
-                    }
-                }
-            }
-            Fill::Whole(below) => {
-                out.fill_with(|| ((uniform() + 1.0) / 2.0 * below as f32).floor().min(below as f32 - 1.0))
-            }
-            Fill::Shifted(row) => {
-                for (i, value) in out.iter_mut().enumerate() {
-                    *value = (i % row) as f32 - 3.0 + 0.05 * uniform();
-                }
-            }
-        }
-    }
-}
-
-/// Lays operands out.
-#[derive(Default)]
-struct Builder {
-    weights: usize,
-    arena: usize,
-    fills: Vec<(Slot, Fill)>,
-}
-
-impl Builder {
-    fn place(&mut self, region: Region, len: usize) -> Slot {
-        let end = match region {
-            Region::Weights => &mut self.weights,
-            _ => &mut self.arena,
-        };
-        let slot = Slot { region, offset: *end + GAP, len };
-        *end = (slot.offset + len).next_multiple_of(GAP);
-        slot
-    }
-
-    fn weights(&mut self, len: usize, fill: Fill) -> Slot {
-        let slot = self.place(Region::Weights, len);
-        self.fills.push((slot, fill));
-        slot
-    }
-
-    fn input(&mut self, len: usize, fill: Fill) -> Slot {
-        let slot = self.place(Region::Arena, len);
-        self.fills.push((slot, fill));
-        slot
-    }
-
-    fn output(&mut self, len: usize) -> Slot {
-        self.place(Region::Arena, len)
-    }
-
-    fn finish(self, name: String, call: impl Into<Call>) -> Case {
-        Case {
-            name,
-            call: call.into(),
-            weights: self.weights + GAP,
-            arena: self.arena + GAP,
-            fills: self.fills,
-        }
-    }
-}
 
 /// The batch norm of a convolution, if `folded`.
 fn scale_and_shift(b: &mut Builder, channels: usize, folded: bool) -> (Option<Slot>, Option<Slot>) {
@@ -420,7 +281,7 @@ fn preprocess_case(images: usize, side: usize, r: usize, indices: bool) -> Case 
 
 /// Shapes at the edges: every stride, sides 1 to 28, 8 to 1152 channels, prefixes of larger stored
 /// weights, one image and odd numbers of them, and shapes that every tile of every kernel takes.
-pub fn edges() -> Vec<Case> {
+pub(super) fn edges() -> Vec<Case> {
     use Activation::{HSigmoid, HSwish, None as Linear, Relu};
     let mut cases = Vec::new();
     for (images, side, cout, folded) in
@@ -508,7 +369,7 @@ pub fn edges() -> Vec<Case> {
 /// The layers of a sub-network of width 1 on `images` images of `r` x `r` pixels: in each stage a
 /// strided block and one that is not, expansions 3 to 6, kernels 3 to 7, the head, and what
 /// recalibration adds at the widest maps.
-pub fn network(images: usize, r: usize) -> Vec<Case> {
+pub(super) fn network(images: usize, r: usize) -> Vec<Case> {
     use Activation::{HSwish, Relu};
     let mut cases = Vec::new();
     let mut side = r.div_ceil(2);
