@@ -19,6 +19,7 @@
 //! | [`engine`] | how networks run: plans, arenas, recalibration, evaluation |
 //! | [`mod@bench`] | this machine's figures: kernels against what the device can do |
 //! | [`evaluator`] | a super-network on a data set: the accuracy of its sub-networks |
+//! | [`train`] | training a super-network: phases, rates, sub-networks of a step, divergence |
 //! | [`search`] | the archive loops of NAT and NATv2, random search, their results |
 //! | [`cli`] | the command line: one file a subcommand |
 #![deny(unsafe_code)]
@@ -40,3 +41,4 @@ pub mod run;
 pub mod search;
 pub mod space;
 pub mod supernet;
+pub mod train;
