@@ -20,6 +20,7 @@
 //! | [`train`] | training super-networks: gradients of sub-networks added up, optimisers |
 //! | [`mod@bench`] | this machine's figures: kernels against what the device can do |
 //! | [`evaluator`] | a super-network on a data set: the accuracy of its sub-networks |
+//! | [`train`] | training a super-network: phases, rates, sub-networks of a step, divergence |
 //! | [`search`] | the archive loops of NAT and NATv2, random search, their results |
 //! | [`cli`] | the command line: one file a subcommand |
 #![deny(unsafe_code)]

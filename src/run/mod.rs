@@ -7,6 +7,7 @@
 //! DIR/journal.jsonl                what happened, append-only            (journal.rs)
 //! DIR/cache.jsonl                  results by key, append-only           (cache.rs)
 //! DIR/checkpoints/STAGE/STEP/      the files of one step and a manifest  (checkpoint.rs)
+//! DIR/tensorboard/STAGE/events.out.tfevents.1.natv2    curves, append-only  (tensorboard.rs)
 //! DIR/archive.json, front.json ..  results, replaced whole               (storage.rs)
 //! ```
 //!
@@ -26,6 +27,7 @@ mod lock;
 mod progress;
 mod signal;
 mod storage;
+mod tensorboard;
 #[cfg(test)]
 mod tests;
 
@@ -38,6 +40,7 @@ pub use lock::Holder;
 pub use progress::{Output, Progress, say};
 pub use signal::StopFlag;
 pub use storage::write_atomic;
+pub use tensorboard::Curves;
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -54,6 +57,7 @@ const VERSION_FILE: &str = "version";
 const VERSION_PREFIX: &str = "natv2 run ";
 const JOURNAL: &str = "journal.jsonl";
 const CHECKPOINTS: &str = "checkpoints";
+const TENSORBOARD: &str = "tensorboard";
 
 /// A run directory that this process holds, alone.
 ///
@@ -142,6 +146,16 @@ impl RunDirectory {
     pub fn cache(&self, name: &str) -> Result<Cache> {
         check_name(name)?;
         Cache::open(&self.path.join(name), self.storage.clone())
+    }
+
+    /// Opens the curves of a stage, as TensorBoard reads them.
+    ///
+    /// # Errors
+    /// [`Error::BadName`] for the stage, or what the file system says. A record that is not whole
+    /// and what follows it are cut off, with a warning.
+    pub fn curves(&self, stage: &str) -> Result<Curves> {
+        check_name(stage)?;
+        Curves::open(&self.path.join(TENSORBOARD).join(stage), self.storage.clone())
     }
 
     /// Begins the checkpoint of a step of a stage (`train`, `search`, ..): files are added to it,

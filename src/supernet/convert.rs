@@ -62,7 +62,7 @@ pub fn convert(checkpoint: &Checkpoint, card: &Card, target: &Target) -> Result<
     let mut tensors = std::collections::BTreeMap::new();
     for wanted in layout.tensors() {
         let fits = |tensor: &&Tensor| tensor.shape == wanted.shape;
-        let classifier = wanted.name.contains("classifier.linear.");
+        let classifier = is_classifier(&wanted.name);
         let here = have.get(&wanted.name);
         let elsewhere = alias(&wanted.name).and_then(|name| have.get(&name)).filter(fits);
         let (list, value) = match here.filter(fits).or(elsewhere) {
@@ -80,10 +80,39 @@ pub fn convert(checkpoint: &Checkpoint, card: &Card, target: &Target) -> Result<
     }
     let dropped = have.keys().filter(|name| !tensors.contains_key(*name)).cloned().collect();
     let packed = layout.pack(&Checkpoint::from_tensors(checkpoint.file(), tensors))?;
-    let card = converted_card(card, &source, target, classes, new.len());
+    let card = converted_card(card, &source, target, classes, new.len(), classes != source.classes());
     let file = checkpoint.file().into();
     let supernet = Supernet { family: target.family, layout, packed, card, file };
     Ok(Conversion { supernet, kept, moved, new, dropped })
+}
+
+impl Supernet {
+    /// The same super-network with new classifiers, for other classes: drawn as the once-for-all
+    /// package draws linear layers, everything else kept bit for bit. Classifiers are new even for
+    /// the same number of classes. The card no longer names the data.
+    ///
+    /// # Errors
+    /// No classes, or more than a classifier can have.
+    pub fn with_new_classifiers(&self, classes: usize, seed: u64) -> Result<Supernet, Error> {
+        if classes == 0 || classes > 1 << 20 {
+            return Err(Error::Blank { what: format!("{classes} classes: choose from 1 to {}", 1 << 20) });
+        }
+        let layout = Layout::new(*self.channels(), classes, self.layout.parts());
+        let mut tensors = self.layout.unpack(&self.packed);
+        let mut new = 0;
+        for wanted in layout.tensors().iter().filter(|t| is_classifier(&t.name)) {
+            tensors.insert(wanted.name.clone(), tensor(&wanted.name, &wanted.shape, seed));
+            new += 1;
+        }
+        let packed = layout.pack(&Checkpoint::from_tensors(&self.file, tensors))?;
+        let target = Target { family: self.family, classes: Some(classes), scaling: None, seed };
+        let card = converted_card(&self.card, self, &target, classes, new, true);
+        Ok(Supernet { family: self.family, layout, packed, card, file: self.file.clone() })
+    }
+}
+
+fn is_classifier(name: &str) -> bool {
+    name.contains("classifier.linear.")
 }
 
 /// The other name of a tensor of the plain head or of the last exit.
@@ -96,16 +125,26 @@ fn alias(name: &str) -> Option<String> {
 }
 
 /// The card of the result: what it says about the data is only kept with the classes.
-fn converted_card(card: &Card, source: &Supernet, target: &Target, classes: usize, new: usize) -> Card {
-    let mut out = match classes == source.classes() {
-        true => card.clone(),
-        false => Card { resolutions: card.resolutions.clone(), ..Card::default() },
+fn converted_card(
+    card: &Card,
+    source: &Supernet,
+    target: &Target,
+    classes: usize,
+    new: usize,
+    other_classes: bool,
+) -> Card {
+    let mut out = match other_classes {
+        false => card.clone(),
+        true => Card { resolutions: card.resolutions.clone(), ..Card::default() },
     };
     out.family = Some(target.family);
     out.width = Some(source.channels().width);
     out.classes = Some(classes);
     let before = card.trained.as_deref().unwrap_or("unknown");
-    let then = format!("converted from {} to {}", source.family, target.family);
+    let then = match source.family == target.family {
+        true => format!("classifiers for {classes} classes"),
+        false => format!("converted from {} to {}", source.family, target.family),
+    };
     out.trained = Some(match new {
         0 => format!("{before}; {then}"),
         _ => format!("{before}; {then}, {new} tensors not trained: new, seed {}", target.seed),
@@ -164,5 +203,25 @@ mod tests {
         assert_eq!(card.resolutions, plain.card.resolutions);
         let none = Target { classes: Some(0), ..target("SE_B") };
         assert!(convert(&plain.checkpoint(), &plain.card, &none).is_err());
+    }
+
+    #[test]
+    fn new_classifiers_leave_everything_else_alone() {
+        let digits = built_in();
+        for classes in [10, 7] {
+            let fresh = digits.with_new_classifiers(classes, 3).unwrap();
+            let again = digits.with_new_classifiers(classes, 3).unwrap();
+            assert_eq!((fresh.classes(), &fresh.packed), (classes, &again.packed));
+            let (old, new) = (digits.layout.unpack(&digits.packed), fresh.layout.unpack(&fresh.packed));
+            assert!(old.keys().eq(new.keys()));
+            let changed: Vec<&str> = old
+                .iter()
+                .filter(|(name, tensor)| new[*name] != **tensor)
+                .map(|(name, _)| name.as_str())
+                .collect();
+            assert_eq!(changed, ["classifier.linear.bias", "classifier.linear.weight"]);
+            assert_eq!((&fresh.card.data, fresh.card.classes), (&None, Some(classes)));
+        }
+        assert!(digits.with_new_classifiers(0, 3).is_err());
     }
 }

@@ -6,6 +6,7 @@
 //! - [`Card`]: what a checkpoint's data, classes and pixels are;
 //! - [`Supernet`]: all of it together, loaded and ready to be put on a device;
 //! - [`init`]: random weights; [`convert()`]: a file of one family made into another's;
+//! - [`Sorting`]: channels in order of importance, before expansion ratios become elastic;
 //! - [`Network`]: one sub-network taken out, with its own tensors at their own sizes.
 
 mod card;
@@ -17,6 +18,7 @@ mod layout;
 mod network;
 mod pack;
 mod save;
+mod sort;
 
 pub use card::Card;
 pub use checkpoint::{Checkpoint, Tensor};
@@ -28,6 +30,7 @@ pub use layout::{
     Transform,
 };
 pub use pack::derive_calls;
+pub use sort::Sorting;
 
 use crate::space::{self, Channels, ExitScaling, Family, Space};
 use std::path::{Path, PathBuf};

@@ -60,12 +60,19 @@ impl Layout {
 
     /// The tensors of a packed buffer, by name.
     pub fn unpack(&self, packed: &[f32]) -> BTreeMap<String, Tensor> {
-        let tensor = |layout: &TensorLayout| {
-            let mut data = vec![0.0; layout.shape.iter().product()];
-            layout.positions(|from, to| data[to] = packed[from]);
-            Tensor { shape: layout.shape.clone(), data }
-        };
-        self.tensors().iter().map(|layout| (layout.name.clone(), tensor(layout))).collect()
+        self.tensors().iter().map(|layout| (layout.name.clone(), self.plain(layout, packed))).collect()
+    }
+
+    /// One of this layout's tensors, out of a packed buffer.
+    pub(super) fn plain(&self, tensor: &TensorLayout, packed: &[f32]) -> Tensor {
+        let mut data = vec![0.0; tensor.shape.iter().product()];
+        tensor.positions(|from, to| data[to] = packed[from]);
+        Tensor { shape: tensor.shape.clone(), data }
+    }
+
+    /// Puts the numbers of one of this layout's tensors into a packed buffer.
+    pub(super) fn set_plain(&self, tensor: &TensorLayout, plain: &Tensor, packed: &mut [f32]) {
+        tensor.positions(|to, from| packed[to] = plain.data[from]);
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use tempfile::TempDir;
 
 mod checkpoints;
+mod curves;
 mod faults;
 mod lines;
 
@@ -19,11 +20,19 @@ fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
-/// A step of work: events, cached results, a checkpoint of two files, a result.
-fn work(run: &RunDirectory, journal: &mut Journal, cache: &mut Cache, step: u64) -> Result<()> {
+/// A step of work: events, curves, cached results, a checkpoint of two files, a result.
+fn work(
+    run: &RunDirectory,
+    journal: &mut Journal,
+    curves: &mut Curves,
+    cache: &mut Cache,
+    step: u64,
+) -> Result<()> {
     journal.append("search", step, "candidates", &vec![step; 3])?;
     cache.insert(&format!("key {step}"), &(step as f64 / 3.0))?;
     cache.sync()?;
+    curves.add(step, &[("loss", 1.0 / (1.0 + step as f64))])?;
+    curves.sync()?;
     let mut checkpoint = run.checkpoint("search", step)?;
     checkpoint.add("state.json", format!("state {step}").as_bytes())?;
     checkpoint.add("weights.safetensors", &vec![step as u8; 1000])?;
@@ -37,6 +46,7 @@ const STEPS: u64 = 4;
 fn drive(path: &Path, storage: Arc<dyn Storage>) -> Result<()> {
     let run = RunDirectory::open_on(path, storage)?;
     let mut journal = run.journal()?;
+    let mut curves = run.curves("search")?;
     let mut cache = run.cache("cache.jsonl")?;
     assert!(cache.warning().is_none());
     let restored = run.latest_checkpoint("search")?;
@@ -49,19 +59,24 @@ fn drive(path: &Path, storage: Arc<dyn Storage>) -> Result<()> {
         run.write_atomic("front.json", format!("front {step}").as_bytes())?;
     }
     journal.rewind("search", done)?;
+    curves.rewind(done)?;
     for step in done.map_or(0, |done| done + 1)..STEPS {
-        work(&run, &mut journal, &mut cache, step)?;
+        work(&run, &mut journal, &mut curves, &mut cache, step)?;
     }
     Ok(())
 }
 
-/// What a finished run holds, but for its time stamps.
-fn outcome(path: &Path) -> (Vec<String>, Vec<(u64, String)>, String) {
+/// What a finished run holds that crashed so many times, but for its time stamps.
+fn outcome(path: &Path, crashes: usize) -> (Vec<String>, Vec<(u64, String)>, String) {
+    let file = fs::read(path.join("tensorboard/search/events.out.tfevents.1.natv2")).unwrap();
+    let curves: Vec<(u64, f32)> =
+        curves::scalars(&file).iter().map(|(step, values)| (*step, values[0].1)).collect();
+    assert_eq!(curves, (0..STEPS).map(|step| (step, (1.0 / (1.0 + step as f64)) as f32)).collect::<Vec<_>>());
     let run = RunDirectory::open_on(path, Faulty::recorder()).unwrap();
     let mut names = list(path).unwrap();
-    // A crash between the last commit and its tidying leaves one more, older.
+    // A crash between a commit and its tidying leaves one more, older.
     let checkpoints = list(&path.join("checkpoints/search")).unwrap();
-    assert!(checkpoints.len() <= 3, "{checkpoints:?}");
+    assert!(checkpoints.len() <= 2 + crashes, "{checkpoints:?}");
     names.extend_from_slice(&checkpoints[checkpoints.len() - 2..]);
     let events = run.journal().unwrap().events().iter().map(|e| (e.step, e.data.to_string())).collect();
     assert_eq!(run.cache("cache.jsonl").unwrap().len() as u64, STEPS);
@@ -75,7 +90,7 @@ fn a_run_is_the_same_after_a_crash_or_a_full_disk_at_any_operation() {
     let undisturbed = folder();
     let recorder = Faulty::recorder();
     drive(undisturbed.path(), recorder.clone()).unwrap();
-    let expected = outcome(undisturbed.path());
+    let expected = outcome(undisturbed.path(), 0);
     assert_eq!(expected.1.len() as u64, STEPS);
     let operations = recorder.count();
     assert!(operations > 60, "{operations}");
@@ -96,7 +111,7 @@ fn a_run_is_the_same_after_a_crash_or_a_full_disk_at_any_operation() {
             }
             drive(disturbed.path(), Faulty::recorder())
                 .unwrap_or_else(|error| panic!("{fault:?} {quarters}/4 at {at}: {error}"));
-            assert_eq!(outcome(disturbed.path()), expected, "{fault:?} {quarters}/4 at {at}");
+            assert_eq!(outcome(disturbed.path(), 1), expected, "{fault:?} {quarters}/4 at {at}");
         }
     }
 }
@@ -105,7 +120,7 @@ fn a_run_is_the_same_after_a_crash_or_a_full_disk_at_any_operation() {
 fn a_run_survives_crash_upon_crash() {
     let undisturbed = folder();
     drive(undisturbed.path(), Faulty::recorder()).unwrap();
-    let expected = outcome(undisturbed.path());
+    let expected = outcome(undisturbed.path(), 0);
     for stride in [13, 22, 31] {
         let disturbed = folder();
         let mut crashes = 0;
@@ -117,7 +132,7 @@ fn a_run_survives_crash_upon_crash() {
         }
         assert!(crashes > 1, "stride {stride}");
         drive(disturbed.path(), Faulty::recorder()).unwrap();
-        assert_eq!(outcome(disturbed.path()), expected, "stride {stride}");
+        assert_eq!(outcome(disturbed.path(), crashes), expected, "stride {stride}");
     }
 }
 
