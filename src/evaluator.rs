@@ -286,6 +286,13 @@ pub struct SplitImages<'a> {
     pixels: Pixels,
 }
 
+impl<'a> SplitImages<'a> {
+    /// The images of a data set at `indices`, normalised so.
+    pub fn new(dataset: &'a Dataset, indices: &'a [u32], pixels: Pixels) -> SplitImages<'a> {
+        SplitImages { dataset, indices, pixels }
+    }
+}
+
 impl Images for SplitImages<'_> {
     fn len(&self) -> usize {
         self.indices.len()

@@ -6,7 +6,7 @@
 
 use crate::ops::simd::Isa;
 use crate::run::Exit;
-use crate::{config, data, device, engine, evaluator, run, search, space, supernet};
+use crate::{config, data, device, engine, evaluator, run, search, space, supernet, train};
 use std::io;
 use std::path::PathBuf;
 
@@ -45,6 +45,9 @@ pub enum Error {
     /// The search.
     #[error(transparent)]
     Search(#[from] search::Error),
+    /// Training failed.
+    #[error(transparent)]
+    Train(#[from] train::Error),
     /// An architecture or genotype that was given, and where.
     #[error("{place}: {source}")]
     Given {
@@ -139,6 +142,7 @@ impl Error {
             Error::Fetch(error) => of_fetch(error),
             Error::Engine(error) => of_engine(error),
             Error::Search(error) => of_search(error),
+            Error::Train(error) => of_train(error),
             Error::ClosedPipe => Exit::Done,
             Error::Device(_)
             | Error::Inputs { .. }
@@ -210,6 +214,19 @@ fn of_search(error: &search::Error) -> Exit {
         | search::Error::SmallSpace { .. }
         | search::Error::Adaptation { .. }
         | search::Error::OtherInputs { .. } => Exit::Usage,
+        _ => Exit::Failure,
+    }
+}
+
+fn of_train(error: &train::Error) -> Exit {
+    match error {
+        train::Error::Engine(error) => of_engine(error),
+        train::Error::Run(error) => error.exit(),
+        train::Error::Data(error) => of_data(error),
+        train::Error::Supernet(error) => of_supernet(error),
+        train::Error::Space(_) | train::Error::Classes { .. } | train::Error::OtherInputs { .. } => {
+            Exit::Usage
+        }
         _ => Exit::Failure,
     }
 }

@@ -30,6 +30,7 @@ mod search;
 mod session;
 mod status;
 mod supernet;
+mod train;
 
 pub use error::Error;
 pub use globals::{Globals, Machine, Seed, Talk, Weights};
@@ -71,6 +72,8 @@ pub enum Command {
     Arch(arch::Arch),
     /// Accuracy of sub-networks on a data set, with recalibrated batch norms.
     Evaluate(evaluate::Evaluate),
+    /// Train a super-network: full, then ever smaller sub-networks (progressive shrinking).
+    Train(train::Train),
     /// Search a trained super-network for the best trade-offs of accuracy and cost.
     Search(search::Search),
     /// Where a run stands.
@@ -103,6 +106,7 @@ pub fn run(command: Command) -> Result<Exit, Error> {
         Command::Arch(command) => command.run(),
         Command::Evaluate(command) => command.run(),
         Command::Search(command) => command.run(),
+        Command::Train(command) => command.run(),
         Command::Status(command) => command.run(),
         Command::Report(command) => command.run(),
         Command::Bench(command) => command.run(),

@@ -47,23 +47,41 @@ pub(super) struct Opened {
 impl Session {
     /// Resolves the configuration, loads weights and data, and opens the run directory.
     pub(super) fn open(&self, command: &str) -> Result<Opened, Error> {
+        let (config, place) = self.resolve(command)?;
+        search::check(&config)?;
+        let evaluator = Evaluator::open(&options(&config)?, self.globals.open()?)?;
+        let directory = place.enter(&config)?;
+        Ok(Opened { config, evaluator, directory })
+    }
+
+    /// The configuration and its run directory, which is opened already where it exists: a run is
+    /// compared before anything is loaded, and made only when weights and data are good.
+    pub(super) fn resolve(&self, command: &str) -> Result<(Config, Place), Error> {
         let seed = self.seed.map(|seed| format!("seed={seed}"));
         let sets: Vec<String> = self.sets.iter().cloned().chain(seed).collect();
         let config = config::load(command, self.config.as_deref(), &sets, self.profile)?;
-        search::check(&config)?;
         let path = self.run.clone().unwrap_or_else(|| config.default_run_directory());
-        // An existing run is compared before anything is loaded; a new one is only made when weights
-        // and data are good.
         let existing = match path.exists() {
             true => Some(enter(&path, &config)?),
             false => None,
         };
-        let evaluator = Evaluator::open(&options(&config)?, self.globals.open()?)?;
-        let directory = match existing {
-            Some(directory) => directory,
-            None => enter(&path, &config)?,
-        };
-        Ok(Opened { config, evaluator, directory })
+        Ok((config, Place { path, existing }))
+    }
+}
+
+/// Where a run is or will be.
+pub(super) struct Place {
+    path: PathBuf,
+    existing: Option<RunDirectory>,
+}
+
+impl Place {
+    /// The run directory, made if it is not there yet.
+    pub(super) fn enter(self, config: &Config) -> Result<RunDirectory, Error> {
+        match self.existing {
+            Some(directory) => Ok(directory),
+            None => enter(&self.path, config),
+        }
     }
 }
 

@@ -4,19 +4,33 @@
 //!   sub-networks are added up in the shared weights' gradient, then an [`Optimiser`] moves;
 //! - `tape` and `backward`: one sub-network's forward pass and the backward pass that follows from
 //!   it, as calls on one arena;
-//! - `places`: where weights, gradients and the optimiser's state lie.
+//! - `places`: where weights, gradients and the optimiser's state lie;
+//! - [`train()`]: the phases of a training in a run directory, from a checkpoint to the end;
+//! - [`phase`], [`rate`], [`choose`], [`checks`]: what a phase is, its learning rate, the
+//!   sub-networks of its steps, and what is taken for divergence;
+//! - [`material`], [`results`]: what a training begins with and what it leaves.
 
 mod backward;
+pub mod checks;
+pub mod choose;
+mod looping;
+pub mod material;
 mod optimiser;
+pub mod phase;
 mod places;
 mod program;
+pub mod rate;
+pub mod results;
+mod state;
 mod tape;
 mod trainer;
 
+pub use looping::{Material, Outcome, Task, evaluate, train};
 pub use optimiser::{Decays, Optimiser, Rule};
+pub use state::{Best, Epoch, Snapshot, State};
 pub use trainer::{Batch, Gradient, OptimiserState, Report, Settings, Student, Teacher, Trainer};
 
-use crate::device;
+use crate::{data, device, engine, run, space, supernet};
 
 /// Which exits of a network are read, and with what weights.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -33,6 +47,59 @@ pub enum Error {
     /// The device failed.
     #[error(transparent)]
     Device(#[from] device::Error),
+    /// The engine failed in a validation.
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    /// The run directory failed.
+    #[error(transparent)]
+    Run(#[from] run::Error),
+    /// The data failed.
+    #[error(transparent)]
+    Data(#[from] data::Error),
+    /// Weights that do not fit.
+    #[error(transparent)]
+    Supernet(#[from] supernet::Error),
+    /// An architecture or a space that is none.
+    #[error(transparent)]
+    Space(#[from] space::Error),
+    /// A data set with more classes than the super-network.
+    #[error(
+        "{dataset} has {found} classes and the super-network {expected}: leave supernet.classes out, or give it as many"
+    )]
+    Classes {
+        /// The data set.
+        dataset: String,
+        /// Its classes.
+        found: usize,
+        /// The super-network's.
+        expected: usize,
+    },
+    /// A checkpoint's state that cannot be understood.
+    #[error("{file}: {reason}: it was written by another version, or is damaged; begin a new run with --run")]
+    State {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A run that began with other inputs.
+    #[error(
+        "the training in {directory} began with other weights or data, or on another device ({before}; now {now}): give what it began with, or another --run"
+    )]
+    OtherInputs {
+        /// The run directory.
+        directory: String,
+        /// The device's arithmetic then.
+        before: String,
+        /// And now.
+        now: String,
+    },
+    /// A loss that grows without bound, again and again.
+    #[error(transparent)]
+    Hopeless(#[from] checks::Hopeless),
+    /// A run whose checkpoints went away while it ran.
+    #[error("the run's checkpoints are gone: begin again with another --run")]
+    NoCheckpoint,
     /// Images that are not as many as their labels say.
     #[error("a batch of {images} labels and {values} values is not that many images of side {side}")]
     Batch {

@@ -1,6 +1,6 @@
 //! A super-network in training on a device: one optimiser step at a time.
 
-use super::optimiser::{self, Optimiser};
+use super::optimiser::{self, Optimiser, Rule};
 use super::places::Places;
 use super::program::{self, Objective, Program, Shared};
 use super::{Error, Weighting};
@@ -10,7 +10,7 @@ use crate::ops::{Call, Slot, Threads};
 use crate::random::stream;
 use crate::space::Arch;
 use crate::space::walk::Exits;
-use crate::supernet::{Supernet, Tensor, derive_calls};
+use crate::supernet::{Layout, Supernet, Tensor, derive_calls};
 use rand::RngExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -347,7 +347,7 @@ impl Trainer {
             self.device.download(&self.state, slot.offset, &mut out)?;
             Ok(out)
         };
-        let second = matches!(self.optimiser.rule, optimiser::Rule::AdamW).then(|| vector(1)).transpose()?;
+        let second = matches!(self.optimiser.rule, Rule::AdamW).then(|| vector(1)).transpose()?;
         Ok(OptimiserState { first: vector(0)?, second, steps: self.steps.clone() })
     }
 
@@ -388,6 +388,15 @@ pub struct OptimiserState {
     pub second: Option<Vec<f32>>,
     /// Steps that each tensor has taken.
     pub steps: Vec<u64>,
+}
+
+impl OptimiserState {
+    /// The state of an optimiser that has not yet moved.
+    pub fn zeros(layout: &Layout, rule: Rule) -> OptimiserState {
+        let zeros = || vec![0.0; layout.derived()];
+        let second = matches!(rule, Rule::AdamW).then(zeros);
+        OptimiserState { first: zeros(), second, steps: vec![0; layout.tensors().len()] }
+    }
 }
 
 /// A state buffer with a super-network's weights, and an optimiser's zeros.

@@ -17,8 +17,7 @@ const TILE: usize = 4;
 
 /// Computes the call; see the module for the formulas.
 pub fn run(p: &Params, a: GradArgs<'_, f32>, threads: Threads) {
-    let [images, pixels, channels, hidden] =
-        [p.images, p.pixels, p.channels, p.hidden].map(|v| v as usize);
+    let [images, pixels, channels, hidden] = [p.images, p.pixels, p.channels, p.hidden].map(|v| v as usize);
     let [weight_channels, weight_hidden] = [p.weight_channels, p.weight_hidden].map(|v| v as usize);
     let scratch = &mut a.scratch[..SqueezeExciteGrad::scratch_len(p)];
     let (mean, scratch) = scratch.split_at_mut(images * channels);

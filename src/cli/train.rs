@@ -1,0 +1,115 @@
+//! `natv2 train`: a super-network, from random weights or from a checkpoint, through all phases.
+
+use super::session::Session;
+use super::{Error, output};
+use crate::run::{Exit, StopFlag};
+use crate::space::show::grouped;
+use crate::train::material::{dataset, start};
+use crate::train::results::{self, Measured, Summary};
+use crate::train::{Material, Outcome, Task, phase, train};
+use clap::Args;
+use std::fmt::Write;
+use std::sync::Arc;
+
+const AFTER_HELP: &str = "\
+Examples:
+  natv2 train                                    the built-in digits, all phases, two minutes
+  natv2 train --set data.name=cifar10 --set data.dir=DATA_FOLDER \\
+      --set supernet.family=EE_D --set supernet.width=0.25 --run runs/ee-d
+  natv2 train --set supernet.weights=net.safetensors --set train.schedule=target ...
+                                                 warm up trained weights on another data set
+
+Phases are those of a schedule (train.schedule: eps, ofa, full, target) or your own ([[train.phases]]
+in the configuration). Files in the run directory: supernet.safetensors with its card at the end,
+training.json, journal.jsonl, TensorBoard events, checkpoints. Stop it at any time (Ctrl-C); the same
+command goes on, and ends with the same bits.
+
+JSON: {\"version\":1,\"run\",\"weights\",\"family\",\"steps\",\"rollbacks\",\"split\",\"smallest\",\"largest\",
+\"random\":[{\"arch\",\"top1\",\"loss\",\"params\",\"macs\"}],\"epochs\":[..]}, accuracies in per cent.";
+
+/// Arguments of `natv2 train`.
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Train {
+    #[command(flatten)]
+    session: Session,
+}
+
+impl Train {
+    pub(super) fn run(self) -> Result<Exit, Error> {
+        let talk = self.session.globals.talk;
+        let stop = StopFlag::install()?;
+        let (config, place) = self.session.resolve("train")?;
+        let (supernet, dataset) = start(&config, |card| dataset(&config, card))?;
+        let material = Material::new(&config.train, &supernet, Arc::new(dataset), false)?;
+        let task = Task {
+            stage: "train",
+            seed: config.seed,
+            training: &config.train,
+            phases: phase::phases(&config.train, supernet.family),
+            material,
+        };
+        let device = self.session.globals.open()?;
+        let directory = place.enter(&config)?;
+        let path = directory.path().display().to_string();
+        talk.note(&format!("run directory: {path}"));
+        let snapshot = match train(&task, supernet, device.clone(), &directory, &stop, talk.progress())? {
+            Outcome::Stopped => {
+                let signal = stop.signal().unwrap_or("request");
+                talk.note(&format!("stopped ({signal}); nothing is lost: the same command goes on"));
+                return Ok(Exit::Stopped);
+            }
+            Outcome::Finished(snapshot) => snapshot,
+        };
+        let summary = results::summary(&task, &snapshot, &device)?;
+        results::publish(&directory, &task, &snapshot, &summary)?;
+        match talk.json {
+            true => {
+                let mut value = serde_json::to_value(&summary).expect("a summary is JSON");
+                value["run"] = path.clone().into();
+                value["weights"] = format!("{path}/{}", results::WEIGHTS_FILE).into();
+                output::json(&value)?;
+            }
+            false => output::print(&text(&summary, &path))?,
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// The accuracies as a table, where the weights are, and what to do next.
+fn text(summary: &Summary, run: &str) -> String {
+    let mut out = format!(
+        "{} super-network after {} steps, {} images\n\n",
+        summary.family, summary.steps, summary.split
+    );
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "{:<10}  {:>7}  {:>11}  {:>12}  resolution", "", "top-1 %", "parameters", "MACs");
+    let mut line = |name: &str, network: &Measured| {
+        let _ = writeln!(
+            out,
+            "{name:<10}  {:>7.2}  {:>11}  {:>12}  {} px",
+            network.top1,
+            grouped(network.params),
+            grouped(network.macs),
+            network.arch.r
+        );
+    };
+    line("smallest", &summary.smallest);
+    line("largest", &summary.largest);
+    let mut random: Vec<&Measured> = summary.random.iter().collect();
+    random.sort_by(|a, b| a.top1.total_cmp(&b.top1));
+    for (name, index) in
+        [("worst of", 0), ("median of", random.len() / 2), ("best of", random.len().saturating_sub(1))]
+    {
+        if let Some(network) = random.get(index) {
+            line(&format!("{name} {}", random.len()), network);
+        }
+    }
+    let _ = write!(
+        out,
+        "\nweights: {run}/{}\nnext: natv2 search --set supernet.weights={run}/{}\n",
+        results::WEIGHTS_FILE,
+        results::WEIGHTS_FILE
+    );
+    out
+}

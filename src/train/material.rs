@@ -1,0 +1,154 @@
+//! What a training learns from, and what it begins with, as a configuration says.
+
+use super::Error;
+use super::looping::Material;
+use crate::config::{Config, Training};
+use crate::data::augment::Preset;
+use crate::data::{self, Dataset, Spec, Split, Validation, loader};
+use crate::evaluator::{CALIBRATION_BATCH, Pixels};
+use crate::space::{ExitScaling, Family};
+use crate::supernet::{Blank, Card, Checkpoint, Supernet, Target, convert};
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+
+/// Resolutions of a training that nothing else says: OFAv2's.
+const RESOLUTIONS: std::ops::RangeInclusive<usize> = 48..=64;
+/// Training draws from multiples of this, between the resolutions of the search too.
+const RESOLUTION_STEP: usize = 4;
+/// Calibration images where nothing says.
+const CALIBRATION_IMAGES: usize = 960;
+
+/// Opens the data set of a configuration; `card` is that of the weights that training begins with.
+///
+/// # Errors
+/// Data that cannot be read.
+pub fn dataset(config: &Config, card: Option<&Card>) -> Result<Dataset, Error> {
+    let named = config.data.name.map(|name| name.as_str().to_string());
+    let name = named.or_else(|| card.and_then(|card| card.data.clone())).unwrap_or_else(|| "digits".into());
+    let own = card.filter(|card| card.data.as_ref() == Some(&name));
+    Ok(data::open(&Spec {
+        name,
+        dir: config.data.dir.clone(),
+        validation: Validation {
+            images: config.data.validation_images.or(own.and_then(|card| card.validation_images)),
+            fraction: config.data.validation_fraction,
+        },
+        side: None,
+    })?)
+}
+
+/// The super-network that a training begins with: the configuration's weights, with new classifiers
+/// where the data set has other classes, or random ones.
+///
+/// # Errors
+/// Weights that cannot be read or do not fit.
+pub fn start(
+    config: &Config,
+    dataset: impl FnOnce(Option<&Card>) -> Result<Dataset, Error>,
+) -> Result<(Supernet, Dataset), Error> {
+    let s = &config.supernet;
+    let family: Option<Family> = s.family.map(|family| family.as_str().parse()).transpose()?;
+    let scaling = match s.exit_scaling {
+        crate::config::ExitScaling::Once => ExitScaling::Once,
+        crate::config::ExitScaling::Twice => ExitScaling::Twice,
+    };
+    let Some(file) = &s.weights else {
+        let dataset = dataset(None)?;
+        let blank = Blank {
+            family: family.unwrap_or(Family::SE_B),
+            width: s.width.unwrap_or(1.0),
+            classes: s.classes.unwrap_or(dataset.classes().len()),
+            scaling,
+        };
+        return Ok((Supernet::random(&blank, config.seed)?, dataset));
+    };
+    let checkpoint = Checkpoint::read(file)?;
+    let card = Card::beside(file)?;
+    let dataset = dataset(Some(&card))?;
+    let own = Supernet::from_checkpoint(&checkpoint, card.clone(), None)?;
+    let family = family.unwrap_or(own.family);
+    let classes = dataset.classes().len();
+    if own.classes() == classes && own.family == family {
+        return Ok((own, dataset));
+    }
+    let target = Target { family, classes: Some(classes), scaling: None, seed: config.seed };
+    Ok((convert(&checkpoint, &card, &target)?.supernet, dataset))
+}
+
+impl Material {
+    /// The images and transforms of a training.
+    ///
+    /// # Errors
+    /// A data set with other classes than the super-network, or nothing to train on.
+    pub fn new(
+        training: &Training,
+        supernet: &Supernet,
+        dataset: Arc<Dataset>,
+        with_validation: bool,
+    ) -> Result<Material, Error> {
+        if dataset.classes().len() > supernet.classes() {
+            return Err(Error::Classes {
+                dataset: dataset.name().into(),
+                found: dataset.classes().len(),
+                expected: supernet.classes(),
+            });
+        }
+        let card = &supernet.card;
+        let own = card.data.as_deref() == Some(dataset.name());
+        let usual = Pixels::usual(dataset.name());
+        let pixels = match own {
+            true => Pixels { mean: card.mean.unwrap_or(usual.mean), std: card.std.unwrap_or(usual.std) },
+            false => usual,
+        };
+        let images = loader::training_images(&dataset, with_validation);
+        let wanted = training
+            .calibration_images
+            .or(card.calibration_images.filter(|_| own))
+            .unwrap_or(CALIBRATION_IMAGES);
+        let train = dataset.split(Split::Train);
+        let mut calibration = train[..wanted.min(train.len())].to_vec();
+        if calibration.len() > CALIBRATION_BATCH {
+            calibration.truncate(calibration.len() / CALIBRATION_BATCH * CALIBRATION_BATCH);
+        }
+        let mut validation = dataset.split(Split::Val).to_vec();
+        validation.truncate(training.validation_images.unwrap_or(validation.len()));
+        let resolutions = match (&training.resolutions, card.resolutions.first(), card.resolutions.last()) {
+            (Some(given), ..) => given.iter().map(|&r| r as usize).collect(),
+            (None, Some(&first), Some(&last)) => {
+                (first as usize..=last as usize).step_by(RESOLUTION_STEP).collect()
+            }
+            _ => RESOLUTIONS.step_by(RESOLUTION_STEP).collect(),
+        };
+        let mut hash = Sha256::new();
+        for &index in images.iter().chain(&validation) {
+            hash.update(dataset.image(index));
+            hash.update(dataset.label(index).to_le_bytes());
+        }
+        let fingerprint = short(hash);
+        let augmentation = Preset::usual(dataset.name()).augmentation();
+        Ok(Material {
+            images,
+            validation,
+            calibration,
+            pixels,
+            augmentation,
+            resolutions,
+            fingerprint,
+            dataset,
+        })
+    }
+}
+
+/// What a training's result depends on besides its configuration, as a short name.
+pub(super) fn fingerprint(start: &Supernet, data: &str, arithmetic: &str) -> String {
+    let mut hash = Sha256::new();
+    hash.update(bytemuck::cast_slice::<f32, u8>(&start.packed));
+    hash.update(start.family.to_string());
+    hash.update(data);
+    hash.update(arithmetic);
+    short(hash)
+}
+
+fn short(hash: Sha256) -> String {
+    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}

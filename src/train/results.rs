@@ -1,0 +1,169 @@
+//! What a training leaves: the super-network's file, its card, and how good its sub-networks are.
+
+use super::Error;
+use super::looping::{Material, Task, evaluate};
+use super::state::{Epoch, Snapshot};
+use crate::data::Split;
+use crate::device::Device;
+use crate::engine::Evaluation;
+use crate::random::stream;
+use crate::run::RunDirectory;
+use crate::space::sample::{Policy, sample};
+use crate::space::walk::Exits;
+use crate::space::{Arch, Space, cost};
+use crate::supernet::{Card, Supernet};
+use serde::Serialize;
+use std::sync::Arc;
+
+/// The files of a finished training in the run directory.
+pub const WEIGHTS_FILE: &str = "supernet.safetensors";
+/// The card of the weights.
+pub const CARD_FILE: &str = "supernet.card.json";
+/// The summary.
+pub const SUMMARY_FILE: &str = "training.json";
+
+/// Random sub-networks of a summary.
+const RANDOM: usize = 20;
+
+/// A sub-network's accuracy on the test images.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Measured {
+    /// The architecture.
+    pub arch: Arch,
+    /// Accuracy, per cent.
+    pub top1: f64,
+    /// Mean cross entropy.
+    pub loss: f64,
+    /// Parameters.
+    pub params: u64,
+    /// Multiply-accumulates.
+    pub macs: u64,
+}
+
+/// What a training came to.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    /// Version of this form.
+    pub version: u32,
+    /// The super-network's family.
+    pub family: String,
+    /// Steps of all phases.
+    pub steps: u64,
+    /// Divergences that were rolled back.
+    pub rollbacks: u32,
+    /// The split that the accuracies are on: `test`, or `val` where there are no test images.
+    pub split: &'static str,
+    /// The smallest sub-network at the smallest resolution.
+    pub smallest: Measured,
+    /// The largest at the largest.
+    pub largest: Measured,
+    /// Random ones.
+    pub random: Vec<Measured>,
+    /// Every epoch.
+    pub epochs: Vec<Epoch>,
+}
+
+/// Measures sub-networks of a finished training.
+///
+/// # Errors
+/// The device fails.
+pub fn summary(task: &Task<'_>, snapshot: &Snapshot, device: &Arc<dyn Device>) -> Result<Summary, Error> {
+    let weights = &snapshot.weights;
+    let test = task.material.dataset.split(Split::Test);
+    let (split, images) = match test.is_empty() {
+        true => ("val", &task.material.validation[..]),
+        false => ("test", test),
+    };
+    let resolutions: Vec<u32> = task.material.resolutions.iter().map(|&r| r as u32).collect();
+    let space = Space::new(weights.family, &resolutions, &[weights.channels().width], weights.scaling())?;
+    let (first, last) = (resolutions[0], resolutions[resolutions.len() - 1]);
+    let ends = |r: u32| Arch::largest(weights.family, r, Some(weights.channels().width));
+    let mut networks = vec![smallest(ends(first)), ends(last)];
+    let mut random = stream(task.seed, "train/summary", 0, 0);
+    for _ in 0..RANDOM {
+        networks.push(space.decode(&sample(&space, Policy::NatV2, &mut random))?);
+    }
+    let results = evaluate(device, weights, &networks, &task.material, images)?;
+    let measured = |(arch, result): (Arch, &Evaluation)| {
+        let cost = cost(weights.channels(), &arch, Exits::single(&arch), weights.classes());
+        Measured { arch, top1: result.top1(), loss: result.loss, params: cost.params, macs: cost.macs }
+    };
+    let mut measured = networks.into_iter().zip(&results).map(measured);
+    let mut next = || measured.next().expect("a result a network");
+    Ok(Summary {
+        version: 1,
+        family: weights.family.to_string(),
+        steps: snapshot.state.total,
+        rollbacks: snapshot.state.rollbacks,
+        split,
+        smallest: next(),
+        largest: next(),
+        random: measured.collect(),
+        epochs: snapshot.state.history.clone(),
+    })
+}
+
+/// The smallest network of the family of `arch` at its resolution and width.
+fn smallest(arch: Arch) -> Arch {
+    // The cheapest single branch that is static is not always trained as well as the MBConv.
+    let nw = if arch.family.parallel { [4; 20] } else { arch.nw };
+    let nd = if arch.family.early_exits { 1 } else { arch.nd };
+    Arch { ks: [3; 20], e: [3; 20], d: [2; 5], nw, nd, ..arch }
+}
+
+/// The card of the trained weights.
+pub fn card(task: &Task<'_>, snapshot: &Snapshot) -> Card {
+    let weights = &snapshot.weights;
+    let Material { dataset, pixels, calibration, resolutions, .. } = &task.material;
+    let phases: Vec<&str> = task.phases.iter().map(|phase| phase.name.as_str()).collect();
+    Card {
+        family: Some(weights.family),
+        width: Some(weights.channels().width),
+        classes: Some(weights.classes()),
+        class_names: match dataset.classes().len() == weights.classes() {
+            true => dataset.classes().to_vec(),
+            false => Vec::new(),
+        },
+        data: Some(dataset.name().into()),
+        resolutions: searched(resolutions),
+        mean: Some(pixels.mean),
+        std: Some(pixels.std),
+        resize: Some("bilinear".into()),
+        calibration_images: Some(calibration.len()),
+        validation_images: Some(dataset.split(Split::Val).len())
+            .filter(|_| dataset.name().starts_with("cifar")),
+        trained: Some(format!(
+            "natv2 {}: {} ({} steps, seed {})",
+            task.stage,
+            phases.join(", "),
+            snapshot.state.total,
+            task.seed
+        )),
+        ..Card::default()
+    }
+}
+
+/// The resolutions of a search: the smallest, the middle and the largest of training's.
+fn searched(resolutions: &[usize]) -> Vec<u32> {
+    let mut out: Vec<u32> =
+        [0, resolutions.len() / 2, resolutions.len() - 1].map(|index| resolutions[index] as u32).to_vec();
+    out.dedup();
+    out
+}
+
+/// Writes the super-network and its card, and the summary.
+///
+/// # Errors
+/// Writing fails.
+pub fn publish(
+    run: &RunDirectory,
+    task: &Task<'_>,
+    snapshot: &Snapshot,
+    summary: &Summary,
+) -> Result<(), Error> {
+    let supernet = Supernet { card: card(task, snapshot), ..snapshot.weights.clone() };
+    run.write_atomic(CARD_FILE, supernet.card.to_json().as_bytes())?;
+    run.write_atomic(WEIGHTS_FILE, &supernet.checkpoint().to_bytes()?)?;
+    let text = serde_json::to_string_pretty(summary).expect("a summary holds nothing that JSON cannot");
+    Ok(run.write_atomic(SUMMARY_FILE, text.as_bytes())?)
+}
