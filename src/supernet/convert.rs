@@ -141,7 +141,7 @@ fn converted_card(
     out.width = Some(source.channels().width);
     out.classes = Some(classes);
     let before = card.trained.as_deref().unwrap_or("unknown");
-    let then = match source.family == target.family {
+    let then = match other_classes && source.family == target.family {
         true => format!("classifiers for {classes} classes"),
         false => format!("converted from {} to {}", source.family, target.family),
     };

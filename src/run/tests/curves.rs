@@ -107,7 +107,7 @@ fn crc(bytes: &[u8]) -> u32 {
 }
 
 fn mask(crc: u32) -> u32 {
-    (crc >> 15 | crc << 17).wrapping_add(0xa282_ead8)
+    crc.rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
 fn file(dir: &TempDir) -> std::path::PathBuf {
