@@ -82,6 +82,9 @@ mod tests {
             ops::kernel_transform::gpu::layouts(),
             ops::score::gpu::layouts(),
             ops::preprocess::gpu::layouts(),
+            ops::grad::pointwise::gpu::layouts(),
+            ops::grad::depthwise::gpu::layouts(),
+            ops::grad::stem::gpu::layouts(),
         ]
         .concat();
         let twins: BTreeMap<_, _> = twins
