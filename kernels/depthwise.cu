@@ -15,11 +15,8 @@
 //
 // Small: the whole image is a few kilobytes a channel group and stays in the L1 cache; taps outside the
 // image are not visited. Both add the taps of an output in the same order.
-#include "nat_common.cuh"
+#include "nat_convolutions.cuh"
 
-struct DepthwiseParams {
-    unsigned images, side_in, side_out, channels, weight_channels, kernel, stride, activation;
-};
 NAT_LAYOUT(DepthwiseParams, images, side_in, side_out, channels, weight_channels, kernel, stride, activation);
 
 struct DepthwiseArgs {

@@ -23,11 +23,8 @@
 //   pointwise_mid    128 x 32   8 x 4     17 to 32 outputs, or that many left over
 //   pointwise_thin   128 x 16   4 x 4     up to 16 outputs
 //   pointwise_small   32 x 32   4 x 4     few rows
-#include "nat_common.cuh"
+#include "nat_convolutions.cuh"
 
-struct PointwiseParams {
-    unsigned images, side_in, side_out, cin, cout, weight_cin, stride, activation;
-};
 NAT_LAYOUT(PointwiseParams, images, side_in, side_out, cin, cout, weight_cin, stride, activation);
 
 struct PointwiseArgs {
@@ -45,15 +42,6 @@ NAT_LAYOUT(PointwiseArgs, x, w, scale, shift, gate, residual, y, p);
 constexpr int kSlice = 16;  // input channels in shared memory at a time
 
 __device__ __forceinline__ constexpr int swizzle(int k) { return (k / 4 % 4) * 8; }
-
-// The row of x that row m of y reads.
-__device__ __forceinline__ size_t input_row(const PointwiseParams& p, unsigned m) {
-    if (p.stride == 1) return m;
-    const unsigned pixels = p.side_out * p.side_out;
-    const unsigned image = m / pixels, pixel = m % pixels;
-    return (static_cast<size_t>(image) * p.side_in + pixel / p.side_out * p.stride) * p.side_in +
-           pixel % p.side_out * p.stride;
-}
 
 template <int kRows, int kColumns, int kThreadRows, int kThreadColumns>
 struct PointwiseTile {

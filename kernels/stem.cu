@@ -7,11 +7,8 @@
 // A block takes 8 x 16 outputs of an image. Their inputs, 17 x 33 pixels with zeros outside the image, and
 // all filters go to shared memory. A thread makes four outputs of a row for a quad of channels: of the nine
 // inputs of a row of taps and colour each serves up to two outputs, and each filter quad all four.
-#include "nat_common.cuh"
+#include "nat_convolutions.cuh"
 
-struct StemParams {
-    unsigned images, side_in, side_out, cout, activation;
-};
 NAT_LAYOUT(StemParams, images, side_in, side_out, cout, activation);
 
 struct StemArgs {

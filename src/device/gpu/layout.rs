@@ -89,6 +89,9 @@ mod tests {
             ops::grad::kernel_transform::gpu::layouts(),
             ops::loss::gpu::layouts(),
             ops::update::gpu::layouts(),
+            ops::grad::pointwise::gpu::layouts(),
+            ops::grad::depthwise::gpu::layouts(),
+            ops::grad::stem::gpu::layouts(),
         ]
         .concat();
         let twins: BTreeMap<_, _> = twins

@@ -212,14 +212,24 @@ impl Filter<'_> {
     /// independent sums and fit the registers.
     #[inline(always)]
     fn filter<V: Vector, const K: usize, const S: usize>(&mut self, c: usize) {
-        match K {
-            3 => self.rows::<V, K, S, 3>(c, 0),
-            5 => {
+        let wide = V::LANES == 16;
+        match (K, wide) {
+            (3, _) => self.rows::<V, K, S, 3>(c, 0),
+            (5, true) => {
+                self.rows::<V, K, S, 3>(c, 0);
+                self.rows::<V, K, S, 2>(c, 3);
+            }
+            (5, false) => {
                 self.rows::<V, K, S, 2>(c, 0);
                 self.rows::<V, K, S, 2>(c, 2);
                 self.rows::<V, K, S, 1>(c, 4);
             }
-            _ => {
+            (_, true) => {
+                self.rows::<V, K, S, 3>(c, 0);
+                self.rows::<V, K, S, 2>(c, 3);
+                self.rows::<V, K, S, 2>(c, 5);
+            }
+            (_, false) => {
                 for ky in 0..K {
                     self.rows::<V, K, S, 1>(c, ky);
                 }

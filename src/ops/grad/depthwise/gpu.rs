@@ -1,12 +1,48 @@
-//! Launch geometry.
+//! Launch geometry of `kernels/grad_depthwise.cu`.
 
-use super::{DepthwiseInput, DepthwiseWeights};
+use super::super::pointwise::gpu::MERGE;
+use super::{CHUNK, DepthwiseInput, DepthwiseWeights, block_images};
 use crate::device::{Error, Launcher};
 
-pub(crate) fn launch_input(_: &DepthwiseInput, _: &Launcher<'_>) -> Result<(), Error> {
-    Err(Error::Failed { device: "gpu".into(), reason: "no kernel for DepthwiseInput".into() })
+const THREADS: u32 = 128;
+/// Inputs of a row that a thread makes the gradient of.
+const STRIP: u32 = 4;
+
+/// A thread four neighbours of a row for a quad of channels.
+pub(crate) fn launch_input(call: &DepthwiseInput, to: &Launcher<'_>) -> Result<(), Error> {
+    let p = call.params;
+    let kernel = match (p.kernel, p.stride) {
+        (3, 1) => "depthwise_input_3_1",
+        (5, 1) => "depthwise_input_5_1",
+        (_, 1) => "depthwise_input_7_1",
+        (3, _) => "depthwise_input_3_2",
+        (5, _) => "depthwise_input_5_2",
+        _ => "depthwise_input_7_2",
+    };
+    let strips = u64::from(p.images) * u64::from(p.side_in) * u64::from(p.side_in.div_ceil(STRIP));
+    to.launch(kernel, to.covering(strips * u64::from(p.channels / 4), THREADS)?, &call.addresses(to))
 }
 
-pub(crate) fn launch_weights(_: &DepthwiseWeights, _: &Launcher<'_>) -> Result<(), Error> {
-    Err(Error::Failed { device: "gpu".into(), reason: "no kernel for DepthwiseWeights".into() })
+/// A block 32 channels of some images; then a quad of the sum eight threads.
+pub(crate) fn launch_weights(call: &DepthwiseWeights, to: &Launcher<'_>) -> Result<(), Error> {
+    let p = call.params;
+    let kernel = match (p.kernel, p.stride) {
+        (3, 1) => "depthwise_weights_3_1",
+        (5, 1) => "depthwise_weights_5_1",
+        (_, 1) => "depthwise_weights_7_1",
+        (3, _) => "depthwise_weights_3_2",
+        (5, _) => "depthwise_weights_5_2",
+        _ => "depthwise_weights_7_2",
+    };
+    let blocks = u64::from(p.images).div_ceil(block_images(&p) as u64);
+    let chunks = u64::from(p.channels).div_ceil(CHUNK as u64);
+    let args = call.addresses(to);
+    to.launch(kernel, to.blocks(blocks * chunks, THREADS)?, &args)?;
+    let quads = u64::from(p.kernel * p.kernel) * u64::from(p.channels / 4);
+    to.launch("depthwise_weights_merge", to.blocks(quads.div_ceil(MERGE.0), MERGE.1)?, &args)
+}
+
+#[cfg(test)]
+pub(crate) fn layouts() -> Vec<crate::device::Layout> {
+    vec![super::InputAddresses::layout(), super::WeightsAddresses::layout()]
 }

@@ -1,16 +1,93 @@
-//! Launch geometry.
+//! Launch geometry of `kernels/grad_pointwise.cu`.
 
-use super::{PointwiseWeights, Scatter, Transpose};
+use super::{BLOCK_ROWS, PointwiseWeights, Scatter, Transpose};
 use crate::device::{Error, Launcher};
+use crate::ops::PANEL;
 
-pub(crate) fn launch_weights(_: &PointwiseWeights, _: &Launcher<'_>) -> Result<(), Error> {
-    Err(Error::Failed { device: "gpu".into(), reason: "no kernel for PointwiseWeights".into() })
+/// Sums that a block of a merging kernel makes, in quads, and its threads.
+pub(in crate::ops::grad) const MERGE: (u64, u32) = (16, 128);
+
+/// One of the kernels: they differ in their tile alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Tile {
+    kernel: &'static str,
+    side: u64,
+    threads: u32,
 }
 
-pub(crate) fn launch_transpose(_: &Transpose, _: &Launcher<'_>) -> Result<(), Error> {
-    Err(Error::Failed { device: "gpu".into(), reason: "no kernel for Transpose".into() })
+const WIDE: Tile = Tile { kernel: "pointwise_weights_wide", side: 64, threads: 128 };
+const SMALL: Tile = Tile { kernel: "pointwise_weights_small", side: 32, threads: 64 };
+
+impl Tile {
+    fn tiles(&self, cin: u64, cout: u64) -> u64 {
+        cin.div_ceil(self.side) * cout.div_ceil(self.side)
+    }
+
+    /// The small tile where it makes less than two thirds of the padded products, or where the wide
+    /// ones are too few to give every multiprocessor two blocks.
+    fn suiting(blocks: u64, cin: u64, cout: u64, multiprocessors: u32) -> Tile {
+        let padded = |tile: &Tile| tile.tiles(cin, cout) * tile.side * tile.side;
+        let few = blocks * WIDE.tiles(cin, cout) < 2 * u64::from(multiprocessors);
+        match few || 3 * padded(&SMALL) < 2 * padded(&WIDE) {
+            true => SMALL,
+            false => WIDE,
+        }
+    }
 }
 
-pub(crate) fn launch_scatter(_: &Scatter, _: &Launcher<'_>) -> Result<(), Error> {
-    Err(Error::Failed { device: "gpu".into(), reason: "no kernel for Scatter".into() })
+/// A block a tile of the product of [`BLOCK_ROWS`] rows; then, if those are several, a quad of the
+/// sum eight threads. Tiles of the same rows are neighbours, to share them in the cache.
+pub(crate) fn launch_weights(call: &PointwiseWeights, to: &Launcher<'_>) -> Result<(), Error> {
+    let p = call.params;
+    let (cin, cout) = (u64::from(p.cin), u64::from(p.cout));
+    let blocks = to.count(p.rows() as u64)?.div_ceil(BLOCK_ROWS as u64);
+    let tile = Tile::suiting(blocks, cin, cout, to.multiprocessors());
+    let args = call.addresses(to);
+    to.launch(tile.kernel, to.blocks(blocks * tile.tiles(cin, cout), tile.threads)?, &args)?;
+    if blocks < 2 {
+        return Ok(());
+    }
+    let quads = cout.div_ceil(PANEL as u64) * cin * PANEL as u64 / 4;
+    to.launch("pointwise_weights_merge", to.blocks(quads.div_ceil(MERGE.0), MERGE.1)?, &args)
+}
+
+/// A block a square of a panel on both sides.
+pub(crate) fn launch_transpose(call: &Transpose, to: &Launcher<'_>) -> Result<(), Error> {
+    let panels = |channels: u32| u64::from(channels).div_ceil(PANEL as u64);
+    let blocks = panels(call.params.cout) * panels(call.params.cin);
+    to.launch("transpose_f32", to.blocks(blocks, (PANEL * PANEL) as u32)?, &call.addresses(to))
+}
+
+/// A thread a quad of channels of a pixel of the large map.
+pub(crate) fn launch_scatter(call: &Scatter, to: &Launcher<'_>) -> Result<(), Error> {
+    let p = call.params;
+    let items = u64::from(p.images) * u64::from(p.side_in * p.side_in) * u64::from(p.channels / 4);
+    to.launch("scatter_f32", to.covering(items, 256)?, &call.addresses(to))
+}
+
+#[cfg(test)]
+pub(crate) fn layouts() -> Vec<crate::device::Layout> {
+    use super::{ScatterAddresses, ScatterParams, TransposeAddresses, TransposeParams, WeightsAddresses};
+    use crate::device::layout;
+    vec![
+        WeightsAddresses::layout(),
+        layout!("TransposeParams", TransposeParams { cout, cin }),
+        TransposeAddresses::layout(),
+        layout!("ScatterParams", ScatterParams { images, side_in, side_out, channels, stride }),
+        ScatterAddresses::layout(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_fit_their_shapes() {
+        let many = |cin, cout| Tile::suiting(1 << 10, cin, cout, 132);
+        assert_eq!([many(16, 24), many(24, 96), many(96, 32), many(96, 96)], [SMALL; 4]);
+        assert_eq!([many(64, 40), many(240, 40), many(960, 160)], [WIDE; 3]);
+        assert_eq!(Tile::suiting(1, 160, 960, 132), SMALL);
+        assert_eq!(Tile::suiting(1, 160, 960, 1), WIDE);
+    }
 }

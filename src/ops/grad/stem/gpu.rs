@@ -1,8 +1,22 @@
-//! Launch geometry.
+//! Launch geometry of `kernels/grad_stem.cu`.
 
-use super::StemWeights;
+use super::super::pointwise::gpu::MERGE;
+use super::{STRIP, StemWeights};
 use crate::device::{Error, Launcher};
 
-pub(crate) fn launch_weights(_: &StemWeights, _: &Launcher<'_>) -> Result<(), Error> {
-    Err(Error::Failed { device: "gpu".into(), reason: "no kernel for StemWeights".into() })
+const THREADS: u32 = 64;
+
+/// A block a strip of an image; then a quad of the sum eight threads.
+pub(crate) fn launch_weights(call: &StemWeights, to: &Launcher<'_>) -> Result<(), Error> {
+    let p = call.params;
+    let strips = u64::from(p.images) * u64::from(p.side_out.div_ceil(STRIP));
+    let args = call.addresses(to);
+    to.launch("stem_weights_f32", to.blocks(strips, THREADS)?, &args)?;
+    let quads = 27 * u64::from(p.cout) / 4;
+    to.launch("stem_weights_merge", to.blocks(quads.div_ceil(MERGE.0), MERGE.1)?, &args)
+}
+
+#[cfg(test)]
+pub(crate) fn layouts() -> Vec<crate::device::Layout> {
+    vec![super::WeightsAddresses::layout()]
 }

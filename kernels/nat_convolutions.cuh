@@ -1,0 +1,25 @@
+// The shapes of the convolutions, which their kernels and those of their gradients take.
+#pragma once
+
+#include "nat_common.cuh"
+
+struct PointwiseParams {
+    unsigned images, side_in, side_out, cin, cout, weight_cin, stride, activation;
+};
+
+struct DepthwiseParams {
+    unsigned images, side_in, side_out, channels, weight_channels, kernel, stride, activation;
+};
+
+struct StemParams {
+    unsigned images, side_in, side_out, cout, activation;
+};
+
+// The row of a pointwise call's input that row m of its output reads.
+__device__ __forceinline__ size_t input_row(const PointwiseParams& p, unsigned m) {
+    if (p.stride == 1) return m;
+    const unsigned pixels = p.side_out * p.side_out;
+    const unsigned image = m / pixels, pixel = m % pixels;
+    return (static_cast<size_t>(image) * p.side_in + pixel / p.side_out * p.stride) * p.side_in +
+           pixel % p.side_out * p.stride;
+}
