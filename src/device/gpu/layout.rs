@@ -82,6 +82,13 @@ mod tests {
             ops::kernel_transform::gpu::layouts(),
             ops::score::gpu::layouts(),
             ops::preprocess::gpu::layouts(),
+            ops::grad::batch_norm::gpu::layouts(),
+            ops::grad::squeeze_excite::gpu::layouts(),
+            ops::grad::pool::gpu::layouts(),
+            ops::grad::activation::gpu::layouts(),
+            ops::grad::kernel_transform::gpu::layouts(),
+            ops::loss::gpu::layouts(),
+            ops::update::gpu::layouts(),
         ]
         .concat();
         let twins: BTreeMap<_, _> = twins
