@@ -46,6 +46,7 @@ fn the_table_has_every_operator_and_no_case_twice() {
     assert_eq!(operators, network);
     let counts = [
         13, // forward
+        17, // gradients
     ];
     assert_eq!(
         operators.len(),
