@@ -96,13 +96,13 @@ impl fmt::Display for Report {
         let width = self.kernels.iter().map(|row| row.shape.len()).max().unwrap_or(0).max(5);
         writeln!(
             f,
-            "{:<15} {:<width$} {:>9} {:>8} {:>6} {:>9} {:>6} {:>8}",
+            "{:<19} {:<width$} {:>9} {:>8} {:>6} {:>9} {:>6} {:>8}",
             "operator", "shape", "us", "GB/s", "copy", "GFLOP/s", "peak", "error"
         )?;
         for row in &self.kernels {
             writeln!(
                 f,
-                "{:<15} {:<width$} {:>9.1} {:>8.1} {:>5.0}% {:>9.1} {:>5.0}% {:>8.0e}{}",
+                "{:<19} {:<width$} {:>9.1} {:>8.1} {:>5.0}% {:>9.1} {:>5.0}% {:>8.0e}{}",
                 row.operator,
                 row.shape,
                 row.seconds * 1e6,
@@ -247,10 +247,10 @@ mod tests {
         };
         let report = run(&Cpu, &options).unwrap();
         let operators: Vec<&str> = report.kernels.iter().map(|row| row.operator).collect();
-        assert_eq!(operators, ["GlobalPool", "MaxPool"]);
+        assert_eq!(operators, ["GlobalPool", "MaxPool", "GlobalPoolGrad", "MaxPoolGrad"]);
         assert!(report.all_correct() && report.copy_gigabytes_per_second > 0.0);
         assert!(report.kernels.iter().all(|row| row.seconds > 0.0 && row.gigabytes_per_second > 0.0));
         assert_eq!(report.json()["kernels"][0]["operator"], "GlobalPool");
-        assert_eq!(report.to_string().lines().count(), 6);
+        assert_eq!(report.to_string().lines().count(), 8);
     }
 }
