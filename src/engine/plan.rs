@@ -12,6 +12,7 @@
 
 use super::arena::Arena;
 use crate::ops::batch_norm::{ApplyParams, BnApply, BnFold, BnStatistics, FoldParams, StatisticsParams};
+use crate::ops::branches::{self, Branch, Branches};
 use crate::ops::depthwise::{self, Depthwise};
 use crate::ops::pointwise::{self, Pointwise};
 use crate::ops::pool::{self, GlobalPool, MaxPool};
@@ -23,7 +24,7 @@ use crate::ops::{Activation, Call, Region, Slot, Work};
 use crate::space::Arch;
 use crate::space::backbone::strided;
 use crate::space::walk::{Exits, Layer, dense_terms, walk};
-use crate::supernet::{BatchNorm, HeadLayout, Layout, Panels};
+use crate::supernet::{BatchNorm, Block, HeadLayout, Layout, Panels, Transform};
 
 /// Added to variances, as everywhere in this family of networks.
 pub const BN_EPSILON: f32 = 1e-5;
@@ -118,7 +119,7 @@ struct Lowering<'a> {
 }
 
 /// A feature map: where it is and its shape.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 struct Map {
     slot: Slot,
     side: usize,
@@ -263,55 +264,141 @@ impl Lowering<'_> {
     /// One elastic layer: the sum of its branches.
     fn layer(&mut self, layer: &Layer, x: Map) -> Map {
         let block = self.layout.blocks[layer.index];
-        let mut sum: Option<Map> = None;
-        if layer.branches.mbconv {
-            let expand = (&block.expand, &block.expand_bn);
-            let wide = self.pointwise(x, expand.0, layer.mid, 1, expand.1, layer.activation, None, None);
-            let size = layer.kernel * layer.kernel;
-            let filter = Slot::weights(block.depthwise[(layer.kernel - 3) / 2], size * block.channels);
-            let shape = (layer.kernel, layer.stride);
-            let deep =
-                self.depthwise(wide, filter, block.channels, shape, &block.depthwise_bn, layer.activation);
-            self.free(wide);
-            let gate = match (block.squeeze, layer.squeeze) {
-                (Some(squeeze), Some(hidden)) => Some(self.gate(deep, &squeeze, hidden)),
-                _ => None,
-            };
-            let shortcut = layer.shortcut.then_some(x);
-            let project = (&block.project, &block.project_bn);
-            sum = Some(self.pointwise(
-                deep,
-                project.0,
-                layer.cout,
-                1,
-                project.1,
-                Activation::None,
-                gate,
-                shortcut,
-            ));
-            gate.into_iter().for_each(|gate| self.arena.give_back(gate));
-            self.free(deep);
-        }
-        if let Some(((panels, bn), transform)) = &block.parallel {
-            if layer.branches.pointwise {
-                let y = self.pointwise(x, panels, layer.cout, layer.stride, bn, layer.activation, None, sum);
-                sum.replace(y).into_iter().for_each(|old| self.free(old));
+        let branches = layer.branches;
+        let shortcut = layer.shortcut.then_some(x);
+        let running = [branches.mbconv, branches.pointwise, branches.transform];
+        match &block.parallel {
+            Some(parallel) if running.iter().filter(|&&runs| runs).count() > 1 => {
+                let (wide, sum) = self.branches(layer, &block, parallel, x);
+                match wide {
+                    Some(wide) => {
+                        let y = self.mbconv(layer, &block, wide, Some(sum));
+                        self.free(sum);
+                        y
+                    }
+                    None => sum,
+                }
             }
-            if layer.branches.transform {
+            Some(((panels, bn), _)) if branches.pointwise => {
+                self.pointwise(x, panels, layer.cout, layer.stride, bn, layer.activation, None, None)
+            }
+            Some((_, transform)) if branches.transform => {
                 let pooled = (layer.stride > 1).then(|| self.max_pool(x));
                 let from = pooled.unwrap_or(x);
                 let y = match &transform.conv {
                     Some((panels, bias)) => {
                         let bias = Slot::weights(*bias, layer.cout);
-                        self.biased_pointwise(from, panels, bias, &transform.bn, layer.activation, sum)
+                        self.biased_pointwise(from, panels, bias, &transform.bn, layer.activation)
                     }
-                    None => self.normalise_copy(from, &transform.bn, layer.activation, sum),
+                    None => self.normalise_copy(from, &transform.bn, layer.activation),
                 };
                 pooled.into_iter().for_each(|map| self.free(map));
-                sum.replace(y).into_iter().for_each(|old| self.free(old));
+                y
+            }
+            _ => {
+                let (panels, bn) = (&block.expand, &block.expand_bn);
+                let wide = self.pointwise(x, panels, layer.mid, 1, bn, layer.activation, None, None);
+                self.mbconv(layer, &block, wide, shortcut)
             }
         }
-        sum.expect("a layer has at least one branch")
+    }
+
+    /// An MBConv behind its expansion, which it consumes.
+    fn mbconv(&mut self, layer: &Layer, block: &Block, wide: Map, residual: Option<Map>) -> Map {
+        let size = layer.kernel * layer.kernel;
+        let filter = Slot::weights(block.depthwise[(layer.kernel - 3) / 2], size * block.channels);
+        let shape = (layer.kernel, layer.stride);
+        let deep = self.depthwise(wide, filter, block.channels, shape, &block.depthwise_bn, layer.activation);
+        self.free(wide);
+        let gate = match (block.squeeze, layer.squeeze) {
+            (Some(squeeze), Some(hidden)) => Some(self.gate(deep, &squeeze, hidden)),
+            _ => None,
+        };
+        let (panels, bn) = (&block.project, &block.project_bn);
+        let y = self.pointwise(deep, panels, layer.cout, 1, bn, Activation::None, gate, residual);
+        gate.into_iter().for_each(|gate| self.arena.give_back(gate));
+        self.free(deep);
+        y
+    }
+
+    /// The branches that read the layer's input, from one pass over it: the map that the expansion
+    /// makes, where the MBConv runs, and the sum of the others with the MBConv's shortcut. The map of
+    /// the sum is there even where nothing goes into it but one branch.
+    fn branches(
+        &mut self,
+        layer: &Layer,
+        block: &Block,
+        ((panels, bn), transform): &((Panels, BatchNorm), Transform),
+        x: Map,
+    ) -> (Option<Map>, Map) {
+        let Layer { mid, cout, stride, .. } = *layer;
+        let side_out = strided(x.side, stride);
+        let shortcut = layer.branches.mbconv && layer.shortcut;
+        let expand = layer.branches.mbconv.then(|| {
+            (
+                self.map(x.side, mid),
+                self.norm(&block.expand_bn, mid, None),
+                Some(block.expand.prefix(mid)),
+                None,
+            )
+        });
+        let inference = self.mode == Mode::Inference;
+        let sum = inference.then(|| self.map(side_out, cout));
+        // In recalibration a branch has a place of its own, for its statistics.
+        let mut place = || sum.unwrap_or_else(|| self.map(side_out, cout));
+        let places = [layer.branches.pointwise, layer.branches.transform].map(|runs| runs.then(&mut place));
+        let pointwise = places[0].map(|y| (y, self.norm(bn, cout, None), Some(panels.prefix(cout)), None));
+        let transform = places[1].map(|y| {
+            let bias = transform.conv.map(|(_, bias)| Slot::weights(bias, cout));
+            let w = transform.conv.map(|(panels, _)| panels.prefix(cout));
+            (y, self.norm(&transform.bn, cout, bias), w, bias)
+        });
+        let branch = |(y, norm, w, bias): &(Map, Norm, Option<Slot>, Option<Slot>)| Branch {
+            w: *w,
+            scale: inference.then_some(norm.scale),
+            // Folding has put the bias into the shift; a raw output has it here.
+            shift: if inference { Some(norm.shift) } else { *bias },
+            y: (Some(*y) != sum).then_some(y.slot),
+        };
+        // Raw, and with nothing to pool or to convolve, the branch's output is the input.
+        let as_it_is =
+            |(_, _, w, _): &(Map, Norm, Option<Slot>, Option<Slot>)| !inference && w.is_none() && stride == 1;
+        let activation = if inference { layer.activation } else { Activation::None };
+        self.calls.push(Call::from(Branches {
+            params: branches::Params {
+                images: self.images as u32,
+                side_in: x.side as u32,
+                side_out: side_out as u32,
+                cin: x.channels as u32,
+                mid: mid as u32,
+                cout: cout as u32,
+                stride: stride as u32,
+                activation: activation as u32,
+                shortcut: u32::from(shortcut && inference),
+            },
+            x: x.slot,
+            expand: expand.as_ref().map(branch),
+            pointwise: pointwise.as_ref().map(branch),
+            transform: transform.as_ref().filter(|parts| !as_it_is(parts)).map(branch),
+            sum: sum.map(|map| map.slot),
+        }));
+        let wide = expand.as_ref().map(|(wide, ..)| *wide);
+        let Mode::Recalibration { batches } = self.mode else {
+            return (wide, sum.expect("inference has the sum's place"));
+        };
+        if let Some((y, norm, ..)) = &expand {
+            let (scale, shift) = self.batch_fold(*y, norm, batches);
+            self.apply(y.slot, *y, scale, shift, layer.activation, None);
+        }
+        let mut sum = if shortcut { Some(x) } else { None };
+        for parts in pointwise.iter().chain(&transform) {
+            let (y, norm, ..) = parts;
+            let raw = if as_it_is(parts) { x } else { *y };
+            let (scale, shift) = self.batch_fold(raw, norm, batches);
+            self.apply(raw.slot, *y, scale, shift, layer.activation, sum.map(|map| map.slot));
+            sum.replace(*y).filter(|before| *before != x).into_iter().for_each(|before| self.free(before));
+        }
+        (wide, sum.expect("a branch beside the MBConv"))
     }
 
     fn head(&mut self, head: &HeadLayout, x: Map) -> Slot {
@@ -452,12 +539,11 @@ impl Lowering<'_> {
         bias: Slot,
         bn: &BatchNorm,
         activation: Activation,
-        residual: Option<Map>,
     ) -> Map {
         let y = self.map(x.side, w.cout);
         let norm = self.norm(bn, w.cout, Some(bias));
         let params = self.pointwise_params(x, y, w, 1, activation);
-        self.normalised(y, &norm, activation, residual.map(|map| map.slot), |folded, _| {
+        self.normalised(y, &norm, activation, None, |folded, _| {
             Call::from(Pointwise {
                 params: pointwise::Params { activation: folded.activation as u32, ..params },
                 x: x.slot,
@@ -507,20 +593,14 @@ impl Lowering<'_> {
     }
 
     /// The transform branch where there is nothing to convolve: batch norm and activation of `x`.
-    fn normalise_copy(
-        &mut self,
-        x: Map,
-        bn: &BatchNorm,
-        activation: Activation,
-        residual: Option<Map>,
-    ) -> Map {
+    fn normalise_copy(&mut self, x: Map, bn: &BatchNorm, activation: Activation) -> Map {
         let y = self.map(x.side, x.channels);
         let norm = self.norm(bn, x.channels, None);
         let (scale, shift) = match self.mode {
             Mode::Inference => (norm.scale, norm.shift),
             Mode::Recalibration { batches } => self.batch_fold(x, &norm, batches),
         };
-        self.apply(x.slot, y, scale, shift, activation, residual.map(|map| map.slot));
+        self.apply(x.slot, y, scale, shift, activation, None);
         y
     }
 
