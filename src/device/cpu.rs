@@ -45,6 +45,10 @@ impl Device for Cpu {
         rayon::current_num_threads()
     }
 
+    fn batch_lanes(&self) -> usize {
+        self.lanes()
+    }
+
     fn chunk(&self, arena_of_one: usize) -> usize {
         // Half a megabyte of f32: inside the second-level cache of every recent server core.
         ((1 << 17) / arena_of_one.max(1)).clamp(2, 64)
