@@ -413,7 +413,8 @@ mod tests {
                         }
                     }
                 }
-                prop_assert_eq!(reached(&tree, &tree.roots, &steps).as_ref(), Some(&tree.reads[index]));
+                let found = reached(&tree, &tree.roots, &steps);
+                prop_assert_eq!(found.as_ref(), Some(&tree.reads[index]));
             }
             prop_assert_eq!(tree.saving(), Saving { executions, distinct: prefixes.len() });
         }
