@@ -6,14 +6,16 @@
 //! - `kernels`: the pointwise operator beside the `gemm` crate on one thread, on the expansions and
 //!   projections of real sub-networks, named rows x input channels x output channels; the figures
 //!   are floating-point operations a second. `fused` adds a batch norm and h-swish: an epilogue in
-//!   the operator, a second pass over the output behind the crate's product.
+//!   the operator, a second pass over the output behind the crate's product;
+//! - `branches`: the parallel branches of layers of width 1 in one call, and in a call each, on one
+//!   thread.
 //!
 //! Weights and images are random: the time does not depend on their values.
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
-use natv2::device::{self, Device};
+use natv2::device::{self, Device, Memory};
 use natv2::engine::{Calibration, Engine, Images};
-use natv2::ops::{Threads, pointwise};
+use natv2::ops::{Call, Region, Slot, Threads, cases, pointwise};
 use natv2::random::{Stream, stream};
 use natv2::space::walk::{Exits, walk};
 use natv2::space::{Activation, Arch, Channels, ExitScaling, Family};
@@ -214,6 +216,30 @@ fn kernels(c: &mut Criterion) {
     group.finish();
 }
 
+fn branches(c: &mut Criterion) {
+    let device = cpu();
+    let mut group = c.benchmark_group("branches");
+    group.measurement_time(Duration::from_secs(1)).warm_up_time(Duration::from_millis(300)).sample_size(20);
+    for case in cases::network(BATCH, 64) {
+        let Call::Branches(call) = &case.call else { continue };
+        let (weights, arena) = case.operands(0);
+        let scratch = Slot { region: Region::Arena, offset: arena.len(), len: call.scratch_len() };
+        let mut stored = device.allocate(weights.len()).expect("memory");
+        let mut buffer = device.allocate(scratch.offset + scratch.len).expect("memory");
+        device.upload(&mut stored, 0, &weights).expect("a copy");
+        device.upload(&mut buffer, 0, &arena).expect("a copy");
+        for (kind, calls) in [("one call", vec![case.call.clone()]), ("separate", call.separate(scratch))] {
+            group.bench_function(BenchmarkId::new(kind, &case.name), |b| {
+                b.iter(|| {
+                    let memory = Memory { weights: &stored, network: &stored, arena: &mut buffer };
+                    device.run(&calls, memory, Threads::One).expect("runs");
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
 /// `y[m, n] = sum_k x[m, k] w[n, k]` by the `gemm` crate.
 fn product(rows: usize, cin: usize, cout: usize, x: &[f32], w: &[f32], y: &mut [f32]) {
     assert!(x.len() == rows * cin && w.len() == cout * cin && y.len() == rows * cout);
@@ -244,5 +270,5 @@ fn product(rows: usize, cin: usize, cout: usize, x: &[f32], w: &[f32], y: &mut [
     }
 }
 
-criterion_group!(benches, forward, evaluate, kernels);
+criterion_group!(benches, forward, evaluate, kernels, branches);
 criterion_main!(benches);

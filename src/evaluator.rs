@@ -6,7 +6,7 @@
 use crate::data::{self, Dataset, Spec, Split, Transform, Validation};
 use crate::device::Device;
 use crate::engine::ensemble::{ExitEvaluations, Strategy};
-use crate::engine::{self, Calibration, Engine, Evaluation, Images};
+use crate::engine::{self, Calibration, Engine, Evaluation, Images, Population};
 use crate::ops::Threads;
 use crate::space::walk::Exits;
 use crate::space::{self, Arch, Family, Space};
@@ -236,10 +236,10 @@ impl Evaluator {
     }
 
     /// Evaluates networks, each at its own exit with recalibrated batch norms; see
-    /// [`Engine::evaluate_all`].
+    /// [`Evaluator::evaluate_population`].
     ///
     /// # Errors
-    /// As [`Evaluator::images`] and [`Engine::evaluate_all`].
+    /// As [`Evaluator::evaluate_population`].
     pub fn evaluate(
         &self,
         archs: &[Arch],
@@ -248,14 +248,32 @@ impl Evaluator {
         stop: &(dyn Fn() -> bool + Sync),
         done: &(dyn Fn(usize, &Evaluation) + Sync),
     ) -> Result<Option<Vec<Evaluation>>, Error> {
+        let networks: Vec<_> = archs.iter().map(|arch| (arch.clone(), Exits::single(arch))).collect();
+        let done =
+            |index: usize, results: &[Evaluation]| results.iter().for_each(|result| done(index, result));
+        let population = self.evaluate_population(&networks, split, count, stop, &done)?;
+        Ok(population.map(|population| population.results.into_iter().flatten().collect()))
+    }
+
+    /// Evaluates networks, each at its exits with recalibrated batch norms, and what they have in
+    /// common once; see [`Engine::evaluate_population`].
+    ///
+    /// # Errors
+    /// As [`Evaluator::images`] and [`Engine::evaluate_population`].
+    pub fn evaluate_population(
+        &self,
+        networks: &[(Arch, Exits)],
+        split: Split,
+        count: Option<usize>,
+        stop: &(dyn Fn() -> bool + Sync),
+        done: &(dyn Fn(usize, &[Evaluation]) + Sync),
+    ) -> Result<Option<Population>, Error> {
         let (images, train) = (self.images(split, count)?, self.images(Split::Train, None)?);
         let calibration =
             Calibration::Batches { images: &train, count: self.calibration_images, batch: CALIBRATION_BATCH };
-        Ok(self.engine.evaluate_all(archs, &images, calibration, stop, done)?)
+        Ok(self.engine.evaluate_population(networks, &images, calibration, stop, done)?)
     }
-}
 
-impl Evaluator {
     /// Evaluates a network at each of `exits` and, with a strategy, as their weighted ensemble, from
     /// one pass, with recalibrated batch norms.
     ///

@@ -6,12 +6,12 @@ use natv2::engine::ensemble::{Strategy, combine};
 use natv2::engine::plan::{Mode, Program, Section, lower};
 use natv2::engine::{Calibration, Cropped, Engine};
 use natv2::evaluator::{self, Evaluator, Options};
-use natv2::ops::{Call, Threads};
+use natv2::ops::{Call, Region, Slot, Threads};
 use natv2::random::{Stream, stream};
 use natv2::run::{Output, RunDirectory, StopFlag};
 use natv2::search::{Outcome, search};
 use natv2::space::sample::{Policy, sample};
-use natv2::space::walk::Exits;
+use natv2::space::walk::{Exits, walk};
 use natv2::space::{Arch, Cost, ExitScaling, Family, Genotype, Repair, Space, cost};
 use natv2::supernet::{Blank, Layout, Network, Supernet, Target, Tensor, convert};
 use rand::RngExt;
@@ -143,11 +143,21 @@ fn with_other_unused_shapes(space: &Space, arch: &Arch, genotype: &[u8], rng: &m
     out
 }
 
+/// The calls with those for several branches replaced by a call a branch.
+fn separate(calls: &[Call]) -> Vec<Call> {
+    let scratch = |len| Slot { region: Region::Arena, offset: usize::MAX / 2, len };
+    let parts = |call: &Call| match call {
+        Call::Branches(branches) => branches.separate(scratch(branches.scratch_len())),
+        call => vec![call.clone()],
+    };
+    calls.iter().flat_map(parts).collect()
+}
+
 /// Parameters and multiply-accumulates of the calls that run, summed call by call.
 fn counted(program: &Program, section: &Section, classes: usize) -> Cost {
     let mut cost = Cost::default();
-    for call in &program.calls {
-        let (weights, macs) = match call {
+    for call in separate(&program.calls) {
+        let (weights, macs) = match &call {
             Call::Stem(c) => (27 * c.params.cout, call.work().flops / 2),
             Call::Depthwise(c) => {
                 (c.params.kernel * c.params.kernel * c.params.channels, call.work().flops / 2)
@@ -189,6 +199,27 @@ fn counts_are_those_of_the_plan_that_runs() {
             let expected = cost(space.channels(&arch).unwrap(), &arch, exits, CLASSES);
             assert_eq!(counted(&program, &section, CLASSES), expected, "{family} {genotype:?}");
         });
+    }
+}
+
+#[test]
+fn branches_share_their_input_and_save_its_traffic() {
+    let traffic = |calls: &[Call]| calls.iter().map(|call| call.work().bytes).sum::<u64>();
+    for family in Family::all().filter(|family| family.parallel) {
+        let (space, layout) = (space(family), layout(family));
+        for genotype in networks(family, 200) {
+            let arch = space.decode(&genotype).unwrap();
+            let layers = walk(space.channels(&arch).unwrap(), &arch);
+            let several = layers.filter(|layer| arch.nw[layer.index].count_ones() > 1).count();
+            for mode in [Mode::Inference, Mode::Recalibration { batches: 2 }] {
+                let calls = lower(&layout, &arch, Exits::single(&arch), 2, mode).0.calls;
+                let shared = calls.iter().filter(|call| matches!(call, Call::Branches(_))).count();
+                assert_eq!(shared, several, "{family} {genotype:?}");
+                let (together, apart) = (traffic(&calls), traffic(&separate(&calls)));
+                assert!(several == 0 || mode != Mode::Inference || together < apart, "{together} {apart}");
+                assert!(together <= apart, "{together} {apart}");
+            }
+        }
     }
 }
 

@@ -45,7 +45,7 @@ fn the_table_has_every_operator_and_no_case_twice() {
     let network: BTreeSet<&str> = network(1, 32).iter().map(|c| c.call.name()).collect();
     assert_eq!(operators, network);
     let counts = [
-        13, // forward
+        14, // forward
         6,  // gradients of convolutions
         17, // gradients
     ];
@@ -56,6 +56,30 @@ fn the_table_has_every_operator_and_no_case_twice() {
     );
 }
 
+/// The branches of a layer in one call give the bits of a call each.
+fn branches_are_those_of_separate_calls(device: &dyn Device) {
+    let mut checked = 0;
+    for case in edges().into_iter().chain(network(2, 40)) {
+        let Call::Branches(call) = &case.call else { continue };
+        let (weights, arena) = case.operands(7);
+        let scratch = Slot { region: Region::Arena, offset: arena.len(), len: call.scratch_len() };
+        let run = |calls: &[Call]| -> Vec<u32> {
+            let mut buffer = device.allocate(scratch.offset + scratch.len).unwrap();
+            let mut stored = device.allocate(weights.len()).unwrap();
+            device.upload(&mut stored, 0, &weights).unwrap();
+            device.upload(&mut buffer, 0, &arena).unwrap();
+            let memory = Memory { weights: &stored, network: &stored, arena: &mut buffer };
+            device.run(calls, memory, Threads::All).unwrap();
+            let mut out = vec![0.0; arena.len()];
+            device.download(&buffer, 0, &mut out).unwrap();
+            case.results().iter().flat_map(|s| &out[s.offset..][..s.len]).map(|v| v.to_bits()).collect()
+        };
+        assert_eq!(run(std::slice::from_ref(&case.call)), run(&call.separate(scratch)), "{}", case.name);
+        checked += 1;
+    }
+    assert!(checked > 20, "{checked}");
+}
+
 /// One test, since the instruction set is the process's.
 #[test]
 fn the_cpu_agrees_with_every_instruction_set() {
@@ -64,6 +88,7 @@ fn the_cpu_agrees_with_every_instruction_set() {
         if isa.pin().is_ok() {
             check_all(&Cpu, &cases);
             same_on_one_thread(&Cpu, &cases);
+            branches_are_those_of_separate_calls(&Cpu);
         }
     }
 }
@@ -79,6 +104,7 @@ mod emulated {
         let device = Gpu::new(Emulator::new(ThreadOrder::Forward).unwrap());
         check_all(&device, &edges());
         check_all(&device, &network(2, 40));
+        branches_are_those_of_separate_calls(&device);
     }
 
     #[test]

@@ -145,8 +145,10 @@ impl Evaluate {
 
         let talk = self.globals.talk;
         let progress = Progress::start(talk.progress(), "evaluating", 0, archs.len() as u64);
-        let done = |_: usize, result: &Evaluation| {
-            progress.message(format!("last {:.2} %", result.top1()));
+        let done = |_: usize, results: &[Evaluation]| {
+            if let Some(result) = results.last() {
+                progress.message(format!("last {:.2} %", result.top1()));
+            }
             progress.advance(1);
         };
         let started = Instant::now();
@@ -155,23 +157,33 @@ impl Evaluate {
             .iter()
             .map(|arch| input::exits(self.exits.as_deref(), self.ensemble, "--exits", arch))
             .collect::<Result<_, _>>()?;
-        let measured: Vec<Measured> = if self.exits.is_some() || self.ensemble.is_some() {
+        let mut saving = None;
+        let measured: Vec<Measured> = if self.ensemble.is_some() {
             let one = |(index, (arch, &set)): (usize, (_, &Exits))| {
                 let result = evaluator.evaluate_exits(arch, set, self.ensemble, self.split, count)?;
                 // The network answers with its ensemble, or with its last exit.
                 let whole = result.ensemble.unwrap_or(result.exits[result.exits.len() - 1]);
-                done(index, &whole);
+                done(index, &[whole]);
                 Ok::<_, Error>(Measured { whole, exits: result.exits, set })
             };
             archs.iter().zip(&sets).enumerate().map(one).collect::<Result<_, _>>()?
         } else {
-            let results = evaluator.evaluate(&archs, self.split, count, &|| false, &done)?;
-            // Nothing asks for a stop, so there always are results.
-            let results = results.unwrap_or_default().into_iter();
-            results.zip(&sets).map(|(whole, &set)| Measured { whole, exits: Vec::new(), set }).collect()
+            let networks: Vec<(Arch, Exits)> = archs.iter().cloned().zip(sets.iter().copied()).collect();
+            let found = evaluator.evaluate_population(&networks, self.split, count, &|| false, &done)?;
+            saving = found.as_ref().map(|population| population.saving);
+            // Nothing asks for a stop, so there always are results; a network answers with its last.
+            let results = found.map(|population| population.results).unwrap_or_default().into_iter();
+            let one = |(exits, &set): (Vec<Evaluation>, _)| {
+                let whole = *exits.last()?;
+                Some(Measured { whole, exits: if self.exits.is_some() { exits } else { Vec::new() }, set })
+            };
+            results.zip(&sets).filter_map(one).collect()
         };
         let seconds = started.elapsed().as_secs_f64();
         progress.finish();
+        if let Some(saving) = saving.filter(|saving| saving.distinct < saving.executions) {
+            talk.note(&saving.to_string());
+        }
 
         let row = |(arch, measured): (_, &Measured)| Row {
             arch,

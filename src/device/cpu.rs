@@ -4,7 +4,7 @@ use super::host::{self, HostOps, Resolver};
 use super::{Buffer, Device, Error, Memory};
 use crate::ops::simd::Isa;
 use crate::ops::{
-    Call, Threads, batch_norm, depthwise, kernel_transform, pointwise, pool, preprocess, score,
+    Call, Threads, batch_norm, branches, depthwise, kernel_transform, pointwise, pool, preprocess, score,
     squeeze_excite, stem, sum,
 };
 
@@ -45,6 +45,10 @@ impl Device for Cpu {
         rayon::current_num_threads()
     }
 
+    fn batch_lanes(&self) -> usize {
+        self.lanes()
+    }
+
     fn chunk(&self, arena_of_one: usize) -> usize {
         // Half a megabyte of f32: inside the second-level cache of every recent server core.
         ((1 << 17) / arena_of_one.max(1)).clamp(2, 64)
@@ -60,6 +64,9 @@ impl HostOps<f32> for Fast {
     }
     fn pointwise(&self, p: &pointwise::Params, a: pointwise::Args<'_, f32>) {
         pointwise::cpu::run(p, a, self.0);
+    }
+    fn branches(&self, p: &branches::Params, a: branches::Args<'_, f32>) {
+        branches::cpu::run(p, a, self.0);
     }
     fn depthwise(&self, p: &depthwise::Params, a: depthwise::Args<'_, f32>) {
         depthwise::cpu::run(p, a, self.0);

@@ -3,8 +3,8 @@
 use super::{Buffer, Device, Error, Memory};
 use crate::ops::operator::Resolve;
 use crate::ops::{
-    self, Call, Real, Region, Slot, Threads, batch_norm, depthwise, kernel_transform, pointwise, pool,
-    preprocess, score, squeeze_excite, stem, sum,
+    self, Call, Real, Region, Slot, Threads, batch_norm, branches, depthwise, kernel_transform, pointwise,
+    pool, preprocess, score, squeeze_excite, stem, sum,
 };
 use std::alloc::{Layout, alloc, dealloc};
 use std::ptr::NonNull;
@@ -182,6 +182,7 @@ training! {
 pub(super) trait HostOps<T> {
     fn stem(&self, p: &stem::Params, a: stem::Args<'_, T>);
     fn pointwise(&self, p: &pointwise::Params, a: pointwise::Args<'_, T>);
+    fn branches(&self, p: &branches::Params, a: branches::Args<'_, T>);
     fn depthwise(&self, p: &depthwise::Params, a: depthwise::Args<'_, T>);
     fn squeeze_excite(&self, p: &squeeze_excite::Params, a: squeeze_excite::Args<'_, T>);
     fn global_pool(&self, p: &pool::Params, a: pool::Args<'_, T>);
@@ -223,6 +224,24 @@ pub(super) fn run<T: Real>(ops: &impl HostOps<T>, call: &Call, r: &Resolver<'_, 
                 y: r.write(c.y),
             },
         ),
+        Call::Branches(c) => {
+            let branch = |branch: &Option<branches::Branch>| {
+                branch.map(|b| branches::BranchArgs {
+                    w: r.optional(b.w),
+                    scale: r.optional(b.scale),
+                    shift: r.optional(b.shift),
+                    y: b.y.map(|y| r.write(y)),
+                })
+            };
+            let args = branches::Args {
+                x: r.read(c.x),
+                expand: branch(&c.expand),
+                pointwise: branch(&c.pointwise),
+                transform: branch(&c.transform),
+                sum: c.sum.map(|sum| r.write(sum)),
+            };
+            ops.branches(&c.params, args);
+        }
         Call::Depthwise(c) => ops.depthwise(
             &c.params,
             depthwise::Args {

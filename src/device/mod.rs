@@ -147,6 +147,12 @@ pub trait Device: Send + Sync {
     /// How many lists of calls run best at a time, each on its own arena: the threads of a CPU.
     fn lanes(&self) -> usize;
 
+    /// How many recalibration batches run best side by side, each on one thread and an arena of its
+    /// own; their averages are then added up on the host, in f32. 1 where a batch fills the device.
+    fn batch_lanes(&self) -> usize {
+        1
+    }
+
     /// How many images a lane runs best at a time, where one image needs an arena of
     /// `arena_of_one` elements: as many as stay in a cache, or as many as fill a card.
     fn chunk(&self, arena_of_one: usize) -> usize;

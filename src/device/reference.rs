@@ -3,8 +3,8 @@
 use super::host::{self, HostOps, Resolver};
 use super::{Buffer, Device, Error, Memory};
 use crate::ops::{
-    Call, Real, Threads, batch_norm, depthwise, kernel_transform, pointwise, pool, preprocess, score,
-    squeeze_excite, stem, sum,
+    Call, Real, Threads, batch_norm, branches, depthwise, kernel_transform, pointwise, pool, preprocess,
+    score, squeeze_excite, stem, sum,
 };
 use std::marker::PhantomData;
 
@@ -64,6 +64,9 @@ impl<T: Real> HostOps<T> for Reference<T> {
     }
     fn pointwise(&self, p: &pointwise::Params, a: pointwise::Args<'_, T>) {
         pointwise::reference::run(p, a);
+    }
+    fn branches(&self, p: &branches::Params, a: branches::Args<'_, T>) {
+        branches::reference::run(p, a);
     }
     fn depthwise(&self, p: &depthwise::Params, a: depthwise::Args<'_, T>) {
         depthwise::reference::run(p, a);

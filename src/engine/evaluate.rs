@@ -1,12 +1,14 @@
 //! A super-network on a device, and what can be asked of it.
 //!
 //! A network is prepared once (its batch norms recalibrated on training images, or folded from the
-//! checkpoint's statistics) and then run over images in chunks, each on an arena of its own.
-//! Inference treats images independently and each image's arithmetic is the same in any chunk, and
-//! chunks are summed in order, so a result depends neither on threads nor on chunking.
+//! checkpoint's statistics) and then run over images in chunks, each on an arena of its own; many
+//! networks at once as a [`Tree`]. Inference treats images independently and each image's arithmetic
+//! is the same in any chunk, chunks are summed in order, and so are the averages of recalibration's
+//! batches: a result depends neither on threads nor on chunking, nor on what else is evaluated.
 
 use super::Error;
-use super::plan::{Mode, Program, Section, lower};
+use super::plan::{Mode, Program, Reads, lower, lower_tree};
+use super::tree::Tree;
 use crate::device::{Buffer, Device, Memory};
 use crate::ops::Threads;
 use crate::space::Arch;
@@ -17,6 +19,9 @@ use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
+
+/// Memory for what a population shares: 512 MiB.
+pub const BUDGET: usize = 512 << 20;
 
 /// Images that networks run on, in a fixed order.
 pub trait Images: Sync {
@@ -76,10 +81,34 @@ pub struct Engine {
     supernet: Arc<Supernet>,
     weights: Buffer,
     arenas: Mutex<Vec<Buffer>>,
+    budget: usize,
 }
 
-/// A network whose batch norms are folded: the buffer whose start is its section.
+/// Networks whose batch norms are folded: the buffer whose start is their section.
 struct Prepared(Buffer);
+
+/// Recalibration's batches, as they will be run.
+#[derive(Clone, Copy)]
+pub(super) struct Batches<'a> {
+    images: &'a dyn Images,
+    /// Images of a batch.
+    pub(super) size: usize,
+    /// How many batches.
+    pub(super) count: usize,
+}
+
+impl<'a> Calibration<'a> {
+    /// The batches, or none for stored statistics.
+    pub(super) fn batches(self) -> Result<Option<Batches<'a>>, Error> {
+        let Calibration::Batches { images, count, batch } = self else { return Ok(None) };
+        let count = count.min(images.len());
+        if count == 0 || batch == 0 {
+            return Err(Error::NoImages { what: "recalibrate" });
+        }
+        let size = batch.min(count);
+        Ok(Some(Batches { images, size, count: count / size }))
+    }
+}
 
 impl Engine {
     /// Puts a super-network on a device and makes its derived filters there.
@@ -92,7 +121,18 @@ impl Engine {
         let none = device.allocate(0)?;
         let memory = Memory { weights: &none, network: &none, arena: &mut weights };
         device.run(&derive_calls(&supernet.layout), memory, Threads::All)?;
-        Ok(Engine { device, supernet, weights, arenas: Mutex::new(Vec::new()) })
+        Ok(Engine { device, supernet, weights, arenas: Mutex::new(Vec::new()), budget: BUDGET })
+    }
+
+    /// Uses at most about `bytes` for what the networks of a population share: outputs that are kept
+    /// for more than one network, and batch norms. Results do not depend on it, only the time does.
+    #[must_use]
+    pub fn with_budget(self, bytes: usize) -> Engine {
+        Engine { budget: bytes, ..self }
+    }
+
+    pub(super) fn budget(&self) -> usize {
+        self.budget
     }
 
     /// The device.
@@ -117,14 +157,19 @@ impl Engine {
         calibration: Calibration<'_>,
     ) -> Result<Vec<Vec<f32>>, Error> {
         self.check(arch, exits, images.len(), "compute logits")?;
-        let prepared = self.prepare(arch, exits, calibration, Threads::All)?;
-        let program = self.inference(arch, exits, images.len());
+        let tree = Tree::new(self.supernet.channels(), &[(arch, exits)]);
+        let never = || false;
+        let Some(prepared) = self.prepare(&tree, calibration.batches()?, Threads::All, &never)? else {
+            return Ok(Vec::new());
+        };
+        let program = self.inference(&tree, images.len(), Reads::Logits);
         let classes = self.supernet.classes();
         let mut out = vec![Vec::with_capacity(images.len() * classes); exits.len()];
         for first in (0..images.len()).step_by(program.images) {
             let count = program.images.min(images.len() - first);
             let mut arena = self.arena(program.arena_len)?;
-            self.infer(&program, images, first, &prepared, &mut arena, Threads::All)?;
+            self.load(&program, images, first, &mut arena, Threads::All)?;
+            self.infer(&program, &prepared, &mut arena, Threads::All)?;
             let mut chunk = vec![0.0; count * program.logit_stride];
             for (out, slot) in out.iter_mut().zip(&program.logits) {
                 self.device.download(&arena, slot.offset, &mut chunk)?;
@@ -149,55 +194,41 @@ impl Engine {
         threads: Threads,
     ) -> Result<Vec<Evaluation>, Error> {
         self.check(arch, exits, images.len(), "evaluate")?;
-        let prepared = self.prepare(arch, exits, calibration, threads)?;
-        let program = self.inference(arch, exits, images.len());
+        let tree = Tree::new(self.supernet.channels(), &[(arch, exits)]);
+        let results = self.evaluate_tree(&tree, images, calibration.batches()?, threads, &|| false)?;
+        // Nothing asks for a stop, so there is the one network's result.
+        Ok(results.unwrap_or_default().pop().unwrap_or_default())
+    }
+
+    /// How good the networks of a tree are at their exits, in the order in which it was made; `None`
+    /// once `stop` says so.
+    pub(super) fn evaluate_tree(
+        &self,
+        tree: &Tree,
+        images: &dyn Images,
+        batches: Option<Batches<'_>>,
+        threads: Threads,
+        stop: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Option<Vec<Vec<Evaluation>>>, Error> {
+        let Some(prepared) = self.prepare(tree, batches, threads, stop)? else { return Ok(None) };
+        let program = self.inference(tree, images.len(), Reads::Scores);
         let chunks = images.len().div_ceil(program.images);
-        let chunk = |index: usize| self.score(&program, images, index * program.images, &prepared);
+        let chunk = |index: usize| match stop() {
+            true => Ok(None),
+            false => self.score(&program, images, index * program.images, &prepared).map(Some),
+        };
         // A device of one lane, a card, is filled by one chunk.
-        let scores: Vec<Vec<f32>> = match threads {
+        let scores: Option<Vec<Vec<f32>>> = match threads {
             Threads::All if self.device.lanes() > 1 => {
                 (0..chunks).into_par_iter().map(chunk).collect::<Result<_, Error>>()?
             }
             _ => (0..chunks).map(chunk).collect::<Result<_, Error>>()?,
         };
         self.give_back(prepared.0);
-        (0..exits.len())
-            .map(|exit| summarise(scores.iter().map(|s| s.as_slice()), exit, exits.len()))
-            .collect()
-    }
-
-    /// Evaluates many networks, each at its own exit; `done` is called with the index and the result
-    /// of each as it is finished, in any order. Results are in the order asked for.
-    ///
-    /// With as many networks as lanes, a lane runs whole networks, so that no thread ever waits.
-    /// Once `stop` says so no further network is begun, and the answer is `None`.
-    ///
-    /// # Errors
-    /// The first error in the order asked for.
-    pub fn evaluate_all(
-        &self,
-        archs: &[Arch],
-        images: &dyn Images,
-        calibration: Calibration<'_>,
-        stop: &(dyn Fn() -> bool + Sync),
-        done: &(dyn Fn(usize, &Evaluation) + Sync),
-    ) -> Result<Option<Vec<Evaluation>>, Error> {
-        let one = |(index, arch): (usize, &Arch), threads| -> Result<Option<Evaluation>, Error> {
-            if stop() {
-                return Ok(None);
-            }
-            let result = self.evaluate(arch, Exits::single(arch), images, calibration, threads)?[0];
-            done(index, &result);
-            Ok(Some(result))
-        };
-        match self.device.lanes() > 1 && archs.len() >= 2 * self.device.lanes() {
-            false => archs.iter().enumerate().map(|item| one(item, Threads::All)).collect(),
-            // One at a time from the front, so that the lanes end together.
-            true => {
-                let items = archs.par_iter().enumerate().with_max_len(1);
-                items.map(|item| one(item, Threads::One)).collect()
-            }
-        }
+        let Some(scores) = scores else { return Ok(None) };
+        let leaf = |&leaf: &usize| summarise(scores.iter().map(|s| s.as_slice()), leaf, tree.leaves);
+        let network = |reads: &Vec<usize>| reads.iter().map(leaf).collect::<Result<Vec<_>, Error>>();
+        tree.reads.iter().map(network).collect::<Result<Vec<_>, Error>>().map(Some)
     }
 
     /// The time of a forward pass of `arch` on `batch` images, in milliseconds: the median of
@@ -208,7 +239,8 @@ impl Engine {
     pub fn latency(&self, arch: &Arch, batch: usize, repeats: usize) -> Result<f64, Error> {
         let exits = Exits::single(arch);
         self.check(arch, exits, batch.min(repeats), "time a network")?;
-        let prepared = self.prepare(arch, exits, Calibration::Stored, Threads::All)?;
+        let tree = Tree::new(self.supernet.channels(), &[(arch, exits)]);
+        let Some(prepared) = self.prepare(&tree, None, Threads::All, &|| false)? else { return Ok(0.0) };
         let program = lower(&self.supernet.layout, arch, exits, batch, Mode::Inference).0;
         let mut arena = self.arena(program.arena_len)?;
         self.device.upload(&mut arena, program.input.offset, &vec![0.0; program.input.len])?;
@@ -216,8 +248,7 @@ impl Engine {
         let mut times = Vec::with_capacity(repeats);
         for pass in 0..2 * repeats {
             let start = Instant::now();
-            let memory = Memory { weights: &self.weights, network: &prepared.0, arena: &mut arena };
-            self.device.run(&program.calls, memory, Threads::All)?;
+            self.infer(&program, &prepared, &mut arena, Threads::All)?;
             // Reading the result waits for the device.
             self.device.download(&arena, program.logits[0].offset, &mut logits)?;
             if pass >= repeats {
@@ -230,7 +261,13 @@ impl Engine {
         Ok(times[repeats / 2])
     }
 
-    fn check(&self, arch: &Arch, exits: Exits, images: usize, what: &'static str) -> Result<(), Error> {
+    pub(super) fn check(
+        &self,
+        arch: &Arch,
+        exits: Exits,
+        images: usize,
+        what: &'static str,
+    ) -> Result<(), Error> {
         if images == 0 {
             return Err(Error::NoImages { what });
         }
@@ -247,52 +284,73 @@ impl Engine {
         }
     }
 
-    /// Fills the section of a network.
+    /// Fills the section of a tree: from the stored statistics, or from those of batches.
     fn prepare(
         &self,
-        arch: &Arch,
-        exits: Exits,
-        calibration: Calibration<'_>,
+        tree: &Tree,
+        batches: Option<Batches<'_>>,
         threads: Threads,
-    ) -> Result<Prepared, Error> {
+        stop: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Option<Prepared>, Error> {
         let layout = &self.supernet.layout;
-        match calibration {
-            Calibration::Stored => {
-                let (_, section) = lower(layout, arch, exits, 1, Mode::Inference);
-                let mut arena = self.arena(section.len)?;
-                self.run(&section.stored, &mut arena, threads)?;
-                Ok(Prepared(arena))
-            }
-            Calibration::Batches { images, count, batch } => {
-                let count = count.min(images.len());
-                if count == 0 || batch == 0 {
-                    return Err(Error::NoImages { what: "recalibrate" });
+        let Some(batches) = batches else {
+            let (_, section) = lower_tree(layout, tree, 1, Mode::Inference, Reads::Scores);
+            let mut arena = self.arena(section.len)?;
+            self.run(&section.stored, &mut arena, threads)?;
+            return Ok(Some(Prepared(arena)));
+        };
+        let mode = Mode::Recalibration { batches: batches.count };
+        let (program, section) = lower_tree(layout, tree, batches.size, mode, Reads::Scores);
+        let zero = vec![0.0; section.len];
+        let batch = |index: usize, arena: &mut Buffer, threads| -> Result<(), Error> {
+            self.load(&program, batches.images, index * batches.size, arena, threads)?;
+            self.run(&program.calls, arena, threads)
+        };
+        let lanes = match threads {
+            Threads::All => self.device.batch_lanes(),
+            Threads::One => 1,
+        };
+        // As many rounds of one batch a lane as there are whole ones; what is left has all threads.
+        let side_by_side = if lanes > 1 { batches.count / lanes * lanes } else { 0 };
+        if side_by_side == 0 {
+            let mut arena = self.arena(program.arena_len)?;
+            self.device.upload(&mut arena, 0, &zero)?;
+            for index in 0..batches.count {
+                if stop() {
+                    return Ok(None);
                 }
-                let batch = batch.min(count);
-                let batches = count / batch;
-                let (program, section) = lower(layout, arch, exits, batch, Mode::Recalibration { batches });
-                let mut arena = self.arena(program.arena_len)?;
-                self.recalibrate(&program, &section, images, batches, &mut arena, threads)?;
-                Ok(Prepared(arena))
+                batch(index, &mut arena, threads)?;
             }
+            self.run(&section.averaged, &mut arena, threads)?;
+            return Ok(Some(Prepared(arena)));
         }
-    }
-
-    fn recalibrate(
-        &self,
-        program: &Program,
-        section: &Section,
-        images: &dyn Images,
-        batches: usize,
-        arena: &mut Buffer,
-        threads: Threads,
-    ) -> Result<(), Error> {
-        self.device.upload(arena, 0, &vec![0.0; section.len])?;
-        for index in 0..batches {
-            self.load(program, images, index * program.images, arena, threads)?;
-            self.run(&program.calls, arena, threads)?;
+        // Each batch's share of the averages, to be added up in order: the same sums as above.
+        let share = |index: usize, threads| -> Result<Option<Vec<f32>>, Error> {
+            if stop() {
+                return Ok(None);
+            }
+            let mut arena = self.arena(program.arena_len)?;
+            self.device.upload(&mut arena, 0, &zero)?;
+            batch(index, &mut arena, threads)?;
+            let mut averages = vec![0.0; section.len];
+            self.device.download(&arena, 0, &mut averages)?;
+            self.give_back(arena);
+            Ok(Some(averages))
+        };
+        let rounds =
+            (0..side_by_side).into_par_iter().with_max_len(1).map(|index| share(index, Threads::One));
+        let rounds: Option<Vec<Vec<f32>>> = rounds.collect::<Result<_, Error>>()?;
+        let rest = (side_by_side..batches.count).map(|index| share(index, threads));
+        let rest: Option<Vec<Vec<f32>>> = rest.collect::<Result<_, Error>>()?;
+        let (Some(rounds), Some(rest)) = (rounds, rest) else { return Ok(None) };
+        let mut sums = zero;
+        for averages in rounds.iter().chain(&rest) {
+            sums.iter_mut().zip(averages).for_each(|(sum, average)| *sum += average);
         }
-        self.run(&section.averaged, arena, threads)
+        let mut arena = self.arena(section.len)?;
+        self.device.upload(&mut arena, 0, &sums)?;
+        self.run(&section.averaged, &mut arena, threads)?;
+        Ok(Some(Prepared(arena)))
     }
 
     /// Calls that write to `arena` and need no other network.
@@ -302,11 +360,11 @@ impl Engine {
     }
 
     /// The inference program, for as many images at a time as suit the device.
-    fn inference(&self, arch: &Arch, exits: Exits, images: usize) -> Program {
+    fn inference(&self, tree: &Tree, images: usize, reads: Reads) -> Program {
         let layout = &self.supernet.layout;
-        let one = lower(layout, arch, exits, 1, Mode::Inference).0.arena_len;
+        let one = lower_tree(layout, tree, 1, Mode::Inference, reads).0.arena_len;
         let chunk = self.device.chunk(one).min(images);
-        lower(layout, arch, exits, chunk, Mode::Inference).0
+        lower_tree(layout, tree, chunk, Mode::Inference, reads).0
     }
 
     /// Loads the program's images from `first` on; fewer where there are no more.
@@ -333,21 +391,19 @@ impl Engine {
         Ok(())
     }
 
+    /// Runs a program whose images are loaded.
     fn infer(
         &self,
         program: &Program,
-        images: &dyn Images,
-        first: usize,
         prepared: &Prepared,
         arena: &mut Buffer,
         threads: Threads,
     ) -> Result<(), Error> {
-        self.load(program, images, first, arena, threads)?;
         let memory = Memory { weights: &self.weights, network: &prepared.0, arena };
         Ok(self.device.run(&program.calls, memory, threads)?)
     }
 
-    /// Cross entropies and hits of one chunk: for each exit, `[images, 2]`.
+    /// Cross entropies and hits of one chunk: for each head, `[images, 2]`.
     fn score(
         &self,
         program: &Program,
@@ -357,11 +413,11 @@ impl Engine {
     ) -> Result<Vec<f32>, Error> {
         let count = program.images.min(images.len() - first);
         let mut arena = self.arena(program.arena_len)?;
-        self.infer(program, images, first, prepared, &mut arena, Threads::One)?;
+        self.load(program, images, first, &mut arena, Threads::One)?;
         let mut labels = vec![0.0; program.images];
         labels[..count].iter_mut().enumerate().for_each(|(i, label)| *label = images.label(first + i) as f32);
         self.device.upload(&mut arena, program.labels.offset, &labels)?;
-        self.run(&program.scoring, &mut arena, Threads::One)?;
+        self.infer(program, prepared, &mut arena, Threads::One)?;
         let mut out = vec![0.0; 2 * count * program.scores.len()];
         for (out, slot) in out.chunks_exact_mut(2 * count).zip(&program.scores) {
             self.device.download(&arena, slot.offset, out)?;

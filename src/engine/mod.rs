@@ -1,18 +1,24 @@
 //! How networks run: plans, arenas, recalibration, evaluation.
 //!
 //! - [`arena`]: places for activations, given out and taken back while a plan is made;
-//! - [`plan`]: a sub-network lowered to lists of calls on one arena;
+//! - [`tree`]: a population as a tree, so that what its networks have in common runs once;
+//! - [`plan`]: a sub-network, or a tree of them, lowered to lists of calls on one arena;
 //! - [`Engine`]: a super-network on a device, and what can be asked of it: logits, accuracies;
+//! - [`Population`]: many networks evaluated as trees;
 //! - [`ensemble`]: the exits of a network weighted into one output.
 
 pub mod arena;
 mod cropped;
+mod emit;
 pub mod ensemble;
 mod evaluate;
 pub mod plan;
+mod population;
+pub mod tree;
 
 pub use cropped::Cropped;
-pub use evaluate::{Calibration, Engine, Evaluation, Images};
+pub use evaluate::{BUDGET, Calibration, Engine, Evaluation, Images};
+pub use population::Population;
 
 use crate::{device, space};
 

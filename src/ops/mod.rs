@@ -16,6 +16,7 @@
 //! panels, the first `cin` rows of each.
 
 pub mod batch_norm;
+pub mod branches;
 pub mod cases;
 pub mod depthwise;
 pub mod grad;
@@ -140,6 +141,8 @@ calls! {
     Stem(stem::Stem),
     /// 1x1 convolution or linear layer.
     Pointwise(pointwise::Pointwise),
+    /// The parallel branches of a layer from one pass over their input.
+    Branches(branches::Branches),
     /// Depthwise convolution.
     Depthwise(depthwise::Depthwise),
     /// Squeeze-and-excitation gate.

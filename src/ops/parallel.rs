@@ -34,3 +34,52 @@ pub fn pieces_of<const N: usize>(
         _ => all.for_each(|(index, pieces)| body(index, pieces)),
     }
 }
+
+/// Outputs that [`pieces_at`] cuts alike.
+pub const SPLIT: usize = 3;
+
+/// Calls `body(index, pieces)` for `count` pieces of several outputs, which may be of different sizes:
+/// `at(index)` says where in each output a piece starts, and `at(count)` where the last one ends.
+pub fn pieces_at(
+    threads: Threads,
+    outs: [&mut [f32]; SPLIT],
+    count: usize,
+    at: &(impl Fn(usize) -> [usize; SPLIT] + Sync),
+    body: &(impl Fn(usize, [&mut [f32]; SPLIT]) + Sync),
+) {
+    split(threads, outs, (0, count), at, body);
+}
+
+fn split(
+    threads: Threads,
+    mut outs: [&mut [f32]; SPLIT],
+    (first, end): (usize, usize),
+    at: &(impl Fn(usize) -> [usize; SPLIT] + Sync),
+    body: &(impl Fn(usize, [&mut [f32]; SPLIT]) + Sync),
+) {
+    match threads {
+        Threads::All if end - first > 1 => {
+            let middle = first.midpoint(end);
+            let (base, cut) = (at(first), at(middle));
+            let (mut left, mut right): ([&mut [f32]; SPLIT], [&mut [f32]; SPLIT]) = Default::default();
+            for (j, out) in outs.into_iter().enumerate() {
+                (left[j], right[j]) = out.split_at_mut(cut[j] - base[j]);
+            }
+            rayon::join(
+                || split(threads, left, (first, middle), at, body),
+                || split(threads, right, (middle, end), at, body),
+            );
+        }
+        _ => {
+            for index in first..end {
+                let (from, to) = (at(index), at(index + 1));
+                let mut pieces: [&mut [f32]; SPLIT] = Default::default();
+                for (j, out) in outs.iter_mut().enumerate() {
+                    let (piece, rest) = std::mem::take(out).split_at_mut(to[j] - from[j]);
+                    (pieces[j], *out) = (piece, rest);
+                }
+                body(index, pieces);
+            }
+        }
+    }
+}

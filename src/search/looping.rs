@@ -64,6 +64,9 @@ pub fn search(
     if state.test_top1.is_none() && !search.test(&mut state)? {
         return Ok(Outcome::Stopped);
     }
+    if search.meter.saving().executions > 0 {
+        output.note(&search.meter.saving().to_string());
+    }
     let summary = Summary::new(evaluator.space(), config, &state, run.path())?;
     Ok(Outcome::Finished(summary, Box::new(state)))
 }

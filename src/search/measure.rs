@@ -5,6 +5,7 @@ use super::{Entry, Error};
 use crate::config::{Config, Objective};
 use crate::data::Split;
 use crate::engine::Evaluation;
+use crate::engine::tree::Saving;
 use crate::evaluator::Evaluator;
 use crate::run::{Cache, Output, Progress, StopFlag};
 use crate::space::walk::Exits;
@@ -19,6 +20,7 @@ pub struct Meter<'a> {
     stop: &'a StopFlag,
     output: Output,
     fingerprint: String,
+    saving: Saving,
 }
 
 impl<'a> Meter<'a> {
@@ -34,7 +36,12 @@ impl<'a> Meter<'a> {
         output: Output,
     ) -> Result<Meter<'a>, Error> {
         let fingerprint = evaluator.fingerprint(Split::Val, config.search.eval_images)?;
-        Ok(Meter { evaluator, config, cache, stop, output, fingerprint })
+        Ok(Meter { evaluator, config, cache, stop, output, fingerprint, saving: Saving::default() })
+    }
+
+    /// The layer executions that shared prefixes have saved so far.
+    pub fn saving(&self) -> Saving {
+        self.saving
     }
 
     /// What validation accuracies depend on besides the network.
@@ -124,10 +131,12 @@ impl<'a> Meter<'a> {
         let missing: Vec<usize> = (0..keys.len()).filter(|&i| results[i].is_none()).collect();
         let progress =
             Progress::start(self.output, what, (keys.len() - missing.len()) as u64, keys.len() as u64);
-        let wanted: Vec<Arch> = missing.iter().map(|&i| archs[i].clone()).collect();
+        let wanted: Vec<(Arch, Exits)> =
+            missing.iter().map(|&i| (archs[i].clone(), Exits::single(&archs[i]))).collect();
         // The cache, the first error of writing it, and the best accuracy so far.
         let shared = Mutex::new((&mut self.cache, None, f64::NEG_INFINITY));
-        let done = |index: usize, result: &Evaluation| {
+        let done = |index: usize, results: &[Evaluation]| {
+            let Some(result) = results.last() else { return };
             let mut guard = shared.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             let (cache, failure, best) = &mut *guard;
             if failure.is_none() {
@@ -140,18 +149,16 @@ impl<'a> Meter<'a> {
             progress.advance(1);
         };
         let stop = || self.stop.requested();
-        let evaluated = match wanted.is_empty() {
-            true => Some(Vec::new()),
-            false => self.evaluator.evaluate(&wanted, split, count, &stop, &done)?,
-        };
+        let evaluated = self.evaluator.evaluate_population(&wanted, split, count, &stop, &done)?;
         let failure = shared.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).1;
         if let Some(error) = failure {
             return Err(error.into());
         }
         let Some(evaluated) = evaluated else { return Ok(None) };
         progress.finish();
-        for (index, result) in missing.into_iter().zip(evaluated) {
-            results[index] = Some(result);
+        self.saving += evaluated.saving;
+        for (index, result) in missing.into_iter().zip(evaluated.results) {
+            results[index] = result.last().copied();
         }
         Ok(results.into_iter().collect())
     }

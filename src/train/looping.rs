@@ -19,6 +19,7 @@ use crate::engine::{Calibration, Engine, Evaluation};
 use crate::evaluator::{CALIBRATION_BATCH, Pixels, SplitImages};
 use crate::run::{Curves, Journal, Output, Progress, RunDirectory, StopFlag};
 use crate::space::Arch;
+use crate::space::walk::Exits;
 use crate::supernet::Supernet;
 use serde::Serialize;
 use std::sync::Arc;
@@ -492,6 +493,9 @@ pub fn evaluate(
         count: material.calibration.len(),
         batch: CALIBRATION_BATCH,
     };
-    let results = engine.evaluate_all(networks, &split(images), batches, &|| false, &|_, _| ())?;
-    Ok(results.expect("nothing asks to stop"))
+    let networks: Vec<(Arch, Exits)> =
+        networks.iter().map(|arch| (arch.clone(), Exits::single(arch))).collect();
+    let population = engine.evaluate_population(&networks, &split(images), batches, &|| false, &|_, _| ())?;
+    let results = population.map(|population| population.results).unwrap_or_default();
+    Ok(results.into_iter().map(|exits| exits[0]).collect())
 }

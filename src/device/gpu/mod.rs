@@ -22,7 +22,9 @@ pub(crate) use layout::{Layout, layout};
 use super::launch::{Arguments, Geometry};
 use super::measure::{self, Peaks};
 use super::{Buffer, Device, Error, Memory};
-use crate::ops::{self, Call, Region, Threads, batch_norm, depthwise, kernel_transform, pointwise, pool};
+use crate::ops::{
+    self, Call, Region, Threads, batch_norm, branches, depthwise, kernel_transform, pointwise, pool,
+};
 use crate::ops::{preprocess, score, squeeze_excite, stem, sum};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -161,6 +163,7 @@ impl<R: Runtime> Gpu<R> {
         match call {
             Call::Stem(call) => stem::gpu::launch(call, to),
             Call::Pointwise(call) => pointwise::gpu::launch(call, to),
+            Call::Branches(call) => branches::gpu::launch(call, to),
             Call::Depthwise(call) => depthwise::gpu::launch(call, to),
             Call::SqueezeExcite(call) => squeeze_excite::gpu::launch(call, to),
             Call::GlobalPool(call) => pool::gpu::launch_global(call, to),

@@ -87,8 +87,14 @@ pub fn apply(p: &ApplyParams, a: ApplyArgs<'_, f32>, threads: Threads) {
     pieces(threads, &mut a.y[..p.rows as usize * channels], piece, |index, y| {
         let x = x.map(|x| &x[index * piece..][..y.len()]);
         let residual = residual.map(|r| &r[index * piece..][..y.len()]);
-        dispatch(Rows { activation: p.activation, x, scale, shift, residual, y });
+        dispatch(Rows { activation: p.activation, x, scale, shift, residual, accumulate: false, y });
     });
+}
+
+/// [`apply`] on the calling thread; with `accumulate` it adds to what is in `y`.
+pub(in crate::ops) fn apply_rows(p: &ApplyParams, a: ApplyArgs<'_, f32>, accumulate: bool) {
+    let ApplyArgs { x, scale, shift, residual, y } = a;
+    dispatch(Rows { activation: p.activation, x, scale, shift, residual, accumulate, y });
 }
 
 struct Rows<'a> {
@@ -97,6 +103,7 @@ struct Rows<'a> {
     scale: &'a [f32],
     shift: &'a [f32],
     residual: Option<&'a [f32]>,
+    accumulate: bool,
     y: &'a mut [f32],
 }
 
@@ -124,6 +131,9 @@ impl Rows<'_> {
         let mut value = scaled.activate(self.activation);
         if let Some(residual) = self.residual {
             value = value.add(V::load(&residual[row + c..]));
+        }
+        if self.accumulate {
+            value = value.add(V::load(&self.y[row + c..]));
         }
         value.store(&mut self.y[row + c..]);
     }

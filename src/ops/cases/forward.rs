@@ -2,6 +2,7 @@
 
 use super::{Builder, Case, Fill};
 use crate::ops::batch_norm::{ApplyParams, BnApply, BnFold, BnStatistics, FoldParams, StatisticsParams};
+use crate::ops::branches::{self, Branch};
 use crate::ops::pointwise::panelled_len;
 use crate::ops::{
     Activation, PANEL, Slot, depthwise, kernel_transform, pointwise, pool, preprocess, score, squeeze_excite,
@@ -95,6 +96,73 @@ fn pointwise_case(
     let stride = if stride == 1 { String::new() } else { format!(" stride {stride}") };
     let prefix = if more == 0 { String::new() } else { format!(" of {stored}") };
     b.finish(format!("{images} x {side}{stride}, {cin}{prefix} to {cout}, {around:?}"), call)
+}
+
+/// Which branches of a layer run; a transform branch may be without weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Running {
+    expand: bool,
+    pointwise: bool,
+    transform: bool,
+    weights: bool,
+}
+
+/// The branches of a mask as architectures have it; without weights where channels do not change.
+fn running(mask: u8, cin: usize, cout: usize) -> Running {
+    let bit = |bit: u8| mask >> bit & 1 == 1;
+    Running { expand: bit(2), pointwise: bit(1), transform: bit(0), weights: cin != cout }
+}
+
+fn branches_case(
+    (images, side, stride): (usize, usize, usize),
+    (cin, mid, cout): (usize, usize, usize),
+    mask: u8,
+    folded: Option<Activation>,
+) -> Case {
+    let mut b = Builder::default();
+    let side_out = side.div_ceil(stride);
+    let run = running(mask, cin, cout);
+    let (inputs, outputs) = (images * side * side, images * side_out * side_out * cout);
+    let shortcut = folded.is_some() && run.expand && stride == 1 && cin == cout;
+    let x = b.input(inputs * cin, Fill::Values(1.0));
+    let branch = |b: &mut Builder, weights: bool, outputs: usize, own: Option<usize>| {
+        let panels = Fill::Panels { cout: outputs, cin, stored: cin };
+        let w = weights.then(|| b.weights(panelled_len(outputs, cin), panels));
+        let (scale, shift) = scale_and_shift(b, outputs, folded.is_some());
+        Branch { w, scale, shift, y: own.map(|len| b.output(len)) }
+    };
+    let own = folded.is_none().then_some(outputs);
+    let expand = run.expand.then(|| branch(&mut b, true, mid, Some(inputs * mid)));
+    let pointwise = run.pointwise.then(|| branch(&mut b, true, cout, own));
+    let transform = run.transform.then(|| {
+        let mut raw = branch(&mut b, run.weights, cout, own);
+        // The bias of the convolution.
+        raw.shift = raw.shift.or_else(|| raw.w.map(|_| b.weights(cout, Fill::Values(1.0))));
+        raw
+    });
+    let call = branches::Branches {
+        params: branches::Params {
+            images: images as u32,
+            side_in: side as u32,
+            side_out: side_out as u32,
+            cin: cin as u32,
+            mid: mid as u32,
+            cout: cout as u32,
+            stride: stride as u32,
+            activation: folded.unwrap_or(Activation::None) as u32,
+            shortcut: u32::from(shortcut),
+        },
+        x,
+        expand,
+        pointwise,
+        transform,
+        sum: folded.map(|_| b.output(outputs)),
+    };
+    let activation = folded.map_or("raw".into(), |activation| format!("folded, {activation:?}"));
+    b.finish(
+        format!("{images} x {side}/{stride}, {cin} to {mid} and {cout}, mask {mask}, {activation}"),
+        call,
+    )
 }
 
 fn depthwise_case(
@@ -314,6 +382,31 @@ pub(super) fn edges() -> Vec<Case> {
     ] {
         cases.push(pointwise_case(shape, channels, around));
     }
+    for (shape, channels, mask, folded) in [
+        ((1, 1, 1), (8, 24, 8), 7, Some(Relu)),
+        ((3, 7, 1), (24, 72, 24), 7, Some(HSwish)),
+        ((2, 5, 1), (40, 120, 40), 6, Some(Relu)),
+        ((5, 4, 1), (16, 96, 16), 5, Some(HSwish)),
+        ((3, 3, 1), (80, 240, 112), 7, Some(HSwish)),
+        ((3, 3, 1), (80, 240, 112), 3, Some(HSwish)),
+        ((7, 3, 1), (24, 72, 24), 3, Some(Relu)),
+        ((2, 9, 1), (24, 96, 24), 6, None),
+        ((2, 9, 1), (24, 96, 40), 7, None),
+        ((1, 1, 2), (8, 24, 16), 7, Some(Relu)),
+        ((3, 2, 2), (112, 672, 160), 7, Some(HSwish)),
+        ((2, 9, 2), (24, 72, 40), 7, Some(Relu)),
+        ((3, 16, 2), (16, 64, 24), 5, Some(Relu)),
+        ((2, 33, 2), (16, 48, 16), 7, Some(HSwish)),
+        ((2, 33, 2), (16, 48, 16), 3, Some(HSwish)),
+        ((5, 7, 2), (24, 72, 40), 6, Some(Relu)),
+        ((5, 7, 2), (24, 72, 40), 7, None),
+        ((2, 13, 2), (16, 48, 16), 5, None),
+        ((1, 48, 2), (16, 48, 24), 3, None),
+        ((65, 16, 1), (16, 48, 16), 7, Some(Relu)),
+        ((65, 32, 2), (8, 16, 16), 7, Some(Relu)),
+    ] {
+        cases.push(branches_case(shape, channels, mask, folded));
+    }
     for kernel in [3, 5, 7] {
         for stride in [1, 2] {
             for (map, channels, folded) in [
@@ -390,6 +483,7 @@ pub(super) fn network(images: usize, r: usize) -> Vec<Case> {
     for (cin, cout, stride, kernel, expansion, squeeze, activation) in stages {
         let (mid, widest) = (cin * expansion, cin * 6);
         cases.push(pointwise_case((images, side, 1), (cin, mid, 0), Around::Folded(activation)));
+        cases.push(branches_case((images, side, stride), (cin, mid, cout), 7, Some(activation)));
         let depthwise =
             depthwise_case((images, side), (kernel, stride), (mid, widest - mid), Some(activation));
         cases.push(depthwise);

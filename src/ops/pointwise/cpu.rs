@@ -18,7 +18,7 @@ use super::{Args, Params};
 use std::cell::RefCell;
 
 /// Rows of a strip: the unit of threading, and what one pass over the panels covers.
-const STRIP: usize = 64;
+pub(in crate::ops) const STRIP: usize = 64;
 
 thread_local! {
     /// Gated rows of a strip. It grows to the widest layer once and is reused from then on.
@@ -44,7 +44,7 @@ pub fn run(p: &Params, a: Args<'_, f32>, threads: Threads) {
             .enumerate()
             .for_each(|(row, start)| *start = p.input_row(first + row) * cin);
         let residual = residual.map(|r| &r[first * cout..][..y.len()]);
-        let strip = Strip { p, x, w, scale, shift, residual, starts: &starts[..rows], y };
+        let strip = Strip { p, x, w, scale, shift, residual, accumulate: false, starts: &starts[..rows], y };
         match gate {
             None => dispatch(strip),
             Some(gate) => {
@@ -65,17 +65,19 @@ pub fn run(p: &Params, a: Args<'_, f32>, threads: Threads) {
 }
 
 /// Some rows of the product.
-struct Strip<'a> {
-    p: &'a Params,
-    x: &'a [f32],
-    w: &'a [f32],
-    scale: Option<&'a [f32]>,
-    shift: Option<&'a [f32]>,
+pub(in crate::ops) struct Strip<'a> {
+    pub p: &'a Params,
+    pub x: &'a [f32],
+    pub w: &'a [f32],
+    pub scale: Option<&'a [f32]>,
+    pub shift: Option<&'a [f32]>,
     /// The strip's own rows.
-    residual: Option<&'a [f32]>,
+    pub residual: Option<&'a [f32]>,
+    /// Adds what is in `y`, as a residual.
+    pub accumulate: bool,
     /// Where each row starts in `x`.
-    starts: &'a [usize],
-    y: &'a mut [f32],
+    pub starts: &'a [usize],
+    pub y: &'a mut [f32],
 }
 
 impl Kernel for Strip<'_> {
@@ -167,6 +169,9 @@ impl Strip<'_> {
                 let mut value = sums[i][j].mul_add(scale, shift).activate(self.p.activation);
                 if let Some(residual) = self.residual {
                     value = value.add(V::load(&residual[at..]));
+                }
+                if self.accumulate {
+                    value = value.add(V::load(&self.y[at..]));
                 }
                 value.store(&mut self.y[at..]);
             }

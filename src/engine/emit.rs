@@ -1,0 +1,345 @@
+//! Single calls of a plan: shapes to parameters, and batch norms folded or measured.
+
+use super::plan::{BN_EPSILON, Lowering, Map, Mode};
+use crate::ops::batch_norm::{ApplyParams, BnApply, BnFold, BnStatistics, FoldParams, StatisticsParams};
+use crate::ops::depthwise::{self, Depthwise};
+use crate::ops::pointwise::{self, Pointwise};
+use crate::ops::pool::{self, MaxPool};
+use crate::ops::squeeze_excite::{self, SqueezeExcite};
+use crate::ops::{Activation, Call, Region, Slot};
+use crate::space::backbone::strided;
+use crate::supernet::{BatchNorm, Panels, Squeeze};
+
+/// A batch norm of the network being lowered.
+pub(super) struct Norm {
+    channels: usize,
+    gamma: Slot,
+    beta: Slot,
+    /// Average in the arena of recalibration: mean and variance.
+    average: Slot,
+    /// Scale and shift as inference reads them.
+    pub(super) scale: Slot,
+    pub(super) shift: Slot,
+}
+
+impl Lowering<'_> {
+    /// A matrix product on pooled features, without batch norm.
+    pub(super) fn linear(
+        &mut self,
+        x: Map,
+        w: &Panels,
+        cout: usize,
+        shift: Option<Slot>,
+        activation: Activation,
+    ) -> Map {
+        let y = self.map(1, cout);
+        self.calls.push(Call::from(Pointwise {
+            params: self.pointwise_params(x, y, w, 1, activation),
+            x: x.slot,
+            w: w.prefix(cout),
+            scale: None,
+            shift,
+            gate: None,
+            residual: None,
+            y: y.slot,
+        }));
+        y
+    }
+
+    pub(super) fn gate(&mut self, x: Map, squeeze: &Squeeze, hidden: usize) -> Slot {
+        let gate = self.arena.take(self.images * x.channels);
+        self.calls.push(Call::from(SqueezeExcite {
+            params: squeeze_excite::Params {
+                images: self.images as u32,
+                pixels: (x.side * x.side) as u32,
+                channels: x.channels as u32,
+                hidden: hidden as u32,
+                weight_channels: squeeze.reduce.cin as u32,
+                weight_hidden: squeeze.expand.cin as u32,
+            },
+            x: x.slot,
+            reduce: squeeze.reduce.prefix(hidden),
+            reduce_bias: Slot::weights(squeeze.reduce_bias, hidden),
+            expand: squeeze.expand.prefix(x.channels),
+            expand_bias: Slot::weights(squeeze.expand_bias, x.channels),
+            gate,
+        }));
+        gate
+    }
+
+    pub(super) fn max_pool(&mut self, x: Map) -> Map {
+        let y = self.map(strided(x.side, 2), x.channels);
+        self.calls.push(Call::from(MaxPool { params: self.pool_params(x, y), x: x.slot, y: y.slot }));
+        y
+    }
+
+    pub(super) fn pool_params(&self, x: Map, y: Map) -> pool::Params {
+        pool::Params {
+            images: self.images as u32,
+            side_in: x.side as u32,
+            side_out: y.side as u32,
+            channels: x.channels as u32,
+        }
+    }
+
+    pub(super) fn pointwise_params(
+        &self,
+        x: Map,
+        y: Map,
+        w: &Panels,
+        stride: usize,
+        act: Activation,
+    ) -> pointwise::Params {
+        pointwise::Params {
+            images: self.images as u32,
+            side_in: x.side as u32,
+            side_out: y.side as u32,
+            cin: x.channels as u32,
+            cout: y.channels as u32,
+            weight_cin: w.cin as u32,
+            stride: stride as u32,
+            activation: act as u32,
+        }
+    }
+
+    /// 1x1 convolution, batch norm, activation, sum.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn pointwise(
+        &mut self,
+        x: Map,
+        w: &Panels,
+        cout: usize,
+        stride: usize,
+        bn: &BatchNorm,
+        activation: Activation,
+        gate: Option<Slot>,
+        residual: Option<Map>,
+    ) -> Map {
+        let y = self.map(strided(x.side, stride), cout);
+        let norm = self.norm(bn, cout, None);
+        let params = self.pointwise_params(x, y, w, stride, activation);
+        self.normalised(y, &norm, activation, residual.map(|map| map.slot), |folded, _| {
+            Call::from(Pointwise {
+                params: pointwise::Params { activation: folded.activation as u32, ..params },
+                x: x.slot,
+                w: w.prefix(cout),
+                scale: folded.scale,
+                shift: folded.shift,
+                gate,
+                residual: folded.residual,
+                y: y.slot,
+            })
+        });
+        y
+    }
+
+    /// The transform branch's convolution, which has a bias in front of its batch norm.
+    pub(super) fn biased_pointwise(
+        &mut self,
+        x: Map,
+        w: &Panels,
+        bias: Slot,
+        bn: &BatchNorm,
+        activation: Activation,
+    ) -> Map {
+        let y = self.map(x.side, w.cout);
+        let norm = self.norm(bn, w.cout, Some(bias));
+        let params = self.pointwise_params(x, y, w, 1, activation);
+        self.normalised(y, &norm, activation, None, |folded, _| {
+            Call::from(Pointwise {
+                params: pointwise::Params { activation: folded.activation as u32, ..params },
+                x: x.slot,
+                w: w.prefix(w.cout),
+                scale: folded.scale,
+                // Folding has put the bias into the shift; a raw output has it here.
+                shift: folded.shift.or(Some(bias)),
+                gate: None,
+                residual: folded.residual,
+                y: y.slot,
+            })
+        });
+        y
+    }
+
+    pub(super) fn depthwise(
+        &mut self,
+        x: Map,
+        w: Slot,
+        stored: usize,
+        (kernel, stride): (usize, usize),
+        bn: &BatchNorm,
+        activation: Activation,
+    ) -> Map {
+        let y = self.map(strided(x.side, stride), x.channels);
+        let norm = self.norm(bn, x.channels, None);
+        self.normalised(y, &norm, activation, None, |folded, images| {
+            Call::from(Depthwise {
+                params: depthwise::Params {
+                    images,
+                    side_in: x.side as u32,
+                    side_out: y.side as u32,
+                    channels: x.channels as u32,
+                    weight_channels: stored as u32,
+                    kernel: kernel as u32,
+                    stride: stride as u32,
+                    activation: folded.activation as u32,
+                },
+                x: x.slot,
+                w,
+                scale: folded.scale,
+                shift: folded.shift,
+                y: y.slot,
+            })
+        });
+        y
+    }
+
+    /// The transform branch where there is nothing to convolve: batch norm and activation of `x`.
+    pub(super) fn normalise_copy(&mut self, x: Map, bn: &BatchNorm, activation: Activation) -> Map {
+        let y = self.map(x.side, x.channels);
+        let norm = self.norm(bn, x.channels, None);
+        let (scale, shift) = match self.mode {
+            Mode::Inference => (norm.scale, norm.shift),
+            Mode::Recalibration { batches } => self.batch_fold(x, &norm, batches),
+        };
+        self.apply(x.slot, y, scale, shift, activation, None);
+        y
+    }
+
+    /// Registers a batch norm: its place in the section, and how both kinds of statistics are folded
+    /// into it. `bias` is that of the convolution before.
+    pub(super) fn norm(&mut self, bn: &BatchNorm, channels: usize, bias: Option<Slot>) -> Norm {
+        let base = self.section.len;
+        self.section.len += 4 * channels;
+        let place = |region: Region, index: usize, len: usize| Slot {
+            region,
+            offset: base + index * channels,
+            len: len * channels,
+        };
+        let weights = |offset: usize| Slot::weights(offset, channels);
+        let fold = |mean: Slot, variance: Slot| {
+            Call::from(BnFold {
+                params: FoldParams { channels: channels as u32, epsilon: BN_EPSILON },
+                gamma: weights(bn.gamma),
+                beta: weights(bn.beta),
+                mean,
+                variance,
+                bias,
+                scale: place(Region::Arena, 2, 1),
+                shift: place(Region::Arena, 3, 1),
+            })
+        };
+        self.section.stored.push(fold(weights(bn.mean), weights(bn.variance)));
+        self.section.averaged.push(fold(place(Region::Arena, 0, 1), place(Region::Arena, 1, 1)));
+        Norm {
+            channels,
+            gamma: weights(bn.gamma),
+            beta: weights(bn.beta),
+            average: place(Region::Arena, 0, 2),
+            scale: place(Region::Network, 2, 1),
+            shift: place(Region::Network, 3, 1),
+        }
+    }
+
+    /// A convolution with its batch norm: folded into its epilogue in inference; in recalibration the
+    /// raw convolution, and statistics and application behind it.
+    pub(super) fn normalised(
+        &mut self,
+        y: Map,
+        norm: &Norm,
+        activation: Activation,
+        residual: Option<Slot>,
+        convolution: impl FnOnce(Folded, u32) -> Call,
+    ) {
+        let images = self.images as u32;
+        match self.mode {
+            Mode::Inference => {
+                let folded =
+                    Folded { activation, scale: Some(norm.scale), shift: Some(norm.shift), residual };
+                self.calls.push(convolution(folded, images));
+            }
+            Mode::Recalibration { batches } => {
+                let raw = Folded { activation: Activation::None, scale: None, shift: None, residual: None };
+                self.calls.push(convolution(raw, images));
+                let (scale, shift) = self.batch_fold(y, norm, batches);
+                self.apply(y.slot, y, scale, shift, activation, residual);
+            }
+        }
+    }
+
+    /// Statistics of `x`, averaged into the section: all that a batch norm needs of whose output
+    /// nothing else is made. What comes back is the batch's mean and variance, in scratch that is
+    /// given back already: calls run in order.
+    pub(super) fn batch_statistics(&mut self, x: Map, norm: &Norm, batches: usize) -> Slot {
+        let (rows, channels) = (self.images * x.side * x.side, norm.channels);
+        let partials = self.arena.take(BnStatistics::partials_len(rows, channels));
+        let batch = self.arena.take(2 * channels);
+        self.calls.push(Call::from(BnStatistics {
+            params: StatisticsParams {
+                rows: rows as u32,
+                channels: channels as u32,
+                weight: 1.0 / batches as f32,
+            },
+            x: x.slot,
+            partials,
+            batch,
+            average: norm.average,
+        }));
+        [partials, batch].into_iter().for_each(|slot| self.arena.give_back(slot));
+        batch
+    }
+
+    /// Statistics of `x`, averaged into the section, and the scale and shift of this batch. The
+    /// scratch places are given back at once: calls run in order, and the next to take them comes
+    /// behind the application.
+    pub(super) fn batch_fold(&mut self, x: Map, norm: &Norm, batches: usize) -> (Slot, Slot) {
+        let channels = norm.channels;
+        // Taken first, so that the fold does not write where it reads.
+        let folded = self.arena.take(2 * channels);
+        let batch = self.batch_statistics(x, norm, batches);
+        let (scale, shift) = (folded.part(0, channels), folded.part(channels, channels));
+        self.calls.push(Call::from(BnFold {
+            params: FoldParams { channels: channels as u32, epsilon: BN_EPSILON },
+            gamma: norm.gamma,
+            beta: norm.beta,
+            mean: batch.part(0, channels),
+            variance: batch.part(channels, channels),
+            bias: None,
+            scale,
+            shift,
+        }));
+        self.arena.give_back(folded);
+        (scale, shift)
+    }
+
+    pub(super) fn apply(
+        &mut self,
+        x: Slot,
+        y: Map,
+        scale: Slot,
+        shift: Slot,
+        activation: Activation,
+        residual: Option<Slot>,
+    ) {
+        self.calls.push(Call::from(BnApply {
+            params: ApplyParams {
+                rows: (self.images * y.side * y.side) as u32,
+                channels: y.channels as u32,
+                activation: activation as u32,
+            },
+            x,
+            scale,
+            shift,
+            residual,
+            y: y.slot,
+        }));
+    }
+}
+
+/// What a convolution's epilogue does.
+pub(super) struct Folded {
+    pub(super) activation: Activation,
+    pub(super) scale: Option<Slot>,
+    pub(super) shift: Option<Slot>,
+    pub(super) residual: Option<Slot>,
+}

@@ -1,0 +1,88 @@
+//! Many networks at once: what they have in common runs once.
+//!
+//! The population is cut into groups of one resolution, sorted so that neighbours share most, and
+//! each group runs as a [`Tree`]: recalibration batch by batch, inference chunk by chunk, each over
+//! the whole tree depth-first. A group bounds what is lost at a stop and how much memory its batch
+//! norms take; a cut costs the prefix that the networks on its two sides share, which then runs
+//! twice. Every result is that of the network alone, to the bit.
+
+use super::tree::{Saving, Tree, groups};
+use super::{Calibration, Engine, Error, Evaluation, Images};
+use crate::ops::Threads;
+use crate::space::Arch;
+use crate::space::walk::Exits;
+use rayon::prelude::*;
+
+/// The most networks of a group.
+const GROUP: usize = 32;
+
+/// What was measured of a population.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Population {
+    /// Every network at each of its exits, from the first on; in the order asked for.
+    pub results: Vec<Vec<Evaluation>>,
+    /// The work that shared prefixes have saved.
+    pub saving: Saving,
+}
+
+impl Engine {
+    /// Evaluates many networks, each at its exits, every distinct prefix once; `done` is called with
+    /// the index and the results of each network once its group is finished, in any order.
+    ///
+    /// Once `stop` says so nothing more is begun, and the answer is `None`.
+    ///
+    /// # Errors
+    /// An architecture of another width, no images, a device that fails, a loss that is no number.
+    pub fn evaluate_population(
+        &self,
+        networks: &[(Arch, Exits)],
+        images: &dyn Images,
+        calibration: Calibration<'_>,
+        stop: &(dyn Fn() -> bool + Sync),
+        done: &(dyn Fn(usize, &[Evaluation]) + Sync),
+    ) -> Result<Option<Population>, Error> {
+        let empty = Population { results: Vec::new(), saving: Saving::default() };
+        if networks.is_empty() {
+            return Ok(Some(empty));
+        }
+        networks.iter().try_for_each(|(arch, exits)| self.check(arch, *exits, images.len(), "evaluate"))?;
+        let batches = calibration.batches()?;
+        let lanes = self.device().lanes();
+        // Batches and chunks keep the lanes busy within a group; only with more lanes than batches
+        // are there groups to run side by side.
+        let fill = batches.map_or(images.len(), |batches| batches.count);
+        let side_by_side = lanes > fill && networks.len() >= 2 * lanes;
+        let size = if side_by_side { (networks.len() / (2 * lanes)).min(GROUP) } else { GROUP };
+        let share = self.budget() / size_of::<f32>() / lanes.max(1);
+        let channels = self.supernet().channels();
+        let groups = groups(channels, networks, size, share);
+        let run = |group: &Vec<usize>, threads| -> Result<Option<(Vec<Vec<Evaluation>>, Saving)>, Error> {
+            if stop() {
+                return Ok(None);
+            }
+            let members: Vec<(&Arch, Exits)> =
+                group.iter().map(|&i| (&networks[i].0, networks[i].1)).collect();
+            let at_a_time = batches.map_or(1, |batches| batches.size);
+            let tree = Tree::new(channels, &members).bounded(at_a_time, share);
+            let results = self.evaluate_tree(&tree, images, batches, threads, stop)?;
+            let Some(results) = results else { return Ok(None) };
+            group.iter().zip(&results).for_each(|(&index, result)| done(index, result));
+            Ok(Some((results, tree.saving())))
+        };
+        let found: Option<Vec<_>> = match side_by_side {
+            // One at a time from the front, so that the lanes end together.
+            true => {
+                let groups = groups.par_iter().with_max_len(1);
+                groups.map(|group| run(group, Threads::One)).collect::<Result<_, Error>>()?
+            }
+            false => groups.iter().map(|group| run(group, Threads::All)).collect::<Result<_, Error>>()?,
+        };
+        let Some(found) = found else { return Ok(None) };
+        let mut population = Population { results: vec![Vec::new(); networks.len()], ..empty };
+        for (group, (results, saving)) in groups.iter().zip(found) {
+            population.saving += saving;
+            group.iter().zip(results).for_each(|(&index, result)| population.results[index] = result);
+        }
+        Ok(Some(population))
+    }
+}
