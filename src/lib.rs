@@ -11,7 +11,7 @@
 //! | [`predictor`] | accuracy predictors on plain numbers: gradient-boosted trees, bagged CART |
 //! | [`report`] | the report of a run: one HTML file with inline SVG, from plain data |
 //! | [`random`] | random streams, keyed by seed and purpose |
-//! | [`data`] | data sets, splits, and the way from pixels to a network's input |
+//! | [`data`] | data sets, splits, the way from pixels to a network's input, training batches, downloads |
 //! | [`space`] | what can be searched: families, architectures, genotypes, sampling, exact costs |
 //! | [`supernet`] | the shared weights: layout, checkpoints, cards |
 //! | [`ops`] | the operators: parameters, plain references, fast CPU paths, kernel launches |

@@ -498,6 +498,75 @@ fn bad_inputs_of_logits_are_named() {
 
 // ---- data ----------------------------------------------------------------------------------
 
+/// A server that answers requests one after the other, each with the next of these bytes and then
+/// silence or, after the last, an end. Gives its address.
+#[cfg(feature = "fetch")]
+fn server(answers: Vec<Vec<u8>>) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let mut open = Vec::new();
+        for answer in answers {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request);
+            std::io::Write::write_all(&mut stream, &answer).unwrap();
+            open.push(stream);
+        }
+    });
+    address
+}
+
+#[cfg(feature = "fetch")]
+#[test]
+fn fetching_fails_with_a_reason() {
+    let scratch = Scratch::new();
+    let folder = scratch.path("data");
+    let refused = |code, name, url: &str, parts: &[&str]| {
+        fails(code, &["data", "fetch", name, "--data-dir", &folder, "--url", url], parts);
+    };
+    refused(2, "digits", "http://127.0.0.1", &["`digits` cannot be fetched: it is built in"]);
+    fails(2, &["data", "fetch", "cifar10"], &["--data-dir"]);
+    let unreachable = "cannot reach http://127.0.0.1:1/cifar-100-binary.tar.gz";
+    refused(1, "cifar100", "http://127.0.0.1:1/", &[unreachable]);
+    let missing = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec();
+    refused(1, "cifar10", &server(vec![missing]), &["answers 404", "--url"]);
+    let other = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nother".to_vec();
+    let parts = ["c32a1d4ab5d03f1284b67883e8d87530", "795f3202b17cb6bc3d4b771d8c6c9eaf", "removed"];
+    refused(1, "cifar10", &server(vec![other]), &parts);
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0, "nothing is left");
+}
+
+#[cfg(feature = "fetch")]
+#[test]
+fn an_interrupted_download_keeps_what_has_come() {
+    let scratch = Scratch::new();
+    let folder = scratch.path("data");
+    // A megabyte of many, then silence.
+    let mut answer = b"HTTP/1.1 200 OK\r\nContent-Length: 170000000\r\n\r\n".to_vec();
+    answer.resize(answer.len() + 1_000_000, 7);
+    let child = Command::new(env!("CARGO_BIN_EXE_natv2"))
+        .args(["data", "fetch", "cifar10", "--data-dir", &folder, "--url", &server(vec![answer])])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let part = Path::new(&folder).join("cifar-10-binary.tar.gz.part");
+    let size = || std::fs::metadata(&part).map_or(0, |data| data.len());
+    while size() < 1_000_000 {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(75), "{stderr}");
+    assert!(
+        stderr.contains("stopped; what is here of") && stderr.contains("cifar-10-binary.tar.gz"),
+        "{stderr}"
+    );
+    assert_eq!(size(), 1_000_000);
+}
+
 #[test]
 fn data_is_counted_and_checked() {
     let info = json_of(&["data", "info", "digits", "--json"]);
@@ -591,7 +660,7 @@ fn wrong_flags_suggest_the_right_one() {
 
 #[test]
 fn every_help_text_has_examples() {
-    let commands: [&[&str]; 11] = [
+    let commands: &[&[&str]] = &[
         &[],
         &["evaluate"],
         &["logits"],
@@ -600,12 +669,14 @@ fn every_help_text_has_examples() {
         &["arch", "cost"],
         &["arch", "sample"],
         &["arch", "show"],
+        #[cfg(feature = "fetch")]
+        &["data", "fetch"],
         &["data", "info"],
         &["doctor"],
         &["completions"],
     ];
     for command in commands {
-        let text = succeeds(&[command, &["--help"]].concat());
+        let text = succeeds(&[*command, &["--help"]].concat());
         assert!(text.contains("Examples:\n  natv2 "), "{command:?}: {text}");
     }
     let version = succeeds(&["--version"]);

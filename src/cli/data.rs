@@ -35,8 +35,8 @@ Makes DATA_FOLDER/cifar-10-batches-bin, cifar-100-binary or tiny-imagenet-200, w
 after checking the published MD5. A download that was cut off goes on where it stopped when the same
 command is given again; a data set that is there and whole is left alone. Where there is no network,
 put the archive (cifar-10-binary.tar.gz, cifar-100-binary.tar.gz, tiny-imagenet-200.zip) into the
-folder by other means: it is then checked and unpacked from there. Proxies are taken from HTTPS_PROXY,
-HTTP_PROXY and NO_PROXY. Ctrl-C stops with exit code 75 and keeps what has come.";
+folder by other means: it is then checked and unpacked from there. Proxies are taken from
+HTTPS_PROXY, HTTP_PROXY and NO_PROXY. Ctrl-C stops with exit code 75 and keeps what has come.";
 
 /// `natv2 data`.
 #[derive(Debug, Subcommand)]

@@ -381,6 +381,16 @@ mod tests {
     }
 
     #[test]
+    fn a_panic_in_a_thread_is_an_error_that_names_the_step() {
+        let broken = || |_: u64, _: &AtomicBool| -> Option<Batch> { panic!("out of range") };
+        let mut loader = Loader { queue: Queue::start(2, 2, 23, broken).unwrap(), steps: 10 };
+        for _ in 0..2 {
+            let message = loader.next_batch().unwrap_err().to_string();
+            assert!(message.starts_with("loading batch 3 of epoch 2 failed: out of range. "), "{message}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_loaded_is_named() {
         let data = digits();
         let fails = |images: Vec<u32>, settings: Settings| {

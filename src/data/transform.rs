@@ -266,14 +266,13 @@ impl Affine {
 /// A normalised row widened to the output's columns. Both have room for a fourth lane behind
 /// their last pixel.
 pub(super) fn widen(row: &[f32], taps: &[Tap<f32>], out: &mut [f32]) {
-    let lanes = |at: usize| [row[at], row[at + 1], row[at + 2], row[at + 3]];
     for (x, tap) in taps.iter().enumerate() {
-        let (near, far) = (lanes(tap.near * 3), lanes(tap.far * 3));
+        // One check of the bounds a pixel, not one a lane.
+        let near: &[f32; 4] = row[tap.near * 3..][..4].try_into().expect("four lanes");
+        let far: &[f32; 4] = row[tap.far * 3..][..4].try_into().expect("four lanes");
         let (left, right) = (1.0 - tap.weight, tap.weight);
-        let out = &mut out[x * 3..x * 3 + 4];
-        for c in 0..4 {
-            out[c] = left * near[c] + right * far[c];
-        }
+        let out: &mut [f32; 4] = (&mut out[x * 3..x * 3 + 4]).try_into().expect("four lanes");
+        *out = std::array::from_fn(|c| left * near[c] + right * far[c]);
     }
 }
 

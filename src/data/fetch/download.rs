@@ -6,8 +6,9 @@
 //! another it is removed, since resuming could never mend it.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use ureq::http::Response;
@@ -51,6 +52,45 @@ pub(super) fn download(
 ) -> Result<u64> {
     let mut part = Part::open(file)?;
     let resumed = part.have;
+    let received = match transfer(source, archive, file, &mut part, output, stop) {
+        Ok(received) => received,
+        Err(error) => {
+            if part.have == 0 {
+                // Nothing to resume.
+                let _ = fs::remove_file(&part.path);
+            }
+            return Err(error);
+        }
+    };
+    let path = part.close()?;
+    let remedy = match resumed {
+        0 => {
+            "the server sent another file or it was damaged on its way. It has been removed; give the same command again, or the address of another copy with --url"
+        }
+        _ => {
+            "a part of it was left from an earlier call and may have been of another file. It has been removed; give the same command again"
+        }
+    };
+    output.note(&format!("{}: checking", archive.file));
+    match check_md5(archive, &path, remedy, stop) {
+        Err(Error::Checksum { expected, found, remedy, .. }) => {
+            fs::remove_file(&path).map_err(failed("remove", &path))?;
+            Err(Error::Checksum { file: path, expected, found, remedy })
+        }
+        Err(error) => Err(error),
+        Ok(()) => fs::rename(&path, file).map_err(failed("write", file)).map(|()| received),
+    }
+}
+
+/// Attempt after attempt, until the part is the whole; says how many bytes came.
+fn transfer(
+    source: &Source,
+    archive: &Archive,
+    file: &Path,
+    part: &mut Part,
+    output: Output,
+    stop: &StopFlag,
+) -> Result<u64> {
     let agent = agent(&source.url);
     let mut shown = Shown { name: archive.name, output, progress: None };
     // A server that does not resume may send the same bytes for ever: what counts is the farthest.
@@ -59,7 +99,7 @@ pub(super) fn download(
         if stop.requested() {
             return Err(Error::Stopped { file: file.to_owned() });
         }
-        let reason = match attempt(&agent, source, &mut part, &mut received, &mut shown, stop) {
+        let reason = match attempt(&agent, source, part, &mut received, &mut shown, stop) {
             Ok(()) => break,
             Err(Cut::Failed(error)) => return Err(error),
             Err(Cut::Unreachable(reason)) if !reached => {
@@ -81,24 +121,7 @@ pub(super) fn download(
         wait(source.patience.pause * 2u32.saturating_pow(fruitless - 1).min(64), stop);
     }
     shown.finish();
-    let path = part.close()?;
-    let remedy = match resumed {
-        0 => {
-            "the server sent another file or it was damaged on its way. It has been removed; give the same command again, or the address of another copy with --url"
-        }
-        _ => {
-            "a part of it was left from an earlier call and may have been of another file. It has been removed; give the same command again"
-        }
-    };
-    output.note(&format!("{}: checking", archive.file));
-    match check_md5(archive, &path, remedy, stop) {
-        Err(Error::Checksum { expected, found, remedy, .. }) => {
-            fs::remove_file(&path).map_err(failed("remove", &path))?;
-            Err(Error::Checksum { file: path, expected, found, remedy })
-        }
-        Err(error) => Err(error),
-        Ok(()) => fs::rename(&path, file).map_err(failed("write", file)).map(|()| received),
-    }
+    Ok(received)
 }
 
 fn agent(url: &str) -> Agent {
@@ -118,6 +141,76 @@ fn agent(url: &str) -> Agent {
     config.build().into()
 }
 
+/// What the thread that talks to the server tells.
+enum News {
+    Head(Result<Head, Cut>),
+    Chunk(Vec<u8>),
+    Lost(String),
+}
+
+/// What matters of a response's head.
+struct Head {
+    status: u16,
+    /// Start of the range that follows, and length of the whole file.
+    range: Option<(Option<u64>, Option<u64>)>,
+    length: Option<u64>,
+}
+
+/// Ask for a file from byte `from` on, on a thread, since neither connecting nor reading hears a
+/// request to stop. The thread ends with its next message after the receiver is gone; the news end
+/// with the file.
+fn ask(agent: &Agent, url: &str, from: u64) -> Receiver<News> {
+    let (tell, news) = sync_channel(8);
+    let mut request = agent.get(url);
+    if from > 0 {
+        request = request.header("Range", format!("bytes={from}-"));
+    }
+    let teller = tell.clone();
+    let talk = move || {
+        let response = match request.call() {
+            Ok(response) => response,
+            Err(error) => return teller.send(News::Head(Err(cut(error)))),
+        };
+        let range = header(&response, "content-range").as_deref().and_then(content_range);
+        let length = header(&response, "content-length").and_then(|length| length.parse().ok());
+        teller.send(News::Head(Ok(Head { status: response.status().as_u16(), range, length })))?;
+        let mut body = response.into_body().into_reader();
+        loop {
+            let mut chunk = vec![0; 1 << 16];
+            match body.read(&mut chunk) {
+                Ok(0) => return Ok(()),
+                Ok(count) => {
+                    chunk.truncate(count);
+                    teller.send(News::Chunk(chunk))?;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return teller.send(News::Lost(error.to_string())),
+            }
+        }
+    };
+    // That nobody listens any more ends the thread and is no failure.
+    let thread = std::thread::Builder::new().name("download".to_owned()).spawn(move || drop(talk()));
+    if let Err(error) = thread {
+        // The channel is empty, so this does not wait.
+        let _ = tell.send(News::Head(Err(Cut::Lost(format!("cannot start a thread: {error}")))));
+    }
+    news
+}
+
+/// The next of the news, or nothing at their end.
+fn hear(news: &Receiver<News>, part: &Part, stop: &StopFlag) -> Result<Option<News>, Cut> {
+    loop {
+        if stop.requested() {
+            return Err(Error::Stopped { file: part.path.clone() }.into());
+        }
+        match news.recv_timeout(Duration::from_millis(100)) {
+            Ok(message) => return Ok(Some(message)),
+            Err(RecvTimeoutError::Disconnected) => return Ok(None),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+    }
+}
+
 /// Ask for what is missing and write what comes.
 fn attempt(
     agent: &Agent,
@@ -127,17 +220,15 @@ fn attempt(
     shown: &mut Shown,
     stop: &StopFlag,
 ) -> Result<(), Cut> {
-    let mut request = agent.get(&source.url);
-    if part.have > 0 {
-        request = request.header("Range", format!("bytes={}-", part.have));
-    }
-    let response = request.call().map_err(cut)?;
-    let range = header(&response, "content-range");
-    let range = range.as_deref().and_then(content_range);
-    match (response.status().as_u16(), range) {
+    let news = ask(agent, &source.url, part.have);
+    let Some(News::Head(head)) = hear(&news, part, stop)? else {
+        return Err(Cut::Lost("no answer".to_owned()));
+    };
+    let Head { status, range, length } = head?;
+    match (status, range) {
         (200, _) => {
             part.restart()?;
-            part.total = header(&response, "content-length").and_then(|length| length.parse().ok());
+            part.total = length;
         }
         (206, Some((Some(start), total))) if start == part.have => part.total = total,
         // Everything is here: the process ended between the last byte and the rename.
@@ -146,27 +237,19 @@ fn attempt(
             part.restart()?;
             return Err(Cut::Lost("the server does not resume this file".to_owned()));
         }
-        (status @ (408 | 429 | 500..), _) => {
-            return Err(Cut::Lost(format!("the server answers {status}")));
-        }
-        (status, _) => return Err(Error::Refused { url: source.url.clone(), status }.into()),
+        (408 | 429 | 500.., _) => return Err(Cut::Lost(format!("the server answers {status}"))),
+        _ => return Err(Error::Refused { url: source.url.clone(), status }.into()),
     }
     shown.start(part.have, part.total);
-    let mut body = response.into_body().into_reader();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        if stop.requested() {
-            return Err(Error::Stopped { file: part.path.clone() }.into());
-        }
-        match body.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => {
-                part.write(&buffer[..count])?;
-                *received += count as u64;
+    while let Some(message) = hear(&news, part, stop)? {
+        match message {
+            News::Chunk(bytes) => {
+                part.write(&bytes)?;
+                *received += bytes.len() as u64;
                 shown.at(part.have);
             }
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Cut::Lost(error.to_string())),
+            News::Lost(reason) => return Err(Cut::Lost(reason)),
+            News::Head(_) => {}
         }
     }
     match part.total {
@@ -177,7 +260,7 @@ fn attempt(
 
 /// Which failures of a request are worth another attempt.
 fn cut(error: ureq::Error) -> Cut {
-    use std::io::ErrorKind::{ConnectionAborted, ConnectionReset, UnexpectedEof};
+    use ErrorKind::{ConnectionAborted, ConnectionReset, UnexpectedEof};
     match error {
         ureq::Error::Io(error)
             if matches!(error.kind(), ConnectionReset | ConnectionAborted | UnexpectedEof) =>

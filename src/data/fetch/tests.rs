@@ -34,11 +34,13 @@ fn well_behaved(file: &[u8], from: Option<usize>) -> Reply {
     }
 }
 
+/// The path of a request and the first byte of its range.
+type Seen = (String, Option<usize>);
+
 /// Answers connections one after the other.
 struct Server {
     address: SocketAddr,
-    /// Path and first byte of the range of every request.
-    seen: Arc<Mutex<Vec<(String, Option<usize>)>>>,
+    seen: Arc<Mutex<Vec<Seen>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -396,7 +398,10 @@ fn members_that_lead_out_and_damaged_archives_are_refused() {
 #[test]
 fn a_stop_keeps_the_part_and_leftovers_of_a_killed_call_are_cleared() {
     let (archive, bytes) = example();
+    let dir = tempfile::tempdir().unwrap();
     let file = bytes.clone();
+    let part = dir.path().join("set.tar.gz.part");
+    fs::write(&part, &bytes[..5000]).unwrap();
     let stop = StopFlag::new();
     let raised = stop.clone();
     let server = Server::start(move |number, from| {
@@ -405,10 +410,10 @@ fn a_stop_keeps_the_part_and_leftovers_of_a_killed_call_are_cleared() {
         }
         well_behaved(&file, from)
     });
-    let dir = tempfile::tempdir().unwrap();
     let error = fetch(&archive, dir.path(), Some(&server.base()), TWICE, Output::Silent, &stop).unwrap_err();
     assert!(matches!(error, Error::Stopped { .. }), "{error}");
-    assert!(dir.path().join("set.tar.gz.part").is_file());
+    let kept = fs::read(&part).unwrap();
+    assert!(kept.len() >= 5000 && bytes.starts_with(&kept), "{} bytes", kept.len());
     let half = dir.path().join(".set-bin.unpacking/set-bin");
     fs::create_dir_all(&half).unwrap();
     fs::write(half.join("half"), b"half").unwrap();
