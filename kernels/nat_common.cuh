@@ -35,6 +35,16 @@ __device__ __forceinline__ float activate(unsigned activation, float x) {
     }
 }
 
+// The activation's derivative; at a corner that of the outer branch.
+__device__ __forceinline__ float derivative(unsigned activation, float x) {
+    switch (activation) {
+        case kRelu: return x > 0.0f ? 1.0f : 0.0f;
+        case kHSwish: return x >= 3.0f ? 1.0f : x > -3.0f ? x * (1.0f / 3.0f) + 0.5f : 0.0f;
+        case kHSigmoid: return x > -3.0f && x < 3.0f ? 1.0f / 6.0f : 0.0f;
+        default: return 1.0f;
+    }
+}
+
 __device__ __forceinline__ Quad splat(float x) { return make_float4(x, x, x, x); }
 
 __device__ __forceinline__ Quad load_quad(const float* from) { return *reinterpret_cast<const Quad*>(from); }
@@ -74,6 +84,11 @@ __device__ __forceinline__ Quad max_quad(Quad a, Quad b) {
 __device__ __forceinline__ Quad activate(unsigned activation, Quad v) {
     return make_float4(activate(activation, v.x), activate(activation, v.y), activate(activation, v.z),
                        activate(activation, v.w));
+}
+
+__device__ __forceinline__ Quad derivative(unsigned activation, Quad v) {
+    return make_float4(derivative(activation, v.x), derivative(activation, v.y), derivative(activation, v.z),
+                       derivative(activation, v.w));
 }
 
 __device__ __forceinline__ float component(Quad v, int i) {

@@ -129,6 +129,8 @@ pub trait Vector: Copy {
     fn max(self, b: Self) -> Self;
     /// Lane-wise minimum.
     fn min(self, b: Self) -> Self;
+    /// `self` in the lanes where `x > limit`, 0 in the others.
+    fn where_above(self, x: Self, limit: Self) -> Self;
 
     /// `relu6(self + 3) / 6`
     #[inline(always)]
@@ -145,6 +147,25 @@ pub trait Vector: Copy {
             a if a == Activation::HSwish as u32 => self.mul(self.hard_sigmoid()),
             a if a == Activation::HSigmoid as u32 => self.hard_sigmoid(),
             _ => self,
+        }
+    }
+
+    /// The derivative of the activation with this number at `self`; at a corner that of the outer
+    /// branch.
+    #[inline(always)]
+    fn derivative(self, activation: u32) -> Self {
+        let (one, three) = (Self::splat(1.0), Self::splat(3.0));
+        match activation {
+            a if a == Activation::Relu as u32 => one.where_above(self, Self::splat(0.0)),
+            a if a == Activation::HSwish as u32 => {
+                let outside = one.sub(one.where_above(three, self));
+                let slope = self.mul_add(Self::splat(1.0 / 3.0), Self::splat(0.5));
+                slope.where_above(self, Self::splat(-3.0)).where_above(three, self).add(outside)
+            }
+            a if a == Activation::HSigmoid as u32 => {
+                Self::splat(1.0 / 6.0).where_above(self, Self::splat(-3.0)).where_above(three, self)
+            }
+            _ => one,
         }
     }
 }
@@ -211,12 +232,16 @@ impl Vector for Portable {
     fn min(self, b: Self) -> Self {
         self.zip(b, |x, y| if x < y { x } else { y })
     }
+    #[inline(always)]
+    fn where_above(self, x: Self, limit: Self) -> Self {
+        Portable(std::array::from_fn(|i| if x.0[i] > limit.0[i] { self.0[i] } else { 0.0 }))
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
 macro_rules! x86_vector {
     ($(#[$doc:meta])* $name:ident($register:ty), $lanes:literal, $half:ident, $feature:literal, $entry:ident,
-     $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $sub:ident, $mul:ident, $max:ident, $min:ident) => {
+     $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $sub:ident, $mul:ident, $max:ident, $min:ident, $where_above:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy)]
         pub struct $name($register);
@@ -273,6 +298,10 @@ macro_rules! x86_vector {
             fn min(self, b: Self) -> Self {
                 unsafe { $name(std::arch::x86_64::$min(self.0, b.0)) }
             }
+            #[inline(always)]
+            fn where_above(self, x: Self, limit: Self) -> Self {
+                unsafe { $name($where_above(self.0, x.0, limit.0)) }
+            }
         }
 
         #[target_feature(enable = $feature)]
@@ -283,11 +312,35 @@ macro_rules! x86_vector {
 }
 
 #[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[inline]
+fn where_above_avx2(
+    value: std::arch::x86_64::__m256,
+    x: std::arch::x86_64::__m256,
+    limit: std::arch::x86_64::__m256,
+) -> std::arch::x86_64::__m256 {
+    use std::arch::x86_64::{_CMP_GT_OQ, _mm256_and_ps, _mm256_cmp_ps};
+    _mm256_and_ps(value, _mm256_cmp_ps::<_CMP_GT_OQ>(x, limit))
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn where_above_avx512(
+    value: std::arch::x86_64::__m512,
+    x: std::arch::x86_64::__m512,
+    limit: std::arch::x86_64::__m512,
+) -> std::arch::x86_64::__m512 {
+    use std::arch::x86_64::{_CMP_GT_OQ, _mm512_cmp_ps_mask, _mm512_maskz_mov_ps};
+    _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(x, limit), value)
+}
+
+#[cfg(target_arch = "x86_64")]
 x86_vector!(
     /// Eight lanes, AVX2 and FMA.
     Avx2(std::arch::x86_64::__m256), 8, Avx2, "avx2,fma", run_avx2,
     _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps,
-    _mm256_add_ps, _mm256_sub_ps, _mm256_mul_ps, _mm256_max_ps, _mm256_min_ps
+    _mm256_add_ps, _mm256_sub_ps, _mm256_mul_ps, _mm256_max_ps, _mm256_min_ps, where_above_avx2
 );
 
 #[cfg(target_arch = "x86_64")]
@@ -295,7 +348,7 @@ x86_vector!(
     /// Sixteen lanes, AVX-512.
     Avx512(std::arch::x86_64::__m512), 16, Avx2, "avx512f,avx512vl,avx2,fma", run_avx512,
     _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps,
-    _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps, _mm512_max_ps, _mm512_min_ps
+    _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps, _mm512_max_ps, _mm512_min_ps, where_above_avx512
 );
 
 /// Work that is written once and compiled for every instruction set.
@@ -322,6 +375,7 @@ pub fn dispatch<K: Kernel>(kernel: K) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::real::derivative;
 
     struct Check;
 
@@ -340,6 +394,16 @@ mod tests {
         for (x, y) in source.iter().zip(out).take(V::LANES) {
             let expected = x * (x + 3.0).clamp(0.0, 6.0) / 6.0;
             assert!((y - expected).abs() < 1e-6, "{x}: {y} against {expected}");
+        }
+        // -5 to 2, and -3 to 4 where there are eight lanes only: the corners are among them.
+        for shift in [0, 2] {
+            for activation in [Activation::None, Activation::Relu, Activation::HSwish, Activation::HSigmoid] {
+                V::load(&source[shift.min(16 - V::LANES)..]).derivative(activation as u32).store(&mut out);
+                for (&x, y) in source[shift.min(16 - V::LANES)..].iter().zip(out).take(V::LANES) {
+                    let expected = derivative(activation as u32, x);
+                    assert!((y - expected).abs() < 1e-6, "{activation:?}'({x}): {y} against {expected}");
+                }
+            }
         }
     }
 

@@ -1,12 +1,28 @@
-//! Launch geometry.
+//! Launch geometry of `kernels/loss.cu`: a warp an image.
 
 use super::{Loss, SoftTargets};
 use crate::device::{Error, Launcher};
 
-pub(crate) fn launch_targets(_: &SoftTargets, _: &Launcher<'_>) -> Result<(), Error> {
-    Err(Error::Failed { device: "gpu".into(), reason: "no kernel for SoftTargets".into() })
+const THREADS: u32 = 128;
+
+pub(crate) fn launch_targets(call: &SoftTargets, to: &Launcher<'_>) -> Result<(), Error> {
+    let geometry = to.covering(32 * u64::from(call.params.images), THREADS)?;
+    to.launch("soft_targets_f32", geometry, &call.addresses(to))
 }
 
-pub(crate) fn launch_loss(_: &Loss, _: &Launcher<'_>) -> Result<(), Error> {
-    Err(Error::Failed { device: "gpu".into(), reason: "no kernel for Loss".into() })
+pub(crate) fn launch_loss(call: &Loss, to: &Launcher<'_>) -> Result<(), Error> {
+    let geometry = to.covering(32 * u64::from(call.params.images), THREADS)?;
+    to.launch("loss_f32", geometry, &call.addresses(to))
+}
+
+#[cfg(test)]
+pub(crate) fn layouts() -> Vec<crate::device::Layout> {
+    use super::{LossAddresses, Params, TargetsAddresses, TargetsParams};
+    use crate::device::layout;
+    vec![
+        layout!("SoftTargetsParams", TargetsParams { images, classes, stride, weights }),
+        TargetsAddresses::layout(),
+        layout!("LossParams", Params { images, classes, stride, smoothing, kd_ratio, weight }),
+        LossAddresses::layout(),
+    ]
 }

@@ -28,26 +28,38 @@ pub fn targets<T: Real>(p: &TargetsParams, a: TargetsArgs<'_, T>) {
 
 /// Loss, correctness, gradient.
 pub fn loss<T: Real>(p: &Params, a: LossArgs<'_, T>) {
-    let (classes, stride) = (p.classes as usize, p.stride as usize);
-    let [smoothing, kd, weight] = [p.smoothing, p.kd_ratio, p.weight].map(|v| T::of(f64::from(v)));
+    let stride = p.stride as usize;
     for image in 0..p.images as usize {
-        let logits = &a.logits[image * stride..][..classes];
-        let label = a.labels[image].wide() as usize;
-        let logs = log_softmax(logits);
-        let target = |j: usize| {
-            let hard = if j == label { T::one() - smoothing } else { T::zero() };
-            let soft = a.teacher.map_or(T::zero(), |t| t[image * stride + j]);
-            hard + smoothing / T::of(classes as f64) + kd * soft
-        };
-        let dlogits = &mut a.dlogits[image * stride..][..stride];
-        dlogits.fill(T::zero());
-        let total: T = (0..classes).map(target).sum();
-        for j in 0..classes {
-            dlogits[j] = weight / T::of(f64::from(p.images)) * (total * logs[j].exp() - target(j));
-        }
-        let largest = logits.iter().fold(T::neg_infinity(), |m, &v| m.max(v));
-        let answer = logits.iter().position(|&v| v == largest);
-        a.scores[2 * image] = -weight * (0..classes).map(|j| target(j) * logs[j]).sum::<T>();
-        a.scores[2 * image + 1] = if answer == Some(label) { T::one() } else { T::zero() };
+        let row = image * stride..(image + 1) * stride;
+        let teacher = a.teacher.map(|teacher| &teacher[row.clone()]);
+        let scores = &mut a.scores[2 * image..][..2];
+        of_image(p, (&a.logits[row.clone()], a.labels[image], teacher), scores, &mut a.dlogits[row]);
     }
+}
+
+/// The loss of one image; its rows are `stride` elements long.
+pub(super) fn of_image<T: Real>(
+    p: &Params,
+    (logits, label, teacher): (&[T], T, Option<&[T]>),
+    scores: &mut [T],
+    dlogits: &mut [T],
+) {
+    let (classes, label) = (p.classes as usize, label.wide() as usize);
+    let [smoothing, kd, weight] = [p.smoothing, p.kd_ratio, p.weight].map(|v| T::of(f64::from(v)));
+    let logits = &logits[..classes];
+    let logs = log_softmax(logits);
+    let target = |j: usize| {
+        let hard = if j == label { T::one() - smoothing } else { T::zero() };
+        let soft = teacher.map_or(T::zero(), |teacher| teacher[j]);
+        hard + smoothing / T::of(classes as f64) + kd * soft
+    };
+    dlogits.fill(T::zero());
+    let total: T = (0..classes).map(target).sum();
+    for j in 0..classes {
+        dlogits[j] = weight / T::of(f64::from(p.images)) * (total * logs[j].exp() - target(j));
+    }
+    let largest = logits.iter().fold(T::neg_infinity(), |m, &v| m.max(v));
+    let answer = logits.iter().position(|&v| v == largest);
+    scores[0] = -weight * (0..classes).map(|j| target(j) * logs[j]).sum::<T>();
+    scores[1] = if answer == Some(label) { T::one() } else { T::zero() };
 }

@@ -1,24 +1,59 @@
-//! Launch geometry.
+//! Launch geometry of `kernels/update.cu`.
 
-use super::{AdamW, ClipFactor, Fill, Sgd, SumOfSquares};
+use super::{AdamW, BLOCK, ClipFactor, Fill, Sgd, SumOfSquares};
 use crate::device::{Error, Launcher};
 
-pub(crate) fn launch_fill(_: &Fill, _: &Launcher<'_>) -> Result<(), Error> {
-    Err(Error::Failed { device: "gpu".into(), reason: "no kernel for Fill".into() })
+const THREADS: u32 = 256;
+
+/// A thread an element.
+pub(crate) fn launch_fill(call: &Fill, to: &Launcher<'_>) -> Result<(), Error> {
+    let geometry = to.covering(u64::from(call.params.len), THREADS)?;
+    to.launch("update_fill_f32", geometry, &call.addresses(to))
 }
 
-pub(crate) fn launch_squares(_: &SumOfSquares, _: &Launcher<'_>) -> Result<(), Error> {
-    Err(Error::Failed { device: "gpu".into(), reason: "no kernel for SumOfSquares".into() })
+/// A block [`BLOCK`] elements; then one block all those.
+pub(crate) fn launch_squares(call: &SumOfSquares, to: &Launcher<'_>) -> Result<(), Error> {
+    let args = call.addresses(to);
+    let blocks = u64::from(call.params.len).div_ceil(BLOCK as u64);
+    to.launch("square_partials_f32", to.blocks(blocks, THREADS)?, &args)?;
+    to.launch("square_merge_f32", to.blocks(1, THREADS)?, &args)
 }
 
-pub(crate) fn launch_clip(_: &ClipFactor, _: &Launcher<'_>) -> Result<(), Error> {
-    Err(Error::Failed { device: "gpu".into(), reason: "no kernel for ClipFactor".into() })
+/// One block.
+pub(crate) fn launch_clip(call: &ClipFactor, to: &Launcher<'_>) -> Result<(), Error> {
+    to.launch("clip_factor_f32", to.blocks(1, THREADS)?, &call.addresses(to))
 }
 
-pub(crate) fn launch_sgd(_: &Sgd, _: &Launcher<'_>) -> Result<(), Error> {
-    Err(Error::Failed { device: "gpu".into(), reason: "no kernel for Sgd".into() })
+/// A thread an element.
+pub(crate) fn launch_sgd(call: &Sgd, to: &Launcher<'_>) -> Result<(), Error> {
+    let geometry = to.covering(u64::from(call.params.len), THREADS)?;
+    to.launch("sgd_f32", geometry, &call.addresses(to))
 }
 
-pub(crate) fn launch_adamw(_: &AdamW, _: &Launcher<'_>) -> Result<(), Error> {
-    Err(Error::Failed { device: "gpu".into(), reason: "no kernel for AdamW".into() })
+/// A thread an element.
+pub(crate) fn launch_adamw(call: &AdamW, to: &Launcher<'_>) -> Result<(), Error> {
+    let geometry = to.covering(u64::from(call.params.len), THREADS)?;
+    to.launch("adamw_f32", geometry, &call.addresses(to))
+}
+
+#[cfg(test)]
+pub(crate) fn layouts() -> Vec<crate::device::Layout> {
+    use super::{AdamWAddresses, ClipAddresses, FillAddresses, SgdAddresses, SquaresAddresses};
+    use super::{AdamWParams, ClipParams, FillParams, SgdParams, SquaresParams};
+    use crate::device::layout;
+    vec![
+        layout!("UpdateFillParams", FillParams { len, value }),
+        FillAddresses::layout(),
+        layout!("SumOfSquaresParams", SquaresParams { len }),
+        SquaresAddresses::layout(),
+        layout!("ClipFactorParams", ClipParams { count, limit }),
+        ClipAddresses::layout(),
+        layout!("SgdParams", SgdParams { len, rate, momentum, decay, nesterov }),
+        SgdAddresses::layout(),
+        layout!(
+            "AdamWParams",
+            AdamWParams { len, rate, beta1, beta2, epsilon, decay, correction1, correction2 }
+        ),
+        AdamWAddresses::layout(),
+    ]
 }

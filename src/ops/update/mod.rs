@@ -25,7 +25,7 @@ pub struct FillParams {
 
 operator! {
     /// `y = value`
-    Fill(FillParams) => host FillArgs, gpu FillAddresses = "FillArgs" {
+    Fill(FillParams) => host FillArgs, gpu FillAddresses = "UpdateFillArgs" {
         /// `[len]`
         write y,
     }

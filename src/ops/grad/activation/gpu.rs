@@ -1,16 +1,38 @@
-//! Launch geometry.
+//! Launch geometry of `kernels/grad_activation.cu`.
 
 use super::{Activate, ActivateGrad, ColumnSum};
 use crate::device::{Error, Launcher};
+use crate::ops::batch_norm::BLOCK_ROWS;
 
-pub(crate) fn launch_forward(_: &Activate, _: &Launcher<'_>) -> Result<(), Error> {
-    Err(Error::Failed { device: "gpu".into(), reason: "no kernel for Activate".into() })
+/// A thread a quad.
+pub(crate) fn launch_forward(call: &Activate, to: &Launcher<'_>) -> Result<(), Error> {
+    let geometry = to.covering(u64::from(call.params.len / 4), 256)?;
+    to.launch("activate_f32", geometry, &call.addresses(to))
 }
 
-pub(crate) fn launch_backward(_: &ActivateGrad, _: &Launcher<'_>) -> Result<(), Error> {
-    Err(Error::Failed { device: "gpu".into(), reason: "no kernel for ActivateGrad".into() })
+/// A thread a quad.
+pub(crate) fn launch_backward(call: &ActivateGrad, to: &Launcher<'_>) -> Result<(), Error> {
+    let geometry = to.covering(u64::from(call.params.len / 4), 256)?;
+    to.launch("activate_grad_f32", geometry, &call.addresses(to))
 }
 
-pub(crate) fn launch_columns(_: &ColumnSum, _: &Launcher<'_>) -> Result<(), Error> {
-    Err(Error::Failed { device: "gpu".into(), reason: "no kernel for ColumnSum".into() })
+/// A block 32 columns of [`BLOCK_ROWS`] rows; then a thread a column.
+pub(crate) fn launch_columns(call: &ColumnSum, to: &Launcher<'_>) -> Result<(), Error> {
+    let (p, args) = (call.params, call.addresses(to));
+    let blocks = u64::from(p.rows.div_ceil(BLOCK_ROWS as u32)) * u64::from(p.columns.div_ceil(32));
+    to.launch("column_partials_f32", to.blocks(blocks, 128)?, &args)?;
+    to.launch("column_merge_f32", to.covering(u64::from(p.columns), 128)?, &args)
+}
+
+#[cfg(test)]
+pub(crate) fn layouts() -> Vec<crate::device::Layout> {
+    use super::{ActivateAddresses, ColumnsAddresses, ColumnsParams, GradAddresses, Params};
+    use crate::device::layout;
+    vec![
+        layout!("ActivateParams", Params { len, activation }),
+        ActivateAddresses::layout(),
+        GradAddresses::layout(),
+        layout!("ColumnSumParams", ColumnsParams { rows, columns }),
+        ColumnsAddresses::layout(),
+    ]
 }

@@ -1,16 +1,39 @@
-//! Launch geometry.
+//! Launch geometry of `kernels/grad_batch_norm.cu`.
 
 use super::{BnGradInput, BnGradSums, BnRunning};
 use crate::device::{Error, Launcher};
+use crate::ops::batch_norm::BLOCK_ROWS;
 
-pub(crate) fn launch_sums(_: &BnGradSums, _: &Launcher<'_>) -> Result<(), Error> {
-    Err(Error::Failed { device: "gpu".into(), reason: "no kernel for BnGradSums".into() })
+/// A block 32 channels of [`BLOCK_ROWS`] rows; then a block 32 channels of all those.
+pub(crate) fn launch_sums(call: &BnGradSums, to: &Launcher<'_>) -> Result<(), Error> {
+    let (p, args) = (call.params, call.addresses(to));
+    let chunks = u64::from(p.channels.div_ceil(32));
+    let blocks = u64::from(p.rows.div_ceil(BLOCK_ROWS as u32)) * chunks;
+    to.launch("bn_grad_partials_f32", to.blocks(blocks, 128)?, &args)?;
+    to.launch("bn_grad_merge_f32", to.blocks(chunks, 256)?, &args)
 }
 
-pub(crate) fn launch_input(_: &BnGradInput, _: &Launcher<'_>) -> Result<(), Error> {
-    Err(Error::Failed { device: "gpu".into(), reason: "no kernel for BnGradInput".into() })
+/// A thread a quad of channels of a row.
+pub(crate) fn launch_input(call: &BnGradInput, to: &Launcher<'_>) -> Result<(), Error> {
+    let items = u64::from(call.params.rows) * u64::from(call.params.channels / 4);
+    to.launch("bn_grad_input_f32", to.blocks(items.div_ceil(256), 256)?, &call.addresses(to))
 }
 
-pub(crate) fn launch_running(_: &BnRunning, _: &Launcher<'_>) -> Result<(), Error> {
-    Err(Error::Failed { device: "gpu".into(), reason: "no kernel for BnRunning".into() })
+/// A thread a channel.
+pub(crate) fn launch_running(call: &BnRunning, to: &Launcher<'_>) -> Result<(), Error> {
+    let geometry = to.covering(u64::from(call.params.channels), 128)?;
+    to.launch("bn_running_f32", geometry, &call.addresses(to))
+}
+
+#[cfg(test)]
+pub(crate) fn layouts() -> Vec<crate::device::Layout> {
+    use super::{InputAddresses, Params, RunningAddresses, RunningParams, SumsAddresses};
+    use crate::device::layout;
+    vec![
+        layout!("BnGradParams", Params { rows, channels, activation, epsilon }),
+        SumsAddresses::layout(),
+        InputAddresses::layout(),
+        layout!("BnRunningParams", RunningParams { channels, momentum, unbias }),
+        RunningAddresses::layout(),
+    ]
 }

@@ -1,12 +1,31 @@
-//! Launch geometry.
+//! Launch geometry of `kernels/grad_pool.cu`.
 
 use super::{GlobalPoolGrad, MaxPoolGrad};
 use crate::device::{Error, Launcher};
 
-pub(crate) fn launch_global(_: &GlobalPoolGrad, _: &Launcher<'_>) -> Result<(), Error> {
-    Err(Error::Failed { device: "gpu".into(), reason: "no kernel for GlobalPoolGrad".into() })
+const THREADS: u32 = 128;
+
+/// A thread a quad of channels of an input pixel.
+pub(crate) fn launch_global(call: &GlobalPoolGrad, to: &Launcher<'_>) -> Result<(), Error> {
+    let p = call.params;
+    let items = u64::from(p.images) * u64::from(p.side_in * p.side_in) * u64::from(p.channels / 4);
+    to.launch("global_pool_grad_f32", to.covering(items, THREADS)?, &call.addresses(to))
 }
 
-pub(crate) fn launch_max(_: &MaxPoolGrad, _: &Launcher<'_>) -> Result<(), Error> {
-    Err(Error::Failed { device: "gpu".into(), reason: "no kernel for MaxPoolGrad".into() })
+/// A thread a quad of channels of a window.
+pub(crate) fn launch_max(call: &MaxPoolGrad, to: &Launcher<'_>) -> Result<(), Error> {
+    let p = call.params;
+    let items = u64::from(p.images) * u64::from(p.side_out * p.side_out) * u64::from(p.channels / 4);
+    to.launch("max_pool_grad_f32", to.covering(items, THREADS)?, &call.addresses(to))
+}
+
+#[cfg(test)]
+pub(crate) fn layouts() -> Vec<crate::device::Layout> {
+    use super::{GlobalAddresses, MaxAddresses, Params};
+    use crate::device::layout;
+    vec![
+        layout!("PoolGradParams", Params { images, side_in, side_out, channels }),
+        GlobalAddresses::layout(),
+        MaxAddresses::layout(),
+    ]
 }

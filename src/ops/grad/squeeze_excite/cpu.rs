@@ -1,12 +1,313 @@
-//! The fast paths.
+//! The fast path: the maps an image at a time, the layers four images at a time.
+//!
+//! The scratch slot holds what the module's formulas name, in the order of [`SqueezeExciteGrad`]'s
+//! `scratch_len`. Every element of a weight's gradient is one sum over the images in order, so
+//! nothing has to be merged.
+//!
+//! [`SqueezeExciteGrad`]: super::SqueezeExciteGrad
 
-use super::super::super::Threads;
-use super::GradArgs;
-use super::reference;
+use super::{GradArgs, SqueezeExciteGrad};
+use crate::ops::parallel::{pieces, pieces_of};
+use crate::ops::simd::{Kernel, Vector, dispatch};
 use crate::ops::squeeze_excite::Params;
+use crate::ops::{Activation, PANEL, Threads};
 
-/// Computes the call; see the module for the formulas. The scratch slot is not needed here and
-/// filled with zeros.
-pub fn run(p: &Params, a: GradArgs<'_, f32>, _: Threads) {
-    reference::run(p, a);
+/// Images, or rows of a panel, that share a load of the other operand.
+const TILE: usize = 4;
+
+/// Computes the call; see the module for the formulas.
+pub fn run(p: &Params, a: GradArgs<'_, f32>, threads: Threads) {
+    let [images, pixels, channels, hidden] =
+        [p.images, p.pixels, p.channels, p.hidden].map(|v| v as usize);
+    let [weight_channels, weight_hidden] = [p.weight_channels, p.weight_hidden].map(|v| v as usize);
+    let scratch = &mut a.scratch[..SqueezeExciteGrad::scratch_len(p)];
+    let (mean, scratch) = scratch.split_at_mut(images * channels);
+    let (units, scratch) = scratch.split_at_mut(images * hidden);
+    let (dq, scratch) = scratch.split_at_mut(images * channels);
+    let (dunits, dmean) = scratch.split_at_mut(images * hidden);
+    let map = pixels * channels;
+    let (x, gate, dxg) = (&a.x[..images * map], &a.gate[..images * channels], &a.dxg[..images * map]);
+
+    // z, and dgate where dq will be.
+    pieces_of(threads, [(&mut *mean, channels), (&mut *dq, channels)], |image, [mean, dgate]| {
+        let (x, dxg) = (&x[image * map..][..map], &dxg[image * map..][..map]);
+        dispatch(Squeeze { x, dxg, mean, dgate });
+    });
+    pieces(threads, units, TILE * hidden, |tile, units| {
+        let x = &mean[tile * TILE * channels..][..units.len() / hidden * channels];
+        let then = Then::Relu;
+        dispatch(Linear { x, w: a.reduce, stored: weight_channels, bias: a.reduce_bias, then, out: units });
+    });
+    pieces(threads, dq, TILE * channels, |tile, dq| {
+        let x = &units[tile * TILE * hidden..][..dq.len() / channels * hidden];
+        let then = Then::TimesHardSigmoidSlope;
+        dispatch(Linear { x, w: a.expand, stored: weight_hidden, bias: a.expand_bias, then, out: dq });
+    });
+    pieces(threads, dunits, hidden, |image, out| {
+        let dq = &dq[image * channels..][..channels];
+        dispatch(Transposed { x: dq, w: a.expand, stored: weight_hidden, out });
+        // A unit that is not above zero had nothing to say; at zero ReLU's derivative is zero.
+        let units = &units[image * hidden..][..hidden];
+        out.iter_mut().zip(units).for_each(|(out, &unit)| *out = if unit > 0.0 { *out } else { 0.0 });
+    });
+    let dmean = &mut dmean[..images * channels];
+    pieces(threads, dmean, channels, |image, out| {
+        let dunits = &dunits[image * hidden..][..hidden];
+        dispatch(Transposed { x: dunits, w: a.reduce, stored: weight_channels, out });
+        out.iter_mut().for_each(|out| *out /= pixels as f32);
+    });
+
+    let (mean, units, dq, dunits, dmean) = (&*mean, &*units, &*dq, &*dunits, &*dmean);
+    let panels = |n: usize, stored: usize| n.div_ceil(PANEL) * PANEL * stored;
+    let dreduce = &mut a.dreduce[..panels(hidden, weight_channels)];
+    pieces(threads, dreduce, PANEL * weight_channels, |panel, out| {
+        dispatch(Outer { panel, columns: hidden, dy: dunits, x: mean, inputs: channels, out });
+    });
+    let dexpand = &mut a.dexpand[..panels(channels, weight_hidden)];
+    pieces(threads, dexpand, PANEL * weight_hidden, |panel, out| {
+        dispatch(Outer { panel, columns: channels, dy: dq, x: units, inputs: hidden, out });
+    });
+    add_rows(dunits, &mut a.dreduce_bias[..hidden]);
+    add_rows(dq, &mut a.dexpand_bias[..channels]);
+
+    pieces(threads, &mut a.dx[..images * map], map, |image, dx| {
+        let (gate, dmean) = (&gate[image * channels..][..channels], &dmean[image * channels..][..channels]);
+        dispatch(Input { dxg: &dxg[image * map..][..map], gate, dmean, dx });
+    });
+}
+
+/// Adds every row of `x` to `y`.
+fn add_rows(x: &[f32], y: &mut [f32]) {
+    for row in x.chunks_exact(y.len()) {
+        y.iter_mut().zip(row).for_each(|(y, x)| *y += x);
+    }
+}
+
+/// Mean of every channel of an image, and the sum over its pixels of `dxg * x`.
+struct Squeeze<'a> {
+    x: &'a [f32],
+    dxg: &'a [f32],
+    mean: &'a mut [f32],
+    dgate: &'a mut [f32],
+}
+
+impl Kernel for Squeeze<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(mut self) {
+        let whole = self.mean.len() / V::LANES * V::LANES;
+        for c in (0..whole).step_by(V::LANES) {
+            self.vector::<V>(c);
+        }
+        if whole < self.mean.len() {
+            self.vector::<V::Half>(whole);
+        }
+    }
+}
+
+impl Squeeze<'_> {
+    #[inline(always)]
+    fn vector<V: Vector>(&mut self, c: usize) {
+        let channels = self.mean.len();
+        let pixels = self.x.len() / channels;
+        let (mut sum, mut product) = (V::splat(0.0), V::splat(0.0));
+        for pixel in 0..pixels {
+            let x = V::load(&self.x[pixel * channels + c..]);
+            sum = sum.add(x);
+            product = x.mul_add(V::load(&self.dxg[pixel * channels + c..]), product);
+        }
+        sum.mul(V::splat(1.0 / pixels as f32)).store(&mut self.mean[c..]);
+        product.store(&mut self.dgate[c..]);
+    }
+}
+
+/// What is done with a layer's sum.
+#[derive(Clone, Copy)]
+enum Then {
+    /// `out = relu(sum)`
+    Relu,
+    /// `out *= hsigmoid'(sum)`
+    TimesHardSigmoidSlope,
+}
+
+/// A layer with panelled weights on up to [`TILE`] rows of `x`.
+struct Linear<'a> {
+    x: &'a [f32],
+    w: &'a [f32],
+    stored: usize,
+    bias: &'a [f32],
+    then: Then,
+    out: &'a mut [f32],
+}
+
+impl Kernel for Linear<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(mut self) {
+        let columns = self.bias.len();
+        let whole = columns / V::LANES * V::LANES;
+        let full = self.out.len() == TILE * columns;
+        for n in (0..whole).step_by(V::LANES) {
+            self.columns::<V>(n, full);
+        }
+        if whole < columns {
+            self.columns::<V::Half>(whole, full);
+        }
+    }
+}
+
+impl Linear<'_> {
+    #[inline(always)]
+    fn columns<V: Vector>(&mut self, n: usize, full: bool) {
+        if full {
+            self.tile::<V, TILE>(n, 0);
+        } else {
+            for row in 0..self.out.len() / self.bias.len() {
+                self.tile::<V, 1>(n, row);
+            }
+        }
+    }
+
+    /// The vector of outputs from `n` on of `ROWS` rows from `first` on.
+    #[inline(always)]
+    fn tile<V: Vector, const ROWS: usize>(&mut self, n: usize, first: usize) {
+        let columns = self.bias.len();
+        let inputs = self.x.len() / (self.out.len() / columns);
+        let panel = &self.w[n / PANEL * PANEL * self.stored..];
+        let x = &self.x[first * inputs..];
+        let mut sums = [V::load(&self.bias[n..]); ROWS];
+        for k in 0..inputs {
+            let w = V::load(&panel[k * PANEL + n % PANEL..]);
+            for row in 0..ROWS {
+                sums[row] = V::splat(x[row * inputs + k]).mul_add(w, sums[row]);
+            }
+        }
+        for row in 0..ROWS {
+            let out = &mut self.out[(first + row) * columns + n..];
+            let value = match self.then {
+                Then::Relu => sums[row].activate(Activation::Relu as u32),
+                Then::TimesHardSigmoidSlope => {
+                    V::load(out).mul(sums[row].derivative(Activation::HSigmoid as u32))
+                }
+            };
+            value.store(out);
+        }
+    }
+}
+
+/// `out[k] = sum_n x[n] w[n, k]` with panelled weights: each lane of a panel adds its own outputs
+/// `n`, and the 16 lanes meet in order.
+struct Transposed<'a> {
+    x: &'a [f32],
+    w: &'a [f32],
+    stored: usize,
+    out: &'a mut [f32],
+}
+
+impl Kernel for Transposed<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(mut self) {
+        // The number of inputs is a multiple of 8, and so of the tile.
+        for k in (0..self.out.len()).step_by(TILE) {
+            self.tile(k);
+        }
+    }
+}
+
+impl Transposed<'_> {
+    #[inline(always)]
+    fn tile(&mut self, first: usize) {
+        let mut sums = [[0.0f32; PANEL]; TILE];
+        let whole = self.x.len() / PANEL;
+        for panel in 0..whole {
+            let x = &self.x[panel * PANEL..][..PANEL];
+            let w = &self.w[(panel * self.stored + first) * PANEL..][..TILE * PANEL];
+            for k in 0..TILE {
+                for lane in 0..PANEL {
+                    sums[k][lane] += x[lane] * w[k * PANEL + lane];
+                }
+            }
+        }
+        let rest = &self.x[whole * PANEL..];
+        if !rest.is_empty() {
+            let w = &self.w[(whole * self.stored + first) * PANEL..][..TILE * PANEL];
+            for k in 0..TILE {
+                for lane in 0..rest.len() {
+                    sums[k][lane] += rest[lane] * w[k * PANEL + lane];
+                }
+            }
+        }
+        for k in 0..TILE {
+            let mut total = 0.0;
+            for lane in 0..PANEL {
+                total += sums[k][lane];
+            }
+            self.out[first + k] = total;
+        }
+    }
+}
+
+/// `out[n, k] += sum over rows of dy[row, n] x[row, k]` for one panel of `n`.
+struct Outer<'a> {
+    panel: usize,
+    columns: usize,
+    dy: &'a [f32],
+    x: &'a [f32],
+    inputs: usize,
+    out: &'a mut [f32],
+}
+
+impl Kernel for Outer<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(mut self) {
+        let first = self.panel * PANEL;
+        let width = PANEL.min(self.columns - first);
+        let whole = width / V::LANES * V::LANES;
+        for k in (0..self.inputs).step_by(TILE) {
+            for lane in (0..whole).step_by(V::LANES) {
+                self.tile::<V>(lane, k);
+            }
+            if whole < width {
+                self.tile::<V::Half>(whole, k);
+            }
+        }
+    }
+}
+
+impl Outer<'_> {
+    #[inline(always)]
+    fn tile<V: Vector>(&mut self, lane: usize, first: usize) {
+        let n = self.panel * PANEL + lane;
+        let mut sums = [V::splat(0.0); TILE];
+        for row in 0..self.dy.len() / self.columns {
+            let dy = V::load(&self.dy[row * self.columns + n..]);
+            let x = &self.x[row * self.inputs + first..][..TILE];
+            for k in 0..TILE {
+                sums[k] = dy.mul_add(V::splat(x[k]), sums[k]);
+            }
+        }
+        for k in 0..TILE {
+            let out = &mut self.out[(first + k) * PANEL + lane..];
+            V::load(out).add(sums[k]).store(out);
+        }
+    }
+}
+
+/// `dx = dxg * gate + dmean`
+struct Input<'a> {
+    dxg: &'a [f32],
+    gate: &'a [f32],
+    dmean: &'a [f32],
+    dx: &'a mut [f32],
+}
+
+impl Kernel for Input<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        // Written so that the compiler makes vectors of it.
+        let channels = self.gate.len();
+        for (dx, dxg) in self.dx.chunks_exact_mut(channels).zip(self.dxg.chunks_exact(channels)) {
+            for c in 0..channels {
+                dx[c] = dxg[c] * self.gate[c] + self.dmean[c];
+            }
+        }
+    }
 }

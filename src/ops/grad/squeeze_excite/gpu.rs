@@ -1,8 +1,42 @@
-//! Launch geometry.
+//! Launch geometry of `kernels/grad_squeeze_excite.cu`.
 
 use super::SqueezeExciteGrad;
+use crate::device::launch::Geometry;
 use crate::device::{Error, Launcher};
+use crate::ops::PANEL;
 
-pub(crate) fn launch_run(_: &SqueezeExciteGrad, _: &Launcher<'_>) -> Result<(), Error> {
-    Err(Error::Failed { device: "gpu".into(), reason: "no kernel for SqueezeExciteGrad".into() })
+const THREADS: u32 = 256;
+
+/// A block 32 channels of an image; a block an image; a thread a weight; a thread a quad of `dx`.
+pub(crate) fn launch_run(call: &SqueezeExciteGrad, to: &Launcher<'_>) -> Result<(), Error> {
+    let (p, args) = (call.params, call.addresses(to));
+    let blocks = u64::from(p.images) * u64::from(p.channels.div_ceil(32));
+    to.launch("se_squeeze_f32", to.blocks(blocks, 128)?, &args)?;
+
+    let panel = PANEL as u32;
+    let shared_bytes = 4 * (2 * (p.channels + p.hidden) + p.hidden.div_ceil(panel) * THREADS);
+    let geometry = Geometry { shared_bytes, ..to.blocks(u64::from(p.images), THREADS)? };
+    to.launch("se_layers_f32", geometry, &args)?;
+
+    let stored = |rows: u32, columns: u32| u64::from(rows.next_multiple_of(panel)) * u64::from(columns);
+    let biases = u64::from(p.channels + p.hidden);
+    let items = stored(p.hidden, p.channels) + stored(p.channels, p.hidden) + biases;
+    to.launch("se_weights_f32", to.covering(items, THREADS)?, &args)?;
+
+    let items = u64::from(p.images) * u64::from(p.pixels) * u64::from(p.channels / 4);
+    to.launch("se_input_f32", to.covering(items, THREADS)?, &args)
+}
+
+#[cfg(test)]
+pub(crate) fn layouts() -> Vec<crate::device::Layout> {
+    use super::GradAddresses;
+    use crate::device::layout;
+    use crate::ops::squeeze_excite::Params;
+    vec![
+        layout!(
+            "SqueezeExciteGradParams",
+            Params { images, pixels, channels, hidden, weight_channels, weight_hidden }
+        ),
+        GradAddresses::layout(),
+    ]
 }

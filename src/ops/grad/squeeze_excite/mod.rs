@@ -51,9 +51,11 @@ operator! {
 
 impl SqueezeExciteGrad {
     /// Elements of the scratch slot: for every image its mean `z`, hidden units `h`, and the
-    /// gradients `dq` and `dh`: `[z: images x channels][h: images x hidden][dq][dh]`.
+    /// gradients `dq`, `dh` and `dz / pixels`:
+    /// `[z: images x channels][h: images x hidden][dq][dh][dz]`.
     pub fn scratch_len(p: &Params) -> usize {
-        (2 * p.images * (p.channels + p.hidden)) as usize
+        let [images, channels, hidden] = [p.images, p.channels, p.hidden].map(|v| v as usize);
+        images * (3 * channels + 2 * hidden)
     }
 
     pub(in crate::ops) fn work(&self) -> Work {

@@ -1,0 +1,243 @@
+// The gradient of squeeze-and-excitation, gate and gated map together. With the forward pass
+//
+//   z = mean over pixels of x     h = relu(reduce z + b)     q = expand h + b     gate = hsigmoid(q)     xg = x gate
+//
+// and dxg given, in four kernels, which pass on per image what the scratch slot holds:
+//
+//   kernel          computes                                                   bytes                    FLOPs
+//   se_squeeze_f32  z, dgate = sum over pixels of dxg x                        8 images pixels channels 3 images pixels channels
+//   se_layers_f32   h, dq = dgate hsigmoid'(q), dh = (dq . expand) relu',      8 channels hidden        8 images channels hidden
+//                   dz = (dh . reduce) / pixels
+//   se_weights_f32  dexpand += dq h, dreduce += dh z, biases += dq, dh; sums over the images
+//                                                                              16 channels hidden       4 images channels hidden
+//   se_input_f32    dx = dxg gate + dz                                         8 images pixels channels 2 images pixels channels
+//
+// Only the first and the last read maps. Each element of a weight's gradient is one thread's sum over the images
+// in order; other partial sums meet in shared memory and are added in order.
+#include "nat_common.cuh"
+
+struct SqueezeExciteGradParams {
+    unsigned images, pixels, channels, hidden, weight_channels, weight_hidden;
+};
+NAT_LAYOUT(SqueezeExciteGradParams, images, pixels, channels, hidden, weight_channels, weight_hidden);
+
+struct SqueezeExciteGradArgs {
+    const float* x;
+    const float* gate;
+    const float* dxg;
+    const float* reduce;
+    const float* reduce_bias;
+    const float* expand;
+    const float* expand_bias;
+    float* scratch;
+    float* dx;
+    float* dreduce;
+    float* dreduce_bias;
+    float* dexpand;
+    float* dexpand_bias;
+    SqueezeExciteGradParams p;
+};
+NAT_LAYOUT(SqueezeExciteGradArgs, x, gate, dxg, reduce, reduce_bias, expand, expand_bias, scratch, dx, dreduce,
+           dreduce_bias, dexpand, dexpand_bias, p);
+
+// The parts of the scratch slot: rows of channels or of hidden units, a row an image.
+struct SqueezeExciteScratch {
+    float *z, *h, *dq, *dh, *dz;
+};
+
+__device__ __forceinline__ SqueezeExciteScratch parts_of(const SqueezeExciteGradArgs& a) {
+    const size_t wide = static_cast<size_t>(a.p.images) * a.p.channels;
+    const size_t narrow = static_cast<size_t>(a.p.images) * a.p.hidden;
+    SqueezeExciteScratch s;
+    s.z = a.scratch;
+    s.h = s.z + wide;
+    s.dq = s.h + narrow;
+    s.dh = s.dq + wide;
+    s.dz = s.dh + narrow;
+    return s;
+}
+
+constexpr unsigned kSeQuads = 8, kSeLanes = 16;
+constexpr unsigned kSeSqueezeThreads = kSeQuads * kSeLanes;
+
+// A block of threads takes 32 channels of an image: 16 lanes take every 16th pixel, a thread a quad. What it
+// leaves in dq is dgate.
+NAT_KERNEL_BOUNDED(se_squeeze_f32, kSeSqueezeThreads, SqueezeExciteGradArgs a) {
+    NAT_SHARED(Quad, sums, kSeSqueezeThreads);
+    NAT_SHARED(Quad, products, kSeSqueezeThreads);
+    const SqueezeExciteGradParams& p = a.p;
+    const unsigned chunks = ceil_div(p.channels, 4 * kSeQuads);
+    const unsigned quad = threadIdx.x % kSeQuads, lane = threadIdx.x / kSeQuads;
+    const unsigned c = (blockIdx.x % chunks * kSeQuads + quad) * 4;
+    const size_t image = blockIdx.x / chunks;
+    const size_t first = image * p.pixels * p.channels + c;
+    const bool there = c < p.channels;
+    Quad sum = splat(0.0f), product = splat(0.0f);
+    if (there) {
+        for (unsigned pixel = lane; pixel < p.pixels; pixel += kSeLanes) {
+            const Quad x = load_quad(a.x + first + pixel * p.channels);
+            sum = sum + x;
+            product = multiply_add(x, load_quad(a.dxg + first + pixel * p.channels), product);
+        }
+    }
+    sums[threadIdx.x] = sum;
+    products[threadIdx.x] = product;
+    __syncthreads();
+    if (lane != 0 || !there) return;
+    for (unsigned i = 1; i < kSeLanes; ++i) {
+        sum = sum + sums[i * kSeQuads + quad];
+        product = product + products[i * kSeQuads + quad];
+    }
+    const SqueezeExciteScratch s = parts_of(a);
+    store_quad(s.z + image * p.channels + c, sum * splat(1.0f / static_cast<float>(p.pixels)));
+    store_quad(s.dq + image * p.channels + c, product);
+}
+
+constexpr unsigned kSeThreads = 256;
+constexpr unsigned kSeParts = kSeThreads / kPanel;
+
+// x . w over the 16 outputs (or the last 8) of a row of a panel.
+__device__ __forceinline__ float panel_row(const float* x, const float* w, unsigned count) {
+    Quad sum = splat(0.0f);
+    for (unsigned i = 0; i < count; i += 4) sum = multiply_add(load_quad(x + i), load_quad(w + i), sum);
+    return (sum.x + sum.y) + (sum.z + sum.w);
+}
+
+// The sum of the 16 parts of unit j that the block has left in shared memory.
+__device__ __forceinline__ float sum_of_parts(const float* parts, unsigned j) {
+    const float* from = parts + j / kPanel * kSeThreads + j % kPanel;
+    float sum = from[0];
+    for (unsigned i = 1; i < kSeParts; ++i) sum += from[i * kPanel];
+    return sum;
+}
+
+// One block an image. Dynamic shared memory, in floats: z and dq [channels], h and dh [hidden], and the parts of
+// sums over channels [panels of hidden][16][16].
+NAT_KERNEL_BOUNDED(se_layers_f32, kSeThreads, SqueezeExciteGradArgs a) {
+    NAT_DYNAMIC_SHARED(float, memory);
+    const SqueezeExciteGradParams& p = a.p;
+    const SqueezeExciteScratch s = parts_of(a);
+    float* z = memory;
+    float* dq = z + p.channels;
+    float* h = dq + p.channels;
+    float* dh = h + p.hidden;
+    float* parts = dh + p.hidden;
+    const size_t wide = static_cast<size_t>(blockIdx.x) * p.channels;
+    const size_t narrow = static_cast<size_t>(blockIdx.x) * p.hidden;
+    const unsigned column = threadIdx.x % kPanel, part = threadIdx.x / kPanel;
+    const unsigned hidden_panels = ceil_div(p.hidden, kPanel), channel_panels = ceil_div(p.channels, kPanel);
+
+    for (unsigned c = threadIdx.x; c < p.channels; c += kSeThreads) z[c] = s.z[wide + c];
+    __syncthreads();
+    // h: 16 threads a panel of hidden units, 16 parts of the channels.
+    for (unsigned panel = 0; panel < hidden_panels; ++panel) {
+        const float* w = a.reduce + panel * p.weight_channels * kPanel + column;
+        float sum = 0.0f;
+        for (unsigned c = part; c < p.channels; c += kSeParts) sum += z[c] * w[c * kPanel];
+        parts[(panel * kSeParts + part) * kPanel + column] = sum;
+    }
+    __syncthreads();
+    for (unsigned j = threadIdx.x; j < p.hidden; j += kSeThreads) {
+        h[j] = activate(kRelu, sum_of_parts(parts, j) + a.reduce_bias[j]);
+        s.h[narrow + j] = h[j];
+    }
+    __syncthreads();
+    // dq: a thread a channel.
+    for (unsigned c = threadIdx.x; c < p.channels; c += kSeThreads) {
+        const float* w = a.expand + c / kPanel * p.weight_hidden * kPanel + c % kPanel;
+        float sum = 0.0f;
+        for (unsigned j = 0; j < p.hidden; ++j) sum += h[j] * w[j * kPanel];
+        dq[c] = s.dq[wide + c] * derivative(kHSigmoid, sum + a.expand_bias[c]);
+        s.dq[wide + c] = dq[c];
+    }
+    __syncthreads();
+    // dh: a thread a hidden unit and every 16th panel of channels.
+    for (unsigned tile = 0; tile < hidden_panels; ++tile) {
+        const unsigned j = tile * kPanel + column;
+        float sum = 0.0f;
+        if (j < p.hidden) {
+            for (unsigned panel = part; panel < channel_panels; panel += kSeParts) {
+                const float* w = a.expand + (panel * p.weight_hidden + j) * kPanel;
+                sum += panel_row(dq + panel * kPanel, w, min(kPanel, p.channels - panel * kPanel));
+            }
+        }
+        parts[(tile * kSeParts + part) * kPanel + column] = sum;
+    }
+    __syncthreads();
+    for (unsigned j = threadIdx.x; j < p.hidden; j += kSeThreads) {
+        // A unit that is not above zero had nothing to say; at zero ReLU's derivative is zero.
+        dh[j] = h[j] > 0.0f ? sum_of_parts(parts, j) : 0.0f;
+        s.dh[narrow + j] = dh[j];
+    }
+    __syncthreads();
+    // dz: a thread a channel.
+    for (unsigned c = threadIdx.x; c < p.channels; c += kSeThreads) {
+        float sum = 0.0f;
+        for (unsigned panel = 0; panel < hidden_panels; ++panel) {
+            const float* w = a.reduce + (panel * p.weight_channels + c) * kPanel;
+            sum += panel_row(dh + panel * kPanel, w, min(kPanel, p.hidden - panel * kPanel));
+        }
+        s.dz[wide + c] = sum / static_cast<float>(p.pixels);
+    }
+}
+
+// sum over images of dy[image, n] x[image, k]
+__device__ __forceinline__ float over_images(unsigned images, const float* dy, unsigned dy_stride, const float* x,
+                                             unsigned x_stride) {
+    float sum = 0.0f;
+    for (unsigned image = 0; image < images; ++image) {
+        sum += dy[static_cast<size_t>(image) * dy_stride] * x[static_cast<size_t>(image) * x_stride];
+    }
+    return sum;
+}
+
+// sum over images of dy[image, n]
+__device__ __forceinline__ float over_images(unsigned images, const float* dy, unsigned dy_stride) {
+    float sum = 0.0f;
+    for (unsigned image = 0; image < images; ++image) sum += dy[static_cast<size_t>(image) * dy_stride];
+    return sum;
+}
+
+// A thread makes one element: of dreduce and dexpand, in the order of their panels, then of the biases.
+NAT_KERNEL_BOUNDED(se_weights_f32, kSeThreads, SqueezeExciteGradArgs a) {
+    const SqueezeExciteGradParams& p = a.p;
+    const SqueezeExciteScratch s = parts_of(a);
+    const unsigned reduce = ceil_div(p.hidden, kPanel) * kPanel * p.channels;
+    const unsigned expand = ceil_div(p.channels, kPanel) * kPanel * p.hidden;
+    unsigned i = blockIdx.x * kSeThreads + threadIdx.x;
+    if (i < reduce) {
+        const unsigned lane = i % kPanel, c = i / kPanel % p.channels, panel = i / kPanel / p.channels;
+        const unsigned j = panel * kPanel + lane;
+        if (j >= p.hidden) return;
+        a.dreduce[(panel * p.weight_channels + c) * kPanel + lane] +=
+            over_images(p.images, s.dh + j, p.hidden, s.z + c, p.channels);
+        return;
+    }
+    i -= reduce;
+    if (i < expand) {
+        const unsigned lane = i % kPanel, j = i / kPanel % p.hidden, panel = i / kPanel / p.hidden;
+        const unsigned c = panel * kPanel + lane;
+        if (c >= p.channels) return;
+        a.dexpand[(panel * p.weight_hidden + j) * kPanel + lane] +=
+            over_images(p.images, s.dq + c, p.channels, s.h + j, p.hidden);
+        return;
+    }
+    i -= expand;
+    if (i < p.hidden) {
+        a.dreduce_bias[i] += over_images(p.images, s.dh + i, p.hidden);
+    } else if (i - p.hidden < p.channels) {
+        a.dexpand_bias[i - p.hidden] += over_images(p.images, s.dq + i - p.hidden, p.channels);
+    }
+}
+
+// A thread makes a quad of channels of a pixel.
+NAT_KERNEL_BOUNDED(se_input_f32, kSeThreads, SqueezeExciteGradArgs a) {
+    const SqueezeExciteGradParams& p = a.p;
+    const unsigned quads = p.channels / 4;
+    const unsigned i = blockIdx.x * kSeThreads + threadIdx.x;
+    if (i >= p.images * p.pixels * quads) return;
+    const size_t at = static_cast<size_t>(i / quads / p.pixels) * p.channels + i % quads * 4;
+    const Quad dxg = load_quad(a.dxg + 4 * static_cast<size_t>(i));
+    store_quad(a.dx + 4 * static_cast<size_t>(i),
+               multiply_add(dxg, load_quad(a.gate + at), load_quad(parts_of(a).dz + at)));
+}
