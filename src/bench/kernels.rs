@@ -247,10 +247,10 @@ mod tests {
         };
         let report = run(&Cpu, &options).unwrap();
         let operators: Vec<&str> = report.kernels.iter().map(|row| row.operator).collect();
-        assert_eq!(operators, ["GlobalPool", "MaxPool"]);
+        assert_eq!(operators, ["GlobalPool", "MaxPool", "GlobalPoolGrad", "MaxPoolGrad"]);
         assert!(report.all_correct() && report.copy_gigabytes_per_second > 0.0);
         assert!(report.kernels.iter().all(|row| row.seconds > 0.0 && row.gigabytes_per_second > 0.0));
         assert_eq!(report.json()["kernels"][0]["operator"], "GlobalPool");
-        assert_eq!(report.to_string().lines().count(), 6);
+        assert_eq!(report.to_string().lines().count(), 8);
     }
 }

@@ -8,6 +8,7 @@
 
 mod convolution_gradients;
 mod forward;
+mod gradients;
 
 use super::pointwise::panelled_index;
 use super::{Call, Region, Slot};
@@ -32,6 +33,9 @@ enum Fill {
     Whole(u32),
     /// Each row of that many elements is a constant far from zero, with a little spread.
     Shifted(usize),
+    /// Multiples of `step` in -reach..=reach: sums of a few products of such numbers are exact, ties
+    /// come up, and so do the corners of activations.
+    Steps { step: f32, reach: f32 },
 }
 
 /// A call with its operands.
@@ -69,7 +73,10 @@ impl Case {
             Call::PointwiseWeights(call) => vec![call.dw],
             Call::DepthwiseWeights(call) => vec![call.dw],
             Call::StemWeights(call) => vec![call.dw],
-            call => call.writes(),
+            call => match gradients::scratch(call) {
+                Some(scratch) => call.writes().into_iter().filter(|&slot| slot != scratch).collect(),
+                None => call.writes(),
+            },
         }
     }
 }
@@ -100,6 +107,9 @@ impl Fill {
                 for (i, value) in out.iter_mut().enumerate() {
                     *value = (i % row) as f32 - 3.0 + 0.05 * uniform();
                 }
+            }
+            Fill::Steps { step, reach } => {
+                out.fill_with(|| ((uniform() * (reach / step + 0.5)).round() * step).clamp(-reach, reach));
             }
         }
     }
@@ -154,12 +164,13 @@ impl Builder {
 /// Shapes at the edges: every stride, sides 1 to 28, 8 to 1152 channels, prefixes of larger stored
 /// weights, one image and odd numbers of them, and shapes that every tile of every kernel takes.
 pub fn edges() -> Vec<Case> {
-    [forward::edges(), convolution_gradients::edges()].concat()
+    [forward::edges(), convolution_gradients::edges(), gradients::edges()].concat()
 }
 
 /// The layers of a sub-network of width 1 on `images` images of `r` x `r` pixels: in each stage a
 /// strided block and one that is not, expansions 3 to 6, kernels 3 to 7, the head, and what
 /// recalibration adds at the widest maps.
 pub fn network(images: usize, r: usize) -> Vec<Case> {
-    [forward::network(images, r), convolution_gradients::network(images, r)].concat()
+    let gradients = [convolution_gradients::network(images, r), gradients::network(images, r)].concat();
+    [forward::network(images, r), gradients].concat()
 }

@@ -31,10 +31,8 @@ pub fn targets(p: &TargetsParams, a: TargetsArgs<'_, f32>, threads: Threads) {
 pub fn loss(p: &Params, a: LossArgs<'_, f32>, threads: Threads) {
     let (images, stride) = (p.images as usize, p.stride as usize);
     let (logits, labels, teacher) = (a.logits, a.labels, a.teacher);
-    let out = [
-        (&mut a.scores[..2 * images], 2 * IMAGES),
-        (&mut a.dlogits[..images * stride], IMAGES * stride),
-    ];
+    let out =
+        [(&mut a.scores[..2 * images], 2 * IMAGES), (&mut a.dlogits[..images * stride], IMAGES * stride)];
     pieces_of(threads, out, |index, [scores, dlogits]| {
         let both = scores.chunks_exact_mut(2).zip(dlogits.chunks_exact_mut(stride));
         for (image, (scores, dlogits)) in (index * IMAGES..).zip(both) {

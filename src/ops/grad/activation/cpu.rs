@@ -28,8 +28,7 @@ fn elements(
 ) {
     pieces(threads, &mut out[..p.len as usize], PIECE, |index, out| {
         let part = index * PIECE..index * PIECE + out.len();
-        let (x, dy, mask) =
-            (&x[part.clone()], dy.map(|v| &v[part.clone()]), mask.map(|v| &v[part.clone()]));
+        let (x, dy, mask) = (&x[part.clone()], dy.map(|v| &v[part.clone()]), mask.map(|v| &v[part.clone()]));
         dispatch(Elements { activation: p.activation, x, dy, mask, out });
     });
 }

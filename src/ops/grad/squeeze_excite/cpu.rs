@@ -17,8 +17,7 @@ const TILE: usize = 4;
 
 /// Computes the call; see the module for the formulas.
 pub fn run(p: &Params, a: GradArgs<'_, f32>, threads: Threads) {
-    let [images, pixels, channels, hidden] =
-        [p.images, p.pixels, p.channels, p.hidden].map(|v| v as usize);
+    let [images, pixels, channels, hidden] = [p.images, p.pixels, p.channels, p.hidden].map(|v| v as usize);
     let [weight_channels, weight_hidden] = [p.weight_channels, p.weight_hidden].map(|v| v as usize);
     let scratch = &mut a.scratch[..SqueezeExciteGrad::scratch_len(p)];
     let (mean, scratch) = scratch.split_at_mut(images * channels);
@@ -26,6 +25,7 @@ pub fn run(p: &Params, a: GradArgs<'_, f32>, threads: Threads) {
     let (dq, scratch) = scratch.split_at_mut(images * channels);
     let (dunits, dmean) = scratch.split_at_mut(images * hidden);
     let map = pixels * channels;
+    let (reduce_bias, expand_bias) = (&a.reduce_bias[..hidden], &a.expand_bias[..channels]);
     let (x, gate, dxg) = (&a.x[..images * map], &a.gate[..images * channels], &a.dxg[..images * map]);
 
     // z, and dgate where dq will be.
@@ -36,12 +36,12 @@ pub fn run(p: &Params, a: GradArgs<'_, f32>, threads: Threads) {
     pieces(threads, units, TILE * hidden, |tile, units| {
         let x = &mean[tile * TILE * channels..][..units.len() / hidden * channels];
         let then = Then::Relu;
-        dispatch(Linear { x, w: a.reduce, stored: weight_channels, bias: a.reduce_bias, then, out: units });
+        dispatch(Linear { x, w: a.reduce, stored: weight_channels, bias: reduce_bias, then, out: units });
     });
     pieces(threads, dq, TILE * channels, |tile, dq| {
         let x = &units[tile * TILE * hidden..][..dq.len() / channels * hidden];
         let then = Then::TimesHardSigmoidSlope;
-        dispatch(Linear { x, w: a.expand, stored: weight_hidden, bias: a.expand_bias, then, out: dq });
+        dispatch(Linear { x, w: a.expand, stored: weight_hidden, bias: expand_bias, then, out: dq });
     });
     pieces(threads, dunits, hidden, |image, out| {
         let dq = &dq[image * channels..][..channels];

@@ -1,0 +1,415 @@
+//! Gradients of batch norm, squeeze-and-excitation, pools and activations, losses and updates.
+//!
+//! Pre-activations are exact in f32, so that each device is on the same side of a corner.
+
+use super::{Builder, Case, Fill};
+use crate::ops::grad::activation::{self, Activate, ActivateGrad, ColumnSum, ColumnsParams};
+use crate::ops::grad::batch_norm::{self, BnGradInput, BnGradSums, BnRunning, RunningParams};
+use crate::ops::grad::kernel_transform::KernelTransformGrad;
+use crate::ops::grad::pool::{GlobalPoolGrad, MaxPoolGrad};
+use crate::ops::grad::squeeze_excite::SqueezeExciteGrad;
+use crate::ops::loss::{self, Loss, SoftTargets, TargetsParams};
+use crate::ops::pointwise::panelled_len;
+use crate::ops::update::{self, AdamW, ClipFactor, Sgd, SumOfSquares};
+use crate::ops::{Activation, Call, Slot, kernel_transform, pool, squeeze_excite};
+
+/// Inputs and the shifts of a batch norm.
+const FINE: Fill = Fill::Steps { step: 0.125, reach: 3.0 };
+/// Scales of a batch norm.
+const COARSE: Fill = Fill::Steps { step: 0.5, reach: 2.0 };
+
+/// The slot of a call that is written but no result.
+pub(super) fn scratch(call: &Call) -> Option<Slot> {
+    match call {
+        Call::BnGradSums(call) => Some(call.partials),
+        Call::SqueezeExciteGrad(call) => Some(call.scratch),
+        Call::ColumnSum(call) => Some(call.partials),
+        Call::SumOfSquares(call) => Some(call.partials),
+        _ => None,
+    }
+}
+
+/// The first `used` elements of a stored tensor that has some more.
+fn prefix(used: usize, more: usize) -> (usize, Fill) {
+    (used + more, Fill::Rows { used, stored: used + more })
+}
+
+fn batch_norm_params(rows: usize, channels: usize, activation: Activation) -> batch_norm::Params {
+    batch_norm::Params {
+        rows: rows as u32,
+        channels: channels as u32,
+        activation: activation as u32,
+        epsilon: 1e-5,
+    }
+}
+
+fn sums_case((rows, channels): (usize, usize), more: usize, activation: Activation) -> Case {
+    let mut b = Builder::default();
+    let (stored, fill) = prefix(channels, more);
+    let call = BnGradSums {
+        params: batch_norm_params(rows, channels, activation),
+        z: b.input(rows * channels, FINE),
+        dy: b.input(rows * channels, Fill::Values(1.0)),
+        batch: b.input(2 * channels, Fill::Positive),
+        scale: b.input(channels, COARSE),
+        shift: b.input(channels, FINE),
+        partials: b.output(BnGradSums::partials_len(rows, channels)),
+        sums: b.output(2 * channels),
+        dgamma: b.input(stored, fill),
+        dbeta: b.input(stored, fill),
+    };
+    b.finish(format!("{rows} x {channels} of {stored}, {activation:?}"), call)
+}
+
+fn input_case((rows, channels): (usize, usize), activation: Activation, residual: bool) -> Case {
+    let mut b = Builder::default();
+    let call = BnGradInput {
+        params: batch_norm_params(rows, channels, activation),
+        z: b.input(rows * channels, FINE),
+        dy: b.input(rows * channels, Fill::Values(1.0)),
+        batch: b.input(2 * channels, Fill::Positive),
+        scale: b.input(channels, COARSE),
+        shift: b.input(channels, FINE),
+        sums: b.input(2 * channels, Fill::Values(rows as f32)),
+        residual: residual.then(|| b.input(rows * channels, Fill::Values(1.0))),
+        dz: b.output(rows * channels),
+    };
+    let residual = if residual { ", residual" } else { "" };
+    b.finish(format!("{rows} x {channels}, {activation:?}{residual}"), call)
+}
+
+fn running_case(channels: usize, more: usize, rows: u32) -> Case {
+    let mut b = Builder::default();
+    let (stored, fill) = prefix(channels, more);
+    let unbias = if rows == 1 { 1.0 } else { rows as f32 / (rows - 1) as f32 };
+    let call = BnRunning {
+        params: RunningParams { channels: channels as u32, momentum: 0.1, unbias },
+        batch: b.input(2 * channels, Fill::Positive),
+        mean: b.input(stored, fill),
+        variance: b.input(stored, fill),
+    };
+    b.finish(format!("{channels} of {stored}, {rows} rows"), call)
+}
+
+fn squeeze_excite_case((images, side): (usize, usize), channels: usize, hidden: usize, more: usize) -> Case {
+    let mut b = Builder::default();
+    let (stored_channels, stored_hidden) = (channels + more, hidden + more);
+    let params = squeeze_excite::Params {
+        images: images as u32,
+        pixels: (side * side) as u32,
+        channels: channels as u32,
+        hidden: hidden as u32,
+        weight_channels: stored_channels as u32,
+        weight_hidden: stored_hidden as u32,
+    };
+    let map = images * side * side * channels;
+    let reduce = panelled_len(hidden, stored_channels);
+    let reduce_fill = Fill::Panels { cout: hidden, cin: channels, stored: stored_channels };
+    let expand = panelled_len(channels, stored_hidden);
+    let expand_fill = Fill::Panels { cout: channels, cin: hidden, stored: stored_hidden };
+    let (reduce_bias, reduce_bias_fill) = prefix(hidden, more);
+    let (expand_bias, expand_bias_fill) = prefix(channels, more);
+    let call = SqueezeExciteGrad {
+        params,
+        x: b.input(map, Fill::Values(2.0)),
+        gate: b.input(images * channels, Fill::Positive),
+        dxg: b.input(map, Fill::Values(1.0)),
+        reduce: b.weights(reduce, reduce_fill),
+        reduce_bias: b.weights(reduce_bias, reduce_bias_fill),
+        expand: b.weights(expand, expand_fill),
+        expand_bias: b.weights(expand_bias, expand_bias_fill),
+        scratch: b.output(SqueezeExciteGrad::scratch_len(&params)),
+        dx: b.output(map),
+        dreduce: b.input(reduce, reduce_fill),
+        dreduce_bias: b.input(reduce_bias, reduce_bias_fill),
+        dexpand: b.input(expand, expand_fill),
+        dexpand_bias: b.input(expand_bias, expand_bias_fill),
+    };
+    b.finish(format!("{images} x {side}, {channels} by {hidden}, stored {more} more"), call)
+}
+
+fn pool_params(images: usize, side: usize, side_out: usize, channels: usize) -> pool::Params {
+    let [images, side_in, side_out, channels] = [images, side, side_out, channels].map(|v| v as u32);
+    pool::Params { images, side_in, side_out, channels }
+}
+
+fn global_pool_case(images: usize, side: usize, channels: usize) -> Case {
+    let mut b = Builder::default();
+    let call = GlobalPoolGrad {
+        params: pool_params(images, side, 1, channels),
+        dy: b.input(images * channels, Fill::Values(1.0)),
+        dx: b.output(images * side * side * channels),
+    };
+    b.finish(format!("{images} x {side}, {channels}"), call)
+}
+
+/// Inputs are three whole numbers, so that most windows have ties.
+fn max_pool_case((images, side): (usize, usize), channels: usize, residual: bool) -> Case {
+    let mut b = Builder::default();
+    let (map, side_out) = (images * side * side * channels, side.div_ceil(2));
+    let call = MaxPoolGrad {
+        params: pool_params(images, side, side_out, channels),
+        x: b.input(map, Fill::Steps { step: 1.0, reach: 1.0 }),
+        dy: b.input(images * side_out * side_out * channels, Fill::Values(1.0)),
+        residual: residual.then(|| b.input(map, Fill::Values(1.0))),
+        dx: b.output(map),
+    };
+    b.finish(format!("{images} x {side}, {channels}{}", if residual { ", residual" } else { "" }), call)
+}
+
+/// Activation and gradient, inputs at the corners among the others.
+fn activation_cases(len: usize, activation: Activation, mask: bool) -> [Case; 2] {
+    let params = activation::Params { len: len as u32, activation: activation as u32 };
+    let name = format!("{len}, {activation:?}{}", if mask { ", mask" } else { "" });
+    let x = Fill::Steps { step: 0.5, reach: 4.0 };
+    let mut b = Builder::default();
+    let forward = Activate {
+        params,
+        x: b.input(len, x),
+        mask: mask.then(|| b.input(len, Fill::Whole(2))),
+        y: b.output(len),
+    };
+    let forward = b.finish(name.clone(), forward);
+    let mut b = Builder::default();
+    let backward = ActivateGrad {
+        params,
+        x: b.input(len, x),
+        dy: b.input(len, Fill::Values(1.0)),
+        mask: mask.then(|| b.input(len, Fill::Whole(2))),
+        dx: b.output(len),
+    };
+    [forward, b.finish(name, backward)]
+}
+
+fn columns_case(rows: usize, columns: usize, more: usize) -> Case {
+    let mut b = Builder::default();
+    let (stored, fill) = prefix(columns, more);
+    let call = ColumnSum {
+        params: ColumnsParams { rows: rows as u32, columns: columns as u32 },
+        x: b.input(rows * columns, Fill::Values(1.0)),
+        partials: b.output(ColumnSum::partials_len(rows, columns)),
+        y: b.input(stored, fill),
+    };
+    b.finish(format!("{rows} x {columns} of {stored}"), call)
+}
+
+fn kernel_transform_case(from: usize, channels: usize) -> Case {
+    let mut b = Builder::default();
+    let to = from - 2;
+    let call = KernelTransformGrad {
+        params: kernel_transform::Params { channels: channels as u32, from: from as u32, to: to as u32 },
+        x: b.weights(from * from * channels, Fill::Values(1.0)),
+        matrix: b.weights(to.pow(4), Fill::Values(0.3)),
+        dy: b.input(to * to * channels, Fill::Values(1.0)),
+        dx: b.input(from * from * channels, Fill::Values(1.0)),
+        dmatrix: b.input(to.pow(4), Fill::Values(1.0)),
+    };
+    b.finish(format!("{from} to {to}, {channels}"), call)
+}
+
+fn targets_case(images: usize, classes: usize, exits: usize) -> Case {
+    let mut b = Builder::default();
+    let stride = classes.next_multiple_of(8) + 8;
+    let fill = Fill::Rows { used: classes, stored: stride };
+    let mut exit = |number: usize| (number < exits).then(|| b.input(images * stride, fill));
+    let [a, others @ ..] = [exit(0), exit(1), exit(2), exit(3), exit(4)];
+    let [b_slot, c, d, e] = others;
+    let call = SoftTargets {
+        params: TargetsParams {
+            images: images as u32,
+            classes: classes as u32,
+            stride: stride as u32,
+            weights: [1.5, 0.25, 3.0, 0.75, 2.0],
+        },
+        a: a.unwrap_or(Slot::weights(0, 0)),
+        b: b_slot,
+        c,
+        d,
+        e,
+        probabilities: b.output(images * stride),
+    };
+    b.finish(format!("{images} x {classes}, {exits} exits"), call)
+}
+
+/// The logits of a case with ties are whole numbers.
+fn loss_case((images, classes): (usize, usize), smoothing: f32, teacher: bool, ties: bool) -> Case {
+    let mut b = Builder::default();
+    let stride = if ties { classes } else { classes.next_multiple_of(8) + 8 };
+    let rows = Fill::Rows { used: classes, stored: stride };
+    let call = Loss {
+        params: loss::Params {
+            images: images as u32,
+            classes: classes as u32,
+            stride: stride as u32,
+            smoothing,
+            kd_ratio: if teacher { 0.75 } else { 0.0 },
+            weight: 1.25,
+        },
+        logits: b.input(images * stride, if ties { Fill::Steps { step: 1.0, reach: 2.0 } } else { rows }),
+        labels: b.input(images, Fill::Whole(classes as u32)),
+        teacher: teacher.then(|| b.input(images * stride, rows)),
+        scores: b.output(2 * images),
+        dlogits: b.output(images * stride),
+    };
+    let teacher = if teacher { ", teacher" } else { "" };
+    let ties = if ties { ", ties" } else { "" };
+    b.finish(format!("{images} x {classes}, smoothing {smoothing}{teacher}{ties}"), call)
+}
+
+fn fill_case(len: usize) -> Case {
+    let mut b = Builder::default();
+    let params = update::FillParams { len: len as u32, value: 0.5 };
+    let y = b.output(len);
+    b.finish(format!("{len}"), update::Fill { params, y })
+}
+
+fn squares_case(len: usize) -> Case {
+    let mut b = Builder::default();
+    let call = SumOfSquares {
+        params: update::SquaresParams { len: len as u32 },
+        x: b.input(len, Fill::Values(1.0)),
+        partials: b.output(SumOfSquares::partials_len(len)),
+        y: b.output(1),
+    };
+    b.finish(format!("{len}"), call)
+}
+
+fn clip_case(count: usize, limit: f32) -> Case {
+    let mut b = Builder::default();
+    let call = ClipFactor {
+        params: update::ClipParams { count: count as u32, limit },
+        squares: b.input(count, Fill::Positive),
+        out: b.output(2),
+    };
+    b.finish(format!("{count}, limit {limit}"), call)
+}
+
+fn sgd_case(len: usize, nesterov: bool, clip: bool) -> Case {
+    let mut b = Builder::default();
+    let (stored, fill) = prefix(len, if clip { 13 } else { 0 });
+    let call = Sgd {
+        params: update::SgdParams {
+            len: len as u32,
+            rate: 0.05,
+            momentum: 0.9,
+            decay: 0.01,
+            nesterov: u32::from(nesterov),
+        },
+        g: b.input(stored, fill),
+        clip: clip.then(|| b.input(2, Fill::Positive)),
+        velocity: b.input(stored, fill),
+        w: b.input(stored, fill),
+    };
+    let kind = if nesterov { "Nesterov" } else { "plain" };
+    b.finish(format!("{len}, {kind}{}", if clip { ", clipped" } else { "" }), call)
+}
+
+fn adamw_case(len: usize, clip: bool) -> Case {
+    let mut b = Builder::default();
+    let (stored, fill) = prefix(len, if clip { 13 } else { 0 });
+    let call = AdamW {
+        params: update::AdamWParams {
+            len: len as u32,
+            rate: 0.01,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            decay: 0.05,
+            correction1: 1.0 - 0.9f32.powi(3),
+            correction2: 1.0 - 0.999f32.powi(3),
+        },
+        g: b.input(stored, fill),
+        clip: clip.then(|| b.input(2, Fill::Positive)),
+        m: b.input(stored, fill),
+        v: b.input(len, Fill::Positive),
+        w: b.input(stored, fill),
+    };
+    b.finish(format!("{len}{}", if clip { ", clipped" } else { "" }), call)
+}
+
+pub(super) fn edges() -> Vec<Case> {
+    use Activation::{HSigmoid, HSwish, None as Linear, Relu};
+    let mut cases = Vec::new();
+    for (shape, more, activation) in [
+        ((1, 8), 0, Relu),
+        ((2, 1152), 8, HSwish),
+        ((49, 40), 0, Linear),
+        ((256, 16), 24, HSigmoid),
+        ((257, 24), 0, HSwish),
+        ((1500, 72), 8, Relu),
+        ((2800, 8), 0, HSwish),
+    ] {
+        cases.push(sums_case(shape, more, activation));
+        cases.push(input_case(shape, activation, more != 0));
+    }
+    cases.extend([running_case(8, 0, 1), running_case(136, 24, 50), running_case(1152, 0, 4096)]);
+    for (map, channels, hidden, more) in [
+        ((1, 1), 8, 8, 0),
+        ((3, 2), 240, 64, 0),
+        ((4, 3), 72, 24, 24),
+        ((9, 5), 120, 32, 8),
+        ((1, 14), 16, 8, 0),
+        ((2, 17), 40, 16, 16),
+    ] {
+        cases.push(squeeze_excite_case(map, channels, hidden, more));
+    }
+    for (images, side, channels) in [(1, 1, 8), (3, 2, 1152), (2, 3, 40), (5, 7, 96), (1, 14, 24)] {
+        cases.push(global_pool_case(images, side, channels));
+        cases.push(max_pool_case((images, side), channels, images > 2));
+    }
+    for (len, activation, mask) in [
+        (8, Relu, false),
+        (1048, HSwish, true),
+        (40, HSigmoid, true),
+        (16400, HSwish, false),
+        (24, Linear, true),
+    ] {
+        cases.extend(activation_cases(len, activation, mask));
+    }
+    for (rows, columns, more) in [(1, 8, 0), (13, 104, 8), (256, 16, 0), (700, 24, 24)] {
+        cases.push(columns_case(rows, columns, more));
+    }
+    for from in [5, 7] {
+        cases.extend([kernel_transform_case(from, 8), kernel_transform_case(from, 168)]);
+    }
+    cases.extend([targets_case(1, 2, 1), targets_case(21, 10, 2), targets_case(3, 77, 5)]);
+    cases.push(loss_case((1, 2), 0.0, false, false));
+    cases.push(loss_case((21, 10), 0.1, false, false));
+    cases.push(loss_case((37, 16), 0.1, false, true));
+    cases.push(loss_case((5, 77), 0.1, true, false));
+    cases.push(loss_case((3, 1000), 0.0, true, false));
+    cases.extend([fill_case(1), fill_case(20_003)]);
+    cases.extend([squares_case(1), squares_case(4096), squares_case(20_003)]);
+    cases.extend([clip_case(1, 100.0), clip_case(417, 1.0), clip_case(5, f32::INFINITY)]);
+    cases.extend([sgd_case(1, false, false), sgd_case(20_003, true, true), sgd_case(1000, false, true)]);
+    cases.extend([adamw_case(1, false), adamw_case(20_003, true)]);
+    cases
+}
+
+pub(super) fn network(images: usize, r: usize) -> Vec<Case> {
+    use Activation::{HSwish, Relu};
+    let [widest, middle, last] = [2, 8, 32].map(|stride| r.div_ceil(stride));
+    let rows = images * widest * widest;
+    let mut cases = vec![
+        sums_case((rows, 96), 0, Relu),
+        input_case((rows, 96), Relu, false),
+        sums_case((images * middle * middle, 240), 0, HSwish),
+        input_case((images * middle * middle, 240), HSwish, true),
+        running_case(960, 0, 4096),
+        squeeze_excite_case((images, middle), 240, 64, 0),
+        squeeze_excite_case((images, r.div_ceil(16)), 672, 168, 0),
+        global_pool_case(images, last, 960),
+        max_pool_case((images, widest), 16, true),
+        columns_case(images, 200, 0),
+        kernel_transform_case(7, 960),
+        targets_case(images, 200, 5),
+        loss_case((images, 200), 0.1, true, false),
+        fill_case(153_600),
+        squares_case(153_600),
+        clip_case(400, 1.0),
+        sgd_case(153_600, true, true),
+        adamw_case(153_600, true),
+    ];
+    cases.extend(activation_cases(images * 1280, HSwish, true));
+    cases
+}
