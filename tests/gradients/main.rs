@@ -1,10 +1,12 @@
-//! The backward operators' definitions against finite differences of the forward ones, in f64.
+//! The backward operators' definitions against finite differences of the forward ones, and losses and
+//! optimisers against PyTorch, in f64.
 //!
 //! The fast paths and kernels are held to the definitions by `tests/ops.rs`; what these tests add is
 //! that the definitions are the gradients. Each takes a loss that weighs the outputs of a forward
 //! definition with given numbers, so those are the gradient of the output.
 
 mod convolutions;
+mod others;
 
 use natv2::random::stream;
 use rand::RngExt;
