@@ -10,6 +10,7 @@ use crate::ops::Threads;
 use crate::ops::batch_norm::BLOCK_ROWS;
 use crate::ops::parallel::pieces;
 use crate::ops::simd::{Kernel, Vector, dispatch};
+use std::ops::Range;
 
 /// Channels that are merged side by side.
 const MERGED: usize = 16;
@@ -63,26 +64,35 @@ impl Kernel for Block<'_> {
         let whole = channels / V::LANES * V::LANES;
         self.out.fill(0.0);
         for row in (0..self.z.len()).step_by(channels) {
-            for c in (0..whole).step_by(V::LANES) {
-                self.vector::<V>(row, c);
-            }
+            self.row::<V>(row, 0..whole);
             if whole < channels {
-                self.vector::<V::Half>(row, whole);
+                self.row::<V::Half>(row, whole..channels);
             }
         }
     }
 }
 
 impl Block<'_> {
+    /// Some channels of the row that starts at `row`. Zipped chunks need no checks of bounds, which
+    /// would cost more than the arithmetic.
     #[inline(always)]
-    fn vector<V: Vector>(&mut self, row: usize, c: usize) {
-        let z = V::load(&self.z[row + c..]);
-        let u = z.mul_add(V::load(&self.scale[c..]), V::load(&self.shift[c..]));
-        let du = V::load(&self.dy[row + c..]).mul(u.derivative(self.activation));
-        let deviation = z.sub(V::load(&self.mean[c..]));
+    fn row<V: Vector>(&mut self, row: usize, part: Range<usize>) {
+        let (z, dy) = (&self.z[row..][part.clone()], &self.dy[row..][part.clone()]);
         let (plain, weighted) = self.out.split_at_mut(self.mean.len());
-        V::load(&plain[c..]).add(du).store(&mut plain[c..]);
-        du.mul_add(deviation, V::load(&weighted[c..])).store(&mut weighted[c..]);
+        let inputs = z.chunks_exact(V::LANES).zip(dy.chunks_exact(V::LANES));
+        let scales = self.scale[part.clone()].chunks_exact(V::LANES);
+        let shifts = self.shift[part.clone()].chunks_exact(V::LANES);
+        let means = self.mean[part.clone()].chunks_exact(V::LANES);
+        let plains = plain[part.clone()].chunks_exact_mut(V::LANES);
+        let sums = plains.zip(weighted[part].chunks_exact_mut(V::LANES));
+        let all = inputs.zip(scales.zip(shifts)).zip(means).zip(sums);
+        for ((((z, dy), (scale, shift)), mean), (plain, weighted)) in all {
+            let z = V::load(z);
+            let u = z.mul_add(V::load(scale), V::load(shift));
+            let du = V::load(dy).mul(u.derivative(self.activation));
+            V::load(plain).add(du).store(plain);
+            du.mul_add(z.sub(V::load(mean)), V::load(weighted)).store(weighted);
+        }
     }
 }
 
@@ -129,30 +139,41 @@ impl Kernel for Rows<'_> {
         let channels = self.mean.len();
         let whole = channels / V::LANES * V::LANES;
         for row in (0..self.dz.len()).step_by(channels) {
-            for c in (0..whole).step_by(V::LANES) {
-                self.vector::<V>(row, c);
-            }
+            self.row::<V>(row, 0..whole);
             if whole < channels {
-                self.vector::<V::Half>(row, whole);
+                self.row::<V::Half>(row, whole..channels);
             }
         }
     }
 }
 
 impl Rows<'_> {
+    /// Some channels of the row that starts at `row`.
     #[inline(always)]
-    fn vector<V: Vector>(&mut self, row: usize, c: usize) {
-        let z = V::load(&self.z[row + c..]);
-        let scale = V::load(&self.scale[c..]);
-        let u = z.mul_add(scale, V::load(&self.shift[c..]));
-        let du = V::load(&self.dy[row + c..]).mul(u.derivative(self.activation));
-        let deviation = z.sub(V::load(&self.mean[c..]));
-        let centring = deviation.mul_add(V::load(&self.slope[c..]), V::load(&self.offset[c..]));
-        let mut dz = du.mul_add(scale, centring);
-        if let Some(residual) = self.residual {
-            dz = dz.add(V::load(&residual[row + c..]));
+    fn row<V: Vector>(&mut self, row: usize, part: Range<usize>) {
+        let dz = &mut self.dz[row..][part.clone()];
+        let (z, dy) = (&self.z[row..][part.clone()], &self.dy[row..][part.clone()]);
+        let inputs = z.chunks_exact(V::LANES).zip(dy.chunks_exact(V::LANES));
+        let scales = self.scale[part.clone()].chunks_exact(V::LANES);
+        let shifts = self.shift[part.clone()].chunks_exact(V::LANES);
+        let means = self.mean[part.clone()].chunks_exact(V::LANES);
+        let slopes = self.slope[part.clone()].chunks_exact(V::LANES);
+        let offsets = self.offset[part.clone()].chunks_exact(V::LANES);
+        let constants = scales.zip(shifts).zip(means).zip(slopes.zip(offsets));
+        let all = inputs.zip(constants).zip(dz.chunks_exact_mut(V::LANES));
+        for (((z, dy), (((scale, shift), mean), (slope, offset))), dz) in all {
+            let (z, scale) = (V::load(z), V::load(scale));
+            let u = z.mul_add(scale, V::load(shift));
+            let du = V::load(dy).mul(u.derivative(self.activation));
+            let centring = z.sub(V::load(mean)).mul_add(V::load(slope), V::load(offset));
+            du.mul_add(scale, centring).store(dz);
         }
-        dz.store(&mut self.dz[row + c..]);
+        if let Some(residual) = self.residual {
+            let residual = residual[row..][part].chunks_exact(V::LANES);
+            for (dz, residual) in dz.chunks_exact_mut(V::LANES).zip(residual) {
+                V::load(dz).add(V::load(residual)).store(dz);
+            }
+        }
     }
 }
 

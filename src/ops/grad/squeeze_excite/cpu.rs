@@ -43,17 +43,17 @@ pub fn run(p: &Params, a: GradArgs<'_, f32>, threads: Threads) {
         let then = Then::TimesHardSigmoidSlope;
         dispatch(Linear { x, w: a.expand, stored: weight_hidden, bias: expand_bias, then, out: dq });
     });
-    pieces(threads, dunits, hidden, |image, out| {
-        let dq = &dq[image * channels..][..channels];
-        dispatch(Transposed { x: dq, w: a.expand, stored: weight_hidden, out });
+    pieces(threads, dunits, TILE * hidden, |tile, out| {
+        let x = &dq[tile * TILE * channels..][..out.len() / hidden * channels];
+        dispatch(Transposed { x, w: a.expand, stored: weight_hidden, inputs: hidden, out });
         // A unit that is not above zero had nothing to say; at zero ReLU's derivative is zero.
-        let units = &units[image * hidden..][..hidden];
+        let units = &units[tile * TILE * hidden..][..out.len()];
         out.iter_mut().zip(units).for_each(|(out, &unit)| *out = if unit > 0.0 { *out } else { 0.0 });
     });
     let dmean = &mut dmean[..images * channels];
-    pieces(threads, dmean, channels, |image, out| {
-        let dunits = &dunits[image * hidden..][..hidden];
-        dispatch(Transposed { x: dunits, w: a.reduce, stored: weight_channels, out });
+    pieces(threads, dmean, TILE * channels, |tile, out| {
+        let x = &dunits[tile * TILE * hidden..][..out.len() / channels * hidden];
+        dispatch(Transposed { x, w: a.reduce, stored: weight_channels, inputs: channels, out });
         out.iter_mut().for_each(|out| *out /= pixels as f32);
     });
 
@@ -193,54 +193,76 @@ impl Linear<'_> {
     }
 }
 
-/// `out[k] = sum_n x[n] w[n, k]` with panelled weights: each lane of a panel adds its own outputs
-/// `n`, and the 16 lanes meet in order.
+/// `out[row, k] = sum_n x[row, n] w[n, k]` with panelled weights, on up to [`TILE`] rows: each lane of
+/// a panel adds its own outputs `n`, and the 16 lanes meet in order.
 struct Transposed<'a> {
     x: &'a [f32],
     w: &'a [f32],
     stored: usize,
+    /// The number of inputs `k`; a multiple of 8.
+    inputs: usize,
     out: &'a mut [f32],
 }
+
+/// Inputs `k` that share a load of `x`.
+const PAIR: usize = 2;
 
 impl Kernel for Transposed<'_> {
     #[inline(always)]
     fn run<V: Vector>(mut self) {
-        // The number of inputs is a multiple of 8, and so of the tile.
-        for k in (0..self.out.len()).step_by(TILE) {
-            self.tile(k);
+        let rows = self.out.len() / self.inputs;
+        for k in (0..self.inputs).step_by(PAIR) {
+            if rows == TILE {
+                self.tile::<V, TILE>(k, 0);
+            } else {
+                for row in 0..rows {
+                    self.tile::<V, 1>(k, row);
+                }
+            }
         }
     }
 }
 
 impl Transposed<'_> {
     #[inline(always)]
-    fn tile(&mut self, first: usize) {
-        let mut sums = [[0.0f32; PANEL]; TILE];
-        let whole = self.x.len() / PANEL;
-        for panel in 0..whole {
-            let x = &self.x[panel * PANEL..][..PANEL];
-            let w = &self.w[(panel * self.stored + first) * PANEL..][..TILE * PANEL];
-            for k in 0..TILE {
+    fn tile<V: Vector, const ROWS: usize>(&mut self, k: usize, first: usize) {
+        let outputs = self.x.len() / (self.out.len() / self.inputs);
+        let x = &self.x[first * outputs..][..ROWS * outputs];
+        let panels = outputs / PANEL;
+        let mut lanes = [[[0.0f32; PANEL]; PAIR]; ROWS];
+        for lane in (0..PANEL).step_by(V::LANES) {
+            let mut sums = [[V::splat(0.0); PAIR]; ROWS];
+            for panel in 0..panels {
+                let w = &self.w[(panel * self.stored + k) * PANEL + lane..];
+                let w = [V::load(w), V::load(&w[PANEL..])];
+                for row in 0..ROWS {
+                    let x = V::load(&x[row * outputs + panel * PANEL + lane..]);
+                    for i in 0..PAIR {
+                        sums[row][i] = x.mul_add(w[i], sums[row][i]);
+                    }
+                }
+            }
+            for row in 0..ROWS {
+                for i in 0..PAIR {
+                    sums[row][i].store(&mut lanes[row][i][lane..]);
+                }
+            }
+        }
+        for row in 0..ROWS {
+            let rest = &x[row * outputs..][panels * PANEL..outputs];
+            for i in 0..PAIR {
+                if !rest.is_empty() {
+                    let w = &self.w[(panels * self.stored + k + i) * PANEL..][..rest.len()];
+                    for lane in 0..rest.len() {
+                        lanes[row][i][lane] += rest[lane] * w[lane];
+                    }
+                }
+                let mut total = 0.0;
                 for lane in 0..PANEL {
-                    sums[k][lane] += x[lane] * w[k * PANEL + lane];
+                    total += lanes[row][i][lane];
                 }
+                self.out[(first + row) * self.inputs + k + i] = total;
             }
-        }
-        let rest = &self.x[whole * PANEL..];
-        if !rest.is_empty() {
-            let w = &self.w[(whole * self.stored + first) * PANEL..][..TILE * PANEL];
-            for k in 0..TILE {
-                for lane in 0..rest.len() {
-                    sums[k][lane] += rest[lane] * w[k * PANEL + lane];
-                }
-            }
-        }
-        for k in 0..TILE {
-            let mut total = 0.0;
-            for lane in 0..PANEL {
-                total += sums[k][lane];
-            }
-            self.out[first + k] = total;
         }
     }
 }
