@@ -477,7 +477,8 @@ fn adamw_is_that_of_pytorch() {
     let wanted = [0.4952126668096792, -0.984179898598044, 1.9715619160788727, 0.23702635530811886];
     assert_close("weights", &w, &wanted, 1e-6);
     assert_close("first moment", &m, &[-0.0079, 0.0083, 0.0993, 0.053], 1e-6);
-    assert_close("second moment", &v, &[0.00020982001, 8.241754e-5, 0.00269757009, 0.00049951], 1e-6);
+    // 1 - 0.999 is off by 1.3e-5 of it where 0.999 is an f32.
+    assert_close("second moment", &v, &[0.00020982001, 8.241754e-5, 0.00269757009, 0.00049951], 2e-5);
 }
 
 // ps[0].grad, ps[1].grad = [0.1, -0.2, 0.3, 0], [-0.4, 0.05, 1.5, 0.7]
