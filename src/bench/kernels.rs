@@ -96,13 +96,13 @@ impl fmt::Display for Report {
         let width = self.kernels.iter().map(|row| row.shape.len()).max().unwrap_or(0).max(5);
         writeln!(
             f,
-            "{:<19} {:<width$} {:>9} {:>8} {:>6} {:>9} {:>6} {:>8}",
+            "{:<20} {:<width$} {:>9} {:>8} {:>6} {:>9} {:>6} {:>8}",
             "operator", "shape", "us", "GB/s", "copy", "GFLOP/s", "peak", "error"
         )?;
         for row in &self.kernels {
             writeln!(
                 f,
-                "{:<19} {:<width$} {:>9.1} {:>8.1} {:>5.0}% {:>9.1} {:>5.0}% {:>8.0e}{}",
+                "{:<20} {:<width$} {:>9.1} {:>8.1} {:>5.0}% {:>9.1} {:>5.0}% {:>8.0e}{}",
                 row.operator,
                 row.shape,
                 row.seconds * 1e6,

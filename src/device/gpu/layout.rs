@@ -93,6 +93,13 @@ mod tests {
             ops::grad::pointwise::gpu::layouts(),
             ops::grad::depthwise::gpu::layouts(),
             ops::grad::stem::gpu::layouts(),
+            ops::grad::batch_norm::gpu::layouts(),
+            ops::grad::squeeze_excite::gpu::layouts(),
+            ops::grad::pool::gpu::layouts(),
+            ops::grad::activation::gpu::layouts(),
+            ops::grad::kernel_transform::gpu::layouts(),
+            ops::loss::gpu::layouts(),
+            ops::update::gpu::layouts(),
         ]
         .concat();
         let twins: BTreeMap<_, _> = twins

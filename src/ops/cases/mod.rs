@@ -171,6 +171,6 @@ pub fn edges() -> Vec<Case> {
 /// strided block and one that is not, expansions 3 to 6, kernels 3 to 7, the head, and what
 /// recalibration adds at the widest maps.
 pub fn network(images: usize, r: usize) -> Vec<Case> {
-    [forward::network(images, r), convolution_gradients::network(images, r), gradients::network(images, r)]
-        .concat()
+    let gradients = [convolution_gradients::network(images, r), gradients::network(images, r)].concat();
+    [forward::network(images, r), gradients].concat()
 }

@@ -3,14 +3,22 @@
 //! With `d = z - mean` and `r = 1 / sqrt(variance + epsilon)`, `x̂ = d r`. So the sum of `du x̂` is
 //! `r` times that of `du d`, and the gradient of the input is `scale du + slope d + offset`, with
 //! `slope = -scale r (sum du x̂) / rows` and `offset = -scale (sum du) / rows` of each channel.
+//!
+//! Loads and stores go by pointers, since checks of bounds would cost more than the arithmetic, and
+//! each activation has its own loop.
+#![allow(unsafe_code)]
 
 use super::reference;
 use super::{BnGradSums, InputArgs, Params, RunningArgs, RunningParams, SumsArgs};
-use crate::ops::Threads;
 use crate::ops::batch_norm::BLOCK_ROWS;
 use crate::ops::parallel::pieces;
 use crate::ops::simd::{Kernel, Vector, dispatch};
-use std::ops::Range;
+use crate::ops::{Activation, Threads};
+
+const NONE: u32 = Activation::None as u32;
+const RELU: u32 = Activation::Relu as u32;
+const HSWISH: u32 = Activation::HSwish as u32;
+const HSIGMOID: u32 = Activation::HSigmoid as u32;
 
 /// Channels that are merged side by side.
 const MERGED: usize = 16;
@@ -60,38 +68,55 @@ struct Block<'a> {
 impl Kernel for Block<'_> {
     #[inline(always)]
     fn run<V: Vector>(mut self) {
-        let channels = self.mean.len();
-        let whole = channels / V::LANES * V::LANES;
         self.out.fill(0.0);
-        for row in (0..self.z.len()).step_by(channels) {
-            self.row::<V>(row, 0..whole);
-            if whole < channels {
-                self.row::<V::Half>(row, whole..channels);
-            }
+        match self.activation {
+            RELU => self.rows::<V, RELU>(),
+            HSWISH => self.rows::<V, HSWISH>(),
+            HSIGMOID => self.rows::<V, HSIGMOID>(),
+            _ => self.rows::<V, NONE>(),
         }
     }
 }
 
 impl Block<'_> {
-    /// Some channels of the row that starts at `row`. Zipped chunks need no checks of bounds, which
-    /// would cost more than the arithmetic.
     #[inline(always)]
-    fn row<V: Vector>(&mut self, row: usize, part: Range<usize>) {
-        let (z, dy) = (&self.z[row..][part.clone()], &self.dy[row..][part.clone()]);
-        let (plain, weighted) = self.out.split_at_mut(self.mean.len());
-        let inputs = z.chunks_exact(V::LANES).zip(dy.chunks_exact(V::LANES));
-        let scales = self.scale[part.clone()].chunks_exact(V::LANES);
-        let shifts = self.shift[part.clone()].chunks_exact(V::LANES);
-        let means = self.mean[part.clone()].chunks_exact(V::LANES);
-        let plains = plain[part.clone()].chunks_exact_mut(V::LANES);
-        let sums = plains.zip(weighted[part].chunks_exact_mut(V::LANES));
-        let all = inputs.zip(scales.zip(shifts)).zip(means).zip(sums);
-        for ((((z, dy), (scale, shift)), mean), (plain, weighted)) in all {
-            let z = V::load(z);
-            let u = z.mul_add(V::load(scale), V::load(shift));
-            let du = V::load(dy).mul(u.derivative(self.activation));
-            V::load(plain).add(du).store(plain);
-            du.mul_add(z.sub(V::load(mean)), V::load(weighted)).store(weighted);
+    fn rows<V: Vector, const ACTIVATION: u32>(&mut self) {
+        let channels = self.mean.len();
+        let whole = channels / V::LANES * V::LANES;
+        assert!(self.dy.len() == self.z.len() && self.z.len().is_multiple_of(channels));
+        assert!(self.scale.len() == channels && self.shift.len() == channels);
+        assert!(channels.is_multiple_of(8) && self.out.len() == 2 * channels);
+        for row in (0..self.z.len()).step_by(channels) {
+            for c in (0..whole).step_by(V::LANES) {
+                // SAFETY: `c` to `c + LANES` are channels, and the asserts say that every row and
+                // every other operand has them.
+                unsafe { self.vector::<V, ACTIVATION>(row, c) };
+            }
+            if whole < channels {
+                // SAFETY: as above; eight channels are left, as many as half a vector has lanes.
+                unsafe { self.vector::<V::Half, ACTIVATION>(row, whole) };
+            }
+        }
+    }
+
+    /// The vector of channels from `c` on of the row that starts at `row`.
+    ///
+    /// # Safety
+    /// It lies inside the row.
+    #[inline(always)]
+    unsafe fn vector<V: Vector, const ACTIVATION: u32>(&mut self, row: usize, c: usize) {
+        let weighted = self.mean.len() + c;
+        // SAFETY: the caller vouches for the vector; the operands' lengths are asserted in `rows`.
+        unsafe {
+            let z = V::load_at(self.z.as_ptr().add(row + c));
+            let dy = V::load_at(self.dy.as_ptr().add(row + c));
+            let scale = V::load_at(self.scale.as_ptr().add(c));
+            let u = z.mul_add(scale, V::load_at(self.shift.as_ptr().add(c)));
+            let du = dy.mul(u.derivative(ACTIVATION));
+            let deviation = z.sub(V::load_at(self.mean.as_ptr().add(c)));
+            let out = self.out.as_mut_ptr();
+            V::load_at(out.add(c)).add(du).store_at(out.add(c));
+            du.mul_add(deviation, V::load_at(out.add(weighted))).store_at(out.add(weighted));
         }
     }
 }
@@ -136,43 +161,58 @@ struct Rows<'a> {
 impl Kernel for Rows<'_> {
     #[inline(always)]
     fn run<V: Vector>(mut self) {
-        let channels = self.mean.len();
-        let whole = channels / V::LANES * V::LANES;
-        for row in (0..self.dz.len()).step_by(channels) {
-            self.row::<V>(row, 0..whole);
-            if whole < channels {
-                self.row::<V::Half>(row, whole..channels);
-            }
+        match self.activation {
+            RELU => self.rows::<V, RELU>(),
+            HSWISH => self.rows::<V, HSWISH>(),
+            HSIGMOID => self.rows::<V, HSIGMOID>(),
+            _ => self.rows::<V, NONE>(),
         }
     }
 }
 
 impl Rows<'_> {
-    /// Some channels of the row that starts at `row`.
     #[inline(always)]
-    fn row<V: Vector>(&mut self, row: usize, part: Range<usize>) {
-        let dz = &mut self.dz[row..][part.clone()];
-        let (z, dy) = (&self.z[row..][part.clone()], &self.dy[row..][part.clone()]);
-        let inputs = z.chunks_exact(V::LANES).zip(dy.chunks_exact(V::LANES));
-        let scales = self.scale[part.clone()].chunks_exact(V::LANES);
-        let shifts = self.shift[part.clone()].chunks_exact(V::LANES);
-        let means = self.mean[part.clone()].chunks_exact(V::LANES);
-        let slopes = self.slope[part.clone()].chunks_exact(V::LANES);
-        let offsets = self.offset[part.clone()].chunks_exact(V::LANES);
-        let constants = scales.zip(shifts).zip(means).zip(slopes.zip(offsets));
-        let all = inputs.zip(constants).zip(dz.chunks_exact_mut(V::LANES));
-        for (((z, dy), (((scale, shift), mean), (slope, offset))), dz) in all {
-            let (z, scale) = (V::load(z), V::load(scale));
-            let u = z.mul_add(scale, V::load(shift));
-            let du = V::load(dy).mul(u.derivative(self.activation));
-            let centring = z.sub(V::load(mean)).mul_add(V::load(slope), V::load(offset));
-            du.mul_add(scale, centring).store(dz);
-        }
-        if let Some(residual) = self.residual {
-            let residual = residual[row..][part].chunks_exact(V::LANES);
-            for (dz, residual) in dz.chunks_exact_mut(V::LANES).zip(residual) {
-                V::load(dz).add(V::load(residual)).store(dz);
+    fn rows<V: Vector, const ACTIVATION: u32>(&mut self) {
+        let (channels, len) = (self.mean.len(), self.dz.len());
+        let whole = channels / V::LANES * V::LANES;
+        assert!(self.z.len() == len && self.dy.len() == len && len.is_multiple_of(channels));
+        assert!(self.residual.is_none_or(|residual| residual.len() == len));
+        let constants = [self.scale, self.shift, self.slope, self.offset];
+        assert!(channels.is_multiple_of(8) && constants.iter().all(|constant| constant.len() == channels));
+        for row in (0..len).step_by(channels) {
+            for c in (0..whole).step_by(V::LANES) {
+                // SAFETY: `c` to `c + LANES` are channels, and the asserts say that every row and
+                // every other operand has them.
+                unsafe { self.vector::<V, ACTIVATION>(row, c) };
             }
+            if whole < channels {
+                // SAFETY: as above; eight channels are left, as many as half a vector has lanes.
+                unsafe { self.vector::<V::Half, ACTIVATION>(row, whole) };
+            }
+        }
+    }
+
+    /// The vector of channels from `c` on of the row that starts at `row`.
+    ///
+    /// # Safety
+    /// It lies inside the row.
+    #[inline(always)]
+    unsafe fn vector<V: Vector, const ACTIVATION: u32>(&mut self, row: usize, c: usize) {
+        // SAFETY: the caller vouches for the vector; the operands' lengths are asserted in `rows`.
+        unsafe {
+            let z = V::load_at(self.z.as_ptr().add(row + c));
+            let dy = V::load_at(self.dy.as_ptr().add(row + c));
+            let scale = V::load_at(self.scale.as_ptr().add(c));
+            let u = z.mul_add(scale, V::load_at(self.shift.as_ptr().add(c)));
+            let du = dy.mul(u.derivative(ACTIVATION));
+            let deviation = z.sub(V::load_at(self.mean.as_ptr().add(c)));
+            let slope = V::load_at(self.slope.as_ptr().add(c));
+            let centring = deviation.mul_add(slope, V::load_at(self.offset.as_ptr().add(c)));
+            let mut dz = du.mul_add(scale, centring);
+            if let Some(residual) = self.residual {
+                dz = dz.add(V::load_at(residual.as_ptr().add(row + c)));
+            }
+            dz.store_at(self.dz.as_mut_ptr().add(row + c));
         }
     }
 }

@@ -108,7 +108,7 @@ impl Input<'_> {
         for ky in 0..K.min(iy + K / 2 + 1) {
             let reach = iy + K / 2 - ky;
             let oy = reach / S;
-            if reach % S != 0 || oy >= side_out {
+            if !reach.is_multiple_of(S) || oy >= side_out {
                 continue;
             }
             let mut taps = [V::splat(0.0); K];

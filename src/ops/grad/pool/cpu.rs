@@ -77,8 +77,8 @@ impl Max<'_> {
                     best = x;
                 } else {
                     // A larger pixel takes the gradient from the one that had it.
-                    for earlier in 0..count {
-                        shares[earlier] = shares[earlier].sub(shares[earlier].where_above(x, best));
+                    for earlier in &mut shares[..count] {
+                        *earlier = earlier.sub(earlier.where_above(x, best));
                     }
                     shares[count] = dy.where_above(x, best);
                     best = best.max(x);

@@ -5,6 +5,8 @@
 //! nothing has to be merged.
 //!
 //! [`SqueezeExciteGrad`]: super::SqueezeExciteGrad
+// Tiles are indexed by row and column, as in the formulas.
+#![allow(clippy::needless_range_loop)]
 
 use super::{GradArgs, SqueezeExciteGrad};
 use crate::ops::parallel::{pieces, pieces_of};

@@ -48,8 +48,8 @@ pub fn run<T: Real>(p: &Params, a: GradArgs<'_, T>) {
                 a.dx[i] = a.dxg[i] * a.gate[image * channels + c] + dmean / area;
             }
         }
-        for j in 0..hidden {
-            a.dreduce_bias[j] = a.dreduce_bias[j] + dh[j];
+        for (bias, &dh) in a.dreduce_bias.iter_mut().zip(&dh) {
+            *bias = *bias + dh;
         }
     }
 }
