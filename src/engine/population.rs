@@ -56,7 +56,7 @@ impl Engine {
         let share = self.budget() / size_of::<f32>() / lanes.max(1);
         let channels = self.supernet().channels();
         let groups = groups(channels, networks, size, share);
-        let run = |group: &Vec<usize>, threads| -> Result<Option<(Vec<Vec<Evaluation>>, Saving)>, Error> {
+        let run = |group: &Vec<usize>, threads| -> Result<Option<Population>, Error> {
             if stop() {
                 return Ok(None);
             }
@@ -67,9 +67,9 @@ impl Engine {
             let results = self.evaluate_tree(&tree, images, batches, threads, stop)?;
             let Some(results) = results else { return Ok(None) };
             group.iter().zip(&results).for_each(|(&index, result)| done(index, result));
-            Ok(Some((results, tree.saving())))
+            Ok(Some(Population { results, saving: tree.saving() }))
         };
-        let found: Option<Vec<_>> = match side_by_side {
+        let found: Option<Vec<Population>> = match side_by_side {
             // One at a time from the front, so that the lanes end together.
             true => {
                 let groups = groups.par_iter().with_max_len(1);
@@ -79,9 +79,9 @@ impl Engine {
         };
         let Some(found) = found else { return Ok(None) };
         let mut population = Population { results: vec![Vec::new(); networks.len()], ..empty };
-        for (group, (results, saving)) in groups.iter().zip(found) {
-            population.saving += saving;
-            group.iter().zip(results).for_each(|(&index, result)| population.results[index] = result);
+        for (group, found) in groups.iter().zip(found) {
+            population.saving += found.saving;
+            group.iter().zip(found.results).for_each(|(&index, result)| population.results[index] = result);
         }
         Ok(Some(population))
     }
