@@ -90,7 +90,10 @@ pub(super) fn defaults(command: &str, given: &Given) -> Config {
         supernet: Supernet {
             weights: None,
             family: None,
-            width: None,
+            width: match given.profile {
+                Profile::Paper => None,
+                Profile::Quick | Profile::Tiny => Some(0.25),
+            },
             classes: None,
             exit_scaling: ExitScaling::Once,
         },
@@ -153,7 +156,11 @@ fn training(profile: Profile, schedule: Schedule) -> Training {
             (false, false) => 64,
         },
         epoch_images: tiny.then_some(48),
-        resolutions: None,
+        resolutions: match profile {
+            Profile::Paper => None,
+            Profile::Quick => Some(vec![32, 36, 40, 44, 48]),
+            Profile::Tiny => Some(vec![32]),
+        },
         optimiser: Optimiser::Sgd,
         momentum: 0.9,
         nesterov: !target,

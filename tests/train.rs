@@ -1,0 +1,175 @@
+//! `natv2 train`: all phases in small, and trainings that are killed at any moment end as if nothing
+//! had happened.
+#![cfg(unix)]
+
+use natv2::supernet::{Card, Supernet};
+use rand::RngExt;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// A training of a few seconds on the built-in digits: every phase that `family` has, once.
+fn command(folder: &Path, family: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_natv2"));
+    command.args(["train", "--profile", "tiny", "--device", "cpu", "--json", "--run"]).arg(folder);
+    command.args(["--set", "supernet.width=0.1", "--set", "train.resolutions=[32]"]);
+    command.args(["--set", &format!("supernet.family={family}"), "--set", "train.checkpoint_steps=2"]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn finish(mut command: Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+/// What a training leaves.
+fn files(folder: &Path) -> [Vec<u8>; 3] {
+    ["supernet.safetensors", "supernet.card.json", "training.json"]
+        .map(|name| std::fs::read(folder.join(name)).unwrap())
+}
+
+fn json(output: &Output) -> serde_json::Value {
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn ends_within(child: &mut Child, limit: Duration) -> bool {
+    let start = Instant::now();
+    while start.elapsed() < limit {
+        if child.try_wait().unwrap().is_some() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    false
+}
+
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn every_phase_runs_and_the_result_is_a_super_network_of_the_family() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let result = json(&finish(command(&run, "EE_DP")));
+    let phases: Vec<&str> = {
+        let mut names: Vec<&str> =
+            result["epochs"].as_array().unwrap().iter().map(|e| e["phase"].as_str().unwrap()).collect();
+        names.dedup();
+        names
+    };
+    let expected = [
+        "full", "kernel", "level-1", "level-2", "exit-1", "exit-2", "exit-3", "exit-4", "depth-1", "depth-2",
+        "width-1", "width-2",
+    ];
+    assert_eq!(phases, expected);
+    assert!(result["epochs"].as_array().unwrap().iter().all(|e| e["loss"].as_f64().unwrap() > 0.0));
+    assert_eq!(result["random"].as_array().unwrap().len(), 20);
+    assert_eq!(result["smallest"]["arch"]["nd"], 1);
+    assert_eq!((&result["split"], &result["version"]), (&"test".into(), &1.into()));
+
+    let file = run.join("supernet.safetensors");
+    let supernet = Supernet::load(&file, None).unwrap();
+    let card = Card::beside(&file).unwrap();
+    assert_eq!((supernet.family.to_string().as_str(), card.data.as_deref()), ("EE_DP", Some("digits")));
+    assert!(card.trained.unwrap().contains("width-2"));
+    assert!(run.join("tensorboard/train").is_dir());
+    // The elastic phases have moved the kernel transform away from the identity.
+    let tensors = supernet.layout.unpack(&supernet.packed);
+    assert!(tensors["blocks.1.conv.depth_conv.conv.7to5_matrix"].data[1] != 0.0);
+}
+
+#[test]
+fn the_result_does_not_depend_on_threads_or_kills() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let start = Instant::now();
+    finish(command(&at("whole"), "EE_D"));
+    let whole_run = start.elapsed();
+    let mut one = command(&at("one"), "EE_D");
+    one.args(["--threads", "1"]);
+    finish(one);
+    assert_eq!(files(&at("one")), files(&at("whole")));
+
+    let mut rng = natv2::random::stream(2, "test/kills", 0, 0);
+    let mut kills = 0;
+    for _ in 0..8 {
+        let mut child = command(&at("killed"), "EE_D").spawn().unwrap();
+        if ends_within(&mut child, whole_run.mul_f64(rng.random_range(0.1..0.4))) {
+            break;
+        }
+        signal(&child, "-KILL");
+        child.wait().unwrap();
+        kills += 1;
+    }
+    assert!(kills > 0, "no run was ever at work");
+    finish(command(&at("killed"), "EE_D"));
+    assert_eq!(files(&at("killed")), files(&at("whole")), "after {kills} kills");
+}
+
+#[test]
+fn a_request_to_stop_exits_with_75_and_the_same_command_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let mut stopped = 0;
+    for name in ["-TERM", "-USR1", "-INT"] {
+        let mut child = command(&run, "SE_B").spawn().unwrap();
+        // Signals count once the program speaks: its handlers come first.
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        lines
+            .find(|line| line.as_ref().is_ok_and(|line| line.starts_with("run directory")))
+            .unwrap()
+            .unwrap();
+        std::thread::spawn(move || lines.count());
+        signal(&child, name);
+        let code = child.wait().unwrap().code();
+        assert!(code == Some(75) || code == Some(0), "{name}: {code:?}");
+        stopped += u32::from(code == Some(75));
+    }
+    assert!(stopped > 0);
+    finish(command(&run, "SE_B"));
+    finish(command(&folder.path().join("whole"), "SE_B"));
+    assert_eq!(files(&run), files(&folder.path().join("whole")));
+}
+
+#[test]
+fn a_training_that_diverges_goes_back_with_a_smaller_rate_and_gives_up_in_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut wild = command(&folder.path().join("run"), "SE_B");
+    wild.args(["--set", "train.rate_scale=100000"]);
+    let output = wild.output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("back to step"), "{message}");
+    assert!(message.contains("diverged 6 times") && message.contains("train.rate_scale"), "{message}");
+}
+
+#[test]
+fn training_goes_on_from_weights_of_other_classes_and_wrong_settings_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let phases = "[{name='mine', epochs=1, rate=0.01, kernels=[3,5,7]}]";
+    let mut own = command(&folder.path().join("run"), "EE_B");
+    own.args(["--set", "supernet.weights=checkpoints/ofa_mbv3_w025_cifar10.safetensors"]);
+    own.args(["--set", "data.name=digits", "--set", &format!("train.phases={phases}")]);
+    let result = json(&finish(own));
+    assert_eq!(result["family"], "EE_B");
+    assert!(result["epochs"].as_array().unwrap().iter().all(|e| e["phase"] == "mine"));
+
+    let refused = |sets: &[&str]| {
+        let mut command = command(&folder.path().join("refused"), "SE_B");
+        sets.iter().for_each(|set| drop(command.args(["--set", set])));
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, message) = refused(&["supernet.weights=missing.safetensors"]);
+    assert!(code == Some(1) && message.contains("missing.safetensors"), "{code:?} {message}");
+    let (code, message) = refused(&["train.phases=[{name='x', epochs=1}]"]);
+    assert!(code == Some(2) && message.contains("train.phases[1]"), "{code:?} {message}");
+    let (code, message) = refused(&["supernet.classes=3"]);
+    assert!(code == Some(2) && message.contains("supernet.classes"), "{code:?} {message}");
+    assert!(!folder.path().join("refused").exists());
+}
