@@ -62,7 +62,8 @@ impl NetworkCard {
         let exits = other.remove("exits").ok_or("it has no `exits`: give the list of its exits, from 1")?;
         let numbers: Option<Vec<String>> =
             exits.as_array().and_then(|list| list.iter().map(|e| Some(e.as_u64()?.to_string())).collect());
-        let numbers = numbers.ok_or_else(|| format!("`exits` is {exits}, and a list of numbers is expected"))?;
+        let numbers =
+            numbers.ok_or_else(|| format!("`exits` is {exits}, and a list of numbers is expected"))?;
         let exits = Exits::parse(&numbers.join(","), &arch).map_err(|e| e.to_string())?;
         let statistics = other.remove("statistics").and_then(|s| s.as_str().map(str::to_string));
         Ok(NetworkCard { arch, exits, statistics, other })
@@ -196,8 +197,10 @@ struct Fields<'a> {
 impl Fields<'_> {
     fn network(&self, family: Option<Family>) -> Result<Option<NetworkCard>, Error> {
         let Some(value) = self.object.get("network").filter(|v| !v.is_null()) else { return Ok(None) };
-        let fail = |field: &str, reason: String| Error::Card { file: self.file.into(), field: field.into(), reason };
-        let family = family.ok_or_else(|| fail("family", "the card of a network must name its family".into()))?;
+        let fail =
+            |field: &str, reason: String| Error::Card { file: self.file.into(), field: field.into(), reason };
+        let family =
+            family.ok_or_else(|| fail("family", "the card of a network must name its family".into()))?;
         NetworkCard::read(value, family).map(Some).map_err(|reason| fail("network", reason))
     }
 

@@ -7,7 +7,7 @@
 
 use super::network::Source;
 use super::{Block, Card, Checkpoint, Error, Layout, NetworkCard, SCALINGS, Supernet, Tensor};
-use crate::ops::kernel_transform;
+use crate::ops::{Threads, kernel_transform};
 use crate::space::walk::Exits;
 use crate::space::{Arch, Channels, Family};
 use std::collections::BTreeMap;
@@ -178,7 +178,8 @@ pub(super) fn load(
         _ => "classifier.linear.weight".into(),
     };
     let classes = checkpoint.classes(&classifier)?;
-    let layouts = SCALINGS.map(|scaling| Layout::network(Channels::new(width, scaling), classes, arch, exits).0);
+    let layouts =
+        SCALINGS.map(|scaling| Layout::network(Channels::new(width, scaling), classes, arch, exits).0);
     let fits = |layout: &&Layout| {
         let mut tensors = layout.tensors().iter();
         tensors.all(|t| checkpoint.tensor(&t.name).is_some_and(|found| found.shape == t.shape))
@@ -211,7 +212,9 @@ pub(super) fn filter(packed: &[f32], block: &Block, size: usize) -> Vec<f32> {
         let params =
             kernel_transform::Params { channels: block.channels as u32, from: to as u32 + 2, to: to as u32 };
         let matrix = &packed[block.matrices[(to - 3) / 2]..][..to.pow(4)];
-        kernel_transform::reference::run(&params, kernel_transform::Args { x: &filter, matrix, y: &mut y });
+        // The path that the CPU runs, so that the numbers are the same to the bit.
+        let operands = kernel_transform::Args { x: &filter, matrix, y: &mut y };
+        kernel_transform::cpu::run(&params, operands, Threads::One);
         filter = y;
     }
     filter

@@ -70,12 +70,18 @@ impl Network {
                     let block = &supernet.layout.blocks[*index];
                     let taps = size * size;
                     let now = filter(&supernet.packed, block, *size);
-                    let same = |(i, v): (usize, &f32)| v.to_bits() == now[i % taps * block.channels + i / taps].to_bits();
+                    let same = |(i, v): (usize, &f32)| {
+                        v.to_bits() == now[i % taps * block.channels + i / taps].to_bits()
+                    };
                     if tensor.data.iter().enumerate().all(same) {
                         continue;
                     }
                     let name = format!("blocks.{}.conv.depth_conv.conv", index + 1);
-                    write_centre(place(&mut shared, &format!("{name}.conv.weight"), supernet)?, tensor, *size);
+                    write_centre(
+                        place(&mut shared, &format!("{name}.conv.weight"), supernet)?,
+                        tensor,
+                        *size,
+                    );
                     let matrices: &[&str] = match size {
                         3 => &["7to5_matrix", "5to3_matrix"],
                         5 => &["7to5_matrix"],

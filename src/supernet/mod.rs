@@ -189,7 +189,8 @@ impl Supernet {
         let parts = checkpoint.parts();
         if checkpoint.tensor("blocks.1.conv.point_linear.conv.weight").is_some() {
             let path = Card::path(checkpoint.file());
-            let what = format!("and its card {} does not describe it: put the card beside it", path.display());
+            let what =
+                format!("and its card {} does not describe it: put the card beside it", path.display());
             return Err(Error::OneNetwork { file: checkpoint.file().into(), what });
         }
         let family = family.or(card.family).unwrap_or(match parts.head || !parts.exits {
