@@ -3,7 +3,7 @@
 
     python3 scripts/check_onnx.py FOLDER
 
-FOLDER/cases.json is a list of {"model", "images", "shape", "outputs": {NAME: {"shape", "file"}}}: file
+FOLDER/cases.json is a list of {"model", "images", "shape", "outputs": [{"name", "shape", "file"}]}: file
 names in FOLDER; images and outputs are little-endian f32. Every model is checked by onnx's own checker
 with shape inference, run on all images at once and on the first alone (the batch is free), and every
 output must be within 1e-4 times max(1, the largest expected value). Prints one line of JSON: how many
@@ -33,14 +33,14 @@ def check(folder, case):
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    if names != list(case["outputs"]):
-        sys.exit(f"{path}: outputs {names}, and {list(case['outputs'])} are expected")
+    expected_names = [output["name"] for output in case["outputs"]]
+    if names != expected_names:
+        sys.exit(f"{path}: outputs {names}, and {expected_names} are expected")
     images = read(folder, case["images"], case["shape"])
     worst = 0.0
     for count in (len(images), 1):
         found = session.run(None, {"images": images[:count]})
-        for name, values in zip(names, found):
-            output = case["outputs"][name]
+        for output, name, values in zip(case["outputs"], names, found):
             whole = read(folder, output["file"], output["shape"])
             expected = whole[:count]
             if values.shape != expected.shape:
