@@ -22,18 +22,19 @@ Examples:
   natv2 evaluate --weights net.safetensors                       a stand-alone network runs like any
   natv2 export --weights net.safetensors --out net.onnx          and is exported with its statistics
 
-Batch-norm statistics are recalibrated on the data set, as evaluate does, and stored in the file; those
-of a stand-alone network are taken as they are, unless a data set is named. safetensors: tensors named
-as once-for-all names those of static networks, and a card NAME.card.json that describes them. onnx:
-opset 17, input `images` [batch, 3, r, r] (RGB scaled to 0..1, less mean, over std), output `logits`
-[batch, classes]; architecture, mean, std and class names are in the metadata. To run one:
+Batch-norm statistics are recalibrated on the data set, as evaluate does, and stored in the file;
+those of a stand-alone network are taken as they are, unless a data set is named.
+
+safetensors: tensors under the names of once-for-all's static networks, and a card NAME.card.json
+that describes them. onnx: opset 17, input `images` [batch, 3, r, r] (RGB scaled to 0..1, less mean,
+over std), output `logits` [batch, classes]; the card is in the metadata. To run one:
 
   import numpy, onnxruntime
   session = onnxruntime.InferenceSession(\"net.onnx\")
   logits = session.run([\"logits\"], {\"images\": images.astype(numpy.float32)})[0]
 
-JSON: {\"version\":1,\"out\",\"card\"?,\"format\",\"bytes\",\"family\",\"arch\",\"exits\",\"aep\"?,\"exit_weights\"?,
-\"params\",\"macs\",\"top1\"?,\"statistics\",\"classes\",\"outputs\"?,\"folded\"?}";
+JSON: {\"version\":1,\"out\",\"card\"?,\"format\",\"bytes\",\"family\",\"arch\",\"exits\",\"aep\"?,
+\"exit_weights\"?,\"params\",\"macs\",\"top1\"?,\"statistics\",\"classes\",\"outputs\"?,\"folded\"?}";
 
 /// Arguments of `natv2 export`.
 #[derive(Debug, Args)]

@@ -57,7 +57,7 @@ pub fn arch_or_own(value: Option<&str>, supernet: &Supernet) -> Result<Arch, Err
         (Some(value), _) => arch(value, supernet.family),
         (None, Some((own, _))) => Ok(own.clone()),
         (None, None) => Err(Error::Usage(
-            "--arch is missing: only the weights of a stand-alone network say which network they are".into(),
+            "--arch is missing (evaluate also takes --archs): only the weights of a stand-alone network say which network they are".into(),
         )),
     }
 }

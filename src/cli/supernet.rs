@@ -114,14 +114,14 @@ pub struct Convert {
 Example:
   natv2 supernet insert --weights ofa.safetensors --network net.safetensors --out new.safetensors
 
-The network's tensors overwrite the places of the super-network that it would be taken out of, batch-norm
-statistics included, so that exporting the same network again gives the same numbers. Depthwise filters
-of sizes 5 and 3 are what the kernel transform makes of the shared ones: where that is no longer the
-network's filter, the layer's transform becomes the identity and the filter the centre of the shared one,
-and other networks with small kernels in that layer change.
+The network's tensors overwrite the places of the super-network that it would be taken out of,
+batch-norm statistics included, so that exporting the same network again gives the same numbers.
+Depthwise filters of sizes 5 and 3 are what the kernel transform makes of the shared ones: where that
+is no longer the network's filter, the layer's transform becomes the identity and the filter the
+centre of the shared one, and other networks with small kernels in that layer change.
 
-JSON: {\"version\":1,\"out\",\"family\",\"changed\",\"reset\"}: tensors with other numbers now, and the layers
-(from 1) whose transform became the identity.")]
+JSON: {\"version\":1,\"out\",\"family\",\"changed\",\"reset\"}: tensors with other numbers now, and the
+layers (from 1) whose transform became the identity.")]
 pub struct Insert {
     /// Super-network to put it into [default: the built-in one, trained on the digits].
     #[arg(long, value_name = "FILE")]

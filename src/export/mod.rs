@@ -119,6 +119,9 @@ pub fn describe(network: &mut Network, strategy: Option<Strategy>, known: Accura
     facts.insert("params".into(), json!(cost.params));
     facts.insert("macs".into(), json!(cost.macs));
     facts.insert("natv2_version".into(), json!(env!("CARGO_PKG_VERSION")));
+    let run = "natv2 evaluate --weights NAME.safetensors, or natv2 logits; for other programs, natv2 export \
+               --weights NAME.safetensors --out NAME.onnx";
+    facts.insert("run".into(), json!(run));
     for key in ["aep", "exit_weights"] {
         facts.remove(key);
     }
@@ -153,7 +156,9 @@ pub fn metadata(network: &Network) -> Vec<(String, String)> {
     for (key, value) in card.as_object().into_iter().flatten() {
         match (key.as_str(), value) {
             ("network", Value::Object(network)) => {
-                pairs.extend(network.iter().map(|(key, value)| (key.clone(), text(value))));
+                // How to run the other kind of file is of no use here.
+                let facts = network.iter().filter(|(key, _)| *key != "run");
+                pairs.extend(facts.map(|(key, value)| (key.clone(), text(value))));
             }
             ("resolutions", _) => {}
             _ => pairs.push((key.clone(), text(value))),
