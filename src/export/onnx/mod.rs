@@ -1,7 +1,7 @@
 //! Networks as ONNX files (opset 17).
 //!
-//! - [`proto`]: the protocol buffers of the format, written by hand;
-//! - [`graph`]: a graph under construction: convolutions with batch norms, folded or not, activations;
+//! - `proto`: the protocol buffers of the format, written by hand;
+//! - `graph`: a graph under construction: convolutions with batch norms, folded or not, activations;
 //! - here: a network walked layer by layer into such a graph.
 //!
 //! The input `images` is `[batch, 3, r, r]` f32: RGB in 0..1, less the mean, over the deviation, both
