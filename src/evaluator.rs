@@ -185,6 +185,11 @@ impl Evaluator {
         &self.dataset
     }
 
+    /// How pixels are normalised.
+    pub fn pixels(&self) -> Pixels {
+        self.pixels
+    }
+
     /// The search space of the card.
     pub fn space(&self) -> &Space {
         &self.space

@@ -20,7 +20,7 @@
 //! | [`train`] | training super-networks: gradients of sub-networks added up, optimisers |
 //! | [`mod@bench`] | this machine's figures: kernels against what the device can do |
 //! | [`evaluator`] | a super-network on a data set: the accuracy of its sub-networks |
-//! | [`train`] | training a super-network: phases, rates, sub-networks of a step, divergence |
+//! | [`export`] | networks that run elsewhere: stand-alone files, ONNX |
 //! | [`search`] | the archive loops of NAT and NATv2, random search, their results |
 //! | [`cli`] | the command line: one file a subcommand |
 #![deny(unsafe_code)]
@@ -33,6 +33,7 @@ pub mod data;
 pub mod device;
 pub mod engine;
 pub mod evaluator;
+pub mod export;
 pub mod moo;
 pub mod ops;
 pub mod predictor;

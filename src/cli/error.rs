@@ -6,7 +6,7 @@
 
 use crate::ops::simd::Isa;
 use crate::run::Exit;
-use crate::{config, data, device, engine, evaluator, run, search, space, supernet, train};
+use crate::{config, data, device, engine, evaluator, export, run, search, space, supernet, train};
 use std::io;
 use std::path::PathBuf;
 
@@ -42,6 +42,9 @@ pub enum Error {
     /// The device.
     #[error(transparent)]
     Device(#[from] device::Error),
+    /// An export.
+    #[error(transparent)]
+    Export(#[from] export::Error),
     /// The search.
     #[error(transparent)]
     Search(#[from] search::Error),
@@ -141,6 +144,9 @@ impl Error {
             #[cfg(feature = "fetch")]
             Error::Fetch(error) => of_fetch(error),
             Error::Engine(error) => of_engine(error),
+            Error::Export(export::Error::Evaluator(error)) => of_evaluator(error),
+            Error::Export(export::Error::Engine(error)) => of_engine(error),
+            Error::Export(_) => Exit::Failure,
             Error::Search(error) => of_search(error),
             Error::Train(error) => of_train(error),
             Error::ClosedPipe => Exit::Done,
@@ -167,9 +173,10 @@ fn of_evaluator(error: &evaluator::Error) -> Exit {
 
 fn of_supernet(error: &supernet::Error) -> Exit {
     match error {
-        supernet::Error::Family { .. } | supernet::Error::Width { .. } | supernet::Error::Blank { .. } => {
-            Exit::Usage
-        }
+        supernet::Error::Family { .. }
+        | supernet::Error::Width { .. }
+        | supernet::Error::OneNetwork { .. }
+        | supernet::Error::Blank { .. } => Exit::Usage,
         _ => Exit::Failure,
     }
 }

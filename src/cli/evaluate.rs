@@ -34,11 +34,12 @@ the ensemble's, or without one the last exit's, and its cost is that of the netw
 /// Arguments of `natv2 evaluate`.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
-#[command(group = ArgGroup::new("networks").required(true).args(["arch", "archs"]))]
+#[command(group = ArgGroup::new("networks").args(["arch", "archs"]))]
 pub struct Evaluate {
     #[command(flatten)]
     weights: Weights,
-    /// One architecture: JSON text, or @FILE. Any resolution from 32 to 1024.
+    /// One architecture: JSON text, or @FILE. Any resolution from 32 to 1024 [default: that of the
+    /// weights, if they are those of one network].
     #[arg(long, value_name = "ARCH")]
     arch: Option<String>,
     /// Many: a file with a JSON list or one architecture a line, the archive.json or front.json of a
@@ -140,7 +141,7 @@ impl Evaluate {
         let archs = match (&self.arch, &self.archs) {
             (Some(text), _) => vec![input::arch(text, supernet.family)?],
             (None, Some(text)) => input::archs(text, supernet.family)?,
-            (None, None) => return Err(Error::Usage("give networks with --arch or --archs".into())),
+            (None, None) => vec![input::arch_or_own(None, supernet)?],
         };
 
         let talk = self.globals.talk;
@@ -155,7 +156,7 @@ impl Evaluate {
         let count = self.images.map(|n| n as usize);
         let sets: Vec<Exits> = archs
             .iter()
-            .map(|arch| input::exits(self.exits.as_deref(), self.ensemble, "--exits", arch))
+            .map(|arch| input::exits(self.exits.as_deref(), self.ensemble, "--exits", arch, supernet))
             .collect::<Result<_, _>>()?;
         let mut saving = None;
         let measured: Vec<Measured> = if self.ensemble.is_some() {

@@ -131,7 +131,7 @@ pub struct Seed {
 /// A super-network to run.
 #[derive(Debug, Clone, Args)]
 pub struct Weights {
-    /// Super-network, a .safetensors file; a card NAME.card.json beside it gives the defaults
+    /// Super-network or stand-alone network, a .safetensors file; a card NAME.card.json beside it gives the defaults
     /// [default: the built-in one, trained on the digits].
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,

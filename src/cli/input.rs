@@ -4,6 +4,7 @@ use super::Error;
 use crate::engine::ensemble::Strategy;
 use crate::space::walk::Exits;
 use crate::space::{Arch, Family, MAX_RESOLUTION, MIN_RESOLUTION};
+use crate::supernet::Supernet;
 use serde_json::Value;
 use std::io::Read;
 use std::path::Path;
@@ -47,8 +48,23 @@ pub fn arch(value: &str, family: Family) -> Result<Arch, Error> {
     Arch::parse(family, &text).map_err(|source| Error::Given { place, source })
 }
 
+/// The architecture of `--arch`, or that of weights that are those of one network.
+///
+/// # Errors
+/// As [`arch`]; a super-network without an architecture.
+pub fn arch_or_own(value: Option<&str>, supernet: &Supernet) -> Result<Arch, Error> {
+    match (value, supernet.network()) {
+        (Some(value), _) => arch(value, supernet.family),
+        (None, Some((own, _))) => Ok(own.clone()),
+        (None, None) => Err(Error::Usage(
+            "--arch is missing (evaluate also takes --archs): only the weights of a stand-alone network say which network they are".into(),
+        )),
+    }
+}
+
 /// The exits of `--exits` and `--ensemble`: those listed, all for an ensemble, else the one that
-/// the architecture names. `flag` is what the list was given with.
+/// the architecture names. All are those that `supernet` has, if it is one network. `flag` is what
+/// the list was given with.
 ///
 /// # Errors
 /// A family with one plain head, a list with an exit that the architecture does not have.
@@ -57,6 +73,7 @@ pub fn exits(
     ensemble: Option<Strategy>,
     flag: &str,
     arch: &Arch,
+    supernet: &Supernet,
 ) -> Result<Exits, Error> {
     let flag = if list.is_some() { flag } else { "--ensemble" };
     if (list.is_some() || ensemble.is_some()) && !arch.family.early_exits {
@@ -65,9 +82,12 @@ pub fn exits(
             arch.family
         )));
     }
-    match list.or(ensemble.map(|_| "all")) {
-        Some(list) => Exits::parse(list, arch).map_err(|source| Error::Given { place: flag.into(), source }),
-        None => Ok(Exits::single(arch)),
+    match (list.or(ensemble.map(|_| "all")), supernet.network()) {
+        (Some("all"), Some((_, own))) => Ok(own),
+        (Some(list), _) => {
+            Exits::parse(list, arch).map_err(|source| Error::Given { place: flag.into(), source })
+        }
+        (None, _) => Ok(Exits::single(arch)),
     }
 }
 

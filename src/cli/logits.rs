@@ -32,9 +32,10 @@ tensor `calibration` of the same file, in batches of 16 that count equally.";
 pub struct Logits {
     #[command(flatten)]
     weights: Weights,
-    /// The architecture: JSON text, or @FILE. Any resolution from 32 to 1024 that the images have.
+    /// The architecture: JSON text, or @FILE. Any resolution from 32 to 1024 that the images have
+    /// [default: that of the weights, if they are those of one network].
     #[arg(long, value_name = "ARCH")]
-    arch: String,
+    arch: Option<String>,
     /// Safetensors file with tensor `images`, and `calibration` for --calibrate.
     #[arg(long, value_name = "FILE")]
     inputs: PathBuf,
@@ -62,10 +63,10 @@ pub struct Logits {
 impl Logits {
     pub(super) fn run(self) -> Result<Exit, Error> {
         let supernet = self.weights.load()?;
-        let arch = input::arch(&self.arch, supernet.family)?;
+        let arch = input::arch_or_own(self.arch.as_deref(), &supernet)?;
         let list = self.exits.as_deref().or(self.all_exits.then_some("all"));
         let flag = if self.all_exits { "--all-exits" } else { "--exits" };
-        let exits = input::exits(list, self.ensemble, flag, &arch)?;
+        let exits = input::exits(list, self.ensemble, flag, &arch, &supernet)?;
 
         let file = Inputs::read(&self.inputs)?;
         let images = file.images("images")?;

@@ -21,6 +21,7 @@ mod doctor;
 mod doctor_tools;
 mod error;
 mod evaluate;
+mod export;
 mod globals;
 pub mod input;
 mod logits;
@@ -46,6 +47,7 @@ Examples:
   natv2 doctor                                 what this machine has and what is missing
   natv2 arch sample --family EE_D -n 3         three random networks
   natv2 evaluate --archs networks.jsonl        their accuracy with the built-in super-network
+  natv2 export --run DIR --network 3 --out net.onnx     a network of a search, for other programs
 
 Exit codes: 0 done; 1 a failure (files, data, the machine); 2 wrong use (arguments, configuration,
 architectures); 75 stopped on request, the same command resumes.
@@ -74,6 +76,8 @@ pub enum Command {
     Evaluate(evaluate::Evaluate),
     /// Train a super-network: full, then ever smaller sub-networks (progressive shrinking).
     Train(train::Train),
+    /// Write a network to a file of its own: safetensors, or ONNX for other programs.
+    Export(Box<export::Export>),
     /// Search a trained super-network for the best trade-offs of accuracy and cost.
     Search(search::Search),
     /// Where a run stands.
@@ -105,6 +109,7 @@ pub fn run(command: Command) -> Result<Exit, Error> {
     match command {
         Command::Arch(command) => command.run(),
         Command::Evaluate(command) => command.run(),
+        Command::Export(command) => command.run(),
         Command::Search(command) => command.run(),
         Command::Train(command) => command.run(),
         Command::Status(command) => command.run(),

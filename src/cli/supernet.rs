@@ -21,6 +21,8 @@ pub enum Supernet {
     Init(Init),
     /// A super-network of one family made into one of another: what both have is kept, the rest is new.
     Convert(Convert),
+    /// A stand-alone network put back into a super-network.
+    Insert(Insert),
 }
 
 /// Arguments of `natv2 supernet info`.
@@ -31,7 +33,8 @@ Example:
 
 JSON: {\"version\":1,\"file\",\"family\",\"families\",\"width\",\"classes\",\"exit_scaling\",\"parts\",\"tensors\",
 \"parameters\",\"largest\":{\"params\",\"macs\"},\"card\"}; parameters are those of the whole super-network,
-largest the cost of its largest network at the card's largest resolution.")]
+largest the cost of its largest network at the card's largest resolution. A stand-alone network's card
+has its architecture and exits in \"network\".")]
 pub struct Info {
     #[command(flatten)]
     weights: Weights,
@@ -105,12 +108,69 @@ pub struct Convert {
     talk: Talk,
 }
 
+/// Arguments of `natv2 supernet insert`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  natv2 supernet insert --weights ofa.safetensors --network net.safetensors --out new.safetensors
+
+The network's tensors overwrite the places of the super-network that it would be taken out of,
+batch-norm statistics included, so that exporting the same network again gives the same numbers.
+Depthwise filters of sizes 5 and 3 are what the kernel transform makes of the shared ones: where that
+is no longer the network's filter, the layer's transform becomes the identity and the filter the
+centre of the shared one, and other networks with small kernels in that layer change.
+
+JSON: {\"version\":1,\"out\",\"family\",\"changed\",\"reset\"}: tensors with other numbers now, and the
+layers (from 1) whose transform became the identity.")]
+pub struct Insert {
+    /// Super-network to put it into [default: the built-in one, trained on the digits].
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// Stand-alone network, as `natv2 export` writes it: safetensors with its card beside it.
+    #[arg(long, value_name = "FILE")]
+    network: PathBuf,
+    /// Safetensors file to write; NAME.card.json is written beside it.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    #[command(flatten)]
+    talk: Talk,
+}
+
+impl Insert {
+    fn run(self) -> Result<(), Error> {
+        let weights = Weights { weights: self.weights.clone(), family: None };
+        let done = supernet::Network::load(&self.network)?.insert(&weights.load()?)?;
+        save(&self.out, &done.supernet)?;
+        match self.talk.json {
+            true => output::json(&json!({
+                "version": 1,
+                "out": self.out.display().to_string(),
+                "family": done.supernet.family.to_string(),
+                "changed": done.changed,
+                "reset": done.reset,
+            })),
+            false => {
+                let reset: Vec<String> = done.reset.iter().map(usize::to_string).collect();
+                let reset = match reset.is_empty() {
+                    true => String::new(),
+                    false => {
+                        format!("; kernel transforms of layers {} are the identity now", reset.join(", "))
+                    }
+                };
+                self.talk.note(&format!("{}: {} tensors changed{reset}", self.out.display(), done.changed));
+                Ok(())
+            }
+        }
+    }
+}
+
 impl Supernet {
     pub(super) fn run(self) -> Result<Exit, Error> {
         match self {
             Supernet::Info(info) => info.run()?,
             Supernet::Init(init) => init.run()?,
             Supernet::Convert(convert) => convert.run()?,
+            Supernet::Insert(insert) => insert.run()?,
         }
         Ok(Exit::Done)
     }
@@ -124,6 +184,9 @@ fn parameters(net: &supernet::Supernet) -> u64 {
 
 /// The families that a super-network's tensors serve.
 fn families(net: &supernet::Supernet) -> Vec<String> {
+    if net.network().is_some() {
+        return vec![net.family.to_string()];
+    }
     let parts = net.layout.parts();
     let served = Family::all().filter(|&family| parts.first_missing(parts_of(family)).is_none());
     served.map(|family| family.to_string()).collect()
@@ -134,8 +197,13 @@ impl Info {
         let net = self.weights.load()?;
         let (channels, parts) = (net.channels(), net.layout.parts());
         let side = net.card.search_resolutions().last().copied().unwrap_or(64);
-        let arch = Arch::largest(net.family, side, Some(channels.width));
-        let largest = cost(channels, &arch, Exits::single(&arch), net.classes());
+        let largest = Arch::largest(net.family, side, Some(channels.width));
+        // The largest network of a stand-alone network is itself.
+        let (arch, exits) = match net.network() {
+            Some((arch, exits)) => (arch, exits),
+            None => (&largest, Exits::single(&largest)),
+        };
+        let largest = cost(channels, arch, exits, net.classes());
         let card: serde_json::Value = serde_json::from_str(&net.card.to_json()).unwrap_or_default();
         if self.talk.json {
             return output::json(&json!({
@@ -167,7 +235,8 @@ impl Info {
         line("parts", format!("backbone, {}", named.join(", ")));
         line("tensors", format!("{}, {} parameters", net.layout.tensors().len(), grouped(parameters(&net))));
         let (params, macs) = (grouped(largest.params), grouped(largest.macs));
-        line("largest", format!("{params} parameters, {macs} MACs at {side} px"));
+        let name = if net.network().is_some() { "network" } else { "largest" };
+        line(name, format!("{params} parameters, {macs} MACs at {side} px"));
         let object = card.as_object().filter(|card| !card.is_empty());
         line("card", if object.is_some() { String::new() } else { "none".into() });
         for (key, value) in object.into_iter().flatten() {

@@ -1,9 +1,10 @@
 //! The card beside a checkpoint, `NAME.card.json`: what its numbers were trained on.
 
 use super::Error;
-use crate::space::Family;
 use crate::space::backbone::PAPER_RESOLUTIONS;
-use serde_json::{Map, Value};
+use crate::space::walk::Exits;
+use crate::space::{Arch, Family};
+use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
 /// What a checkpoint says about itself. Everything is optional; a flag overrides it.
@@ -33,8 +34,51 @@ pub struct Card {
     pub validation_images: Option<usize>,
     /// How it was trained, in words.
     pub trained: Option<String>,
+    /// The one network whose tensors the file holds; `None` for a super-network.
+    pub network: Option<NetworkCard>,
     /// Fields that nothing here reads, kept for whoever wrote them.
     pub other: Map<String, Value>,
+}
+
+/// What the card of a stand-alone network says of it; its field `network`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NetworkCard {
+    /// The architecture.
+    pub arch: Arch,
+    /// The exits that it has; in the file a list that counts from 1.
+    pub exits: Exits,
+    /// Where its batch-norm statistics come from, in words.
+    pub statistics: Option<String>,
+    /// Everything else: costs, accuracies, weights of the exits.
+    pub other: Map<String, Value>,
+}
+
+impl NetworkCard {
+    /// Reads the field `network` of a card.
+    fn read(value: &Value, family: Family) -> Result<NetworkCard, String> {
+        let mut other = value.as_object().cloned().ok_or("an object is expected")?;
+        let arch = other.remove("arch").ok_or("it has no `arch`: give the architecture")?;
+        let arch = Arch::from_json(family, &arch).map_err(|e| e.to_string())?;
+        let exits = other.remove("exits").ok_or("it has no `exits`: give the list of its exits, from 1")?;
+        let numbers: Option<Vec<String>> =
+            exits.as_array().and_then(|list| list.iter().map(|e| Some(e.as_u64()?.to_string())).collect());
+        let numbers =
+            numbers.ok_or_else(|| format!("`exits` is {exits}, and a list of numbers is expected"))?;
+        let exits = Exits::parse(&numbers.join(","), &arch).map_err(|e| e.to_string())?;
+        let statistics = other.remove("statistics").and_then(|s| s.as_str().map(str::to_string));
+        Ok(NetworkCard { arch, exits, statistics, other })
+    }
+
+    /// The field as JSON.
+    pub(super) fn to_json(&self) -> Value {
+        let mut object = self.other.clone();
+        object.insert("arch".into(), json!(self.arch));
+        object.insert("exits".into(), json!(self.exits.iter().map(|exit| exit + 1).collect::<Vec<_>>()));
+        if let Some(statistics) = &self.statistics {
+            object.insert("statistics".into(), json!(statistics));
+        }
+        Value::Object(object)
+    }
 }
 
 impl Card {
@@ -75,8 +119,11 @@ impl Card {
             reason: format!("it is not a JSON object: {e}"),
         })?;
         let fields = Fields { object, file };
+        let family: Option<Family> =
+            fields.get("family", "one of the eight families", |v| v.as_str()?.parse().ok())?;
         let card = Card {
-            family: fields.get("family", "one of the eight families", |v| v.as_str()?.parse().ok())?,
+            family,
+            network: fields.network(family)?,
             width: fields.get("width", "a width multiplier from 0.05 to 8", |v| {
                 v.as_f64().filter(|w| (0.05..=8.0).contains(w))
             })?,
@@ -122,7 +169,7 @@ impl Card {
 }
 
 /// The fields that [`Card`] reads.
-const KNOWN: [&str; 12] = [
+const KNOWN: [&str; 13] = [
     "family",
     "width",
     "classes",
@@ -135,6 +182,7 @@ const KNOWN: [&str; 12] = [
     "calibration_images",
     "validation_images",
     "trained",
+    "network",
 ];
 
 fn owned((key, value): (&String, &Value)) -> (String, Value) {
@@ -147,6 +195,15 @@ struct Fields<'a> {
 }
 
 impl Fields<'_> {
+    fn network(&self, family: Option<Family>) -> Result<Option<NetworkCard>, Error> {
+        let Some(value) = self.object.get("network").filter(|v| !v.is_null()) else { return Ok(None) };
+        let fail =
+            |field: &str, reason: String| Error::Card { file: self.file.into(), field: field.into(), reason };
+        let family =
+            family.ok_or_else(|| fail("family", "the card of a network must name its family".into()))?;
+        NetworkCard::read(value, family).map(Some).map_err(|reason| fail("network", reason))
+    }
+
     fn get<T>(
         &self,
         field: &str,
@@ -203,6 +260,9 @@ mod tests {
             (r#"{"resize":"lanczos"}"#, "`resize`"),
             (r#"{"classes":3,"class_names":["a"]}"#, "`class_names`"),
             ("[1]", "whole card"),
+            (r#"{"network":{}}"#, "`family`"),
+            (r#"{"family":"SE_B","network":3}"#, "`network`"),
+            (r#"{"family":"SE_B","network":{"arch":{"r":48}}}"#, "no field `d`"),
         ] {
             let message = parse(text).unwrap_err();
             assert!(message.contains(field) && message.contains("net.card.json"), "{message}");

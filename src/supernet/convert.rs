@@ -47,6 +47,11 @@ const LAST_EXIT: &str = "exits.4.";
 pub fn convert(checkpoint: &Checkpoint, card: &Card, target: &Target) -> Result<Conversion, Error> {
     // Loading checks every tensor of the file.
     let source = Supernet::from_checkpoint(checkpoint, card.clone(), None)?;
+    if source.layout.is_network() {
+        let what = "which cannot be converted: convert a super-network, and put the network into it with \
+                    `natv2 supernet insert`";
+        return Err(Error::OneNetwork { file: checkpoint.file().into(), what: what.into() });
+    }
     let Channels { width, .. } = *source.channels();
     let classes = target.classes.unwrap_or(source.classes());
     if classes == 0 {

@@ -6,11 +6,12 @@
 //! exactly the parameters that [`cost`](mod@crate::space::cost) counts.
 
 use super::network::Source;
-use super::{Block, Card, Checkpoint, Error, Layout, Supernet, Tensor};
-use crate::ops::kernel_transform;
-use crate::space::Arch;
+use super::{Block, Card, Checkpoint, Error, Layout, NetworkCard, SCALINGS, Supernet, Tensor};
+use crate::ops::{Threads, kernel_transform};
 use crate::space::walk::Exits;
+use crate::space::{Arch, Channels, Family};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// A stand-alone sub-network.
 #[derive(Debug, Clone)]
@@ -32,6 +33,11 @@ impl Network {
             let expected = supernet.channels().width;
             return Err(Error::Width { found, expected, file: supernet.file.clone() });
         }
+        let own = supernet.layout.is_network();
+        if own && !supernet.layout.holds(&arch, exits) {
+            let what = "and another was asked for: use the super-network".into();
+            return Err(Error::OneNetwork { file: supernet.file.clone(), what });
+        }
         let needed = super::init::parts_of(family);
         if let Some(what) = supernet.layout.parts().first_missing(needed) {
             return Err(Error::Family { file: supernet.file.clone(), family, what: what.into() });
@@ -40,15 +46,18 @@ impl Network {
         let shared = supernet.layout.unpack(&supernet.packed);
         let mut tensors = BTreeMap::new();
         for (wanted, source) in layout.tensors().iter().zip(&sources) {
+            let whole = |name: &String| {
+                let whole = shared.get(name).ok_or_else(|| Error::MissingTensor {
+                    file: supernet.file.clone(),
+                    tensor: name.clone(),
+                    needed: format!("a network of family {family} has"),
+                })?;
+                Ok::<_, Error>(prefix(whole, &wanted.shape))
+            };
             let tensor = match source {
-                Source::Prefix(name) => {
-                    let whole = shared.get(name).ok_or_else(|| Error::MissingTensor {
-                        file: supernet.file.clone(),
-                        tensor: name.clone(),
-                        needed: format!("a network of family {family} has"),
-                    })?;
-                    prefix(whole, &wanted.shape)
-                }
+                // Fewer exits of a network: the same names.
+                _ if own => whole(&wanted.name)?,
+                Source::Prefix(name) => whole(name)?,
                 Source::Depthwise { index, size } => {
                     let block = &supernet.layout.blocks[*index];
                     let filter = filter(&supernet.packed, block, *size);
@@ -62,7 +71,17 @@ impl Network {
             tensors.insert(wanted.name.clone(), tensor);
         }
         let packed = layout.pack(&Checkpoint::from_tensors(&supernet.file, tensors))?;
+        // What the card of a network says of it holds for all of it at its own resolution.
+        let known = supernet.card.network.clone();
+        let known = known.filter(|n| own && n.exits == exits && n.arch.r == arch.r);
+        let network = known.unwrap_or_else(|| NetworkCard {
+            arch: arch.clone(),
+            exits,
+            statistics: None,
+            other: Default::default(),
+        });
         let card = Card {
+            network: Some(network),
             family: Some(family),
             width: Some(supernet.channels().width),
             classes: Some(supernet.classes()),
@@ -70,6 +89,31 @@ impl Network {
         };
         let weights = Supernet { family, layout, packed, card, file: supernet.file.clone() };
         Ok(Network { arch, exits, weights })
+    }
+
+    /// The network that a file holds, which a card beside it describes.
+    ///
+    /// # Errors
+    /// A file that cannot be read or does not fit its card, or holds a super-network.
+    pub fn load(file: &Path) -> Result<Network, Error> {
+        Network::of(Supernet::load(file, None)?)
+    }
+
+    /// The network of weights that are those of one.
+    ///
+    /// # Errors
+    /// They are those of a super-network.
+    pub fn of(weights: Supernet) -> Result<Network, Error> {
+        match weights.network().map(|(arch, exits)| (arch.clone(), exits)) {
+            Some((arch, exits)) => Ok(Network { arch, exits, weights }),
+            None => Err(Error::Card {
+                file: Card::path(&weights.file),
+                field: "network".into(),
+                reason: "it is not there, so these are the weights of a super-network: take a network out \
+                         with `natv2 export`"
+                    .into(),
+            }),
+        }
     }
 
     /// The architecture.
@@ -86,6 +130,11 @@ impl Network {
     /// architecture on them, at any resolution and any of its exits, and refuses others.
     pub fn weights(&self) -> &Supernet {
         &self.weights
+    }
+
+    /// As [`Network::weights`], to train it or to give its card what is known of it.
+    pub fn weights_mut(&mut self) -> &mut Supernet {
+        &mut self.weights
     }
 
     /// Its tensors by name, batch-norm statistics included.
@@ -106,6 +155,41 @@ impl Network {
     }
 }
 
+/// The weights of a file that holds the network `arch`, read at `exits`.
+pub(super) fn load(
+    checkpoint: &Checkpoint,
+    card: Card,
+    family: Option<Family>,
+    arch: &Arch,
+    exits: Exits,
+) -> Result<Supernet, Error> {
+    let file = || checkpoint.file().to_path_buf();
+    if family.is_some_and(|family| family != arch.family) {
+        let what = format!("of family {}: leave --family out", arch.family);
+        return Err(Error::OneNetwork { file: file(), what });
+    }
+    let width = card.width.ok_or_else(|| Error::Card {
+        file: Card::path(checkpoint.file()),
+        field: "width".into(),
+        reason: "the card of a network must say its width multiplier".into(),
+    })?;
+    let classifier = match (arch.family.early_exits, exits.iter().next()) {
+        (true, Some(exit)) => format!("exits.{exit}.classifier.linear.weight"),
+        _ => "classifier.linear.weight".into(),
+    };
+    let classes = checkpoint.classes(&classifier)?;
+    let layouts =
+        SCALINGS.map(|scaling| Layout::network(Channels::new(width, scaling), classes, arch, exits).0);
+    let fits = |layout: &&Layout| {
+        let mut tensors = layout.tensors().iter();
+        tensors.all(|t| checkpoint.tensor(&t.name).is_some_and(|found| found.shape == t.shape))
+    };
+    // Where neither fits, packing the first says why.
+    let layout = layouts.iter().find(fits).unwrap_or(&layouts[0]).clone();
+    let packed = layout.pack(checkpoint)?;
+    Ok(Supernet { family: arch.family, layout, packed, card, file: file() })
+}
+
 /// The first elements of a tensor along every dimension.
 fn prefix(tensor: &Tensor, shape: &[usize]) -> Tensor {
     if tensor.shape == shape {
@@ -121,14 +205,16 @@ fn prefix(tensor: &Tensor, shape: &[usize]) -> Tensor {
 
 /// The depthwise filter `[size, size, channels]` of a block, through the kernel transform as devices
 /// compute it.
-fn filter(packed: &[f32], block: &Block, size: usize) -> Vec<f32> {
+pub(super) fn filter(packed: &[f32], block: &Block, size: usize) -> Vec<f32> {
     let mut filter = packed[block.depthwise[2]..][..49 * block.channels].to_vec();
     for to in [5, 3].into_iter().filter(|&to| to >= size) {
         let mut y = vec![0.0; to * to * block.channels];
         let params =
             kernel_transform::Params { channels: block.channels as u32, from: to as u32 + 2, to: to as u32 };
         let matrix = &packed[block.matrices[(to - 3) / 2]..][..to.pow(4)];
-        kernel_transform::reference::run(&params, kernel_transform::Args { x: &filter, matrix, y: &mut y });
+        // The path that the CPU runs, so that the numbers are the same to the bit.
+        let operands = kernel_transform::Args { x: &filter, matrix, y: &mut y };
+        kernel_transform::cpu::run(&params, operands, Threads::One);
         filter = y;
     }
     filter

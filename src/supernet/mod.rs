@@ -7,24 +7,27 @@
 //! - [`Supernet`]: all of it together, loaded and ready to be put on a device;
 //! - [`init`]: random weights; [`convert()`]: a file of one family made into another's;
 //! - [`Sorting`]: channels in order of importance, before expansion ratios become elastic;
-//! - [`Network`]: one sub-network taken out, with its own tensors at their own sizes.
+//! - [`Network`]: one sub-network taken out, with its own tensors at their own sizes; saved with a
+//!   card that describes it, it is loaded like a super-network, and put back into one.
 
 mod card;
 mod checkpoint;
 mod convert;
 mod extract;
 pub mod init;
+mod insert;
 mod layout;
 mod network;
 mod pack;
 mod save;
 mod sort;
 
-pub use card::Card;
+pub use card::{Card, NetworkCard};
 pub use checkpoint::{Checkpoint, Tensor};
 pub use convert::{Conversion, Target, convert};
 pub use extract::Network;
 pub use init::Blank;
+pub use insert::Insertion;
 pub use layout::{
     BatchNorm, Block, FirstLayers, HeadLayout, Layout, Packing, Panels, Parts, Squeeze, TensorLayout,
     Transform,
@@ -32,7 +35,8 @@ pub use layout::{
 pub use pack::derive_calls;
 pub use sort::Sorting;
 
-use crate::space::{self, Channels, ExitScaling, Family, Space};
+use crate::space::walk::Exits;
+use crate::space::{self, Arch, Channels, ExitScaling, Family, Space};
 use std::path::{Path, PathBuf};
 
 /// What can be wrong with a checkpoint or its card.
@@ -126,6 +130,14 @@ pub enum Error {
         /// Its file.
         file: PathBuf,
     },
+    /// A stand-alone network where a super-network is needed, or another network of it.
+    #[error("{file} holds one network, {what}", file = .file.display())]
+    OneNetwork {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with that, and what to do.
+        what: String,
+    },
     /// A family that the file's tensors cannot serve.
     #[error("{file} cannot serve family {family}: it has no {what}: choose another with --family", file = .file.display())]
     Family {
@@ -173,7 +185,17 @@ impl Supernet {
         card: Card,
         family: Option<Family>,
     ) -> Result<Supernet, Error> {
+        if let Some(network) = &card.network {
+            let (arch, exits) = (network.arch.clone(), network.exits);
+            return extract::load(checkpoint, card, family, &arch, exits);
+        }
         let parts = checkpoint.parts();
+        if checkpoint.tensor("blocks.1.conv.point_linear.conv.weight").is_some() {
+            let path = Card::path(checkpoint.file());
+            let what =
+                format!("and its card {} does not describe it: put the card beside it", path.display());
+            return Err(Error::OneNetwork { file: checkpoint.file().into(), what });
+        }
         let family = family.or(card.family).unwrap_or(match parts.head || !parts.exits {
             true => Family::SE_B,
             false => Family { early_exits: true, ..Family::SE_B },
@@ -187,10 +209,17 @@ impl Supernet {
             return Err(Error::Family { file: checkpoint.file().into(), family, what: what.into() });
         }
         let (width, scaling) = checkpoint.width(card.width)?;
-        let classes = checkpoint.classes(parts)?;
+        let classifier =
+            if parts.head { "classifier.linear.weight" } else { "exits.0.classifier.linear.weight" };
+        let classes = checkpoint.classes(classifier)?;
         let layout = Layout::new(Channels::new(width, scaling), classes, parts);
         let packed = layout.pack(checkpoint)?;
         Ok(Supernet { family, layout, packed, card, file: checkpoint.file().into() })
+    }
+
+    /// The one network that these weights are, and its exits; `None` for a super-network.
+    pub fn network(&self) -> Option<(&Arch, Exits)> {
+        self.layout.only.as_ref().map(|(arch, exits)| (arch, *exits))
     }
 
     /// Channel counts.

@@ -42,6 +42,7 @@ impl Layout {
             let tensor = match checkpoint.tensor(&layout.name) {
                 // A super-network that was never trained elastically has no transform matrices yet.
                 None if layout.name.ends_with("_matrix") => &identity(layout.shape[0]),
+                _ if self.is_network() => checkpoint.require(&layout.name, "the network of its card has")?,
                 _ => checkpoint.require(&layout.name, "a super-network of its width has")?,
             };
             if tensor.shape != layout.shape {
@@ -76,7 +77,8 @@ impl Layout {
     }
 }
 
-fn identity(n: usize) -> Tensor {
+/// The kernel-transform matrix that changes nothing.
+pub(super) fn identity(n: usize) -> Tensor {
     let data = (0..n * n).map(|i| if i % (n + 1) == 0 { 1.0 } else { 0.0 }).collect();
     Tensor { shape: vec![n, n], data }
 }

@@ -56,6 +56,7 @@ impl Card {
         put("calibration_images", self.calibration_images.map(|n| json!(n)));
         put("validation_images", self.validation_images.map(|n| json!(n)));
         put("trained", self.trained.as_ref().map(|t| json!(t)));
+        put("network", self.network.as_ref().map(|n| n.to_json()));
         for (key, value) in &self.other {
             object.entry(key.clone()).or_insert_with(|| value.clone());
         }

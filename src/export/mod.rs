@@ -1,0 +1,193 @@
+//! Networks that run elsewhere.
+//!
+//! A [`Network`] taken out of a super-network is made ready in two steps, and then written in one of
+//! two forms:
+//!
+//! - [`prepare`]: its batch-norm statistics recalibrated on the data set and stored
+//!   ([`statistics`]), and its card filled in with data set, classes and pixels;
+//! - [`describe`]: costs, accuracies and weights of the exits added to the card;
+//! - as safetensors: [`Network::checkpoint`] and the card, which loads again as a network;
+//! - as ONNX: [`onnx::model`], with the card as [`metadata`].
+
+pub mod onnx;
+pub mod statistics;
+
+use crate::data::Split;
+use crate::engine::ensemble::Strategy;
+use crate::evaluator::{self, CALIBRATION_BATCH, Evaluator};
+use crate::space::cost;
+use crate::supernet::{Network, NetworkCard};
+use crate::{device, engine};
+use serde_json::{Value, json};
+
+/// What can go wrong while a network is exported.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The data set.
+    #[error(transparent)]
+    Evaluator(#[from] evaluator::Error),
+    /// Running the network.
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    /// The device.
+    #[error(transparent)]
+    Device(#[from] device::Error),
+    /// Statistics that are no numbers.
+    #[error(
+        "a batch norm's recalibrated statistics hold {value}: the weights are damaged, or come from a training that diverged"
+    )]
+    NotFinite {
+        /// The value found.
+        value: f32,
+    },
+    /// Weights of exits that are not one an exit.
+    #[error("{weights} weights for {exits} exits: give one an exit")]
+    ExitWeights {
+        /// Weights given.
+        weights: usize,
+        /// Exits of the network.
+        exits: usize,
+    },
+    /// A network that the format cannot hold.
+    #[error("the network has {bytes} bytes, and an ONNX file holds less than 2 GiB: write safetensors")]
+    TooLarge {
+        /// Bytes of its weights.
+        bytes: usize,
+    },
+}
+
+/// Accuracies of a network that are known, per cent.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Accuracies {
+    /// On the validation split.
+    pub validation: Option<f64>,
+    /// On the test split.
+    pub test: Option<f64>,
+}
+
+/// Recalibrates and stores the statistics of `network` as evaluation recalibrates them, and fills in
+/// its card: data set, classes, pixels, resolution.
+///
+/// # Errors
+/// As [`statistics::recalibrate`].
+pub fn prepare(network: &mut Network, evaluator: &Evaluator) -> Result<(), Error> {
+    let images = evaluator.images(Split::Train, None)?;
+    let count = evaluator.calibration_images();
+    let device = evaluator.engine().device();
+    statistics::recalibrate(network, device, &images, count, CALIBRATION_BATCH)?;
+    let (dataset, pixels, r) = (evaluator.dataset(), evaluator.pixels(), network.arch().r);
+    let card = &mut network.weights_mut().card;
+    // What the card says about its own data set holds for no other.
+    if card.data.as_deref() != Some(dataset.name()) {
+        card.validation_images = None;
+        card.class_names.clear();
+    }
+    card.data = Some(dataset.name().into());
+    if card.class_names.is_empty() {
+        card.class_names = dataset.classes().to_vec();
+    }
+    (card.mean, card.std) = (Some(pixels.mean), Some(pixels.std));
+    card.resize = Some("bilinear".into());
+    card.resolutions = vec![r];
+    card.calibration_images = Some(count);
+    let statistics = format!(
+        "recalibrated on the first {count} training images of {}, in batches of {}",
+        dataset.name(),
+        CALIBRATION_BATCH.min(count)
+    );
+    if let Some(card) = &mut card.network {
+        card.statistics = Some(statistics);
+        // Accuracies measured with other statistics are not those of this network.
+        card.other.remove("top1");
+    }
+    Ok(())
+}
+
+/// Adds to the card what a network costs, how its exits are weighted, and what is known of its
+/// accuracy.
+pub fn describe(network: &mut Network, strategy: Option<Strategy>, known: Accuracies) {
+    let (arch, exits) = (network.arch().clone(), network.exits());
+    let weights = network.weights_mut();
+    let cost = cost(weights.channels(), &arch, exits, weights.classes());
+    let card = weights.card.network.get_or_insert_with(|| NetworkCard {
+        arch,
+        exits,
+        statistics: None,
+        other: Default::default(),
+    });
+    let facts = &mut card.other;
+    facts.insert("params".into(), json!(cost.params));
+    facts.insert("macs".into(), json!(cost.macs));
+    facts.insert("natv2_version".into(), json!(env!("CARGO_PKG_VERSION")));
+    let run = "natv2 evaluate --weights NAME.safetensors, or natv2 logits; for other programs, natv2 export \
+               --weights NAME.safetensors --out NAME.onnx";
+    facts.insert("run".into(), json!(run));
+    for key in ["aep", "exit_weights"] {
+        facts.remove(key);
+    }
+    if let Some(strategy) = strategy {
+        facts.insert("aep".into(), json!(strategy));
+        facts.insert("exit_weights".into(), json!(strategy.weights(exits.len()).beta));
+    }
+    let top1: serde_json::Map<String, Value> = [("validation", known.validation), ("test", known.test)]
+        .into_iter()
+        .filter_map(|(split, top1)| Some((split.to_string(), json!(top1?))))
+        .collect();
+    if !top1.is_empty() {
+        facts.insert("top1".into(), Value::Object(top1));
+    }
+}
+
+/// The strategy that the card of a network names for its exits.
+pub fn strategy(network: &Network) -> Option<Strategy> {
+    let card = network.weights().card.network.as_ref()?;
+    card.other.get("aep")?.as_str()?.parse().ok()
+}
+
+/// What a file in another format says of a network: its card as pairs of text, nested values as JSON.
+pub fn metadata(network: &Network) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_string);
+    // A card's text is a JSON object.
+    let card: Value = serde_json::from_str(&network.weights().card.to_json()).unwrap_or_default();
+    let mut pairs = vec![
+        ("layout".to_string(), "NCHW, RGB".to_string()),
+        ("resolution".to_string(), network.arch().r.to_string()),
+    ];
+    for (key, value) in card.as_object().into_iter().flatten() {
+        match (key.as_str(), value) {
+            ("network", Value::Object(network)) => {
+                // How to run the other kind of file is of no use here.
+                let facts = network.iter().filter(|(key, _)| *key != "run");
+                pairs.extend(facts.map(|(key, value)| (key.clone(), text(value))));
+            }
+            ("resolutions", _) => {}
+            _ => pairs.push((key.clone(), text(value))),
+        }
+    }
+    pairs.sort();
+    pairs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evaluator::load_supernet;
+    use crate::space::walk::Exits;
+    use crate::space::{Arch, Family};
+
+    #[test]
+    fn metadata_holds_what_a_reader_needs() {
+        let supernet = load_supernet(None, None).unwrap();
+        let arch = Arch::largest(Family::SE_B, 48, None);
+        let mut network = Network::extract(&supernet, &arch, Exits::single(&arch)).unwrap();
+        describe(&mut network, None, Accuracies { validation: Some(97.5), test: None });
+        let pairs = metadata(&network);
+        let value = |key: &str| &pairs.iter().find(|(k, _)| k == key).unwrap_or_else(|| panic!("{key}")).1;
+        assert_eq!((&**value("family"), &**value("resolution"), &**value("exits")), ("SE_B", "48", "[5]"));
+        assert_eq!(value("mean"), "[0.3053,0.3053,0.3053]");
+        assert_eq!(value("top1"), r#"{"validation":97.5}"#);
+        assert_eq!(Arch::parse(Family::SE_B, value("arch")).unwrap(), arch.canonical());
+        assert!(pairs.windows(2).all(|pair| pair[0].0 < pair[1].0), "{pairs:?}");
+        assert_eq!(strategy(&network), None);
+    }
+}
