@@ -133,6 +133,12 @@ const FIRST: &[Key] = &[
         "0.1; for tiny-imagenet 0.15 in the published work",
     ),
     optional(
+        "data.augmentation",
+        Kind::Choice(&["none", "digits", "cifar", "cifar-classic", "tiny-imagenet", "photos"]),
+        "What happens to training images: nothing, small shifts, flip and AutoAugment, shifts and flip, crops and flip.",
+        "digits, cifar or tiny-imagenet for that data, photos for folders",
+    ),
+    optional(
         "supernet.weights",
         Kind::Path,
         "The super-network's weights (safetensors, a card beside them).",
@@ -148,7 +154,7 @@ const FIRST: &[Key] = &[
         "supernet.width",
         Kind::Between(0.05, 8.0),
         "The width multiplier of a super-network that is trained from random weights.",
-        "that of the weights, else 1.0",
+        "that of the weights, else 1.0; 0.25 in the small profiles",
     ),
     optional(
         "supernet.classes",

@@ -86,7 +86,13 @@ pub(super) fn defaults(command: &str, given: &Given) -> Config {
         command: command.into(),
         seed: 0,
         profile: given.profile,
-        data: Data { name: None, dir: None, validation_images: None, validation_fraction: None },
+        data: Data {
+            name: None,
+            dir: None,
+            validation_images: None,
+            validation_fraction: None,
+            augmentation: None,
+        },
         supernet: Supernet {
             weights: None,
             family: None,

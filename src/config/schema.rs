@@ -47,6 +47,8 @@ pub struct Data {
     pub validation_images: Option<usize>,
     /// Folders: fraction of each class in the validation split, in (0, 1).
     pub validation_fraction: Option<f64>,
+    /// What may happen to a training image; `None`: what is usual for the data set.
+    pub augmentation: Option<Augmentation>,
 }
 
 /// `[supernet]`. What is `None` is up to the weights' card.
@@ -181,6 +183,23 @@ words!(
         TinyImagenet = "tiny-imagenet",
         /// Any class-per-folder tree.
         ImageFolder = "image-folder",
+    }
+);
+words!(
+    /// What may happen to a training image: see [`data::augment`](crate::data::augment).
+    Augmentation {
+        /// Nothing.
+        None = "none",
+        /// Small shifts and zooms.
+        Digits = "digits",
+        /// Flip and AutoAugment.
+        Cifar = "cifar",
+        /// Border of four pixels, window, flip.
+        CifarClassic = "cifar-classic",
+        /// Crops of 0.85 to 1 and flip.
+        TinyImagenet = "tiny-imagenet",
+        /// Crops of 0.35 to 1 and flip.
+        Photos = "photos",
     }
 );
 words!(

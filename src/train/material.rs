@@ -2,7 +2,7 @@
 
 use super::Error;
 use super::looping::Material;
-use crate::config::{Config, Training};
+use crate::config::{Augmentation, Config, Training};
 use crate::data::augment::Preset;
 use crate::data::{self, Dataset, Spec, Split, Validation, loader};
 use crate::evaluator::{CALIBRATION_BATCH, Pixels};
@@ -84,6 +84,7 @@ impl Material {
         training: &Training,
         supernet: &Supernet,
         dataset: Arc<Dataset>,
+        augmentation: Option<Augmentation>,
         with_validation: bool,
     ) -> Result<Material, Error> {
         if dataset.classes().len() > supernet.classes() {
@@ -125,13 +126,16 @@ impl Material {
             hash.update(dataset.label(index).to_le_bytes());
         }
         let fingerprint = short(hash);
-        let augmentation = Preset::usual(dataset.name()).augmentation();
+        let preset = match augmentation {
+            Some(word) => word.as_str().parse()?,
+            None => Preset::usual(dataset.name()),
+        };
         Ok(Material {
             images,
             validation,
             calibration,
             pixels,
-            augmentation,
+            augmentation: preset.augmentation(),
             resolutions,
             fingerprint,
             dataset,

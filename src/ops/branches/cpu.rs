@@ -1,7 +1,7 @@
 //! The fast path: pieces of the input that stay in the cache while all branches pass over them.
 //!
-//! At stride 1 a piece is 64 pixels. With a stride it is whole lines of the static branches' map and
-//! the lines of the input under them, pooled into a small buffer first. The products are the strips
+//! A piece is 64 pixels of the output. With a stride it is whole lines of the static branches' map, about
+//! as many pixels, and the lines of the input under them, pooled into a small buffer first. The products are the strips
 //! of the pointwise operator, so every output is made as it makes it.
 
 use super::super::batch_norm::{ApplyArgs, ApplyParams, cpu::apply_rows};
@@ -88,7 +88,7 @@ impl Pieces<'_> {
             1 => (p.rows_in(), STRIP),
             _ => {
                 let lines = (p.images * p.side_out) as usize;
-                (lines, (STRIP / (2 * p.side_in as usize)).max(1))
+                (lines, (STRIP / p.side_out as usize).max(1))
             }
         };
         Pieces { p, count: items.div_ceil(size), size }
