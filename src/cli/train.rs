@@ -41,7 +41,8 @@ impl Train {
         let stop = StopFlag::install()?;
         let (config, place) = self.session.resolve("train")?;
         let (supernet, dataset) = start(&config, |card| dataset(&config, card))?;
-        let material = Material::new(&config.train, &supernet, Arc::new(dataset), config.data.augmentation, false)?;
+        let material =
+            Material::new(&config.train, &supernet, Arc::new(dataset), config.data.augmentation, false)?;
         let task = Task {
             stage: "train",
             seed: config.seed,
