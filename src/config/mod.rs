@@ -20,8 +20,8 @@ mod training;
 
 pub use error::Error;
 pub use schema::{
-    Adaptation, Algorithm, Config, Data, DataName, Distribution, Encoding, ExitScaling, Family, Method,
-    Objective, Policy, Predictor, PredictorKind, Profile, Search, Supernet, TargetScaling,
+    Adaptation, Algorithm, Augmentation, Config, Data, DataName, Distribution, Encoding, ExitScaling, Family,
+    Method, Objective, Policy, Predictor, PredictorKind, Profile, Search, Supernet, TargetScaling,
 };
 pub use training::{Decay, ExitWeights, Optimiser, Phase, Schedule, Teacher, Training};
 
