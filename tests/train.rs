@@ -161,7 +161,9 @@ fn training_goes_on_from_weights_of_other_classes_and_wrong_settings_are_named()
 
     let refused = |sets: &[&str]| {
         let mut command = command(&folder.path().join("refused"), "SE_B");
-        sets.iter().for_each(|set| drop(command.args(["--set", set])));
+        for set in sets {
+            command.args(["--set", set]);
+        }
         let output = command.output().unwrap();
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };

@@ -136,7 +136,7 @@ const FIRST: &[Key] = &[
         "data.augmentation",
         Kind::Choice(&["none", "digits", "cifar", "cifar-classic", "tiny-imagenet", "photos"]),
         "What happens to training images: nothing, small shifts, flip and AutoAugment, shifts and flip, crops and flip.",
-        "digits, cifar or tiny-imagenet for that data, photos for folders",
+        "none for digits, cifar or tiny-imagenet for that data, photos for folders",
     ),
     optional(
         "supernet.weights",

@@ -149,17 +149,19 @@ fn training(profile: Profile, schedule: Schedule) -> Training {
     Training {
         schedule,
         phases: None,
-        // A tenth of the epochs; so little that each phase keeps one.
+        // An eighth of the epochs; so little that each phase keeps one.
         scale: match profile {
             Profile::Paper => 1.0,
-            Profile::Quick => 0.1,
+            Profile::Quick => 0.12,
             Profile::Tiny => 0.001,
         },
         rate_scale: 1.0,
-        batch: match (tiny, target) {
-            (true, _) => 16,
-            (false, true) => 256,
-            (false, false) => 64,
+        batch: match (profile, target) {
+            (Profile::Tiny, _) => 16,
+            // Small data sets have few steps an epoch.
+            (Profile::Quick, false) => 32,
+            (_, true) => 256,
+            (Profile::Paper, false) => 64,
         },
         epoch_images: tiny.then_some(48),
         resolutions: match profile {
