@@ -290,11 +290,12 @@ mod tests {
             ("triangular", from(&|x| x + 0.5)),
             ("uniform", vec![0.1; 10]),
         ] {
+            // Not zero: rounding widens a distribution, and moments are taken after it.
             let error = closest(&frequencies);
-            assert!(error < 1e-4, "{name}: {error}");
+            assert!(error < 5e-3, "{name}: {error}");
             let other = uniform(&frequencies);
             let worse: f64 = other.iter().zip(&frequencies).map(|(a, b)| (a - b).powi(2)).sum();
-            assert!(error <= worse, "{name}");
+            assert!(name == "uniform" || 5.0 * error < worse, "{name}: {error}, uniform {worse}");
         }
         // Two peaks at the ends and a single value are no trouble.
         assert!(closest(&[0.5, 0.0, 0.0, 0.0, 0.5]) < 0.1);
