@@ -86,7 +86,7 @@ pub struct Options {
 /// A super-network on a device, a data set, and how its pixels become inputs.
 pub struct Evaluator {
     engine: Engine,
-    dataset: Dataset,
+    dataset: Arc<Dataset>,
     pixels: Pixels,
     calibration_images: usize,
     space: Space,
@@ -170,7 +170,7 @@ impl Evaluator {
             });
         let space = supernet.space()?;
         let engine = Engine::new(device, Arc::new(supernet))?;
-        let evaluator = Evaluator { engine, dataset, pixels, calibration_images, space };
+        let evaluator = Evaluator { engine, dataset: Arc::new(dataset), pixels, calibration_images, space };
         evaluator.images(Split::Train, None)?;
         Ok(evaluator)
     }
@@ -185,9 +185,26 @@ impl Evaluator {
         &self.dataset
     }
 
-    /// How pixels are normalised.
+    /// The data set, for a thread of its own.
+    pub fn shared_dataset(&self) -> Arc<Dataset> {
+        self.dataset.clone()
+    }
+
+    /// How pixels become inputs.
     pub fn pixels(&self) -> Pixels {
         self.pixels
+    }
+
+    /// The same device, data and space with other weights of the same layout: a super-network that
+    /// has been trained on.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn with_weights(&self, supernet: Supernet) -> Result<Evaluator, Error> {
+        let engine =
+            Engine::new(self.engine.shared_device(), Arc::new(supernet))?.with_budget(self.engine.budget());
+        let (dataset, space) = (self.dataset.clone(), self.space.clone());
+        Ok(Evaluator { engine, dataset, space, ..*self })
     }
 
     /// The search space of the card.

@@ -9,21 +9,29 @@ use std::time::{Duration, Instant};
 
 /// A search of a few seconds on the built-in digits.
 fn command(folder: &Path) -> Command {
+    with(folder, &["search.iterations=4"])
+}
+
+/// The same with these settings.
+fn with(folder: &Path, sets: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_natv2"));
     command.args(["search", "--profile", "tiny", "--device", "cpu", "--json", "--run"]).arg(folder);
-    command.args(["--set", "search.iterations=4", "--set", "search.calibration_images=50"]);
+    command.args(["--set", "search.calibration_images=50"]);
+    for set in sets {
+        command.args(["--set", set]);
+    }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
 fn finish(folder: &Path) -> Output {
-    let output = command(folder).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    output
+    finished(command(folder))
 }
 
-fn files(folder: &Path) -> [Vec<u8>; 2] {
-    ["archive.json", "front.json"].map(|name| std::fs::read(folder.join(name)).unwrap())
+fn finished(mut command: Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output
 }
 
 /// Waits up to `limit`; whether the child has ended by then.
@@ -45,16 +53,27 @@ fn signal(child: &Child, name: &str) {
 
 #[test]
 fn killed_at_random_moments_the_results_are_those_of_an_undisturbed_run() {
+    killed_at_random_moments(&["search.iterations=4"], &["archive.json", "front.json"]);
+}
+
+#[test]
+fn killed_while_it_adapts_weights_and_results_are_those_of_an_undisturbed_run() {
+    let sets = ["search.iterations=2", "adaptation.epochs=3", "adaptation.rate=0.05"];
+    let weights = ["supernet.safetensors", "supernet.card.json"];
+    killed_at_random_moments(&sets, &[&["archive.json", "front.json"], &weights[..]].concat());
+}
+
+fn killed_at_random_moments(sets: &[&str], names: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let (whole, killed) = (folder.path().join("whole"), folder.path().join("killed"));
     let start = Instant::now();
-    let expected = finish(&whole);
+    let expected = finished(with(&whole, sets));
     let whole_run = start.elapsed();
 
     let mut rng = natv2::random::stream(1, "test/kills", 0, 0);
     let mut kills = 0;
     for _ in 0..8 {
-        let mut child = command(&killed).spawn().unwrap();
+        let mut child = with(&killed, sets).spawn().unwrap();
         let limit = whole_run.mul_f64(rng.random_range(0.05..0.5));
         if ends_within(&mut child, limit) {
             break;
@@ -64,11 +83,15 @@ fn killed_at_random_moments_the_results_are_those_of_an_undisturbed_run() {
         kills += 1;
     }
     assert!(kills > 0, "no run was ever at work");
-    let output = finish(&killed);
-    assert_eq!(files(&killed), files(&whole));
+    let output = finished(with(&killed, sets));
+    for name in names {
+        let [killed, whole] = [&killed, &whole].map(|folder| std::fs::read(folder.join(name)).unwrap());
+        assert!(killed == whole, "{name}");
+    }
     let object = |bytes: &[u8]| -> serde_json::Value {
         let mut value: serde_json::Value = serde_json::from_slice(bytes).unwrap();
         value["run"].take();
+        value["weights"].take();
         value
     };
     assert_eq!(object(&output.stdout), object(&expected.stdout));

@@ -217,10 +217,10 @@ fn of_search(error: &search::Error) -> Exit {
         search::Error::Engine(error) => of_engine(error),
         search::Error::Run(error) => error.exit(),
         search::Error::Data(error) => of_data(error),
-        search::Error::Space(_)
-        | search::Error::SmallSpace { .. }
-        | search::Error::Adaptation { .. }
-        | search::Error::OtherInputs { .. } => Exit::Usage,
+        search::Error::Train(error) => of_train(error),
+        search::Error::Space(_) | search::Error::SmallSpace { .. } | search::Error::OtherInputs { .. } => {
+            Exit::Usage
+        }
         _ => Exit::Failure,
     }
 }

@@ -18,10 +18,11 @@ Examples:
   natv2 search --set search.method=random        random search with as many evaluations
 
 Files in the run directory: archive.json and front.json after every iteration, report.html at the
-end, journal.jsonl, config.toml with every setting. Stop it at any time (Ctrl-C); the same command goes on.
+end, journal.jsonl, config.toml with every setting; supernet.safetensors with its card where the search
+adapted the weights (adaptation.epochs). Stop it at any time (Ctrl-C); the same command goes on.
 
 JSON: {\"version\":1,\"run\",\"front\":[{\"genotype\",\"arch\",\"top1\",\"params\",\"macs\",\"latency_ms\"?,
-\"test_top1\"?}],\"hypervolume\",\"evaluations\"}, accuracies in per cent; top1 is on the validation
+\"test_top1\"?}],\"hypervolume\",\"evaluations\",\"weights\"?}, accuracies in per cent; top1 is on the validation
 split, test_top1 on the test split.";
 
 /// Arguments of `natv2 search`.
@@ -86,10 +87,11 @@ fn text(summary: &Summary, objectives: &[Objective]) -> String {
         let _ = writeln!(out, "  {} px, {}", network.arch.r, depths.join("-"));
     }
     let run = &summary.run;
+    let weights = summary.weights.as_ref().map(|file| format!(" --weights {file}")).unwrap_or_default();
     let _ = write!(
         out,
         "\nhypervolume {:.5} after {} evaluations\nresults: {run}/front.json, archive.json and report.html (open it in a browser)\n\
-         next: natv2 evaluate --archs {run}/front.json    natv2 status {run}\n",
+         next: natv2 evaluate{weights} --archs {run}/front.json    natv2 status {run}\n",
         summary.hypervolume, summary.evaluations
     );
     out

@@ -48,7 +48,6 @@ impl Session {
     /// Resolves the configuration, loads weights and data, and opens the run directory.
     pub(super) fn open(&self, command: &str) -> Result<Opened, Error> {
         let (config, place) = self.resolve(command)?;
-        search::check(&config)?;
         let evaluator = Evaluator::open(&options(&config)?, self.globals.open()?)?;
         let directory = place.enter(&config)?;
         Ok(Opened { config, evaluator, directory })

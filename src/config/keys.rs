@@ -256,6 +256,62 @@ const REST: &[Key] = &[
         Kind::Choice(&["categorical", "uniform", "best-fit"]),
         "How its sub-networks are drawn: from the archive's genes as they are, uniform of their mean and spread, or best-fitting.",
     ),
+    key(
+        "adaptation.top",
+        Kind::Whole(1, 100_000),
+        "Best networks of the archive that the distributions are fitted to, chosen as survivors are.",
+    ),
+    key(
+        "adaptation.smoothing",
+        Kind::From(0.0, 1e6),
+        "What categorical distributions add to the count of every value of a gene.",
+    ),
+    key("adaptation.networks", Kind::Whole(1, 64), "Sub-networks of a step, whose gradients are added up."),
+    key("adaptation.batch", Kind::Whole(2, 65_536), "Images of a step."),
+    optional(
+        "adaptation.epoch_images",
+        Kind::Whole(1, 1_000_000_000),
+        "Images of an epoch, drawn anew for each.",
+        "all training images, once each",
+    ),
+    optional(
+        "adaptation.resolutions",
+        Kind::Ascending(32, 1024),
+        "Sides in pixels, of which each step draws one.",
+        "those of the search and the multiples of 4 between",
+    ),
+    key(
+        "adaptation.rate",
+        Kind::Between(0.0, 1e6),
+        "Rate at the start of the one cosine that spans all rounds of the search.",
+    ),
+    key(
+        "adaptation.warmup_epochs",
+        Kind::Whole(0, 10_000),
+        "Epochs, of the whole search, in which the rate rises before it follows the cosine.",
+    ),
+    key("adaptation.warmup_rate", Kind::From(0.0, 1e6), "Rate that the warm-up begins with."),
+    key("adaptation.weight_decay", Kind::From(0.0, 1.0), "Weight decay, of all parameters."),
+    key(
+        "adaptation.clip",
+        Kind::From(0.0, 1e9),
+        "Largest norm of a step's gradient, that of all its sub-networks together; 0 does not clip.",
+    ),
+    key(
+        "adaptation.kd_ratio",
+        Kind::From(0.0, 1e6),
+        "Weight of distillation from the largest network as it was before the search; 0 is without.",
+    ),
+    key(
+        "adaptation.exit_weights",
+        Kind::Choice(&["asc", "desc", "unif", "mix"]),
+        "Weights of the exits in that network's answer (early-exit families).",
+    ),
+    key(
+        "adaptation.checkpoint_steps",
+        Kind::Whole(1, 1_000_000_000),
+        "Steps between checkpoints within a round's training; each end of one is a checkpoint too.",
+    ),
 ];
 
 /// The key of a dotted name.

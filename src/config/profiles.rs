@@ -137,7 +137,34 @@ pub(super) fn defaults(command: &str, given: &Given) -> Config {
             folds: FOLDS.min(given.archive.unwrap_or(counts.archive)),
             target_scaling: TargetScaling::Standard,
         },
-        adaptation: Adaptation { epochs: counts.epochs, distribution: Distribution::Categorical },
+        adaptation: adaptation(given.profile, counts.epochs),
+    }
+}
+
+/// NATv2's adaptation; the smaller profiles scale what depends on the archive's and the data's size.
+fn adaptation(profile: Profile, epochs: usize) -> Adaptation {
+    let (top, batch, epoch_images, warmup_epochs, checkpoint_steps) = match profile {
+        Profile::Paper => (150, 256, None, 5, 100),
+        Profile::Quick => (30, 64, Some(1280), 1, 100),
+        Profile::Tiny => (6, 16, Some(48), 1, 2),
+    };
+    Adaptation {
+        epochs,
+        distribution: Distribution::Categorical,
+        top,
+        smoothing: 1.0,
+        networks: 4,
+        batch,
+        epoch_images,
+        resolutions: None,
+        rate: 2.5e-3,
+        warmup_epochs,
+        warmup_rate: 1e-4,
+        weight_decay: 3e-4,
+        clip: 5.0,
+        kd_ratio: 1.0,
+        exit_weights: ExitWeights::Desc,
+        checkpoint_steps,
     }
 }
 

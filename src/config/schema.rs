@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::training::Training;
+use super::training::{ExitWeights, Training};
 
 /// All settings of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -131,6 +131,34 @@ pub struct Adaptation {
     pub epochs: usize,
     /// How sub-networks are drawn.
     pub distribution: Distribution,
+    /// Best networks of the archive that the distributions are fitted to.
+    pub top: usize,
+    /// What categorical distributions add to the count of every value.
+    pub smoothing: f64,
+    /// Sub-networks of a step.
+    pub networks: usize,
+    /// Images of a step.
+    pub batch: usize,
+    /// Images of an epoch; `None`: all training images, once each.
+    pub epoch_images: Option<usize>,
+    /// Sides of which each step draws one, in pixels; `None`: as the super-network's card says.
+    pub resolutions: Option<Vec<u32>>,
+    /// Rate at the start of the cosine, which spans the whole search.
+    pub rate: f64,
+    /// Epochs before it, of the whole search.
+    pub warmup_epochs: usize,
+    /// Rate at the start of the warm-up.
+    pub warmup_rate: f64,
+    /// Weight decay of all parameters, in [0, 1).
+    pub weight_decay: f64,
+    /// Largest norm of a step's gradient; 0 does not clip.
+    pub clip: f64,
+    /// Weight of the distillation loss; 0 is without a teacher.
+    pub kd_ratio: f64,
+    /// Weights of the exits in the teacher's ensemble.
+    pub exit_weights: ExitWeights,
+    /// Steps between checkpoints.
+    pub checkpoint_steps: usize,
 }
 
 /// An enum of words, spelled as in the file; `ALL` and `as_str` go with it.

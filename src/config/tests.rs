@@ -52,7 +52,11 @@ fn paper_has_the_published_counts_of_both_methods() {
     assert_eq!((search.subset_population, search.subset_generations), (500, 200));
     assert_eq!((search.latency_batch, search.latency_repeats), (1, 100));
     assert_eq!((natv2.predictor.folds, natv2.predictor.encoding), (10, Encoding::Integer));
-    assert_eq!((natv2.adaptation.epochs, natv2.adaptation.distribution), (5, Distribution::Categorical));
+    let a = &natv2.adaptation;
+    assert_eq!((a.epochs, a.distribution, a.top), (5, Distribution::Categorical, 150));
+    assert_eq!((a.networks, a.batch, a.epoch_images, &a.resolutions), (4, 256, None, &None));
+    assert_eq!((a.rate, a.warmup_epochs, a.warmup_rate), (2.5e-3, 5, 1e-4));
+    assert_eq!((a.weight_decay, a.clip, a.kd_ratio, a.exit_weights), (3e-4, 5.0, 1.0, ExitWeights::Desc));
 
     let nat = of(&["profile=paper", "search.method=nat"]).unwrap();
     assert_eq!((nat.search.archive, nat.search.candidates, nat.search.iterations), (100, 8, 30));

@@ -131,13 +131,18 @@ impl Engine {
         Engine { budget: bytes, ..self }
     }
 
-    pub(super) fn budget(&self) -> usize {
+    pub(crate) fn budget(&self) -> usize {
         self.budget
     }
 
     /// The device.
     pub fn device(&self) -> &dyn Device {
         &*self.device
+    }
+
+    /// The device, to put other things on it.
+    pub fn shared_device(&self) -> Arc<dyn Device> {
+        self.device.clone()
     }
 
     /// The super-network.

@@ -179,6 +179,12 @@ pub struct Iteration {
     pub spearman: Option<f64>,
     /// Kendall's tau-b.
     pub kendall: Option<f64>,
+    /// Mean training loss at its end, where the super-network was trained in it.
+    pub loss: Option<f64>,
+    /// Mean top-1 accuracy of the archive before that training, per cent.
+    pub top1_before: Option<f64>,
+    /// And after it.
+    pub top1_after: Option<f64>,
 }
 
 /// A command to run next.

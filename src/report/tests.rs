@@ -51,6 +51,9 @@ fn filled(text: &str) -> Report {
                 rmse: Some(1.0),
                 spearman: Some(0.8),
                 kendall: None,
+                loss: Some(2.0),
+                top1_before: Some(68.0),
+                top1_after: Some(69.0),
             })
             .collect(),
         commands: vec![Command { purpose: text.into(), line: text.into() }],

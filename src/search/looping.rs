@@ -1,17 +1,21 @@
 //! The loop itself, from a run directory's newest checkpoint to the end.
 
+use super::adaptation::{Adapted, Adapter, Plan, Predicted};
 use super::archive::algorithm;
 use super::candidates::{Candidate, Proposal};
 use super::measure::Meter;
 use super::results::{self, Summary};
 use super::state::{STAGE, STATE_FILE};
 use super::{Archive, Error, Iteration, State, initial};
+
 use crate::config::{Config, Policy};
+use crate::data::Split;
 use crate::evaluator::Evaluator;
 use crate::moo;
 use crate::predictor::metrics;
 use crate::random::stream;
-use crate::run::{Journal, Output, RunDirectory, StopFlag};
+use crate::run::{Checkpoint, Journal, Output, Progress, RunDirectory, StopFlag};
+use crate::train::checks::{Health, Reason};
 use std::collections::HashSet;
 
 /// How a search ended.
@@ -34,19 +38,23 @@ pub fn search(
     stop: &StopFlag,
     output: Output,
 ) -> Result<Outcome, Error> {
-    check(config)?;
     let cache = run.cache("cache.jsonl")?;
     let mut journal = run.journal()?;
     for warning in [cache.warning(), journal.warning()].into_iter().flatten() {
         output.note(warning);
     }
     let meter = Meter::new(evaluator, config, cache, stop, output)?;
-    let restored = restore(run, output)?;
-    journal.rewind(STAGE, restored.as_ref().map(|state| state.iteration))?;
-    let mut search = Search { config, evaluator, run, output, meter, journal };
-    let mut state = match restored {
-        Some(state) => {
+    let adapter = Adapter::new(config, evaluator)?;
+    let restored = run.latest_checkpoint(STAGE)?;
+    restored.warnings.iter().for_each(|warning| output.note(warning));
+    journal.rewind(STAGE, restored.checkpoint.as_ref().map(|checkpoint| checkpoint.step()))?;
+    let plan = Plan::new(&config.adaptation, evaluator.dataset().split(Split::Train).len());
+    let mut search = Search { config, evaluator, run, stop, output, meter, journal, plan, adapter };
+    let mut state = match &restored.checkpoint {
+        Some(checkpoint) => {
+            let state = State::read(checkpoint)?;
             search.check_inputs(&state)?;
+            search.take_weights(&state, checkpoint)?;
             // A kill may have come between the checkpoint and these.
             search.publish(&state)?;
             state
@@ -64,6 +72,9 @@ pub fn search(
     if state.test_top1.is_none() && !search.test(&mut state)? {
         return Ok(Outcome::Stopped);
     }
+    if let Some(adapter) = &search.adapter {
+        adapter.publish(&state.adaptation, run)?;
+    }
     if search.meter.saving().executions > 0 {
         output.note(&search.meter.saving().to_string());
     }
@@ -71,31 +82,16 @@ pub fn search(
     Ok(Outcome::Finished(summary, Box::new(state)))
 }
 
-/// Refuses a configuration that this version cannot carry out.
-///
-/// # Errors
-/// The setting, and what to set it to.
-pub fn check(config: &Config) -> Result<(), Error> {
-    match config.adaptation.epochs {
-        0 => Ok(()),
-        epochs => Err(Error::Adaptation { epochs }),
-    }
-}
-
-/// The newest state of a run, if it has one.
-fn restore(run: &RunDirectory, output: Output) -> Result<Option<State>, Error> {
-    let restored = run.latest_checkpoint(STAGE)?;
-    restored.warnings.iter().for_each(|warning| output.note(warning));
-    State::restored(restored)
-}
-
 struct Search<'a> {
     config: &'a Config,
     evaluator: &'a Evaluator,
     run: &'a RunDirectory,
+    stop: &'a StopFlag,
     output: Output,
     meter: Meter<'a>,
     journal: Journal,
+    plan: Plan,
+    adapter: Option<Adapter<'a>>,
 }
 
 impl Search<'_> {
@@ -146,12 +142,28 @@ impl Search<'_> {
             seen,
             reference,
         );
-        self.record(&mut state, &[], &[])?;
+        self.record(&mut state, Predicted::default(), None)?;
         Ok(Some(state))
     }
 
-    /// One iteration; `false` if a stop was asked for before it was done.
+    /// One iteration, or the rest of one; `false` if a stop was asked for before it was done.
     fn iterate(&mut self, state: &mut State) -> Result<bool, Error> {
+        if state.adaptation.pending.is_none() {
+            let Some(predicted) = self.evaluate_candidates(state)? else { return Ok(false) };
+            if self.adapter.is_none() {
+                state.iteration += 1;
+                self.record(state, predicted, None)?;
+                return Ok(true);
+            }
+            state.adaptation.pending = Some(predicted);
+            self.commit(state)?;
+        }
+        self.adapt(state)
+    }
+
+    /// New candidates, measured and taken into the archive, and how well they were predicted; `None`
+    /// if a stop was asked for first.
+    fn evaluate_candidates(&mut self, state: &mut State) -> Result<Option<Predicted>, Error> {
         let search = &self.config.search;
         let iteration = state.iteration + 1;
         let seen: HashSet<_> = state.seen.iter().cloned().collect();
@@ -165,9 +177,8 @@ impl Search<'_> {
         }
         .propose()?;
         let genotypes: Vec<_> = candidates.iter().map(|c| c.genotype.clone()).collect();
-        let Some(entries) = self.meter.measure(&genotypes, "candidates")? else { return Ok(false) };
+        let Some(entries) = self.meter.measure(&genotypes, "candidates")? else { return Ok(None) };
 
-        state.iteration = iteration;
         state.evaluations += entries.len();
         state.seen.extend(genotypes);
         state.seen.sort();
@@ -185,8 +196,107 @@ impl Search<'_> {
             }
             Policy::Nat => state.archive.keep_newest(capacity),
         }
-        self.record(state, &candidates, &errors)?;
+        Ok(Some(judged(&candidates, &errors)))
+    }
+
+    /// Trains the super-network and measures the archive again; `false` if a stop was asked for first.
+    fn adapt(&mut self, state: &mut State) -> Result<bool, Error> {
+        if !self.train(state)? {
+            return Ok(false);
+        }
+        let (Some(adapter), Some(predicted)) = (&self.adapter, state.adaptation.pending) else {
+            return Ok(true);
+        };
+        self.meter.adapt(adapter.weights()?)?;
+        let genotypes: Vec<_> = state.archive.entries.iter().map(|e| e.genotype.clone()).collect();
+        let Some(entries) = self.meter.measure(&genotypes, "evaluating the archive again")? else {
+            return Ok(false);
+        };
+        let adapted = Adapted {
+            steps: self.plan.round,
+            loss: state.adaptation.epochs.last().map_or(f64::NAN, |epoch| epoch.loss),
+            reevaluated: entries.len(),
+            top1_before: mean_top1(&state.archive),
+            top1_after: mean_top1(&Archive { entries: entries.clone() }),
+        };
+        state.archive.entries = entries;
+        state.adaptation.pending = None;
+        state.adaptation.reevaluations += adapted.reevaluated;
+        state.iteration += 1;
+        self.journal.append(STAGE, self.plan.number(state), "reevaluation", &adapted)?;
+        self.record(state, predicted, Some(adapted))?;
         Ok(true)
+    }
+
+    /// The training of the round that is under way, from where it stands; `false` if a stop was asked
+    /// for before its end.
+    fn train(&mut self, state: &mut State) -> Result<bool, Error> {
+        let every = self.config.adaptation.checkpoint_steps as u64;
+        let iteration = state.iteration + 1;
+        let what = format!("adaptation {iteration}/{}", self.config.search.iterations);
+        let progress = Progress::start(self.output, what, self.plan.done(state), self.plan.round);
+        'from_here: loop {
+            let Some(adapter) = &self.adapter else { return Ok(true) };
+            let distributions = adapter.distributions(state)?;
+            let mut loader = adapter.loader(&state.adaptation)?;
+            while self.plan.done(state) < self.plan.round {
+                if self.stop.requested() {
+                    self.commit(state)?;
+                    return Ok(false);
+                }
+                let Some(adapter) = &mut self.adapter else { return Ok(true) };
+                let health = adapter.step(&mut state.adaptation, &distributions, &mut loader)?;
+                if let Health::Diverged(reason) = health {
+                    self.roll_back(state, reason)?;
+                    continue 'from_here;
+                }
+                if let Some(epoch) = adapter.end_epoch(&mut state.adaptation, iteration) {
+                    self.journal.append(STAGE, self.plan.number(state), "adaptation", &epoch)?;
+                    progress.message(format!("loss {:.4}, training {:.2} %", epoch.loss, epoch.train_top1));
+                }
+                progress.advance(1);
+                let done = self.plan.done(state);
+                if done == self.plan.round || done.is_multiple_of(every) {
+                    self.commit(state)?;
+                }
+            }
+            progress.finish();
+            return Ok(true);
+        }
+    }
+
+    /// Back to the last checkpoint, with half the rate.
+    fn roll_back(&mut self, state: &mut State, reason: Reason) -> Result<(), Error> {
+        let at = state.adaptation.steps;
+        let checkpoint = self.run.latest_checkpoint(STAGE)?.checkpoint.ok_or(Error::NoCheckpoint)?;
+        let mut restored = State::read(&checkpoint)?;
+        let adaptation = &mut restored.adaptation;
+        adaptation.watch = state.adaptation.watch.rolled_back(adaptation.watch.clone(), reason)?;
+        adaptation.rollbacks += 1;
+        self.output.note(&format!(
+            "adaptation, step {at}: {reason}; back to step {} with {} of the rate",
+            adaptation.steps,
+            adaptation.watch.rate_factor()
+        ));
+        *state = restored;
+        if let Some(adapter) = &mut self.adapter {
+            adapter.read(&state.adaptation, &checkpoint)?;
+        }
+        let number = self.plan.number(state);
+        self.journal.rewind(STAGE, Some(number))?;
+        self.journal.append(STAGE, number, "rollback", &reason.to_string())?;
+        self.commit(state)
+    }
+
+    /// Goes on with the weights of a checkpoint.
+    fn take_weights(&mut self, state: &State, checkpoint: &Checkpoint) -> Result<(), Error> {
+        let Some(adapter) = &mut self.adapter else { return Ok(()) };
+        adapter.read(&state.adaptation, checkpoint)?;
+        // Within a round the old weights are needed no more, and the new are not done.
+        if state.adaptation.steps > 0 && state.adaptation.pending.is_none() {
+            self.meter.adapt(adapter.weights()?)?;
+        }
+        Ok(())
     }
 
     /// Test accuracies of the front, measured once; `false` if a stop was asked for first.
@@ -204,6 +314,7 @@ impl Search<'_> {
         let Some(test) = test else { return Ok(false) };
         state.test_top1 = Some(test);
         self.commit(state)?;
+        self.publish(state)?;
         Ok(true)
     }
 
@@ -212,10 +323,13 @@ impl Search<'_> {
     }
 
     /// Writes down what an iteration did: journal, checkpoint, results, a line for the user.
-    fn record(&mut self, state: &mut State, candidates: &[Candidate], errors: &[f64]) -> Result<(), Error> {
+    fn record(
+        &mut self,
+        state: &mut State,
+        predicted: Predicted,
+        adaptation: Option<Adapted>,
+    ) -> Result<(), Error> {
         let objectives = &self.config.search.objectives;
-        let pairs = candidates.iter().zip(errors).filter_map(|(c, &measured)| Some((c.predicted?, measured)));
-        let (predicted, measured): (Vec<f64>, Vec<f64>) = pairs.unzip();
         let done = Iteration {
             iteration: state.iteration,
             evaluations: state.evaluations,
@@ -223,26 +337,35 @@ impl Search<'_> {
             front: state.archive.front(objectives).len(),
             best_top1: state.archive.entries.iter().map(super::Entry::top1).fold(0.0, f64::max),
             hypervolume: state.archive.hypervolume(objectives, &state.reference)?,
-            rmse: metrics::rmse(&predicted, &measured),
-            spearman: metrics::spearman(&predicted, &measured),
-            kendall: metrics::kendall(&predicted, &measured),
+            rmse: predicted.rmse,
+            spearman: predicted.spearman,
+            kendall: predicted.kendall,
+            adaptation,
         };
         let tau = done.kendall.map(|tau| format!(", predictor tau {tau:.2}")).unwrap_or_default();
+        let adapted = done.adaptation.map(|a| {
+            format!(", adapted (archive {:.2} % to {:.2} % on average)", a.top1_before, a.top1_after)
+        });
+        let adapted = adapted.unwrap_or_default();
         self.output.note(&format!(
-            "iteration {:>2}: {} evaluations, hypervolume {:.5}, best {:.2} %, {} in the front{tau}",
+            "iteration {:>2}: {} evaluations, hypervolume {:.5}, best {:.2} %, {} in the front{tau}{adapted}",
             done.iteration, done.evaluations, done.hypervolume, done.best_top1, done.front
         ));
-        self.journal.append(STAGE, state.iteration, "iteration", &done)?;
+        self.journal.append(STAGE, self.plan.number(state), "iteration", &done)?;
         state.history.push(done);
-        self.commit(state)
+        self.commit(state)?;
+        self.publish(state)
     }
 
-    fn commit(&self, state: &State) -> Result<(), Error> {
+    /// The state with its weights, all of it or nothing.
+    fn commit(&self, state: &mut State) -> Result<(), Error> {
         self.meter.sync()?;
-        let mut checkpoint = self.run.checkpoint(STAGE, state.iteration)?;
+        let mut checkpoint = self.run.checkpoint(STAGE, self.plan.number(state))?;
+        if let Some(adapter) = &self.adapter {
+            adapter.write(&mut state.adaptation, &mut checkpoint)?;
+        }
         checkpoint.add(STATE_FILE, &state.to_bytes())?;
-        checkpoint.commit()?;
-        self.publish(state)
+        Ok(checkpoint.commit()?)
     }
 
     fn publish(&self, state: &State) -> Result<(), Error> {
@@ -251,4 +374,19 @@ impl Search<'_> {
         }
         Ok(())
     }
+}
+
+/// How well candidates were predicted.
+fn judged(candidates: &[Candidate], errors: &[f64]) -> Predicted {
+    let pairs = candidates.iter().zip(errors).filter_map(|(c, &measured)| Some((c.predicted?, measured)));
+    let (predicted, measured): (Vec<f64>, Vec<f64>) = pairs.unzip();
+    Predicted {
+        rmse: metrics::rmse(&predicted, &measured),
+        spearman: metrics::spearman(&predicted, &measured),
+        kendall: metrics::kendall(&predicted, &measured),
+    }
+}
+
+fn mean_top1(archive: &Archive) -> f64 {
+    archive.entries.iter().map(super::Entry::top1).sum::<f64>() / archive.entries.len() as f64
 }

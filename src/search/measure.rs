@@ -10,11 +10,14 @@ use crate::evaluator::Evaluator;
 use crate::run::{Cache, Output, Progress, StopFlag};
 use crate::space::walk::Exits;
 use crate::space::{Arch, Cost, Genotype, cost};
+use crate::supernet::Supernet;
 use std::sync::Mutex;
 
 /// Measures networks of a search.
 pub struct Meter<'a> {
     evaluator: &'a Evaluator,
+    /// The same with adapted weights, once there are any.
+    adapted: Option<Evaluator>,
     config: &'a Config,
     cache: Cache,
     stop: &'a StopFlag,
@@ -36,7 +39,30 @@ impl<'a> Meter<'a> {
         output: Output,
     ) -> Result<Meter<'a>, Error> {
         let fingerprint = evaluator.fingerprint(Split::Val, config.search.eval_images)?;
-        Ok(Meter { evaluator, config, cache, stop, output, fingerprint, saving: Saving::default() })
+        Ok(Meter {
+            evaluator,
+            adapted: None,
+            config,
+            cache,
+            stop,
+            output,
+            fingerprint,
+            saving: Saving::default(),
+        })
+    }
+
+    /// Measures with these weights from now on. What was measured with others stays in the cache, under
+    /// their name.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn adapt(&mut self, weights: Supernet) -> Result<(), Error> {
+        // The old weights need not lie on the device beside the new ones.
+        self.adapted = None;
+        let adapted = self.evaluator.with_weights(weights)?;
+        self.fingerprint = adapted.fingerprint(Split::Val, self.config.search.eval_images)?;
+        self.adapted = Some(adapted);
+        Ok(())
     }
 
     /// The layer executions that shared prefixes have saved so far.
@@ -94,7 +120,10 @@ impl<'a> Meter<'a> {
     pub fn test(&mut self, genotypes: &[Genotype]) -> Result<Option<Vec<f64>>, Error> {
         let archs: Vec<Arch> =
             genotypes.iter().map(|g| self.evaluator.space().decode(g)).collect::<Result<_, _>>()?;
-        let fingerprint = format!("test-{}", self.evaluator.fingerprint(Split::Test, None)?);
+        let fingerprint = format!(
+            "test-{}",
+            self.adapted.as_ref().unwrap_or(self.evaluator).fingerprint(Split::Test, None)?
+        );
         let results =
             self.evaluate(&archs, genotypes, Split::Test, None, &fingerprint, "testing the front")?;
         Ok(results.map(|results| results.iter().map(Evaluation::top1).collect()))
@@ -149,7 +178,8 @@ impl<'a> Meter<'a> {
             progress.advance(1);
         };
         let stop = || self.stop.requested();
-        let evaluated = self.evaluator.evaluate_population(&wanted, split, count, &stop, &done)?;
+        let evaluator = self.adapted.as_ref().unwrap_or(self.evaluator);
+        let evaluated = evaluator.evaluate_population(&wanted, split, count, &stop, &done)?;
         let failure = shared.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).1;
         if let Some(error) = failure {
             return Err(error.into());

@@ -6,11 +6,14 @@
 //!     predictor  = fit(archive)
 //!     candidates = inner search over (predicted error, exact costs), then a spread-out subset
 //!     archive    = update(archive + evaluated candidates)
+//!     weights    = trained on sub-networks like the archive's best, where adaptation is asked for
+//!     archive    = evaluated again, for its accuracies are those of other weights
 //! ```
 //!
 //! - [`Entry`] is a network with what was measured of it, [`Archive`] the set that the search keeps;
 //! - [`initial`](mod@initial) makes the first archive, [`candidates`] proposes, [`measure`] evaluates
 //!   through a cache on disk;
+//! - [`distribution`] says what sub-networks like the archive's best are, [`adaptation`] trains them;
 //! - [`State`] is everything that a resumed search needs; one checkpoint holds it;
 //! - [`results`] writes `archive.json` and `front.json`, [`page`](mod@page) fills the report.
 //!
@@ -18,8 +21,10 @@
 //! evaluations do not depend on threads, so a search gives the same bytes however often it was
 //! interrupted.
 
+pub mod adaptation;
 mod archive;
 pub mod candidates;
+pub mod distribution;
 pub mod initial;
 mod looping;
 pub mod measure;
@@ -28,10 +33,10 @@ pub mod results;
 mod state;
 
 pub use archive::{Archive, Entry, objective_value, points};
-pub use looping::{Outcome, check, search};
+pub use looping::{Outcome, search};
 pub use state::{Iteration, STAGE, State};
 
-use crate::{data, engine, evaluator, moo, predictor, run, space};
+use crate::{data, engine, evaluator, moo, predictor, run, space, train};
 
 /// What can go wrong in a search.
 #[derive(Debug, thiserror::Error)]
@@ -75,14 +80,15 @@ pub enum Error {
         /// How many were asked for.
         wanted: usize,
     },
-    /// Adaptation, which needs training.
-    #[error(
-        "adaptation.epochs = {epochs}: this version does not train super-networks yet; set adaptation.epochs = 0"
-    )]
-    Adaptation {
-        /// Epochs asked for.
-        epochs: usize,
-    },
+    /// Adaptation.
+    #[error(transparent)]
+    Train(#[from] train::Error),
+    /// A loss that grows without bound, again and again.
+    #[error("adaptation: {0}; its rate is adaptation.rate")]
+    Hopeless(#[from] train::checks::Hopeless),
+    /// Checkpoints that went away while the search ran.
+    #[error("the run's checkpoints are gone: begin again with another --run")]
+    NoCheckpoint,
     /// A resume with other weights, images or arithmetic.
     #[error(
         "the run in {directory} was made with other weights, images or arithmetic ({before}, now {now}): {remedy}"

@@ -16,6 +16,7 @@ use crate::space::backbone::{DEPTHS, LAYERS, MAX_DEPTH, strided};
 use crate::space::show::grouped;
 use crate::space::walk::{dense_terms, head};
 use crate::space::{Arch, Channels, Layer, Space, walk};
+use crate::train::results::WEIGHTS_FILE;
 
 /// High trade-off networks that are pointed out, as many as NATv2 returns.
 const TRADE_OFFS: usize = 4;
@@ -48,7 +49,10 @@ pub fn page(
         columns: columns.iter().map(Column::quantity).collect(),
         iterations: state.history.iter().map(iteration).collect(),
         commands: vec![
-            command("test every network of the front", format!("natv2 evaluate --archs @{run}/front.json")),
+            command(
+                "test every network of the front",
+                format!("natv2 evaluate{} --archs @{run}/front.json", adapted(state, run)),
+            ),
             command("where the run stands", format!("natv2 status {run}")),
             command("this page again", format!("natv2 report {run}")),
         ],
@@ -76,6 +80,14 @@ pub fn page(
         report.archive.push(point(entry, &arch, name(&entry.genotype), objectives));
     }
     Ok(report)
+}
+
+/// The option that names the weights of a search that changed them.
+fn adapted(state: &State, run: &str) -> String {
+    match state.adaptation.steps {
+        0 => String::new(),
+        _ => format!(" --weights {run}/{WEIGHTS_FILE}"),
+    }
 }
 
 fn quantity(name: &str, unit: &str) -> Quantity {
@@ -205,10 +217,23 @@ fn facts(space: &Space, config: &Config, state: &State) -> Vec<(String, String)>
         ("widths", list(space.widths().iter().map(f64::to_string).collect())),
         ("iterations", format!("{} of {}", state.iteration, config.search.iterations)),
         ("evaluations", grouped(state.evaluations as u64)),
+        ("adaptation", adaptation(config, state)),
         ("archive", state.archive.entries.len().to_string()),
         ("hypervolume", last.map_or("–".into(), |last| format!("{:.5}", last.hypervolume))),
     ];
     facts.map(|(name, value)| (name.into(), value)).into()
+}
+
+fn adaptation(config: &Config, state: &State) -> String {
+    let settings = &config.adaptation;
+    match settings.epochs {
+        0 => "none: the weights stay as they are".into(),
+        epochs => format!(
+            "{epochs} epochs a round, {} steps so far, {} genes",
+            grouped(state.adaptation.steps),
+            settings.distribution
+        ),
+    }
 }
 
 fn command(purpose: &str, line: String) -> Command {
@@ -223,6 +248,9 @@ fn iteration(done: &super::Iteration) -> Iteration {
         rmse: done.rmse,
         spearman: done.spearman,
         kendall: done.kendall,
+        loss: done.adaptation.map(|adapted| adapted.loss),
+        top1_before: done.adaptation.map(|adapted| adapted.top1_before),
+        top1_after: done.adaptation.map(|adapted| adapted.top1_after),
     }
 }
 

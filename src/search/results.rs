@@ -5,6 +5,7 @@
 use super::{Entry, Error, State};
 use crate::config::{Config, Objective};
 use crate::space::{Arch, Genotype, Space};
+use crate::train::results::WEIGHTS_FILE;
 use serde::Serialize;
 
 /// Version of the form of all three.
@@ -93,6 +94,9 @@ pub struct Summary {
     pub hypervolume: f64,
     /// Networks evaluated.
     pub evaluations: usize,
+    /// The adapted super-network's file, which the accuracies belong to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<String>,
 }
 
 impl Summary {
@@ -112,6 +116,7 @@ impl Summary {
             front: front(space, config, state)?,
             hypervolume: state.history.last().map_or(0.0, |last| last.hypervolume),
             evaluations: state.evaluations,
+            weights: (state.adaptation.steps > 0).then(|| run.join(WEIGHTS_FILE).display().to_string()),
         })
     }
 }

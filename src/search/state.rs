@@ -1,7 +1,8 @@
 //! Everything that a resumed search needs, as one JSON file of a checkpoint.
 
+use super::adaptation::{Adapted, Progress};
 use super::{Archive, Error};
-use crate::run::Restored;
+use crate::run::{Checkpoint, Restored};
 use crate::space::Genotype;
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +12,7 @@ pub const STAGE: &str = "search";
 pub const STATE_FILE: &str = "state.json";
 
 /// Version of the state's form.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What an iteration did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,6 +35,9 @@ pub struct Iteration {
     pub spearman: Option<f64>,
     /// Kendall's tau on them.
     pub kendall: Option<f64>,
+    /// What adaptation did; the other figures of the archive are from after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adaptation: Option<Adapted>,
 }
 
 /// The state of a search after an iteration.
@@ -54,6 +58,8 @@ pub struct State {
     pub evaluations: usize,
     /// The hypervolume's reference point, fixed at the start.
     pub reference: Vec<f64>,
+    /// Where adaptation stands.
+    pub adaptation: Progress,
     /// What each iteration did.
     pub history: Vec<Iteration>,
     /// Test accuracies of the front, by its order, once the search is over.
@@ -78,6 +84,7 @@ impl State {
             evaluations: seen.len(),
             seen,
             reference,
+            adaptation: Progress::default(),
             history: Vec::new(),
             test_top1: None,
         }
@@ -88,9 +95,16 @@ impl State {
     /// # Errors
     /// As [`State::parse`]; a checkpoint that is damaged.
     pub fn restored(restored: Restored) -> Result<Option<State>, Error> {
-        let Some(checkpoint) = restored.checkpoint else { return Ok(None) };
+        restored.checkpoint.as_ref().map(State::read).transpose()
+    }
+
+    /// The state in a search's checkpoint.
+    ///
+    /// # Errors
+    /// As [`State::parse`]; a checkpoint that is damaged.
+    pub fn read(checkpoint: &Checkpoint) -> Result<State, Error> {
         let file = checkpoint.path().join(STATE_FILE).display().to_string();
-        State::parse(&checkpoint.read(STATE_FILE)?, &file).map(Some)
+        State::parse(&checkpoint.read(STATE_FILE)?, &file)
     }
 
     /// Reads a state; `file` is for messages.

@@ -2,8 +2,8 @@
 
 use super::Error;
 use super::looping::Material;
-use crate::config::{Augmentation, Config, Training};
-use crate::data::augment::Preset;
+use crate::config::{self, Config, Training};
+use crate::data::augment::{Augmentation, Preset};
 use crate::data::{self, Dataset, Spec, Split, Validation, loader};
 use crate::evaluator::{CALIBRATION_BATCH, Pixels};
 use crate::space::{ExitScaling, Family};
@@ -84,7 +84,7 @@ impl Material {
         training: &Training,
         supernet: &Supernet,
         dataset: Arc<Dataset>,
-        augmentation: Option<Augmentation>,
+        augmentation: Option<config::Augmentation>,
         with_validation: bool,
     ) -> Result<Material, Error> {
         if dataset.classes().len() > supernet.classes() {
@@ -126,21 +126,29 @@ impl Material {
             hash.update(dataset.label(index).to_le_bytes());
         }
         let fingerprint = short(hash);
-        let preset = match augmentation {
-            Some(word) => word.as_str().parse()?,
-            None => Preset::usual(dataset.name()),
-        };
         Ok(Material {
             images,
             validation,
             calibration,
             pixels,
-            augmentation: preset.augmentation(),
+            augmentation: self::augmentation(augmentation, dataset.name())?,
             resolutions,
             fingerprint,
             dataset,
         })
     }
+}
+
+/// What happens to training images: as the configuration says, else what is usual for the data set.
+///
+/// # Errors
+/// None: a configuration's words are all known.
+pub fn augmentation(word: Option<config::Augmentation>, dataset: &str) -> Result<Augmentation, data::Error> {
+    let preset = match word {
+        Some(word) => word.as_str().parse()?,
+        None => Preset::usual(dataset),
+    };
+    Ok(preset.augmentation())
 }
 
 /// What a training's result depends on besides its configuration, as a short name.

@@ -27,7 +27,7 @@ mod trainer;
 
 pub use looping::{Material, Outcome, Task, evaluate, train};
 pub use optimiser::{Decays, Optimiser, Rule};
-pub use state::{Best, Epoch, Snapshot, State};
+pub use state::{Best, Epoch, Snapshot, State, add_weights, read_weights};
 pub use trainer::{Batch, Gradient, OptimiserState, Report, Settings, Student, Teacher, Trainer};
 
 use crate::{data, device, engine, run, space, supernet};

@@ -121,8 +121,7 @@ impl Snapshot {
         let state = State { tensor_steps: self.optimiser.steps.clone(), ..self.state.clone() };
         let bytes = serde_json::to_vec(&state).expect("a state holds nothing that JSON cannot");
         checkpoint.add(STATE, &bytes)?;
-        checkpoint.add(WEIGHTS, &self.weights.checkpoint().to_bytes()?)?;
-        checkpoint.add(OPTIMISER, &vectors(&self.optimiser).to_bytes()?)?;
+        add_weights(checkpoint, &self.weights, &self.optimiser)?;
         for (name, supernet) in [(BEST, &self.best), (TEACHER, &self.teacher)] {
             if let Some(supernet) = supernet {
                 checkpoint.add(name, &supernet.checkpoint().to_bytes()?)?;
@@ -143,25 +142,51 @@ impl Snapshot {
             return Err(refuse(format!("version {}, and {VERSION} is known", state.version)));
         }
         let has = |name: &str| stored.names().any(|other| other == name);
-        let supernet = |name: &str| -> Result<Supernet, Error> {
-            let path = stored.path().join(name);
-            let checkpoint = Checkpoint::parse(&stored.read(name)?, &path)?;
-            Ok(Supernet { packed: like.layout.pack(&checkpoint)?, file: path, ..like.clone() })
-        };
-        let optional = |name: &str| has(name).then(|| supernet(name)).transpose();
-        let path = stored.path().join(OPTIMISER);
-        let file = Checkpoint::parse(&stored.read(OPTIMISER)?, &path)?;
-        let vector = |name: &str| file.tensor(name).map(|tensor| tensor.data.clone());
-        let first = vector("first").ok_or_else(|| refuse("the optimiser has no tensor `first`".into()))?;
-        let optimiser = OptimiserState { first, second: vector("second"), steps: state.tensor_steps.clone() };
-        Ok(Snapshot {
-            weights: supernet(WEIGHTS)?,
-            optimiser,
-            best: optional(BEST)?,
-            teacher: optional(TEACHER)?,
-            state,
-        })
+        let optional = |name: &str| has(name).then(|| supernet(stored, name, like)).transpose();
+        let (weights, optimiser) = read_weights(stored, like, state.tensor_steps.clone())?;
+        Ok(Snapshot { weights, optimiser, best: optional(BEST)?, teacher: optional(TEACHER)?, state })
     }
+}
+
+/// Adds a super-network in training and its optimiser's vectors to a checkpoint. The steps that each
+/// tensor has taken are the caller's to keep.
+///
+/// # Errors
+/// Writing fails.
+pub fn add_weights(
+    checkpoint: &mut Transaction,
+    weights: &Supernet,
+    optimiser: &OptimiserState,
+) -> Result<(), Error> {
+    checkpoint.add(WEIGHTS, &weights.checkpoint().to_bytes()?)?;
+    Ok(checkpoint.add(OPTIMISER, &vectors(optimiser).to_bytes()?)?)
+}
+
+/// Reads what [`add_weights`] added; `like` is the super-network that training began with, `steps`
+/// are those that each tensor has taken.
+///
+/// # Errors
+/// Files that are not those of a training of this super-network.
+pub fn read_weights(
+    stored: &Stored,
+    like: &Supernet,
+    steps: Vec<u64>,
+) -> Result<(Supernet, OptimiserState), Error> {
+    let path = stored.path().join(OPTIMISER);
+    let file = Checkpoint::parse(&stored.read(OPTIMISER)?, &path)?;
+    let vector = |name: &str| file.tensor(name).map(|tensor| tensor.data.clone());
+    let first = vector("first").ok_or_else(|| Error::State {
+        file: path.display().to_string(),
+        reason: "the optimiser has no tensor `first`".into(),
+    })?;
+    let optimiser = OptimiserState { first, second: vector("second"), steps };
+    Ok((supernet(stored, WEIGHTS, like)?, optimiser))
+}
+
+fn supernet(stored: &Stored, name: &str, like: &Supernet) -> Result<Supernet, Error> {
+    let path = stored.path().join(name);
+    let checkpoint = Checkpoint::parse(&stored.read(name)?, &path)?;
+    Ok(Supernet { packed: like.layout.pack(&checkpoint)?, file: path, ..like.clone() })
 }
 
 fn vectors(state: &OptimiserState) -> Checkpoint {

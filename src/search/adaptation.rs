@@ -1,0 +1,388 @@
+//! Adaptation: the super-network trains on between the rounds of a search, on sub-networks like the
+//! best of the archive (NAT, arXiv 2005.05859; NATv2).
+//!
+//! ```text
+//! distributions = fit(best networks of the archive)
+//! for each step of adaptation.epochs epochs:
+//!     resolution   = one at random
+//!     sub-networks = 4 drawn from the distributions
+//!     step on the sum of their gradients of cross entropy + distillation
+//! ```
+//!
+//! The teacher is the largest network as it was when the search began, for all rounds. One optimiser
+//! and one learning-rate schedule span all rounds too: a warm-up and then a cosine over
+//! `search.iterations * adaptation.epochs` epochs.
+//!
+//! [`Progress`] is the part of a search's state that belongs here; weights and the optimiser's vectors
+//! lie beside it in the checkpoint. A super-network of one width is one [`Adapter`]; two widths that
+//! train side by side would be two, each with the sub-networks of its width.
+
+use super::distribution::Distributions;
+use super::{Error, State};
+use crate::config::{self, Adaptation, Config, Phase};
+use crate::data::loader::{self, Loader, Position};
+use crate::evaluator::Evaluator;
+use crate::random::{fnv1a64, stream};
+use crate::run::{Checkpoint, RunDirectory, Transaction};
+use crate::space::Space;
+use crate::supernet::{Card, Supernet};
+use crate::train::checks::{Health, Watch};
+use crate::train::rate::Rate;
+use crate::train::results::{CARD_FILE, WEIGHTS_FILE};
+use crate::train::{
+    self, Batch, Decays, Optimiser, OptimiserState, Rule, Settings, Student, Teacher, Trainer, Weighting,
+    material,
+};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Training resolutions between those of the search are multiples of this.
+const RESOLUTION_STEP: usize = 4;
+
+/// How an epoch of adaptation went.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Epoch {
+    /// The round, from 1.
+    pub iteration: u64,
+    /// The epoch of the whole search, from 1.
+    pub epoch: u64,
+    /// Steps of the whole search.
+    pub step: u64,
+    /// Mean loss of a sub-network: cross entropy, and distillation where there is a teacher.
+    pub loss: f64,
+    /// Accuracy on the training images as they were augmented, per cent.
+    pub train_top1: f64,
+    /// Rate of the last step.
+    pub rate: f64,
+}
+
+/// What adaptation did to the networks of the archive in a round.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Adapted {
+    /// Steps of this round.
+    pub steps: u64,
+    /// Mean loss of the round's last epoch.
+    pub loss: f64,
+    /// Networks that were evaluated again: the whole archive.
+    pub reevaluated: usize,
+    /// Mean validation accuracy of the archive before, per cent.
+    pub top1_before: f64,
+    /// And after.
+    pub top1_after: f64,
+}
+
+/// How well the predictor did on a round's candidates.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Predicted {
+    /// Root mean square error, in points.
+    pub rmse: Option<f64>,
+    /// Spearman's rank correlation.
+    pub spearman: Option<f64>,
+    /// Kendall's tau.
+    pub kendall: Option<f64>,
+}
+
+/// Where adaptation stands.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Steps of the whole search.
+    pub steps: u64,
+    /// A round whose candidates are in the archive and whose adaptation is not over.
+    pub pending: Option<Predicted>,
+    /// Divergences that were rolled back.
+    pub rollbacks: u32,
+    /// Every epoch so far.
+    pub epochs: Vec<Epoch>,
+    /// Networks that were evaluated again so far.
+    pub reevaluations: usize,
+    /// Losses of the steps of this epoch so far, summed over sub-networks' means, and their number.
+    epoch_loss: (f64, u64),
+    /// Correct answers and answers of this epoch so far.
+    epoch_correct: (u64, u64),
+    /// The watch over the losses.
+    pub(super) watch: Watch,
+    /// Steps that each tensor has taken.
+    tensor_steps: Vec<u64>,
+}
+
+/// How many steps there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// Steps of an epoch.
+    pub epoch: u64,
+    /// Steps of a round; 0 where there is no adaptation.
+    pub round: u64,
+}
+
+impl Plan {
+    /// The plan of a configuration with this many training images.
+    pub fn new(adaptation: &Adaptation, images: usize) -> Plan {
+        let images = adaptation.epoch_images.unwrap_or(images).min(images);
+        let epoch = loader::steps_per_epoch(images, adaptation.batch);
+        Plan { epoch, round: epoch * adaptation.epochs as u64 }
+    }
+
+    /// The number of a state's checkpoint. Rounds without adaptation are numbered as they are; with it
+    /// there are as many numbers in between as there are moments to stop at: before the first step
+    /// and after each.
+    pub fn number(&self, state: &State) -> u64 {
+        let stride = if self.round == 0 { 1 } else { self.round + 2 };
+        let within = match state.adaptation.pending {
+            None => 0,
+            Some(_) => 1 + self.done(state),
+        };
+        state.iteration * stride + within
+    }
+
+    /// Steps of the round that is under way.
+    pub fn done(&self, state: &State) -> u64 {
+        state.adaptation.steps - state.iteration * self.round
+    }
+}
+
+/// A super-network that trains on while a search uses it.
+pub struct Adapter<'a> {
+    config: &'a Config,
+    evaluator: &'a Evaluator,
+    plan: Plan,
+    rate: Rate,
+    images: Vec<u32>,
+    batches: loader::Settings,
+    trainer: Trainer,
+    teacher: Option<Teacher>,
+}
+
+impl<'a> Adapter<'a> {
+    /// The super-network of `evaluator`, which also teaches, before its first step; `None` where the
+    /// configuration does not adapt.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn new(config: &'a Config, evaluator: &'a Evaluator) -> Result<Option<Adapter<'a>>, Error> {
+        let settings = &config.adaptation;
+        if settings.epochs == 0 {
+            return Ok(None);
+        }
+        let supernet = evaluator.engine().supernet();
+        let optimiser = Optimiser {
+            rule: Rule::Sgd { momentum: 0.9, nesterov: false },
+            decay: settings.weight_decay as f32,
+            decays: Decays::All,
+            clip: (settings.clip > 0.0).then_some(settings.clip as f32),
+        };
+        let trainer = Trainer::new(evaluator.engine().shared_device(), supernet.clone(), optimiser)?;
+        let weighting = match supernet.family.early_exits {
+            true => Weighting::Joint(exit_weights(settings.exit_weights)),
+            false => Weighting::Own,
+        };
+        let teacher = match settings.kd_ratio > 0.0 {
+            true => Some(trainer.teacher(Arc::new(supernet.clone()), weighting)?),
+            false => None,
+        };
+        let dataset = evaluator.dataset();
+        let images = loader::training_images(dataset, false);
+        let pixels = evaluator.pixels();
+        let batches = loader::Settings {
+            batch: settings.batch,
+            // Other shuffles than those of a training with the run's seed.
+            seed: config.seed ^ fnv1a64(b"search/adaptation"),
+            augmentation: material::augmentation(config.data.augmentation, dataset.name())?,
+            resolutions: resolutions(settings, evaluator.space()),
+            mean: pixels.mean,
+            std: pixels.std,
+            threads: 1,
+            ahead: 3,
+        };
+        let plan = Plan::new(settings, images.len());
+        let schedule = Phase {
+            warmup_epochs: settings.warmup_epochs,
+            warmup_rate: Some(settings.warmup_rate),
+            ..Phase::new("adaptation", config.search.iterations * settings.epochs, settings.rate)
+        };
+        let rate = Rate::new(&schedule, plan.epoch);
+        Ok(Some(Adapter { config, evaluator, plan, rate, images, batches, trainer, teacher }))
+    }
+
+    /// The batches from where a state stands.
+    ///
+    /// # Errors
+    /// The data set and the settings do not fit, or a thread cannot be started.
+    pub fn loader(&self, progress: &Progress) -> Result<Loader, Error> {
+        let steps = loader::steps_per_epoch(self.images.len(), self.batches.batch);
+        let start = Position { epoch: progress.steps / steps, step: progress.steps % steps };
+        let (dataset, images) = (self.evaluator.shared_dataset(), self.images.clone());
+        Ok(Loader::start(dataset, images, self.batches.clone(), start)?)
+    }
+
+    /// The distributions of the sub-networks of the round that is under way.
+    ///
+    /// # Errors
+    /// The survival algorithm does not fit the objectives.
+    pub fn distributions(&self, state: &State) -> Result<Distributions, Error> {
+        let (search, settings) = (&self.config.search, &self.config.adaptation);
+        let mut best = state.archive.clone();
+        let algorithm = super::archive::algorithm(search.algorithm, search.objectives.len());
+        let mut rng = stream(self.config.seed, "search/adaptation/top", state.iteration + 1, 0);
+        best.survive(&search.objectives, settings.top, algorithm, &mut rng)?;
+        let space = self.evaluator.space();
+        Ok(Distributions::fit(settings.distribution, settings.smoothing, space, &best.entries))
+    }
+
+    /// One step.
+    ///
+    /// # Errors
+    /// The device or the loader fails.
+    pub fn step(
+        &mut self,
+        progress: &mut Progress,
+        distributions: &Distributions,
+        loader: &mut Loader,
+    ) -> Result<Health, Error> {
+        let settings = &self.config.adaptation;
+        let images = loader.next_batch()?;
+        let epoch = progress.steps / self.plan.epoch;
+        let mut rng = stream(self.config.seed, "search/adaptation/networks", epoch, progress.steps);
+        let space = self.evaluator.space();
+        let students = (0..settings.networks)
+            .map(|_| {
+                let arch = space.decode(&distributions.sample(space, &mut rng))?;
+                Ok(Student { arch, weighting: Weighting::Own })
+            })
+            .collect::<Result<Vec<Student>, Error>>()?;
+        let step = Settings {
+            rate: self.rate(progress) as f32,
+            smoothing: 0.0,
+            kd_ratio: settings.kd_ratio as f32,
+            dropout: 0.0,
+            seed: self.batches.seed,
+            epoch,
+            step: progress.steps,
+        };
+        let batch = Batch { images: &images.images, labels: &images.labels, side: images.side };
+        let report = self.trainer.step(&batch, &students, self.teacher.as_ref(), &step)?;
+        let loss = report.losses.iter().sum::<f64>() / report.losses.len() as f64;
+        let taught = if self.teacher.is_some() { settings.kd_ratio } else { 0.0 };
+        let guess = (1.0 + taught) * (self.trainer.supernet().classes() as f64).ln();
+        let health = progress.watch.observe(loss, Some(report.norm), guess);
+        progress.steps += 1;
+        progress.epoch_loss.0 += loss;
+        progress.epoch_loss.1 += 1;
+        progress.epoch_correct.0 += report.correct.iter().map(|&correct| correct as u64).sum::<u64>();
+        progress.epoch_correct.1 += (students.len() * images.labels.len()) as u64;
+        Ok(health)
+    }
+
+    /// The rate of the step that is due.
+    fn rate(&self, progress: &Progress) -> f64 {
+        progress.watch.rate_factor() * self.rate.at(progress.steps)
+    }
+
+    /// Closes an epoch of round `iteration` if the last step ended one.
+    pub fn end_epoch(&self, progress: &mut Progress, iteration: u64) -> Option<Epoch> {
+        if !progress.steps.is_multiple_of(self.plan.epoch) {
+            return None;
+        }
+        let epoch = Epoch {
+            iteration,
+            epoch: progress.steps / self.plan.epoch,
+            step: progress.steps,
+            loss: progress.epoch_loss.0 / progress.epoch_loss.1.max(1) as f64,
+            train_top1: 100.0 * progress.epoch_correct.0 as f64 / progress.epoch_correct.1.max(1) as f64,
+            rate: progress.watch.rate_factor() * self.rate.at(progress.steps - 1),
+        };
+        (progress.epoch_loss, progress.epoch_correct) = ((0.0, 0), (0, 0));
+        progress.epochs.push(epoch);
+        Some(epoch)
+    }
+
+    /// The weights as they are now.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn weights(&self) -> Result<Supernet, Error> {
+        Ok(self.trainer.weights()?)
+    }
+
+    /// Adds weights and optimiser to the checkpoint of a state, which learns the rest; before the first
+    /// step there is nothing to add.
+    ///
+    /// # Errors
+    /// The device or writing fails.
+    pub fn write(&self, progress: &mut Progress, checkpoint: &mut Transaction) -> Result<(), Error> {
+        if progress.steps > 0 {
+            let optimiser = self.trainer.optimiser_state()?;
+            train::add_weights(checkpoint, &self.trainer.weights()?, &optimiser)?;
+            progress.tensor_steps = optimiser.steps;
+        }
+        Ok(())
+    }
+
+    /// Goes back to weights and optimiser of a checkpoint with that progress.
+    ///
+    /// # Errors
+    /// Files that do not belong to this super-network; the device fails.
+    pub fn read(&mut self, progress: &Progress, checkpoint: &Checkpoint) -> Result<(), Error> {
+        let start = self.evaluator.engine().supernet();
+        match progress.steps {
+            0 => {
+                let rule = Rule::Sgd { momentum: 0.9, nesterov: false };
+                self.trainer.restore(start, &OptimiserState::zeros(&start.layout, rule))?;
+            }
+            _ => {
+                let (weights, optimiser) =
+                    train::read_weights(checkpoint, start, progress.tensor_steps.clone())?;
+                self.trainer.restore(&weights, &optimiser)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the adapted super-network and its card into the run directory.
+    ///
+    /// # Errors
+    /// The device or writing fails.
+    pub fn publish(&self, progress: &Progress, run: &RunDirectory) -> Result<(), Error> {
+        let (weights, evaluator) = (self.weights()?, self.evaluator);
+        let pixels = evaluator.pixels();
+        let before = weights.card.trained.as_deref().map(|before| format!("{before}; ")).unwrap_or_default();
+        let card = Card {
+            family: Some(weights.family),
+            width: Some(weights.channels().width),
+            classes: Some(weights.classes()),
+            data: Some(evaluator.dataset().name().into()),
+            resolutions: evaluator.space().resolutions().to_vec(),
+            mean: Some(pixels.mean),
+            std: Some(pixels.std),
+            calibration_images: Some(evaluator.calibration_images()),
+            trained: Some(format!(
+                "{before}natv2 search: adaptation ({} steps, seed {})",
+                progress.steps, self.config.seed
+            )),
+            ..weights.card.clone()
+        };
+        run.write_atomic(CARD_FILE, card.to_json().as_bytes())?;
+        Ok(run.write_atomic(WEIGHTS_FILE, &weights.checkpoint().to_bytes().map_err(train::Error::from)?)?)
+    }
+}
+
+/// The sides of the images that steps draw from.
+fn resolutions(settings: &Adaptation, space: &Space) -> Vec<usize> {
+    let own = space.resolutions();
+    match (&settings.resolutions, own.first(), own.last()) {
+        (Some(given), ..) => given.iter().map(|&r| r as usize).collect(),
+        (None, Some(&first), Some(&last)) => {
+            (first as usize..=last as usize).step_by(RESOLUTION_STEP).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Weights of the exits in the teacher's answer, as NATv2's programs round them.
+fn exit_weights(which: config::ExitWeights) -> [f32; 5] {
+    match which {
+        config::ExitWeights::Desc => [0.34, 0.27, 0.20, 0.13, 0.06],
+        // `mix` ascends in the answer.
+        config::ExitWeights::Asc | config::ExitWeights::Mix => [0.06, 0.13, 0.20, 0.27, 0.34],
+        config::ExitWeights::Unif => [0.2; 5],
+    }
+}

@@ -1,0 +1,192 @@
+//! Searches that adapt the super-network: same bytes for any number of threads and any
+//! interruption, and accuracies that are those of the adapted weights.
+
+use natv2::config::{self, Config};
+use natv2::device::Cpu;
+use natv2::evaluator::{Evaluator, Options};
+use natv2::run::{Output, RunDirectory, StopFlag, events, latest_checkpoint};
+use natv2::search::{Entry, Outcome, State, search};
+use natv2::space::{ExitScaling, Family};
+use natv2::supernet::{Blank, Card, Supernet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+fn options(weights: Option<PathBuf>) -> Options {
+    Options { weights, calibration_images: Some(50), ..Options::default() }
+}
+
+static EVALUATOR: LazyLock<Evaluator> =
+    LazyLock::new(|| Evaluator::open(&options(None), Arc::new(Cpu)).unwrap());
+
+/// Two rounds of two epochs of three steps, at rates that leave a mark.
+fn config(sets: &[&str]) -> Config {
+    let usual = ["adaptation.epochs=2", "adaptation.rate=0.05", "adaptation.warmup_rate=0.01"];
+    let sets: Vec<String> = usual.iter().chain(sets).map(|s| s.to_string()).collect();
+    config::load("search", None, &sets, Some(config::Profile::Tiny)).unwrap()
+}
+
+fn state(folder: &Path) -> State {
+    State::restored(latest_checkpoint(folder, "search").unwrap()).unwrap().unwrap()
+}
+
+/// Runs to the end, or to a stop after `patience`; whether it ended.
+fn go(folder: &Path, evaluator: &Evaluator, config: &Config, threads: usize, patience: Duration) -> bool {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    let run = RunDirectory::open(folder).unwrap();
+    let stop = Arc::new(StopFlag::new());
+    let (done, ended) = std::sync::mpsc::channel::<()>();
+    let watcher = {
+        let stop = stop.clone();
+        std::thread::spawn(move || {
+            if ended.recv_timeout(patience).is_err() {
+                stop.request();
+            }
+        })
+    };
+    let outcome = pool.install(|| search(config, evaluator, &run, &stop, Output::Silent)).unwrap();
+    let _ = done.send(());
+    watcher.join().unwrap();
+    matches!(outcome, Outcome::Finished(..))
+}
+
+fn whole(folder: &Path, evaluator: &Evaluator, config: &Config, threads: usize) {
+    assert!(go(folder, evaluator, config, threads, Duration::from_secs(3600)));
+}
+
+fn files(folder: &Path) -> [Vec<u8>; 4] {
+    ["archive.json", "front.json", "supernet.safetensors", "supernet.card.json"]
+        .map(|name| std::fs::read(folder.join(name)).unwrap())
+}
+
+/// Networks with their measured answers.
+fn answers(entries: &[Entry]) -> Vec<(Vec<u8>, usize, u64)> {
+    entries.iter().map(|e| (e.genotype.clone(), e.correct, e.loss.to_bits())).collect()
+}
+
+#[test]
+fn accuracies_are_those_of_the_adapted_weights_and_threads_change_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let folders = [folder.path().join("one"), folder.path().join("two")];
+    let config = config(&[]);
+    whole(&folders[0], &EVALUATOR, &config, 1);
+    whole(&folders[1], &EVALUATOR, &config, 2);
+    assert_eq!(files(&folders[0]), files(&folders[1]));
+
+    let state = state(&folders[0]);
+    assert_eq!((state.iteration, state.adaptation.steps, state.adaptation.pending), (2, 12, None));
+    let epochs = &state.adaptation.epochs;
+    assert_eq!(
+        epochs.iter().map(|e| (e.iteration, e.epoch)).collect::<Vec<_>>(),
+        [(1, 1), (1, 2), (2, 3), (2, 4)]
+    );
+    assert!(epochs.iter().all(|e| e.loss.is_finite() && e.loss > 0.0 && e.rate > 0.0));
+    assert!(epochs[0].rate > epochs[1].rate && epochs[2].rate > epochs[3].rate, "one cosine");
+    assert_eq!(state.history[0].adaptation, None);
+    for done in &state.history[1..] {
+        let adapted = done.adaptation.unwrap();
+        assert_eq!((adapted.steps, adapted.reevaluated), (6, 12));
+        assert!(adapted.top1_before != adapted.top1_after);
+    }
+    assert_eq!((state.evaluations, state.adaptation.reevaluations), (30, 24));
+
+    // The same networks measured with the weights that were written, and with those it began with.
+    let weights = folders[0].join("supernet.safetensors");
+    let adapted = Evaluator::open(&options(Some(weights)), Arc::new(Cpu)).unwrap();
+    let archs: Vec<_> =
+        state.archive.entries.iter().map(|e| adapted.space().decode(&e.genotype).unwrap()).collect();
+    let measured = |evaluator: &Evaluator| {
+        let results = evaluator
+            .evaluate(&archs, natv2::data::Split::Val, config.search.eval_images, &|| false, &|_, _| ())
+            .unwrap()
+            .unwrap();
+        let pairs = state.archive.entries.iter().zip(results);
+        pairs.map(|(e, r)| (e.genotype.clone(), r.correct, r.loss.to_bits())).collect::<Vec<_>>()
+    };
+    assert_eq!(measured(&adapted), answers(&state.archive.entries));
+    let before = measured(&EVALUATOR);
+    assert!(before.iter().zip(answers(&state.archive.entries)).all(|(a, b)| a.2 != b.2));
+    let card = Card::beside(&folders[0].join("supernet.safetensors")).unwrap();
+    assert!(card.trained.unwrap().ends_with("natv2 search: adaptation (12 steps, seed 0)"));
+
+    // The journal tells it in order.
+    let kinds: Vec<String> = events(&folders[0]).unwrap().into_iter().map(|event| event.kind).collect();
+    let round = ["adaptation", "adaptation", "reevaluation", "iteration"];
+    let expected: Vec<&str> = std::iter::once("iteration").chain(round).chain(round).collect();
+    assert_eq!(kinds, expected);
+    // And so does the page.
+    let page = natv2::search::page::page(EVALUATOR.space(), 10, &config, &state, "runs/x").unwrap();
+    let html = natv2::report::render(&page);
+    assert!(
+        html.contains("adaptation: training loss") && html.contains("--weights runs/x/supernet.safetensors")
+    );
+}
+
+#[test]
+fn stops_at_any_moment_end_in_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let (straight, stopped) = (folder.path().join("straight"), folder.path().join("stopped"));
+    let config = config(&["adaptation.checkpoint_steps=4"]);
+    let start = std::time::Instant::now();
+    whole(&straight, &EVALUATOR, &config, 2);
+    let length = start.elapsed();
+    let mut within = 0;
+    for attempt in 0.. {
+        // Sooner or later it gets through, however loaded the machine is.
+        let patience = length.mul_f64(0.06 + 0.013 * f64::from(attempt));
+        if go(&stopped, &EVALUATOR, &config, 1 + attempt as usize % 2, patience) {
+            break;
+        }
+        let restored = latest_checkpoint(&stopped, "search").unwrap();
+        let state = State::restored(restored).unwrap();
+        within += usize::from(state.is_some_and(|state| state.adaptation.pending.is_some()));
+    }
+    assert!(within > 0, "no stop ever came during an adaptation");
+    assert_eq!(files(&straight), files(&stopped));
+    assert_eq!(state(&straight), state(&stopped));
+    // A finished run gives its result again, and leaves the same files.
+    whole(&stopped, &EVALUATOR, &config, 1);
+    assert_eq!(files(&straight), files(&stopped));
+}
+
+#[test]
+fn every_distribution_and_method_adapts() {
+    for sets in [
+        &["adaptation.distribution=uniform"][..],
+        &["adaptation.distribution=best-fit", "adaptation.kd_ratio=0"],
+        &["search.method=nat", "adaptation.clip=0"],
+        &["search.method=random", "search.objectives=top1,macs"],
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let sets = [&["adaptation.epochs=1", "search.iterations=1"], sets].concat();
+        let config = config(&sets);
+        whole(folder.path(), &EVALUATOR, &config, 2);
+        let state = state(folder.path());
+        let size = if config.search.method == config::Method::Nat { 15 } else { 12 };
+        assert_eq!((state.adaptation.steps, state.archive.entries.len()), (3, size), "{sets:?}");
+        assert_eq!(state.adaptation.reevaluations, size);
+    }
+}
+
+#[test]
+fn early_exits_learn_from_the_ensemble() {
+    let folder = tempfile::tempdir().unwrap();
+    let family: Family = "EE_DP".parse().unwrap();
+    let blank = Blank { family, width: 0.25, classes: 10, scaling: ExitScaling::Once };
+    let supernet = Supernet::random(&blank, 1).unwrap();
+    let file = folder.path().join("ee.safetensors");
+    std::fs::write(&file, supernet.checkpoint().to_bytes().unwrap()).unwrap();
+    let card = Card { data: Some("digits".into()), resolutions: vec![32, 48], ..supernet.card };
+    std::fs::write(Card::path(&file), card.to_json()).unwrap();
+    let evaluator = Evaluator::open(&options(Some(file)), Arc::new(Cpu)).unwrap();
+    let run = folder.path().join("run");
+    let sets = ["search.iterations=1", "search.archive=6", "search.oversample=1", "predictor.folds=3"];
+    whole(&run, &evaluator, &config(&sets), 2);
+    let state = state(&run);
+    assert_eq!(state.adaptation.steps, 6);
+    assert!(
+        state.adaptation.epochs[1].loss < state.adaptation.epochs[0].loss,
+        "{:?}",
+        state.adaptation.epochs
+    );
+}
