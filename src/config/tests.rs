@@ -267,6 +267,8 @@ fn every_key_has_a_field_and_every_field_a_key() {
     full.supernet.weights = Some("w".into());
     full.supernet.family = Some(Family::SeB);
     full.supernet.width = Some(1.0);
+    full.data.augmentation = Some(Augmentation::None);
+    full.adaptation.resolutions = Some(vec![32]);
     full.supernet.classes = Some(1);
     for training in [&mut full.train, &mut full.warmup] {
         training.phases = Some(vec![Phase::new("a", 1, 0.1)]);
@@ -443,8 +445,8 @@ fn both_trainings_follow_their_schedule_and_the_profile() {
     assert_eq!((warmup.teacher, warmup.exit_weights), (Teacher::Fixed, ExitWeights::Desc));
     assert_eq!((train.validation_epochs, warmup.validation_epochs, warmup.validation_networks), (1, 10, 32));
     let other = of(&["train.schedule=ofa", "warmup.schedule=full", "warmup.teacher=none"]).unwrap();
-    assert_eq!((other.train.teacher, other.train.scale), (Teacher::Fixed, 0.1));
-    assert_eq!((other.warmup.teacher, other.warmup.batch), (Teacher::None, 64));
+    assert_eq!((other.train.teacher, other.train.scale), (Teacher::Fixed, 0.12));
+    assert_eq!((other.warmup.teacher, other.warmup.batch), (Teacher::None, 32));
 }
 
 #[test]

@@ -236,18 +236,18 @@ mod tests {
         let quick = of(&["profile=quick"]);
         let epochs: Vec<(usize, usize)> = quick.iter().map(|p| (p.epochs, p.warmup_epochs)).collect();
         let expected = [
-            (18, 0),
-            (12, 1),
+            (22, 0),
+            (14, 1),
             (3, 0),
-            (12, 1),
+            (14, 1),
             (3, 0),
-            (6, 1),
-            (9, 1),
-            (12, 1),
+            (7, 1),
+            (11, 1),
+            (14, 1),
             (3, 0),
-            (12, 1),
+            (14, 1),
             (3, 0),
-            (12, 1),
+            (14, 1),
         ];
         assert_eq!(epochs, expected);
         let tiny = of(&["profile=tiny"]);
