@@ -47,7 +47,7 @@ pub enum Error {
     Export(#[from] export::Error),
     /// The search.
     #[error(transparent)]
-    Search(#[from] search::Error),
+    Search(Box<search::Error>),
     /// Training failed.
     #[error(transparent)]
     Train(#[from] train::Error),
@@ -158,6 +158,12 @@ impl Error {
             | Error::Isa { .. }
             | Error::Check(_) => Exit::Failure,
         }
+    }
+}
+
+impl From<search::Error> for Error {
+    fn from(error: search::Error) -> Error {
+        Error::Search(Box::new(error))
     }
 }
 
