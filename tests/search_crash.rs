@@ -17,7 +17,9 @@ fn with(folder: &Path, sets: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_natv2"));
     command.args(["search", "--profile", "tiny", "--device", "cpu", "--json", "--run"]).arg(folder);
     command.args(["--set", "search.calibration_images=50"]);
-    sets.iter().for_each(|set| drop(command.args(["--set", set])));
+    for set in sets {
+        command.args(["--set", set]);
+    }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
