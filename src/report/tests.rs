@@ -105,12 +105,12 @@ fn a_full_report_has_all_its_parts() {
     let html = render(&filled("plain"));
     let names = tags(&html);
     let count = |name: &str| names.iter().filter(|n| *n == name).count();
-    // Three pairs of objectives, four charts over iterations, one diagram.
-    assert_eq!(count("svg"), 8);
+    // Three pairs of objectives, six charts over iterations, one diagram.
+    assert_eq!(count("svg"), 10);
     assert_eq!(count("section"), 6);
-    // Five points in each of three charts, three iterations with four values each, and a
+    // Five points in each of three charts, three iterations with seven values each, and a
     // squeeze-excite mark.
-    assert_eq!(count("circle"), 3 * 5 + 3 * 4 + 1);
+    assert_eq!(count("circle"), 3 * 5 + 3 * 7 + 1);
     assert!(html.contains("prefers-color-scheme: dark") && html.contains("name=\"viewport\""));
     assert_eq!(html, render(&filled("plain")));
 }
