@@ -145,7 +145,7 @@ pub(super) fn defaults(command: &str, given: &Given) -> Config {
 fn adaptation(profile: Profile, epochs: usize) -> Adaptation {
     let (top, batch, epoch_images, warmup_epochs, checkpoint_steps) = match profile {
         Profile::Paper => (150, 256, None, 5, 100),
-        Profile::Quick => (30, 64, Some(1280), 1, 100),
+        Profile::Quick => (30, 64, None, 1, 100),
         Profile::Tiny => (6, 16, Some(48), 1, 2),
     };
     Adaptation {

@@ -279,6 +279,8 @@ fn every_key_has_a_field_and_every_field_a_key() {
     }
     full.search.calibration_images = Some(1);
     full.search.eval_images = Some(1);
+    full.adaptation.epoch_images = Some(1);
+    full.adaptation.resolutions = Some(vec![32]);
     let mut fields = BTreeSet::new();
     for (name, value) in toml::Table::try_from(&full).unwrap() {
         match value {
