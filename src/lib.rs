@@ -21,6 +21,7 @@
 //! | [`mod@bench`] | this machine's figures: kernels against what the device can do |
 //! | [`evaluator`] | a super-network on a data set: the accuracy of its sub-networks |
 //! | [`train`] | training a super-network: phases, rates, sub-networks of a step, divergence |
+//! | [`mod@finetune`] | found networks on their own: picking, two-step fine-tuning, exits as an ensemble |
 //! | [`search`] | the archive loops of NAT and NATv2, random search, their results |
 //! | [`cli`] | the command line: one file a subcommand |
 #![deny(unsafe_code)]
@@ -33,6 +34,7 @@ pub mod data;
 pub mod device;
 pub mod engine;
 pub mod evaluator;
+pub mod finetune;
 pub mod moo;
 pub mod ops;
 pub mod predictor;

@@ -6,7 +6,7 @@
 
 use crate::ops::simd::Isa;
 use crate::run::Exit;
-use crate::{config, data, device, engine, evaluator, run, search, space, supernet, train};
+use crate::{config, data, device, engine, evaluator, finetune, run, search, space, supernet, train};
 use std::io;
 use std::path::PathBuf;
 
@@ -48,6 +48,9 @@ pub enum Error {
     /// Training failed.
     #[error(transparent)]
     Train(#[from] train::Error),
+    /// Fine-tuning failed.
+    #[error(transparent)]
+    Finetune(#[from] finetune::Error),
     /// An architecture or genotype that was given, and where.
     #[error("{place}: {source}")]
     Given {
@@ -143,6 +146,7 @@ impl Error {
             Error::Engine(error) => of_engine(error),
             Error::Search(error) => of_search(error),
             Error::Train(error) => of_train(error),
+            Error::Finetune(error) => of_finetune(error),
             Error::ClosedPipe => Exit::Done,
             Error::Device(_)
             | Error::Inputs { .. }
@@ -227,6 +231,21 @@ fn of_train(error: &train::Error) -> Exit {
         train::Error::Space(_) | train::Error::Classes { .. } | train::Error::OtherInputs { .. } => {
             Exit::Usage
         }
+        _ => Exit::Failure,
+    }
+}
+
+fn of_finetune(error: &finetune::Error) -> Exit {
+    match error {
+        finetune::Error::Engine(error) => of_engine(error),
+        finetune::Error::Run(error) => error.exit(),
+        finetune::Error::Data(error) => of_data(error),
+        finetune::Error::Supernet(error) => of_supernet(error),
+        finetune::Error::Train(error) => of_train(error),
+        finetune::Error::Space(_)
+        | finetune::Error::NothingPicked(_)
+        | finetune::Error::NoExits { .. }
+        | finetune::Error::OtherInputs { .. } => Exit::Usage,
         _ => Exit::Failure,
     }
 }

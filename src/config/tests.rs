@@ -273,6 +273,19 @@ fn every_key_has_a_field_and_every_field_a_key() {
     }
     full.search.calibration_images = Some(1);
     full.search.eval_images = Some(1);
+    full.finetune = Finetune {
+        search: Some("r".into()),
+        arch: Some("a".into()),
+        number: Some(1),
+        max_macs: Some(1),
+        max_params: Some(1),
+        min_top1: Some(1.0),
+        weight_decay: Some(0.1),
+        epoch_images: Some(1),
+        validation_images: Some(1),
+        calibration_images: Some(1),
+        ..full.finetune
+    };
     let mut fields = BTreeSet::new();
     for (name, value) in toml::Table::try_from(&full).unwrap() {
         match value {
