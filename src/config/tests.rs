@@ -137,7 +137,7 @@ fn unknown_keys_are_named_in_full_with_the_nearest() {
         ("Search.Archive", "search.archive"),
         ("search.calibration-images", "search.calibration_images"),
         ("predictor.epochs", "adaptation.epochs"),
-        ("epochs", "adaptation.epochs"),
+        ("epochs", "finetune.epochs"),
         ("search.seed", "seed"),
         ("sed", "seed"),
         ("data.directory", "data.dir"),
