@@ -21,6 +21,7 @@
 //! | [`mod@bench`] | this machine's figures: kernels against what the device can do |
 //! | [`evaluator`] | a super-network on a data set: the accuracy of its sub-networks |
 //! | [`export`] | networks that run elsewhere: stand-alone files, ONNX |
+//! | [`mod@finetune`] | found networks on their own: picking, two-step fine-tuning, exits as an ensemble |
 //! | [`search`] | the archive loops of NAT and NATv2, random search, their results |
 //! | [`cli`] | the command line: one file a subcommand |
 #![deny(unsafe_code)]
@@ -34,6 +35,7 @@ pub mod device;
 pub mod engine;
 pub mod evaluator;
 pub mod export;
+pub mod finetune;
 pub mod moo;
 pub mod ops;
 pub mod predictor;

@@ -6,7 +6,7 @@
 
 use crate::ops::simd::Isa;
 use crate::run::Exit;
-use crate::{config, data, device, engine, evaluator, export, run, search, space, supernet, train};
+use crate::{config, data, device, engine, evaluator, export, finetune, run, search, space, supernet, train};
 use std::io;
 use std::path::PathBuf;
 
@@ -50,7 +50,10 @@ pub enum Error {
     Search(Box<search::Error>),
     /// Training failed.
     #[error(transparent)]
-    Train(#[from] train::Error),
+    Train(Box<train::Error>),
+    /// Fine-tuning failed.
+    #[error(transparent)]
+    Finetune(Box<finetune::Error>),
     /// An architecture or genotype that was given, and where.
     #[error("{place}: {source}")]
     Given {
@@ -149,6 +152,7 @@ impl Error {
             Error::Export(_) => Exit::Failure,
             Error::Search(error) => of_search(error),
             Error::Train(error) => of_train(error),
+            Error::Finetune(error) => of_finetune(error),
             Error::ClosedPipe => Exit::Done,
             Error::Device(_)
             | Error::Inputs { .. }
@@ -164,6 +168,18 @@ impl Error {
 impl From<search::Error> for Error {
     fn from(error: search::Error) -> Error {
         Error::Search(Box::new(error))
+    }
+}
+
+impl From<finetune::Error> for Error {
+    fn from(error: finetune::Error) -> Error {
+        Error::Finetune(Box::new(error))
+    }
+}
+
+impl From<train::Error> for Error {
+    fn from(error: train::Error) -> Error {
+        Error::Train(Box::new(error))
     }
 }
 
@@ -240,6 +256,21 @@ fn of_train(error: &train::Error) -> Exit {
         train::Error::Space(_) | train::Error::Classes { .. } | train::Error::OtherInputs { .. } => {
             Exit::Usage
         }
+        _ => Exit::Failure,
+    }
+}
+
+fn of_finetune(error: &finetune::Error) -> Exit {
+    match error {
+        finetune::Error::Engine(error) => of_engine(error),
+        finetune::Error::Run(error) => error.exit(),
+        finetune::Error::Data(error) => of_data(error),
+        finetune::Error::Supernet(error) => of_supernet(error),
+        finetune::Error::Train(error) => of_train(error),
+        finetune::Error::Space(_)
+        | finetune::Error::NothingPicked(_)
+        | finetune::Error::NoExits { .. }
+        | finetune::Error::OtherInputs { .. } => Exit::Usage,
         _ => Exit::Failure,
     }
 }

@@ -22,6 +22,7 @@ mod doctor_tools;
 mod error;
 mod evaluate;
 mod export;
+mod finetune;
 mod globals;
 pub mod input;
 mod logits;
@@ -80,6 +81,8 @@ pub enum Command {
     Export(Box<export::Export>),
     /// Search a trained super-network for the best trade-offs of accuracy and cost.
     Search(search::Search),
+    /// Train networks that a search has found on their own, before and after on the test images.
+    Finetune(finetune::Finetune),
     /// Where a run stands.
     Status(status::Status),
     /// The page of a run, written again.
@@ -112,6 +115,7 @@ pub fn run(command: Command) -> Result<Exit, Error> {
         Command::Export(command) => command.run(),
         Command::Search(command) => command.run(),
         Command::Train(command) => command.run(),
+        Command::Finetune(command) => command.run(),
         Command::Status(command) => command.run(),
         Command::Report(command) => command.run(),
         Command::Bench(command) => command.run(),

@@ -75,6 +75,11 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// The directory, which need not exist.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The run directory, made if it is not there yet.
     pub(super) fn enter(self, config: &Config) -> Result<RunDirectory, Error> {
         match self.existing {

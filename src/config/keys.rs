@@ -67,6 +67,7 @@ impl Kind {
     }
 }
 
+mod finetune;
 mod training;
 pub use training::PHASE_KEYS;
 
@@ -84,12 +85,9 @@ const fn optional(path: &'static str, kind: Kind, doc: &'static str, absent: &'s
 }
 
 /// Every key, in the order of a written file.
-pub const KEYS: &[Key] = &joined::<{ FIRST.len() + 2 * training::KEYS + REST.len() }>(&[
-    FIRST,
-    &training::TRAIN,
-    &training::WARMUP,
-    REST,
-]);
+pub const KEYS: &[Key] = &joined::<
+    { FIRST.len() + 2 * training::KEYS + REST.len() + finetune::FINETUNE.len() },
+>(&[FIRST, &training::TRAIN, &training::WARMUP, REST, finetune::FINETUNE]);
 
 /// Tables side by side; `N` is the sum of their lengths.
 const fn joined<const N: usize>(tables: &[&[Key]]) -> [Key; N] {

@@ -10,6 +10,7 @@
 //! given, are against the current directory, as they are on the command line.
 
 mod error;
+mod finetune;
 pub mod keys;
 mod layers;
 mod profiles;
@@ -19,6 +20,7 @@ mod tests;
 mod training;
 
 pub use error::Error;
+pub use finetune::{Exits, Finetune, FinetuneOptimiser, Pick};
 pub use schema::{
     Adaptation, Algorithm, Augmentation, Config, Data, DataName, Distribution, Encoding, ExitScaling, Family,
     Method, Objective, Policy, Predictor, PredictorKind, Profile, Search, Supernet, TargetScaling,

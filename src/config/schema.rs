@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::finetune::Finetune;
 use super::training::{ExitWeights, Training};
 
 /// All settings of a run.
@@ -33,6 +34,8 @@ pub struct Config {
     pub predictor: Predictor,
     /// Training between the rounds of the search.
     pub adaptation: Adaptation,
+    /// Fine-tuning of what a search has found.
+    pub finetune: Finetune,
 }
 
 /// `[data]`. What is `None` is up to the weights' card and the data set.

@@ -141,7 +141,7 @@ fn unknown_keys_are_named_in_full_with_the_nearest() {
         ("Search.Archive", "search.archive"),
         ("search.calibration-images", "search.calibration_images"),
         ("predictor.epochs", "adaptation.epochs"),
-        ("epochs", "adaptation.epochs"),
+        ("epochs", "finetune.epochs"),
         ("search.seed", "seed"),
         ("sed", "seed"),
         ("data.directory", "data.dir"),
@@ -268,7 +268,6 @@ fn every_key_has_a_field_and_every_field_a_key() {
     full.supernet.family = Some(Family::SeB);
     full.supernet.width = Some(1.0);
     full.data.augmentation = Some(Augmentation::None);
-    full.adaptation.resolutions = Some(vec![32]);
     full.supernet.classes = Some(1);
     for training in [&mut full.train, &mut full.warmup] {
         training.phases = Some(vec![Phase::new("a", 1, 0.1)]);
@@ -281,6 +280,19 @@ fn every_key_has_a_field_and_every_field_a_key() {
     full.search.eval_images = Some(1);
     full.adaptation.epoch_images = Some(1);
     full.adaptation.resolutions = Some(vec![32]);
+    full.finetune = Finetune {
+        search: Some("r".into()),
+        arch: Some("a".into()),
+        number: Some(1),
+        max_macs: Some(1),
+        max_params: Some(1),
+        min_top1: Some(1.0),
+        weight_decay: Some(0.1),
+        epoch_images: Some(1),
+        validation_images: Some(1),
+        calibration_images: Some(1),
+        ..full.finetune
+    };
     let mut fields = BTreeSet::new();
     for (name, value) in toml::Table::try_from(&full).unwrap() {
         match value {

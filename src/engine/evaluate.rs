@@ -85,7 +85,7 @@ pub struct Engine {
 }
 
 /// Networks whose batch norms are folded: the buffer whose start is their section.
-struct Prepared(Buffer);
+pub(super) struct Prepared(pub(super) Buffer);
 
 /// Recalibration's batches, as they will be run.
 #[derive(Clone, Copy)]
@@ -290,7 +290,7 @@ impl Engine {
     }
 
     /// Fills the section of a tree: from the stored statistics, or from those of batches.
-    fn prepare(
+    pub(super) fn prepare(
         &self,
         tree: &Tree,
         batches: Option<Batches<'_>>,
@@ -442,7 +442,7 @@ impl Engine {
         Ok(self.device.allocate(len)?)
     }
 
-    fn give_back(&self, buffer: Buffer) {
+    pub(super) fn give_back(&self, buffer: Buffer) {
         let mut arenas = self.arenas.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         arenas.push(buffer);
         // A few sizes for every lane are worth keeping; beyond that the smallest goes.

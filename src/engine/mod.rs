@@ -5,6 +5,7 @@
 //! - [`plan`]: a sub-network, or a tree of them, lowered to lists of calls on one arena;
 //! - [`Engine`]: a super-network on a device, and what can be asked of it: logits, accuracies;
 //! - [`Population`]: many networks evaluated as trees;
+//! - [`Engine::recalibrated`]: a network's recomputed batch-norm statistics, kept in its weights;
 //! - [`ensemble`]: the exits of a network weighted into one output.
 
 pub mod arena;
@@ -14,6 +15,7 @@ pub mod ensemble;
 mod evaluate;
 pub mod plan;
 mod population;
+mod statistics;
 pub mod tree;
 
 pub use cropped::Cropped;

@@ -152,7 +152,7 @@ pub fn augmentation(word: Option<config::Augmentation>, dataset: &str) -> Result
 }
 
 /// What a training's result depends on besides its configuration, as a short name.
-pub(super) fn fingerprint(start: &Supernet, data: &str, arithmetic: &str) -> String {
+pub(crate) fn fingerprint(start: &Supernet, data: &str, arithmetic: &str) -> String {
     let mut hash = Sha256::new();
     hash.update(bytemuck::cast_slice::<f32, u8>(&start.packed));
     hash.update(start.family.to_string());

@@ -105,5 +105,7 @@ fn all_panels(layout: &Layout) -> Vec<Panels> {
     for head in layout.head.iter().chain(&layout.exits) {
         all.extend([head.expand, head.mix, head.classifier]);
     }
+    // A stand-alone network has only the panels that it runs.
+    all.retain(|panels| panels.cout > 0);
     all
 }

@@ -70,7 +70,8 @@ pub(super) struct Gate {
     pub params: squeeze_excite::Params,
 }
 
-/// One recorded step.
+/// One recorded step. A tape has a hundred or so, nearly all of the large kind.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone)]
 pub(super) enum Node {
     /// `y = activation(norm(convolution(x))) + residual`

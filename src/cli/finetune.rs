@@ -1,0 +1,179 @@
+//! `natv2 finetune`: what a search has found, trained on its own.
+
+use super::session::Session;
+use super::{Error, output};
+use crate::config::{self, Config};
+use crate::evaluator::load_supernet;
+use crate::finetune::pick::Front;
+use crate::finetune::{Finetuned, Inputs, Outcome, Picked, Summary, finetune, results};
+use crate::run::{Exit, StopFlag};
+use crate::space::Arch;
+use crate::space::show::grouped;
+use crate::supernet::Supernet;
+use crate::train::material::dataset;
+use crate::{run, train};
+use clap::Args;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const AFTER_HELP: &str = "\
+Examples:
+  natv2 finetune --set finetune.search=runs/search-7a7504b7     four networks with the highest trade-off
+  natv2 finetune --set finetune.search=runs/cifar --set finetune.pick=best --set finetune.count=1 \\
+      --set finetune.max_macs=10000000 --set finetune.max_params=500000     the best within limits
+  natv2 finetune --set finetune.search=runs/cifar --set finetune.number=7     by its number in the table
+  natv2 finetune --set finetune.search=runs/ee --set finetune.exits=unif     all exits as an ensemble (AEP)
+  natv2 finetune --set finetune.arch=network.json --set supernet.weights=net.safetensors
+
+Each network is taken out of the super-network, its batch norms are recalibrated, and it is trained
+until the validation loss stops falling; then again from the inherited weights with the validation
+images, for as many epochs as were best. Test images are looked at once, at the end. Data and weights
+are those of the search where none are given.
+Files in the run directory: finetuned.json, network-N.safetensors with a card, journal.jsonl, TensorBoard
+events. Stop it at any time (Ctrl-C); the same command goes on, and ends with the same bits.
+
+JSON: {\"version\":1,\"run\",\"family\",\"data\",\"networks\":[{\"number\",\"genotype\",\"picked\",\"arch\",\"strategy\",
+\"exits\",\"beta\",\"epochs\",\"best_epoch\",\"search_top1\",\"validation_top1\",\"before\":{\"top1\",\"loss\",\"params\",
+\"macs\"},\"after\":{..},\"weights\",\"history\":[..]}]}, accuracies in per cent; before and after are on the test split.";
+
+/// Arguments of `natv2 finetune`.
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Finetune {
+    #[command(flatten)]
+    session: Session,
+}
+
+impl Finetune {
+    pub(super) fn run(self) -> Result<Exit, Error> {
+        let talk = self.session.globals.talk;
+        let stop = StopFlag::install()?;
+        let (config, place) = self.session.resolve("finetune")?;
+        let source = config.finetune.search.clone().unwrap_or_else(|| place.path().into());
+        let own = inherit(&config, &source)?;
+        let supernet = weights(&own, &source)?;
+        let dataset = Arc::new(dataset(&own, Some(&supernet.card))?);
+        let picked = pick(&config, &source, &supernet)?;
+        let device = self.session.globals.open()?;
+        let settings = (config.seed, &config.finetune, &config.train);
+        let inputs = Inputs::new(settings, config.data.augmentation, supernet, dataset, picked)?;
+        let directory = place.enter(&config)?;
+        let path = directory.path().display().to_string();
+        talk.note(&format!("run directory: {path}"));
+        let numbers: Vec<String> = inputs.picked.iter().map(|p| p.number.to_string()).collect();
+        talk.note(&format!("networks {}", numbers.join(", ")));
+        let summary = match finetune(&inputs, device, &directory, &stop, talk.progress())? {
+            Outcome::Stopped => {
+                let signal = stop.signal().unwrap_or("request");
+                talk.note(&format!("stopped ({signal}); nothing is lost: the same command goes on"));
+                return Ok(Exit::Stopped);
+            }
+            Outcome::Finished(summary) => summary,
+        };
+        match talk.json {
+            true => {
+                let mut value = serde_json::to_value(&summary).expect("a summary is JSON");
+                value["run"] = path.into();
+                output::json(&value)?;
+            }
+            false => output::print(&text(&summary, &path))?,
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// The configuration with the data and weights of the search where it gives none itself.
+fn inherit(config: &Config, source: &Path) -> Result<Config, Error> {
+    let mut own = config.clone();
+    if config.finetune.search.is_none() {
+        return Ok(own);
+    }
+    run::check(source)?;
+    let theirs = config::load("search", Some(&source.join("config.toml")), &[], None)?;
+    if own.data.name.is_none() {
+        own.data = theirs.data;
+    }
+    if own.supernet.weights.is_none() {
+        own.supernet = theirs.supernet;
+    }
+    Ok(own)
+}
+
+/// The super-network: the configuration's, else the one that the source directory's run has
+/// trained, else the built-in one.
+fn weights(config: &Config, source: &Path) -> Result<Supernet, Error> {
+    let family = config.supernet.family.map(|family| family.as_str().parse()).transpose()?;
+    let trained = source.join(train::results::WEIGHTS_FILE);
+    // Where the search has adapted the weights, its front belongs to those.
+    let file: Option<PathBuf> = trained.exists().then_some(trained).or(config.supernet.weights.clone());
+    Ok(load_supernet(file.as_deref(), family)?)
+}
+
+/// The networks that the configuration asks for.
+fn pick(config: &Config, source: &Path, supernet: &Supernet) -> Result<Vec<Picked>, Error> {
+    if let Some(text) = &config.finetune.arch {
+        let place = "finetune.arch".to_string();
+        let text = match text.trim_start().starts_with('{') {
+            true => text.clone(),
+            false => std::fs::read_to_string(text).map_err(|e| Error::Text {
+                place: format!("finetune.arch = {text}"),
+                reason: format!("{e}: give an architecture in JSON, or a file with it"),
+            })?,
+        };
+        let arch = Arch::parse(supernet.family, &text).map_err(|source| Error::Given { place, source })?;
+        return Ok(vec![Picked::given(supernet, &arch)]);
+    }
+    let file = source.join("front.json");
+    let bytes = match std::fs::read(&file) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            return Err(Error::Usage(format!(
+                "{}: {error}: there is no front to pick from; search first, and give its run directory with \
+                 --set finetune.search=DIR, or one network with --set finetune.arch=FILE",
+                file.display()
+            )));
+        }
+    };
+    Ok(Front::parse(&bytes, &file.display().to_string(), supernet)?.pick(&config.finetune)?)
+}
+
+/// Before and after as a table, and where the networks are.
+fn text(summary: &Summary, run: &str) -> String {
+    let mut out =
+        format!("{} networks of {} on {}\n\n", summary.networks.len(), summary.family, summary.data);
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        out,
+        "{:>3}  {:>8}  {:>7}  {:>6}  {:>11}  {:>7}  {:>12}  {:>7}  epochs, exits",
+        "", "before %", "after %", "change", "parameters", "change", "MACs", "change"
+    );
+    for network in &summary.networks {
+        let Finetuned { before, after, .. } = network;
+        let top1 = |top1: Option<f64>| top1.map_or("-".into(), |top1| format!("{top1:.2}"));
+        let gain = before.top1.zip(after.top1).map(|(a, b)| format!("{:+.2}", b - a));
+        let share = |a: u64, b: u64| format!("{:+.1}%", 100.0 * (b as f64 / a as f64 - 1.0));
+        let exits: Vec<String> = network.exits.iter().map(usize::to_string).collect();
+        let _ = writeln!(
+            out,
+            "{:>3}  {:>8}  {:>7}  {:>6}  {:>11}  {:>7}  {:>12}  {:>7}  {}, {} ({})",
+            network.number,
+            top1(before.top1),
+            top1(after.top1),
+            gain.unwrap_or("-".into()),
+            grouped(after.params),
+            share(before.params, after.params),
+            grouped(after.macs),
+            share(before.macs, after.macs),
+            network.best_epoch,
+            exits.join("+"),
+            network.strategy
+        );
+    }
+    let _ = write!(
+        out,
+        "\nbefore and after are on the test images\nnetworks: {run}/network-N.safetensors; results: {run}/{}\n",
+        results::SUMMARY_FILE
+    );
+    out
+}

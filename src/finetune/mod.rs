@@ -1,0 +1,119 @@
+//! Post-processing: networks that a search has found become networks of their own.
+//!
+//! Each picked network is taken out of the super-network with its batch norms recalibrated, then
+//! trained twice (NATv2, arXiv 2307.00960):
+//!
+//! 1. on the training split, until the validation loss has not fallen for a while; the epoch E* of
+//!    the best validation accuracy is remembered;
+//! 2. again from the inherited weights, on training and validation split, for E* epochs.
+//!
+//! Only then are test images looked at, once. Networks of early-exit families may be trained with
+//! all their exits as an ensemble (AEP, arXiv 2301.12168); the exits that are best together on the
+//! validation split at E* are kept.
+//!
+//! - [`pick`]: which networks; [`prune`]: which exits;
+//! - [`finetune()`]: the loop in a run directory, from its newest checkpoint to the end;
+//! - [`Snapshot`]: all that a checkpoint holds; [`results`]: what is left at the end.
+
+mod looping;
+pub mod pick;
+pub mod prune;
+pub mod results;
+mod state;
+
+pub use looping::{Inputs, Outcome, finetune};
+pub use pick::Picked;
+pub use results::{Finetuned, Measured, Summary};
+pub use state::{Best, Epoch, Part, Snapshot, State};
+
+use crate::{data, device, engine, run, space, supernet, train};
+
+/// What can go wrong in fine-tuning.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The device failed.
+    #[error(transparent)]
+    Device(#[from] device::Error),
+    /// The engine failed.
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    /// The run directory failed.
+    #[error(transparent)]
+    Run(#[from] run::Error),
+    /// The data failed.
+    #[error(transparent)]
+    Data(#[from] data::Error),
+    /// Weights that do not fit.
+    #[error(transparent)]
+    Supernet(#[from] supernet::Error),
+    /// An architecture that is none.
+    #[error(transparent)]
+    Space(#[from] space::Error),
+    /// A training step failed.
+    #[error(transparent)]
+    Train(#[from] train::Error),
+    /// A front that cannot be read.
+    #[error("{file}: {reason}")]
+    Front {
+        /// The file.
+        file: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// Limits that leave nothing.
+    #[error("{0}")]
+    NothingPicked(String),
+    /// Exits that the family does not have.
+    #[error(
+        "finetune.exits = {exits:?}: family {family} has one plain head: use \"single\", or a super-network with early exits"
+    )]
+    NoExits {
+        /// The setting.
+        exits: &'static str,
+        /// The family.
+        family: String,
+    },
+    /// No validation images.
+    #[error(
+        "data set {dataset} has no validation images, and fine-tuning stops by them: set data.validation_images or data.validation_fraction"
+    )]
+    NoValidation {
+        /// The data set.
+        dataset: String,
+    },
+    /// A checkpoint's state that cannot be understood.
+    #[error("{file}: {reason}: it was written by another version, or is damaged; begin a new run with --run")]
+    State {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A run that began with other inputs.
+    #[error(
+        "the fine-tuning in {directory} began with other networks, weights or data, or on another device ({before}; now {now}): give what it began with, or another --run"
+    )]
+    OtherInputs {
+        /// The run directory.
+        directory: String,
+        /// The device's arithmetic then.
+        before: String,
+        /// And now.
+        now: String,
+    },
+    /// A training that diverges however small the rate.
+    #[error(
+        "network {number} diverged {times} times, the last time because {reason}: lower finetune.rate, or look at the data"
+    )]
+    Hopeless {
+        /// The network.
+        number: usize,
+        /// How often.
+        times: u32,
+        /// What was wrong last.
+        reason: String,
+    },
+    /// A run whose checkpoints went away while it ran.
+    #[error("the run's checkpoints are gone: begin again with another --run")]
+    NoCheckpoint,
+}

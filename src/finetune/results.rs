@@ -1,0 +1,125 @@
+//! What a fine-tuning leaves: `finetuned.json`, and each network's weights with a card.
+//!
+//! Neither holds a time or a path, so equal runs give equal bytes.
+
+use super::{Epoch, Error, Picked};
+use crate::data::Dataset;
+use crate::run::RunDirectory;
+use crate::supernet::{Card, Supernet};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// The summary in the run directory.
+pub const SUMMARY_FILE: &str = "finetuned.json";
+
+/// A network on the test images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// Accuracy, per cent; none where there are no test images.
+    pub top1: Option<f64>,
+    /// Mean cross entropy.
+    pub loss: Option<f64>,
+    /// Parameters.
+    pub params: u64,
+    /// Multiply-accumulates.
+    pub macs: u64,
+}
+
+/// A network that has been fine-tuned.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finetuned {
+    /// Its number in the front.
+    pub number: usize,
+    /// Its genotype in the search, where it has one.
+    pub genotype: Option<Vec<u8>>,
+    /// Its architecture as it was picked.
+    pub picked: Value,
+    /// And as it is now: shorter, where its last exits were removed.
+    pub arch: Value,
+    /// `single`, or the strategy of its exits' weights.
+    pub strategy: String,
+    /// The exits that it has, from 1.
+    pub exits: Vec<usize>,
+    /// The weights of their logits.
+    pub beta: Vec<f64>,
+    /// Epochs of the first step.
+    pub epochs: u64,
+    /// E*, the epochs of the second.
+    pub best_epoch: u64,
+    /// Validation accuracy in the search, per cent.
+    pub search_top1: Option<f64>,
+    /// Validation accuracy at E* with the exits that stay, per cent.
+    pub validation_top1: f64,
+    /// The network as the search left it, with recalibrated batch norms, at its own exit.
+    pub before: Measured,
+    /// After the second step.
+    pub after: Measured,
+    /// The weights' file in the run directory.
+    pub weights: String,
+    /// Every epoch of both steps.
+    pub history: Vec<Epoch>,
+}
+
+/// What a fine-tuning came to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Version of this form.
+    pub version: u32,
+    /// The family.
+    pub family: String,
+    /// Name of the data set.
+    pub data: String,
+    /// The networks, by number.
+    pub networks: Vec<Finetuned>,
+}
+
+impl Summary {
+    /// Writes `finetuned.json`.
+    ///
+    /// # Errors
+    /// Writing fails.
+    pub fn publish(&self, run: &RunDirectory) -> Result<(), Error> {
+        let mut text = serde_json::to_string_pretty(self).expect("a summary holds nothing that JSON cannot");
+        text.push('\n');
+        Ok(run.write_atomic(SUMMARY_FILE, text.as_bytes())?)
+    }
+}
+
+/// The name of the weights' file of a network.
+pub fn weights_file(picked: &Picked) -> String {
+    format!("network-{}.safetensors", picked.number)
+}
+
+/// Writes a network's weights and card.
+///
+/// # Errors
+/// Writing fails.
+pub fn publish(
+    run: &RunDirectory,
+    weights: &Supernet,
+    dataset: &Dataset,
+    result: &Finetuned,
+) -> Result<(), Error> {
+    let mut card = Card {
+        class_names: match dataset.classes().len() == weights.classes() {
+            true => dataset.classes().to_vec(),
+            false => Vec::new(),
+        },
+        data: Some(dataset.name().into()),
+        resolutions: Vec::new(),
+        trained: Some(format!(
+            "natv2 finetune: {} epochs on training and validation images",
+            result.best_epoch
+        )),
+        ..weights.card.clone()
+    };
+    for (key, value) in
+        [("arch", result.arch.clone()), ("exits", json!(result.exits)), ("beta", json!(result.beta))]
+    {
+        card.other.insert(key.into(), value);
+    }
+    let file = std::path::Path::new(&result.weights);
+    let card_file = Card::path(file).display().to_string();
+    run.write_atomic(&card_file, card.to_json().as_bytes())?;
+    Ok(run.write_atomic(&result.weights, &weights.checkpoint().to_bytes()?)?)
+}

@@ -1,0 +1,183 @@
+//! Everything that a resumed fine-tuning needs, as the files of one checkpoint.
+//!
+//! Inherited weights are not among them: they are taken out of the super-network again.
+
+use super::{Error, Finetuned};
+use crate::run::{Checkpoint as Stored, Transaction};
+use crate::supernet::{Checkpoint, Supernet, Tensor};
+use crate::train::OptimiserState;
+use crate::train::checks::Watch;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Version of the state's form.
+const VERSION: u32 = 1;
+
+/// Files of a checkpoint.
+const STATE: &str = "state.json";
+const WEIGHTS: &str = "weights.safetensors";
+const OPTIMISER: &str = "optimiser.safetensors";
+
+/// The two trainings of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// On the training split, to find how long.
+    Train,
+    /// From the inherited weights on training and validation split, that long.
+    Final,
+}
+
+/// How an epoch went.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Epoch {
+    /// The training.
+    pub part: Part,
+    /// From 1, in the part.
+    pub epoch: u64,
+    /// Steps of the whole fine-tuning so far, over all networks.
+    pub step: u64,
+    /// Mean loss.
+    pub loss: f64,
+    /// Accuracy of the last exit on the training images as they were augmented, per cent.
+    pub train_top1: f64,
+    /// Validation loss, in the first part, where it is a number.
+    pub validation_loss: Option<f64>,
+    /// Validation accuracy of the ensemble of all exits trained, in the first part, per cent.
+    pub validation_top1: Option<f64>,
+    /// Rate of the last step.
+    pub rate: f64,
+}
+
+/// The epoch of the best validation accuracy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// The epoch, from 1: E*.
+    pub epoch: u64,
+    /// Validation accuracy with all exits trained, per cent.
+    pub top1: f64,
+    /// The exits to keep, from 0.
+    pub kept: Vec<usize>,
+    /// Validation accuracy with these, per cent.
+    pub kept_top1: f64,
+}
+
+/// Where a fine-tuning stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    version: u32,
+    /// What the result depends on besides the configuration.
+    pub fingerprint: String,
+    /// The device's arithmetic, for messages.
+    pub arithmetic: String,
+    /// The network, from 0; as many as were picked when all is done.
+    pub network: usize,
+    /// Its training.
+    pub part: Part,
+    /// Steps of that.
+    pub step: u64,
+    /// Steps of everything.
+    pub total: u64,
+    /// Losses of this epoch's steps so far, and their number.
+    pub epoch_loss: (f64, u64),
+    /// Correct answers and answers of this epoch so far.
+    pub epoch_correct: (u64, u64),
+    /// The watch over the losses.
+    pub watch: Watch,
+    /// The lowest validation loss and its epoch.
+    pub lowest: Option<(f64, u64)>,
+    /// The best epoch so far.
+    pub best: Option<Best>,
+    /// This network's epochs.
+    pub history: Vec<Epoch>,
+    /// Networks that are finished.
+    pub finished: Vec<Finetuned>,
+    tensor_steps: Vec<u64>,
+}
+
+impl State {
+    /// The state of a fine-tuning that has not begun.
+    pub fn new(fingerprint: String, arithmetic: String) -> State {
+        State {
+            version: VERSION,
+            fingerprint,
+            arithmetic,
+            network: 0,
+            part: Part::Train,
+            step: 0,
+            total: 0,
+            epoch_loss: (0.0, 0),
+            epoch_correct: (0, 0),
+            watch: Watch::new(),
+            lowest: None,
+            best: None,
+            history: Vec::new(),
+            finished: Vec::new(),
+            tensor_steps: Vec::new(),
+        }
+    }
+}
+
+/// A state with the weights in training; none before a part's first step.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Where it stands.
+    pub state: State,
+    /// Tensors by name, and the optimiser's state.
+    pub weights: Option<(Checkpoint, OptimiserState)>,
+}
+
+impl Snapshot {
+    /// Adds everything to a checkpoint.
+    ///
+    /// # Errors
+    /// Writing fails.
+    pub fn write(&self, checkpoint: &mut Transaction) -> Result<(), Error> {
+        let steps = self.weights.as_ref().map(|(_, optimiser)| optimiser.steps.clone());
+        let state = State { tensor_steps: steps.unwrap_or_default(), ..self.state.clone() };
+        let bytes = serde_json::to_vec(&state).expect("a state holds nothing that JSON cannot");
+        checkpoint.add(STATE, &bytes)?;
+        if let Some((weights, optimiser)) = &self.weights {
+            checkpoint.add(WEIGHTS, &weights.to_bytes()?)?;
+            checkpoint.add(OPTIMISER, &vectors(optimiser).to_bytes()?)?;
+        }
+        Ok(())
+    }
+
+    /// Reads what [`Snapshot::write`] wrote.
+    ///
+    /// # Errors
+    /// Files that are not those of a fine-tuning of this version.
+    pub fn read(stored: &Stored) -> Result<Snapshot, Error> {
+        let file = stored.path().join(STATE);
+        let refuse = |reason: String| Error::State { file: file.display().to_string(), reason };
+        let state: State = serde_json::from_slice(&stored.read(STATE)?).map_err(|e| refuse(e.to_string()))?;
+        if state.version != VERSION {
+            return Err(refuse(format!("version {}, and {VERSION} is known", state.version)));
+        }
+        if !stored.names().any(|name| name == WEIGHTS) {
+            return Ok(Snapshot { state, weights: None });
+        }
+        let parse = |name: &str| -> Result<Checkpoint, Error> {
+            Ok(Checkpoint::parse(&stored.read(name)?, &stored.path().join(name))?)
+        };
+        let moments = parse(OPTIMISER)?;
+        let vector = |name: &str| moments.tensor(name).map(|tensor| tensor.data.clone());
+        let first = vector("first").ok_or_else(|| refuse("the optimiser has no tensor `first`".into()))?;
+        let optimiser = OptimiserState { first, second: vector("second"), steps: state.tensor_steps.clone() };
+        Ok(Snapshot { weights: Some((parse(WEIGHTS)?, optimiser)), state })
+    }
+}
+
+/// `like` with the tensors of a checkpoint.
+pub(super) fn with_tensors(like: &Supernet, tensors: &Checkpoint) -> Result<Supernet, Error> {
+    Ok(Supernet { packed: like.layout.pack(tensors)?, ..like.clone() })
+}
+
+fn vectors(state: &OptimiserState) -> Checkpoint {
+    let tensor = |data: &Vec<f32>| Tensor { shape: vec![data.len()], data: data.clone() };
+    let mut tensors = BTreeMap::from([("first".to_string(), tensor(&state.first))]);
+    tensors.extend(state.second.as_ref().map(|second| ("second".to_string(), tensor(second))));
+    Checkpoint::from_tensors(Path::new(OPTIMISER), tensors)
+}

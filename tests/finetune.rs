@@ -1,0 +1,279 @@
+//! Whole small fine-tunings: same bytes for any number of threads and any interruption, the second
+//! step from inherited weights, ensembles that are pruned and tested once.
+
+use natv2::config::{self, Config};
+use natv2::data::loader::{self, Loader, Position};
+use natv2::data::{Dataset, Spec, Split};
+use natv2::device::{Cpu, Device};
+use natv2::engine::{Calibration, Engine};
+use natv2::evaluator::{Pixels, SplitImages, load_supernet};
+use natv2::finetune::prune::{Scored, ensemble};
+use natv2::finetune::{Inputs, Outcome, Part, Picked, Summary, finetune};
+use natv2::run::{Output, RunDirectory, StopFlag};
+use natv2::space::walk::Exits;
+use natv2::space::{Arch, ExitScaling, Family, cost};
+use natv2::supernet::{Blank, Card, Checkpoint, Network, Supernet};
+use natv2::train::{Batch, Settings, Student, Trainer, Weighting};
+use serde_json::Value;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+fn config(sets: &[&str]) -> Config {
+    let sets: Vec<String> = sets.iter().map(|set| format!("finetune.{set}")).collect();
+    config::load("finetune", None, &sets, Some(config::Profile::Tiny)).unwrap()
+}
+
+fn digits() -> Arc<Dataset> {
+    Arc::new(natv2::data::open(&Spec::new("digits", None)).unwrap())
+}
+
+fn cpu() -> Arc<dyn Device> {
+    Arc::new(Cpu)
+}
+
+fn small(family: Family) -> Arch {
+    Arch { ks: [5; 20], e: [3; 20], d: [2; 5], ..Arch::largest(family, 32, None) }
+}
+
+/// A fine-tuning of two networks of the built-in super-network.
+fn two(config: &Config) -> Inputs<'_> {
+    let supernet = load_supernet(None, None).unwrap();
+    let first = Picked::given(&supernet, &small(Family::SE_B));
+    let other = Arch { ks: [3; 20], d: [2, 3, 2, 2, 2], ..small(Family::SE_B) };
+    let second = Picked { number: 2, ..Picked::given(&supernet, &other) };
+    let settings = (config.seed, &config.finetune, &config.train);
+    Inputs::new(settings, None, supernet, digits(), vec![first, second]).unwrap()
+}
+
+/// A fine-tuning of an ensemble of random weights.
+fn early(config: &Config) -> Inputs<'_> {
+    let family = Family { early_exits: true, ..Family::SE_B };
+    let blank = Blank { family, width: 0.1, classes: 10, scaling: ExitScaling::Once };
+    let supernet = Supernet::random(&blank, 1).unwrap();
+    let picked = Picked::given(&supernet, &Arch { nd: 4, ..small(family) });
+    let settings = (config.seed, &config.finetune, &config.train);
+    Inputs::new(settings, None, supernet, digits(), vec![picked]).unwrap()
+}
+
+fn run(folder: &Path, inputs: &Inputs<'_>, threads: usize) -> Summary {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    let run = RunDirectory::open(folder).unwrap();
+    let outcome = pool.install(|| finetune(inputs, cpu(), &run, &StopFlag::new(), Output::Silent));
+    match outcome.unwrap() {
+        Outcome::Finished(summary) => summary,
+        Outcome::Stopped => panic!("nobody asked for a stop"),
+    }
+}
+
+/// Runs with stops after ever longer times; how many there were.
+fn interrupted(folder: &Path, inputs: &Inputs<'_>) -> usize {
+    for stops in 0.. {
+        let flag = StopFlag::new();
+        let outcome = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(1 + 150 * stops));
+                flag.request();
+            });
+            let run = RunDirectory::open(folder).unwrap();
+            finetune(inputs, cpu(), &run, &flag, Output::Silent).unwrap()
+        });
+        if let Outcome::Finished(_) = outcome {
+            return stops as usize;
+        }
+    }
+    unreachable!()
+}
+
+fn files(folder: &Path, names: &[&str]) -> Vec<Vec<u8>> {
+    names.iter().map(|name| std::fs::read(folder.join(name)).unwrap()).collect()
+}
+
+#[test]
+fn results_depend_neither_on_threads_nor_on_interruptions() {
+    let folder = tempfile::tempdir().unwrap();
+    let [one, two_threads, stopped] = ["one", "two", "stopped"].map(|name| folder.path().join(name));
+    let config = config(&[]);
+    let inputs = two(&config);
+    let summary = run(&one, &inputs, 1);
+    assert_eq!(run(&two_threads, &inputs, 2), summary);
+    assert!(interrupted(&stopped, &inputs) > 0);
+    let names = [
+        "finetuned.json",
+        "network-1.safetensors",
+        "network-2.safetensors",
+        "network-1.card.json",
+        "network-2.card.json",
+    ];
+    assert_eq!(files(&one, &names), files(&two_threads, &names));
+    assert_eq!(files(&one, &names), files(&stopped, &names));
+    // A finished run gives its result again.
+    assert_eq!(run(&one, &inputs, 2), summary);
+    let events = |folder: &Path| -> Vec<(String, Value)> {
+        natv2::run::events(folder).unwrap().into_iter().map(|event| (event.kind, event.data)).collect()
+    };
+    assert_eq!(events(&one), events(&stopped));
+
+    assert_eq!(summary.networks.len(), 2);
+    for network in &summary.networks {
+        let parts = |part: Part| network.history.iter().filter(|e| e.part == part).count() as u64;
+        assert_eq!((parts(Part::Train), parts(Part::Final)), (network.epochs, network.best_epoch));
+        assert!((1..=2).contains(&network.best_epoch) && network.exits == [5]);
+        let validated = network.history.iter().filter(|e| e.part == Part::Train);
+        let best = validated.map(|e| e.validation_top1.unwrap()).fold(0.0, f64::max);
+        assert_eq!((network.validation_top1, network.before.macs), (best, network.after.macs));
+        assert!(network.before.top1.unwrap() > 50.0 && network.after.top1.unwrap() > 50.0);
+    }
+}
+
+#[test]
+fn the_second_step_begins_with_the_inherited_weights_and_takes_as_many_epochs_as_were_best() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(&["rate=0.01"]);
+    let inputs = two(&config);
+    let result = run(folder.path(), &inputs, 2).networks.remove(0);
+
+    let (dataset, arch) = (digits(), &inputs.picked[0].arch);
+    let images = loader::training_images(&dataset, true);
+    let pixels = Pixels::usual("digits");
+    let settings = loader::Settings {
+        batch: 16,
+        seed: 0,
+        augmentation: natv2::data::augment::Preset::usual("digits").augmentation(),
+        resolutions: vec![32],
+        mean: pixels.mean,
+        std: pixels.std,
+        threads: 1,
+        ahead: 1,
+    };
+    let mut loader = Loader::start(dataset, images, settings, Position::default()).unwrap();
+    let inherited = inputs.inherited(&cpu(), arch).unwrap();
+    let mut trainer = Trainer::new(cpu(), inherited.clone(), inputs.optimiser()).unwrap();
+    // Epochs of 48 images, and the cosine of both epochs, however many there are.
+    for step in 0..3 * result.best_epoch {
+        let rate = 1e-8 + 0.5 * (0.01 - 1e-8) * (1.0 + (std::f64::consts::PI * step as f64 / 6.0).cos());
+        let settings = Settings {
+            rate: rate as f32,
+            smoothing: 0.0,
+            kd_ratio: 0.0,
+            dropout: 0.0,
+            seed: 0,
+            epoch: step / 3,
+            step,
+        };
+        let images = loader.next_batch().unwrap();
+        let batch = Batch { images: &images.images, labels: &images.labels, side: 32 };
+        let student = Student { arch: arch.clone(), weighting: Weighting::Own };
+        trainer.step(&batch, &[student], None, &settings).unwrap();
+    }
+    let trained = trainer.weights().unwrap();
+    assert_ne!(trained.packed, inherited.packed);
+    let file = folder.path().join(&result.weights);
+    assert_eq!(std::fs::read(file).unwrap(), trained.checkpoint().to_bytes().unwrap());
+}
+
+#[test]
+fn an_ensemble_keeps_the_exits_that_help_and_is_a_network_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(&["exits=asc", "rate=0.003", "epochs=3"]);
+    let inputs = early(&config);
+    let result = run(folder.path(), &inputs, 2).networks.remove(0);
+    let family = inputs.supernet.family;
+    let arch = Arch::from_json(family, &result.arch).unwrap();
+    assert_eq!(Some(&usize::from(arch.nd)), result.exits.last());
+    let full = [0.1, 0.2, 0.3, 0.4];
+    let beta: Vec<f64> = result.exits.iter().map(|exit| full[exit - 1]).collect();
+    assert_eq!((&result.beta, result.strategy.as_str()), (&beta, "asc"));
+    let list: Vec<String> = result.exits.iter().map(usize::to_string).collect();
+    let exits = Exits::parse(&list.join(","), &arch).unwrap();
+    let counted = cost(inputs.supernet.channels(), &arch, exits, 10);
+    assert_eq!((result.after.params, result.after.macs), (counted.params, counted.macs));
+    assert_eq!(result.before.params, inputs.picked[0].params);
+
+    // The file alone gives the accuracy that was written down.
+    let shape = Network::extract(&inputs.supernet, &arch, exits).unwrap();
+    let file = folder.path().join(&result.weights);
+    let checkpoint = Checkpoint::read(&file).unwrap();
+    let names = |checkpoint: &Checkpoint| checkpoint.names().map(String::from).collect::<Vec<_>>();
+    assert_eq!(names(&checkpoint), names(&shape.checkpoint()));
+    let weights = shape.weights();
+    let packed = weights.layout.pack(&checkpoint).unwrap();
+    let engine = Engine::new(cpu(), Arc::new(Supernet { packed, ..weights.clone() })).unwrap();
+    let dataset = digits();
+    let test = dataset.split(Split::Test);
+    let images = SplitImages::new(&dataset, test, Pixels::usual("digits"));
+    let logits = engine.logits(&arch, exits, &images, Calibration::Stored).unwrap();
+    let labels: Vec<u32> = test.iter().map(|&index| dataset.label(index)).collect();
+    let all: Vec<usize> = (0..logits.len()).collect();
+    let scored = Scored::new(&ensemble(&logits, &all, &beta), &labels);
+    assert_eq!((Some(scored.top1()), Some(scored.loss)), (result.after.top1, result.after.loss));
+    let card = Card::beside(&file).unwrap();
+    assert_eq!((card.family, &card.other["arch"]), (Some(family), &result.arch));
+    assert_eq!(card.other["beta"], serde_json::json!(beta));
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    let config = config(&["exits=unif"]);
+    let supernet = load_supernet(None, None).unwrap();
+    let picked = vec![Picked::given(&supernet, &small(Family::SE_B))];
+    let settings = (0, &config.finetune, &config.train);
+    let error = Inputs::new(settings, None, supernet, digits(), picked).err().unwrap().to_string();
+    assert!(error.contains("finetune.exits = \"unif\"") && error.contains("SE_B"), "{error}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let gentle = self::config(&["epochs=1"]);
+    let inputs = two(&gentle);
+    run(folder.path(), &inputs, 2);
+    let mut other = two(&gentle);
+    other.picked.truncate(1);
+    let run = RunDirectory::open(folder.path()).unwrap();
+    let refused = finetune(&other, cpu(), &run, &StopFlag::new(), Output::Silent).unwrap_err().to_string();
+    assert!(refused.contains("other networks, weights or data"), "{refused}");
+}
+
+fn natv2(arguments: &[&str]) -> (i32, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_natv2")).args(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn the_command_picks_from_a_search_and_prints_what_came_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (search, run) = (path("search"), path("run"));
+    let (code, _, message) = natv2(&["finetune", "--profile", "tiny", "--run", &run]);
+    assert!(code == 2 && message.contains("finetune.search"), "{message}");
+    assert!(!Path::new(&run).exists());
+
+    let tiny = ["--profile", "tiny", "--device", "cpu", "--quiet"];
+    let (code, _, message) =
+        natv2(&[&["search", "--run", &search, "--set", "search.iterations=1"], &tiny[..]].concat());
+    assert_eq!(code, 0, "{message}");
+    let from = format!("finetune.search={search}");
+    let arguments = |extra: &[&'static str]| -> Vec<String> {
+        let all = [&["finetune", "--run", &run, "--set", &from], &tiny[..], extra].concat();
+        all.into_iter().map(String::from).collect()
+    };
+    let call = |extra: &[&'static str]| {
+        let list = arguments(extra);
+        natv2(&list.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let best = ["--set", "finetune.pick=best", "--set", "finetune.count=1"];
+    let (code, out, message) = call(&[&best[..], &["--json"]].concat());
+    assert_eq!(code, 0, "{message}");
+    let value: Value = serde_json::from_str(&out).unwrap();
+    let networks = value["networks"].as_array().unwrap();
+    assert_eq!((&value["version"], networks.len(), &value["run"]), (&1.into(), 1, &run.as_str().into()));
+    let front: Value =
+        serde_json::from_slice(&std::fs::read(Path::new(&search).join("front.json")).unwrap()).unwrap();
+    let front = front["networks"].as_array().unwrap();
+    let top = front.iter().map(|n| n["top1"].as_f64().unwrap()).fold(0.0, f64::max);
+    assert_eq!(networks[0]["search_top1"].as_f64(), Some(top));
+    assert!(front.iter().any(|n| n["genotype"] == networks[0]["genotype"]));
+    // Finished: the table.
+    let (code, out, _) = call(&best);
+    assert!(code == 0 && out.contains("before %") && out.contains("network-N.safetensors"), "{out}");
+}
