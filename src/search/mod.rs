@@ -82,7 +82,7 @@ pub enum Error {
     },
     /// Adaptation.
     #[error(transparent)]
-    Train(#[from] train::Error),
+    Train(Box<train::Error>),
     /// A loss that grows without bound, again and again.
     #[error("adaptation: {0}; its rate is adaptation.rate")]
     Hopeless(#[from] train::checks::Hopeless),
@@ -103,4 +103,11 @@ pub enum Error {
         /// What to do.
         remedy: &'static str,
     },
+}
+
+impl From<train::Error> for Error {
+    fn from(error: train::Error) -> Error {
+        // By far the largest of all.
+        Error::Train(Box::new(error))
+    }
 }
