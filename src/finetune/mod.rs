@@ -51,7 +51,7 @@ pub enum Error {
     Space(#[from] space::Error),
     /// A training step failed.
     #[error(transparent)]
-    Train(#[from] train::Error),
+    Train(Box<train::Error>),
     /// A front that cannot be read.
     #[error("{file}: {reason}")]
     Front {
@@ -116,4 +116,11 @@ pub enum Error {
     /// A run whose checkpoints went away while it ran.
     #[error("the run's checkpoints are gone: begin again with another --run")]
     NoCheckpoint,
+}
+
+impl From<train::Error> for Error {
+    fn from(error: train::Error) -> Error {
+        // By far the largest of all.
+        Error::Train(Box::new(error))
+    }
 }
