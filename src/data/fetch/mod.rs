@@ -1,9 +1,9 @@
 //! Downloading the published data sets: `natv2 data fetch`.
 //!
 //! The steps, each of which a later call finds done: the archive comes in as `NAME.part`, resumed
-//! where an earlier call was cut off ([`download`]); when whole, its MD5 is checked against the
+//! where an earlier call was cut off (`download`); when whole, its MD5 is checked against the
 //! published one; it is unpacked into a hidden folder, what is in there is counted, and the folder
-//! gets its name by a rename ([`unpack`]). So a folder with the official name is whole, or was not
+//! gets its name by a rename (`unpack`). So a folder with the official name is whole, or was not
 //! made here. An archive that someone put into the folder is taken without a network.
 //!
 //! [`ARCHIVES`] is the one place where addresses and checksums stand.
