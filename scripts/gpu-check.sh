@@ -12,7 +12,7 @@
 # tries the same steps without a card.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-tests=(golden_networks ops)
+tests=(golden_networks golden_step ops)
 
 pack() { # folder
     local folder=$1 name binary

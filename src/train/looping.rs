@@ -214,11 +214,13 @@ impl Loop<'_> {
         self.trainer.restore(&self.snapshot.weights, &self.snapshot.optimiser)?;
         let teacher = self.teacher()?;
         let steps = phase.total_epochs() as u64 * self.task.epoch_steps();
+        // In images, so that the rate is that of images.
+        let images = self.task.training.batch.min(self.task.material.images.len()) as u64;
         let progress = Progress::start(
             self.output,
-            format!("{} {}/{}", phase.name, self.snapshot.state.phase + 1, self.task.phases.len()),
-            self.snapshot.state.step,
-            steps,
+            format!("{} {}/{}, images", phase.name, self.snapshot.state.phase + 1, self.task.phases.len()),
+            self.snapshot.state.step * images,
+            steps * images,
         );
         let mut loader = self.loader()?;
         while self.snapshot.state.step < steps {
@@ -236,7 +238,7 @@ impl Loop<'_> {
             if ended {
                 self.end_epoch(phase, epoch)?;
             }
-            progress.advance(1);
+            progress.advance(images);
             if let Some(last) = self.snapshot.state.history.last().filter(|_| ended) {
                 let validation =
                     last.validation_top1.map(|top1| format!(", validation {top1:.2} %")).unwrap_or_default();
