@@ -131,6 +131,25 @@ pub fn load_supernet(weights: Option<&Path>, family: Option<Family>) -> Result<S
     }
 }
 
+/// The data set that is asked for, else that of the weights' card, else the digits. What the card says
+/// about its own data set holds for no other.
+pub fn data_of(
+    name: Option<String>,
+    dir: Option<PathBuf>,
+    validation: Validation,
+    card: Option<&Card>,
+) -> Spec {
+    let name = name.or_else(|| card?.data.clone()).unwrap_or_else(|| "digits".into());
+    let own = card.filter(|card| card.data.as_ref() == Some(&name));
+    let images = validation.images.or(own.and_then(|card| card.validation_images));
+    Spec { name, dir, validation: Validation { images, ..validation }, side: None }
+}
+
+/// As many of `images` as make whole batches of a recalibration, or all where there is not one.
+pub fn whole_batches(images: usize) -> usize {
+    images - if images > CALIBRATION_BATCH { images % CALIBRATION_BATCH } else { 0 }
+}
+
 impl Evaluator {
     /// Loads weights and data and puts the super-network on the device.
     ///
@@ -139,19 +158,11 @@ impl Evaluator {
     pub fn open(options: &Options, device: Arc<dyn Device>) -> Result<Evaluator, Error> {
         let supernet = load_supernet(options.weights.as_deref(), options.family)?;
         let card = &supernet.card;
-        let name = options.data.clone().or_else(|| card.data.clone()).unwrap_or_else(|| "digits".into());
-        // What the card says about its own data set holds for no other.
-        let own = card.data.as_ref() == Some(&name);
-        let spec = Spec {
-            name: name.clone(),
-            dir: options.data_dir.clone(),
-            validation: Validation {
-                images: options.validation_images.or(card.validation_images.filter(|_| own)),
-                fraction: options.validation_fraction,
-            },
-            side: None,
-        };
+        let validation =
+            Validation { images: options.validation_images, fraction: options.validation_fraction };
+        let spec = data_of(options.data.clone(), options.data_dir.clone(), validation, Some(card));
         let dataset = data::open(&spec)?;
+        let name = spec.name;
         if dataset.classes().len() != supernet.classes() {
             return Err(Error::Classes {
                 dataset: name,
@@ -216,7 +227,7 @@ impl Evaluator {
     /// in whole batches.
     pub fn calibration_images(&self) -> usize {
         let count = self.calibration_images.min(self.dataset.split(Split::Train).len());
-        count - if count > CALIBRATION_BATCH { count % CALIBRATION_BATCH } else { 0 }
+        whole_batches(count)
     }
 
     /// The first `count` images of a split, or all.

@@ -85,14 +85,8 @@ fn bits(logits: &[Vec<f32>]) -> Vec<Vec<u32>> {
 /// A network with statistics recalibrated on `train`.
 fn recalibrated(net: &Supernet, arch: &Arch, exits: Exits, train: &Cropped<'_>) -> Network {
     let mut network = Network::extract(net, arch, exits).unwrap();
-    statistics::recalibrate(
-        &mut network,
-        &*device::open("cpu").unwrap(),
-        train,
-        CALIBRATION,
-        CALIBRATION / 2,
-    )
-    .unwrap();
+    statistics::recalibrate(&mut network, device::open("cpu").unwrap(), train, CALIBRATION, CALIBRATION / 2)
+        .unwrap();
     network
 }
 

@@ -2,6 +2,8 @@
 //!
 //! The process is this test binary again, made to run the one test below that writes.
 
+mod common;
+
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -9,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use common::signal;
 use natv2::run::{Checkpoint, Exit, RunDirectory, StopFlag};
 
 const DIRECTORY: &str = "NATV2_TEST_RUN_DIRECTORY";
@@ -97,10 +100,6 @@ fn wait_until(mut done: impl FnMut() -> bool) {
 
 fn wait_for_front(path: &Path) {
     wait_until(|| path.join("front.json").exists());
-}
-
-fn signal(child: &Child, name: &str) {
-    assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! Searches that are killed at any moment end as if nothing had happened.
 #![cfg(unix)]
 
+mod common;
+
+use common::{ends_within, signal};
 use rand::RngExt;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output, Stdio};
+use std::time::Instant;
 
 /// A search of a few seconds on the built-in digits.
 fn command(folder: &Path) -> Command {
@@ -32,23 +35,6 @@ fn finished(mut command: Command) -> Output {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output
-}
-
-/// Waits up to `limit`; whether the child has ended by then.
-fn ends_within(child: &mut Child, limit: Duration) -> bool {
-    let start = Instant::now();
-    while start.elapsed() < limit {
-        if child.try_wait().unwrap().is_some() {
-            return true;
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    false
-}
-
-fn signal(child: &Child, name: &str) {
-    let status = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
-    assert!(status.success());
 }
 
 #[test]

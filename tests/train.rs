@@ -2,12 +2,15 @@
 //! had happened.
 #![cfg(unix)]
 
+mod common;
+
+use common::{ends_within, signal};
 use natv2::supernet::{Card, Supernet};
 use rand::RngExt;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output, Stdio};
+use std::time::Instant;
 
 /// A training of a few seconds on the built-in digits: every phase that `family` has, once.
 fn command(folder: &Path, family: &str) -> Command {
@@ -33,22 +36,6 @@ fn files(folder: &Path) -> [Vec<u8>; 3] {
 
 fn json(output: &Output) -> serde_json::Value {
     serde_json::from_slice(&output.stdout).unwrap()
-}
-
-fn ends_within(child: &mut Child, limit: Duration) -> bool {
-    let start = Instant::now();
-    while start.elapsed() < limit {
-        if child.try_wait().unwrap().is_some() {
-            return true;
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    false
-}
-
-fn signal(child: &Child, name: &str) {
-    let status = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
-    assert!(status.success());
 }
 
 #[test]

@@ -184,7 +184,8 @@ impl Loader {
     }
 }
 
-fn position_of(number: u64, steps: u64) -> Position {
+/// Where step `number`, counted through all epochs, is in epochs of `steps` steps.
+pub fn position_of(number: u64, steps: u64) -> Position {
     Position { epoch: number / steps, step: number % steps }
 }
 

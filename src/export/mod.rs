@@ -73,7 +73,7 @@ pub struct Accuracies {
 pub fn prepare(network: &mut Network, evaluator: &Evaluator) -> Result<(), Error> {
     let images = evaluator.images(Split::Train, None)?;
     let count = evaluator.calibration_images();
-    let device = evaluator.engine().device();
+    let device = evaluator.engine().shared_device();
     statistics::recalibrate(network, device, &images, count, CALIBRATION_BATCH)?;
     let (dataset, pixels, r) = (evaluator.dataset(), evaluator.pixels(), network.arch().r);
     let card = &mut network.weights_mut().card;

@@ -8,7 +8,7 @@ use super::results::{self, Finetuned, Measured, Summary};
 use super::state::{Best, Epoch, Part, Snapshot, State, with_tensors};
 use super::{Error, Picked};
 use crate::config::{self, Finetune, FinetuneOptimiser, Training};
-use crate::data::loader::{self, Loader, Position};
+use crate::data::loader::{self, Loader};
 use crate::data::{Dataset, Split};
 use crate::device::Device;
 use crate::engine::ensemble::{ExitWeights, Strategy};
@@ -21,7 +21,7 @@ use crate::supernet::{Network, Supernet};
 use crate::train::checks::{Health, MOST_ROLLBACKS, Reason, Watch};
 use crate::train::material::fingerprint;
 use crate::train::{
-    Batch, Decays, Material, Optimiser, OptimiserState, Rule, Settings, Student, Trainer, Weighting,
+    Batch, Decays, Material, Optimiser, OptimiserState, Rule, Settings, Student, Tally, Trainer, Weighting,
 };
 use serde_json::json;
 use std::f64::consts::PI;
@@ -329,7 +329,7 @@ impl Loop<'_> {
         };
         let steps = loader::steps_per_epoch(material.images.len(), settings.batch);
         let step = self.snapshot.state.step;
-        let start = Position { epoch: step / steps, step: step % steps };
+        let start = loader::position_of(step, steps);
         Ok(Loader::start(material.dataset.clone(), material.images.clone(), settings, start)?)
     }
 
@@ -363,15 +363,12 @@ impl Loop<'_> {
         let student = Student { arch: subject.picked.arch.clone(), weighting };
         let batch = Batch { images: &images.images, labels: &images.labels, side: images.side };
         let report = trainer.step(&batch, &[student], None, &settings)?;
-        let loss = report.losses[0];
+        let loss = report.loss();
         let guess = (self.inputs.supernet.classes() as f64).ln();
         let health = state.watch.observe(loss, Some(report.norm), guess);
         state.step += 1;
         state.total += 1;
-        state.epoch_loss.0 += loss;
-        state.epoch_loss.1 += 1;
-        state.epoch_correct.0 += report.correct.iter().map(|&correct| correct as u64).sum::<u64>();
-        state.epoch_correct.1 += images.labels.len() as u64;
+        state.tally.add(&report, images.labels.len());
         Ok(health)
     }
 
@@ -388,13 +385,13 @@ impl Loop<'_> {
             part,
             epoch,
             step: state.total,
-            loss: state.epoch_loss.0 / state.epoch_loss.1.max(1) as f64,
-            train_top1: 100.0 * state.epoch_correct.0 as f64 / state.epoch_correct.1.max(1) as f64,
+            loss: state.tally.loss(),
+            train_top1: state.tally.top1(),
             validation_loss: validation.map(|(loss, _)| loss).filter(|loss| loss.is_finite()),
             validation_top1: validation.map(|(_, top1)| top1),
             rate: state.watch.rate_factor() * self.inputs.rate(part, state.step - 1),
         };
-        (state.epoch_loss, state.epoch_correct) = ((0.0, 0), (0, 0));
+        state.tally = Tally::default();
         self.journal.append(STAGE, state.total, "epoch", &entry)?;
         let of = format!(
             "network-{}/{}",

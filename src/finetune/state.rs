@@ -5,8 +5,8 @@
 use super::{Error, Finetuned};
 use crate::run::{Checkpoint as Stored, Transaction};
 use crate::supernet::{Checkpoint, Supernet, Tensor};
-use crate::train::OptimiserState;
 use crate::train::checks::Watch;
+use crate::train::{OptimiserState, Tally};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -79,10 +79,9 @@ pub struct State {
     pub step: u64,
     /// Steps of everything.
     pub total: u64,
-    /// Losses of this epoch's steps so far, and their number.
-    pub epoch_loss: (f64, u64),
-    /// Correct answers and answers of this epoch so far.
-    pub epoch_correct: (u64, u64),
+    /// The steps of this epoch so far.
+    #[serde(flatten)]
+    pub tally: Tally,
     /// The watch over the losses.
     pub watch: Watch,
     /// The lowest validation loss and its epoch.
@@ -107,8 +106,7 @@ impl State {
             part: Part::Train,
             step: 0,
             total: 0,
-            epoch_loss: (0.0, 0),
-            epoch_correct: (0, 0),
+            tally: Tally::default(),
             watch: Watch::new(),
             lowest: None,
             best: None,

@@ -19,8 +19,8 @@
 
 use super::distribution::Distributions;
 use super::{Error, State};
-use crate::config::{self, Adaptation, Config, Phase};
-use crate::data::loader::{self, Loader, Position};
+use crate::config::{Adaptation, Config, Phase};
+use crate::data::loader::{self, Loader};
 use crate::evaluator::Evaluator;
 use crate::random::{fnv1a64, stream};
 use crate::run::{Checkpoint, RunDirectory, Transaction};
@@ -30,8 +30,8 @@ use crate::train::checks::{Health, Watch};
 use crate::train::rate::Rate;
 use crate::train::results::{CARD_FILE, WEIGHTS_FILE};
 use crate::train::{
-    self, Batch, Decays, Optimiser, OptimiserState, Rule, Settings, Student, Teacher, Trainer, Weighting,
-    material,
+    self, Batch, Decays, Optimiser, OptimiserState, Rule, Settings, Student, Tally, Teacher, Trainer,
+    Weighting, material,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -95,10 +95,9 @@ pub struct Progress {
     pub epochs: Vec<Epoch>,
     /// Networks that were evaluated again so far.
     pub reevaluations: usize,
-    /// Losses of the steps of this epoch so far, summed over sub-networks' means, and their number.
-    epoch_loss: (f64, u64),
-    /// Correct answers and answers of this epoch so far.
-    epoch_correct: (u64, u64),
+    /// The steps of this epoch so far.
+    #[serde(flatten)]
+    tally: Tally,
     /// The watch over the losses.
     pub(super) watch: Watch,
     /// Steps that each tensor has taken.
@@ -172,7 +171,7 @@ impl<'a> Adapter<'a> {
         };
         let trainer = Trainer::new(evaluator.engine().shared_device(), supernet.clone(), optimiser)?;
         let weighting = match supernet.family.early_exits {
-            true => Weighting::Joint(exit_weights(settings.exit_weights)),
+            true => train::exit_weights(settings.exit_weights).1,
             false => Weighting::Own,
         };
         let teacher = match settings.kd_ratio > 0.0 {
@@ -209,7 +208,7 @@ impl<'a> Adapter<'a> {
     /// The data set and the settings do not fit, or a thread cannot be started.
     pub fn loader(&self, progress: &Progress) -> Result<Loader, Error> {
         let steps = loader::steps_per_epoch(self.images.len(), self.batches.batch);
-        let start = Position { epoch: progress.steps / steps, step: progress.steps % steps };
+        let start = loader::position_of(progress.steps, steps);
         let (dataset, images) = (self.evaluator.shared_dataset(), self.images.clone());
         Ok(Loader::start(dataset, images, self.batches.clone(), start)?)
     }
@@ -260,15 +259,12 @@ impl<'a> Adapter<'a> {
         };
         let batch = Batch { images: &images.images, labels: &images.labels, side: images.side };
         let report = self.trainer.step(&batch, &students, self.teacher.as_ref(), &step)?;
-        let loss = report.losses.iter().sum::<f64>() / report.losses.len() as f64;
+        let loss = report.loss();
         let taught = if self.teacher.is_some() { settings.kd_ratio } else { 0.0 };
         let guess = (1.0 + taught) * (self.trainer.supernet().classes() as f64).ln();
         let health = progress.watch.observe(loss, Some(report.norm), guess);
         progress.steps += 1;
-        progress.epoch_loss.0 += loss;
-        progress.epoch_loss.1 += 1;
-        progress.epoch_correct.0 += report.correct.iter().map(|&correct| correct as u64).sum::<u64>();
-        progress.epoch_correct.1 += (students.len() * images.labels.len()) as u64;
+        progress.tally.add(&report, images.labels.len());
         Ok(health)
     }
 
@@ -286,11 +282,11 @@ impl<'a> Adapter<'a> {
             iteration,
             epoch: progress.steps / self.plan.epoch,
             step: progress.steps,
-            loss: progress.epoch_loss.0 / progress.epoch_loss.1.max(1) as f64,
-            train_top1: 100.0 * progress.epoch_correct.0 as f64 / progress.epoch_correct.1.max(1) as f64,
+            loss: progress.tally.loss(),
+            train_top1: progress.tally.top1(),
             rate: progress.watch.rate_factor() * self.rate.at(progress.steps - 1),
         };
-        (progress.epoch_loss, progress.epoch_correct) = ((0.0, 0), (0, 0));
+        progress.tally = Tally::default();
         progress.epochs.push(epoch);
         Some(epoch)
     }
@@ -374,15 +370,5 @@ fn resolutions(settings: &Adaptation, space: &Space) -> Vec<usize> {
             (first as usize..=last as usize).step_by(RESOLUTION_STEP).collect()
         }
         _ => Vec::new(),
-    }
-}
-
-/// Weights of the exits in the teacher's answer, as NATv2's programs round them.
-fn exit_weights(which: config::ExitWeights) -> [f32; 5] {
-    match which {
-        config::ExitWeights::Desc => [0.34, 0.27, 0.20, 0.13, 0.06],
-        // `mix` ascends in the answer.
-        config::ExitWeights::Asc | config::ExitWeights::Mix => [0.06, 0.13, 0.20, 0.27, 0.34],
-        config::ExitWeights::Unif => [0.2; 5],
     }
 }

@@ -121,16 +121,11 @@ fn ends<T: Copy + PartialEq>(list: &[T]) -> Vec<T> {
     ends
 }
 
-/// The side of the images of a step; the smallest that networks take where there is no choice.
-pub fn resolution(sides: &[u32], seed: u64, epoch: u64, step: u64) -> u32 {
-    let mut rng = stream(seed, "train/resolution", epoch, step);
-    sides.choose(&mut rng).copied().unwrap_or(crate::space::MIN_RESOLUTION)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Schedule;
+    use crate::data::loader::{Position, resolution};
     use crate::train::phase::built_in;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
@@ -164,7 +159,8 @@ mod tests {
             assert_ne!(first, choices.networks(other.0, other.1, other.2, 4, 48));
         }
         assert_eq!(first.iter().map(|a| serde_json::to_string(a).unwrap()).collect::<BTreeSet<_>>().len(), 4);
-        let sides: BTreeSet<u32> = (0..50).map(|step| resolution(&[48, 56, 64], 1, 0, step)).collect();
+        let sides: BTreeSet<usize> =
+            (0..50).map(|step| resolution(1, Position { epoch: 0, step }, &[48, 56, 64])).collect();
         assert_eq!(sides, [48, 56, 64].into());
     }
 

@@ -8,12 +8,13 @@ use super::choose::Choices;
 use super::rate::Rate;
 use super::state::{Best, Epoch, Snapshot, State};
 use super::{
-    Batch, Decays, Error, Optimiser, OptimiserState, Rule, Settings, Student, Teacher, Trainer, Weighting,
+    Batch, Decays, Error, Optimiser, OptimiserState, Rule, Settings, Student, Tally, Teacher, Trainer,
+    Weighting,
 };
 use crate::config::{self, Phase, Training};
 use crate::data::Dataset;
 use crate::data::augment::Augmentation;
-use crate::data::loader::{self, Loader, Position};
+use crate::data::loader::{self, Loader};
 use crate::device::Device;
 use crate::engine::{Calibration, Engine, Evaluation};
 use crate::evaluator::{CALIBRATION_BATCH, Pixels, SplitImages};
@@ -157,20 +158,20 @@ impl Task<'_> {
     fn fingerprint(&self, start: &Supernet, device: &dyn Device) -> String {
         super::material::fingerprint(start, &self.material.fingerprint, &device.arithmetic())
     }
+}
 
-    /// AEP's weights of the exits in a joint loss and in a teacher's answer.
-    fn exit_weights(&self) -> (Weighting, Weighting) {
-        // As OFAv2's and NATv2's programs round them.
-        let asc = [0.06, 0.13, 0.20, 0.27, 0.34];
-        let desc = [0.34, 0.27, 0.20, 0.13, 0.06];
-        let (loss, sum) = match self.training.exit_weights {
-            config::ExitWeights::Asc => (asc, asc),
-            config::ExitWeights::Desc => (desc, desc),
-            config::ExitWeights::Unif => ([0.2; 5], [0.2; 5]),
-            config::ExitWeights::Mix => (desc, asc),
-        };
-        (Weighting::Joint(loss), Weighting::Joint(sum))
-    }
+/// Weights of the exits in a joint loss and in a teacher's answer, as OFAv2's and NATv2's programs
+/// round them.
+pub fn exit_weights(which: config::ExitWeights) -> (Weighting, Weighting) {
+    let asc = [0.06, 0.13, 0.20, 0.27, 0.34];
+    let desc = [0.34, 0.27, 0.20, 0.13, 0.06];
+    let (loss, sum) = match which {
+        config::ExitWeights::Asc => (asc, asc),
+        config::ExitWeights::Desc => (desc, desc),
+        config::ExitWeights::Unif => ([0.2; 5], [0.2; 5]),
+        config::ExitWeights::Mix => (desc, asc),
+    };
+    (Weighting::Joint(loss), Weighting::Joint(sum))
 }
 
 /// A training at work.
@@ -282,7 +283,7 @@ impl Loop<'_> {
         }
         let Some(supernet) = &self.snapshot.teacher else { return Ok(None) };
         let weighting = match supernet.family.early_exits {
-            true => self.task.exit_weights().1,
+            true => exit_weights(self.task.training.exit_weights).1,
             false => Weighting::Own,
         };
         Ok(Some(self.trainer.teacher(Arc::new(supernet.clone()), weighting)?))
@@ -302,7 +303,7 @@ impl Loop<'_> {
         };
         let steps = loader::steps_per_epoch(material.images.len(), settings.batch);
         let total = self.snapshot.state.total;
-        let start = Position { epoch: total / steps, step: total % steps };
+        let start = loader::position_of(total, steps);
         Ok(Loader::start(material.dataset.clone(), material.images.clone(), settings, start)?)
     }
 
@@ -327,7 +328,7 @@ impl Loop<'_> {
             step: state.total,
         };
         let weighting = match phase.full && supernet.family.early_exits {
-            true => self.task.exit_weights().0,
+            true => exit_weights(self.task.training.exit_weights).0,
             false => Weighting::Own,
         };
         let count = if phase.full { 1 } else { phase.networks };
@@ -342,16 +343,13 @@ impl Loop<'_> {
         let batch = Batch { images: &images.images, labels: &images.labels, side: images.side };
         let report = self.trainer.step(&batch, &students, teacher, &settings)?;
         let state = &mut self.snapshot.state;
-        let loss = report.losses.iter().sum::<f64>() / report.losses.len() as f64;
+        let loss = report.loss();
         let taught = if teacher.is_some() { phase.kd_ratio } else { 0.0 };
         let guess = (1.0 + taught) * (supernet_classes as f64).ln();
         let health = state.watch.observe(loss, Some(report.norm), guess);
         state.step += 1;
         state.total += 1;
-        state.epoch_loss.0 += loss;
-        state.epoch_loss.1 += 1;
-        state.epoch_correct.0 += report.correct.iter().map(|&correct| correct as u64).sum::<u64>();
-        state.epoch_correct.1 += (students.len() * images.labels.len()) as u64;
+        state.tally.add(&report, images.labels.len());
         Ok(health)
     }
 
@@ -381,12 +379,12 @@ impl Loop<'_> {
             phase: phase.name.clone(),
             epoch,
             step: state.total,
-            loss: state.epoch_loss.0 / state.epoch_loss.1.max(1) as f64,
-            train_top1: 100.0 * state.epoch_correct.0 as f64 / state.epoch_correct.1.max(1) as f64,
+            loss: state.tally.loss(),
+            train_top1: state.tally.top1(),
             validation_top1: validation,
             rate,
         };
-        (state.epoch_loss, state.epoch_correct) = ((0.0, 0), (0, 0));
+        state.tally = Tally::default();
         self.journal.append(self.task.stage, state.total, "epoch", &entry)?;
         let mut scalars = vec![("loss", entry.loss), ("train_top1", entry.train_top1), ("rate", entry.rate)];
         scalars.extend(entry.validation_top1.map(|top1| ("validation_top1", top1)));

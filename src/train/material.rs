@@ -4,8 +4,8 @@ use super::Error;
 use super::looping::Material;
 use crate::config::{self, Config, Training};
 use crate::data::augment::{Augmentation, Preset};
-use crate::data::{self, Dataset, Spec, Split, Validation, loader};
-use crate::evaluator::{CALIBRATION_BATCH, Pixels};
+use crate::data::{self, Dataset, Split, Validation, loader};
+use crate::evaluator::{Pixels, data_of, whole_batches};
 use crate::space::{ExitScaling, Family};
 use crate::supernet::{Blank, Card, Checkpoint, Supernet, Target, convert};
 use sha2::{Digest, Sha256};
@@ -23,18 +23,10 @@ const CALIBRATION_IMAGES: usize = 960;
 /// # Errors
 /// Data that cannot be read.
 pub fn dataset(config: &Config, card: Option<&Card>) -> Result<Dataset, Error> {
-    let named = config.data.name.map(|name| name.as_str().to_string());
-    let name = named.or_else(|| card.and_then(|card| card.data.clone())).unwrap_or_else(|| "digits".into());
-    let own = card.filter(|card| card.data.as_ref() == Some(&name));
-    Ok(data::open(&Spec {
-        name,
-        dir: config.data.dir.clone(),
-        validation: Validation {
-            images: config.data.validation_images.or(own.and_then(|card| card.validation_images)),
-            fraction: config.data.validation_fraction,
-        },
-        side: None,
-    })?)
+    let validation =
+        Validation { images: config.data.validation_images, fraction: config.data.validation_fraction };
+    let name = config.data.name.map(|name| name.as_str().to_string());
+    Ok(data::open(&data_of(name, config.data.dir.clone(), validation, card))?)
 }
 
 /// The super-network that a training begins with: the configuration's weights, with new classifiers
@@ -107,10 +99,7 @@ impl Material {
             .or(card.calibration_images.filter(|_| own))
             .unwrap_or(CALIBRATION_IMAGES);
         let train = dataset.split(Split::Train);
-        let mut calibration = train[..wanted.min(train.len())].to_vec();
-        if calibration.len() > CALIBRATION_BATCH {
-            calibration.truncate(calibration.len() / CALIBRATION_BATCH * CALIBRATION_BATCH);
-        }
+        let calibration = train[..whole_batches(wanted.min(train.len()))].to_vec();
         let mut validation = dataset.split(Split::Val).to_vec();
         validation.truncate(training.validation_images.unwrap_or(validation.len()));
         let resolutions = match (&training.resolutions, card.resolutions.first(), card.resolutions.last()) {

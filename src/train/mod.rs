@@ -22,12 +22,14 @@ mod program;
 pub mod rate;
 pub mod results;
 mod state;
+mod tally;
 mod tape;
 mod trainer;
 
-pub use looping::{Material, Outcome, Task, evaluate, train};
+pub use looping::{Material, Outcome, Task, evaluate, exit_weights, train};
 pub use optimiser::{Decays, Optimiser, Rule};
 pub use state::{Best, Epoch, Snapshot, State, add_weights, read_weights};
+pub use tally::Tally;
 pub use trainer::{Batch, Gradient, OptimiserState, Report, Settings, Student, Teacher, Trainer};
 
 use crate::{data, device, engine, run, space, supernet};

@@ -2,7 +2,7 @@
 
 use super::backward::Backward;
 use super::places::{Places, arena};
-use super::tape::{Tape, stored};
+use super::tape::Tape;
 use crate::engine::arena::Arena;
 use crate::ops::grad::batch_norm::{BnRunning, RunningParams};
 use crate::ops::loss::{self, Loss, SoftTargets, TargetsParams};
@@ -117,8 +117,8 @@ pub(super) fn student(
                 unbias: norm.rows as f32 / (norm.rows.max(2) - 1) as f32,
             },
             batch: Slot::weights(norm.batch.offset, norm.batch.len),
-            mean: stored(norm.bn.mean, norm.channels),
-            variance: stored(norm.bn.variance, norm.channels),
+            mean: arena(norm.bn.mean, norm.channels),
+            variance: arena(norm.bn.variance, norm.channels),
         })
     });
     Program {

@@ -1,7 +1,7 @@
 //! Everything that a resumed training needs, as the files of one checkpoint.
 
 use super::checks::Watch;
-use super::{Error, OptimiserState};
+use super::{Error, OptimiserState, Tally};
 use crate::run::{Checkpoint as Stored, Transaction};
 use crate::supernet::{Checkpoint, Supernet, Tensor};
 use serde::{Deserialize, Serialize};
@@ -62,10 +62,9 @@ pub struct State {
     pub total: u64,
     /// Divergences that were rolled back.
     pub rollbacks: u32,
-    /// Losses of the steps of this epoch so far, summed over sub-networks, and their number.
-    pub epoch_loss: (f64, u64),
-    /// Correct answers and answers of this epoch so far.
-    pub epoch_correct: (u64, u64),
+    /// The steps of this epoch so far.
+    #[serde(flatten)]
+    pub tally: Tally,
     /// The watch over the phase's losses.
     pub watch: Watch,
     /// The best validation of the phase so far.
@@ -102,8 +101,7 @@ impl State {
             step: 0,
             total: 0,
             rollbacks: 0,
-            epoch_loss: (0.0, 0),
-            epoch_correct: (0, 0),
+            tally: Tally::default(),
             watch: Watch::new(),
             best: None,
             history: Vec::new(),

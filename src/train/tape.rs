@@ -4,7 +4,7 @@
 //! The walk is that of inference ([`crate::engine::plan`]), but nothing is folded and nothing given
 //! back: every convolution leaves its raw output and its normalised one.
 
-use super::places::{Places, arena};
+use super::places::Places;
 use crate::engine::arena::Arena;
 use crate::engine::plan::BN_EPSILON;
 use crate::ops::batch_norm::{ApplyParams, BnApply, BnFold, BnStatistics, FoldParams, StatisticsParams};
@@ -478,10 +478,4 @@ impl Tape<'_> {
         self.norms.push(norm);
         norm
     }
-}
-
-/// The place of `len` elements at `offset` of the packed super-network in the buffer that updates
-/// write.
-pub(super) fn stored(offset: usize, len: usize) -> Slot {
-    arena(offset, len)
 }

@@ -65,6 +65,13 @@ pub struct Report {
     pub norm: f64,
 }
 
+impl Report {
+    /// Mean loss of a student.
+    pub fn loss(&self) -> f64 {
+        self.losses.iter().sum::<f64>() / self.losses.len() as f64
+    }
+}
+
 /// A step's gradient, for checks and curiosity.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gradient {

@@ -1,8 +1,10 @@
-//! What the golden tests share: where the reference values are and how they are read.
+//! What tests share: where the reference values are and how they are read; programs that are killed.
 #![allow(dead_code)]
 
 use serde_json::Value;
 use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
 
 /// The folder of reference values: `NATV2_GOLDEN`, else `tests/golden`.
 pub fn golden() -> PathBuf {
@@ -47,4 +49,22 @@ pub fn cases(file: &Value) -> &Vec<Value> {
     let cases = file["cases"].as_array().expect("a list of cases");
     assert!(!cases.is_empty(), "no cases");
     cases
+}
+
+/// Waits up to `limit`; whether the child has ended by then.
+pub fn ends_within(child: &mut Child, limit: Duration) -> bool {
+    let start = Instant::now();
+    while start.elapsed() < limit {
+        if child.try_wait().unwrap().is_some() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    false
+}
+
+/// Sends a signal, such as `-KILL`.
+pub fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
 }

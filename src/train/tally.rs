@@ -1,0 +1,49 @@
+//! What the steps of an epoch add up to.
+
+use super::Report;
+use serde::{Deserialize, Serialize};
+
+/// Losses and answers of an epoch's steps so far; a part of a training's state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Mean losses of the steps' sub-networks, summed, and the number of steps.
+    epoch_loss: (f64, u64),
+    /// Correct answers and answers.
+    epoch_correct: (u64, u64),
+}
+
+impl Tally {
+    /// Counts a step on `images` images.
+    pub fn add(&mut self, report: &Report, images: usize) {
+        self.epoch_loss.0 += report.loss();
+        self.epoch_loss.1 += 1;
+        self.epoch_correct.0 += report.correct.iter().map(|&correct| correct as u64).sum::<u64>();
+        self.epoch_correct.1 += (report.correct.len() * images) as u64;
+    }
+
+    /// Mean loss of a sub-network.
+    pub fn loss(&self) -> f64 {
+        self.epoch_loss.0 / self.epoch_loss.1.max(1) as f64
+    }
+
+    /// Accuracy on the images as they were augmented, per cent.
+    pub fn top1(&self) -> f64 {
+        100.0 * self.epoch_correct.0 as f64 / self.epoch_correct.1.max(1) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_add_up() {
+        let mut tally = Tally::default();
+        assert_eq!((tally.loss(), tally.top1()), (0.0, 0.0));
+        tally.add(&Report { losses: vec![1.0, 2.0], correct: vec![3, 4], norm: 1.0 }, 8);
+        tally.add(&Report { losses: vec![0.5], correct: vec![1], norm: 1.0 }, 8);
+        assert_eq!((tally.loss(), tally.top1()), (1.0, 100.0 * 8.0 / 24.0));
+        let text = serde_json::to_string(&tally).unwrap();
+        assert_eq!(serde_json::from_str::<Tally>(&text).unwrap(), tally);
+    }
+}
