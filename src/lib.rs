@@ -23,6 +23,7 @@
 //! | [`export`] | networks that run elsewhere: stand-alone files, ONNX |
 //! | [`mod@finetune`] | found networks on their own: picking, two-step fine-tuning, exits as an ensemble |
 //! | [`search`] | the archive loops of NAT and NATv2, random search, their results |
+//! | [`pipeline`] | the whole method in one run directory, stage after stage |
 //! | [`cli`] | the command line: one file a subcommand |
 #![deny(unsafe_code)]
 
@@ -38,6 +39,7 @@ pub mod export;
 pub mod finetune;
 pub mod moo;
 pub mod ops;
+pub mod pipeline;
 pub mod predictor;
 pub mod random;
 pub mod report;

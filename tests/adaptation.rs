@@ -55,7 +55,7 @@ fn whole(folder: &Path, evaluator: &Evaluator, config: &Config, threads: usize) 
 }
 
 fn files(folder: &Path) -> [Vec<u8>; 4] {
-    ["archive.json", "front.json", "supernet.safetensors", "supernet.card.json"]
+    ["archive.json", "front.json", "adapted.safetensors", "adapted.card.json"]
         .map(|name| std::fs::read(folder.join(name)).unwrap())
 }
 
@@ -91,7 +91,7 @@ fn accuracies_are_those_of_the_adapted_weights_and_threads_change_nothing() {
     assert_eq!((state.evaluations, state.adaptation.reevaluations), (30, 24));
 
     // The same networks measured with the weights that were written, and with those it began with.
-    let weights = folders[0].join("supernet.safetensors");
+    let weights = folders[0].join("adapted.safetensors");
     let adapted = Evaluator::open(&options(Some(weights)), Arc::new(Cpu)).unwrap();
     let archs: Vec<_> =
         state.archive.entries.iter().map(|e| adapted.space().decode(&e.genotype).unwrap()).collect();
@@ -106,7 +106,7 @@ fn accuracies_are_those_of_the_adapted_weights_and_threads_change_nothing() {
     assert_eq!(measured(&adapted), answers(&state.archive.entries));
     let before = measured(&EVALUATOR);
     assert!(before.iter().zip(answers(&state.archive.entries)).all(|(a, b)| a.2 != b.2));
-    let card = Card::beside(&folders[0].join("supernet.safetensors")).unwrap();
+    let card = Card::beside(&folders[0].join("adapted.safetensors")).unwrap();
     assert!(card.trained.unwrap().ends_with("natv2 search: adaptation (12 steps, seed 0)"));
 
     // The journal tells it in order.
@@ -118,7 +118,7 @@ fn accuracies_are_those_of_the_adapted_weights_and_threads_change_nothing() {
     let page = natv2::search::page::page(EVALUATOR.space(), 10, &config, &state, "runs/x").unwrap();
     let html = natv2::report::render(&page);
     assert!(
-        html.contains("adaptation: training loss") && html.contains("--weights runs/x/supernet.safetensors")
+        html.contains("adaptation: training loss") && html.contains("--weights runs/x/adapted.safetensors")
     );
 }
 

@@ -209,8 +209,13 @@ fn an_ensemble_keeps_the_exits_that_help_and_is_a_network_of_its_own() {
     let scored = Scored::new(&ensemble(&logits, &all, &beta), &labels);
     assert_eq!((Some(scored.top1()), Some(scored.loss)), (result.after.top1, result.after.loss));
     let card = Card::beside(&file).unwrap();
-    assert_eq!((card.family, &card.other["arch"]), (Some(family), &result.arch));
-    assert_eq!(card.other["beta"], serde_json::json!(beta));
+    let own = card.network.unwrap();
+    assert_eq!((card.family, serde_json::json!(own.arch)), (Some(family), result.arch.clone()));
+    assert_eq!((own.exits, card.resolutions), (exits, vec![arch.r]));
+    match result.strategy.as_str() {
+        "single" => assert_eq!(own.other.get("exit_weights"), None),
+        _ => assert_eq!(own.other["exit_weights"], serde_json::json!(beta)),
+    }
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn killed_at_random_moments_the_results_are_those_of_an_undisturbed_run() {
 #[test]
 fn killed_while_it_adapts_weights_and_results_are_those_of_an_undisturbed_run() {
     let sets = ["search.iterations=2", "adaptation.epochs=3", "adaptation.rate=0.05"];
-    let weights = ["supernet.safetensors", "supernet.card.json"];
+    let weights = ["adapted.safetensors", "adapted.card.json"];
     killed_at_random_moments(&sets, &[&["archive.json", "front.json"], &weights[..]].concat());
 }
 

@@ -6,7 +6,9 @@
 
 use crate::ops::simd::Isa;
 use crate::run::Exit;
-use crate::{config, data, device, engine, evaluator, export, finetune, run, search, space, supernet, train};
+use crate::{
+    config, data, device, engine, evaluator, export, finetune, pipeline, run, search, space, supernet, train,
+};
 use std::io;
 use std::path::PathBuf;
 
@@ -54,6 +56,9 @@ pub enum Error {
     /// Fine-tuning failed.
     #[error(transparent)]
     Finetune(Box<finetune::Error>),
+    /// A stage of a run failed.
+    #[error(transparent)]
+    Pipeline(Box<pipeline::Error>),
     /// An architecture or genotype that was given, and where.
     #[error("{place}: {source}")]
     Given {
@@ -147,12 +152,11 @@ impl Error {
             #[cfg(feature = "fetch")]
             Error::Fetch(error) => of_fetch(error),
             Error::Engine(error) => of_engine(error),
-            Error::Export(export::Error::Evaluator(error)) => of_evaluator(error),
-            Error::Export(export::Error::Engine(error)) => of_engine(error),
-            Error::Export(_) => Exit::Failure,
+            Error::Export(error) => of_export(error),
             Error::Search(error) => of_search(error),
             Error::Train(error) => of_train(error),
             Error::Finetune(error) => of_finetune(error),
+            Error::Pipeline(error) => of_pipeline(error),
             Error::ClosedPipe => Exit::Done,
             Error::Device(_)
             | Error::Inputs { .. }
@@ -177,9 +181,41 @@ impl From<finetune::Error> for Error {
     }
 }
 
+impl From<pipeline::Error> for Error {
+    fn from(error: pipeline::Error) -> Error {
+        Error::Pipeline(Box::new(error))
+    }
+}
+
 impl From<train::Error> for Error {
     fn from(error: train::Error) -> Error {
         Error::Train(Box::new(error))
+    }
+}
+
+fn of_pipeline(error: &pipeline::Error) -> Exit {
+    match error {
+        pipeline::Error::Evaluator(error) => of_evaluator(error),
+        pipeline::Error::Supernet(error) => of_supernet(error),
+        pipeline::Error::Data(error) => of_data(error),
+        pipeline::Error::Engine(error) => of_engine(error),
+        pipeline::Error::Run(error) => error.exit(),
+        pipeline::Error::Train(error) => of_train(error),
+        pipeline::Error::Search(error) => of_search(error),
+        pipeline::Error::Finetune(error) => of_finetune(error),
+        pipeline::Error::Export(error) => of_export(error),
+        pipeline::Error::Device(_) => Exit::Failure,
+        pipeline::Error::Space(_) | pipeline::Error::Given { .. } | pipeline::Error::Missing { .. } => {
+            Exit::Usage
+        }
+    }
+}
+
+fn of_export(error: &export::Error) -> Exit {
+    match error {
+        export::Error::Evaluator(error) => of_evaluator(error),
+        export::Error::Engine(error) => of_engine(error),
+        _ => Exit::Failure,
     }
 }
 

@@ -1,10 +1,11 @@
 //! `natv2 export`: a network written to a file of its own.
 
-use super::session::{self, stored_config};
+use super::session::stored_config;
 use super::{Error, Globals, input, output};
 use crate::engine::ensemble::Strategy;
 use crate::evaluator::{Evaluator, Options, load_supernet};
-use crate::export::{self, Accuracies, onnx};
+use crate::export::{self, Accuracies, Ensemble, onnx};
+use crate::pipeline::{self, found};
 use crate::run::{self, Exit, write_atomic};
 use crate::space::show::grouped;
 use crate::space::walk::Exits;
@@ -151,9 +152,10 @@ impl Export {
             }
             false => export::prepare(&mut network, &Evaluator::open(&options, self.globals.open()?)?)?,
         }
-        let strategy = self.aep.or_else(|| export::strategy(&network).filter(|_| self.exits.is_none()));
-        export::describe(&mut network, strategy, chosen.known);
-        self.write(format, &network, strategy)
+        let own = Ensemble::of(&network).filter(|_| self.exits.is_none());
+        let ensemble = self.aep.map(|strategy| Ensemble::new(strategy, network.exits().len())).or(own);
+        export::describe(&mut network, ensemble.as_ref(), chosen.known);
+        self.write(format, &network, ensemble)
     }
 
     fn format(&self) -> Result<Format, Error> {
@@ -189,7 +191,10 @@ impl Export {
     /// Weights and data: the run's, over which flags go.
     fn options(&self) -> Result<Options, Error> {
         let from = match &self.run {
-            Some(run) => session::options(&stored_config(run)?)?,
+            Some(run) => {
+                let config = stored_config(run)?;
+                Options { weights: found::weights_of(run, &config), ..pipeline::options(&config)? }
+            }
             None => Options { weights: self.weights.clone(), family: self.family, ..Options::default() },
         };
         Ok(Options {
@@ -210,13 +215,13 @@ impl Export {
         }
     }
 
-    fn write(&self, format: Format, network: &Network, strategy: Option<Strategy>) -> Result<Exit, Error> {
+    fn write(&self, format: Format, network: &Network, ensemble: Option<Ensemble>) -> Result<Exit, Error> {
         let (arch, exits, weights) = (network.arch(), network.exits(), network.weights());
-        let beta = strategy.map(|strategy| strategy.weights(exits.len()).beta);
+        let beta = ensemble.as_ref().map(|ensemble| ensemble.weights.clone());
         let options = onnx::Options {
             fold: !self.no_fold,
             weights: beta.clone(),
-            each_exit: self.each_exit || (exits.len() > 1 && strategy.is_none()),
+            each_exit: self.each_exit || (exits.len() > 1 && ensemble.is_none()),
         };
         let onnx = format == Format::Onnx;
         let card = Card::path(&self.out);
@@ -258,7 +263,7 @@ impl Export {
             put("card", (!onnx).then(|| json!(card.display().to_string())));
             put("outputs", onnx.then(|| json!(options.outputs(exits))));
             put("folded", onnx.then(|| json!(options.fold)));
-            put("aep", strategy.map(|strategy| json!(strategy)));
+            put("aep", ensemble.map(|ensemble| json!(ensemble.strategy)));
             put("exit_weights", beta.map(|beta| json!(beta)));
             put("top1", top1.cloned());
             output::json(&report)?;

@@ -2,19 +2,13 @@
 
 use super::session::Session;
 use super::{Error, output};
-use crate::config::{self, Config};
-use crate::evaluator::load_supernet;
-use crate::finetune::pick::Front;
-use crate::finetune::{Finetuned, Inputs, Outcome, Picked, Summary, finetune, results};
-use crate::run::{Exit, StopFlag};
-use crate::space::Arch;
+use crate::finetune::{Finetuned, Inputs, Outcome, finetune, results};
+use crate::pipeline::found;
+use crate::run::{self, Exit, StopFlag};
 use crate::space::show::grouped;
-use crate::supernet::Supernet;
 use crate::train::material::dataset;
-use crate::{run, train};
 use clap::Args;
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const AFTER_HELP: &str = "\
@@ -51,10 +45,16 @@ impl Finetune {
         let stop = StopFlag::install()?;
         let (config, place) = self.session.resolve("finetune")?;
         let source = config.finetune.search.clone().unwrap_or_else(|| place.path().into());
-        let own = inherit(&config, &source)?;
-        let supernet = weights(&own, &source)?;
+        let own = match config.finetune.search {
+            Some(_) => {
+                run::check(&source)?;
+                found::inherit(&config, &source)?
+            }
+            None => config.clone(),
+        };
+        let supernet = found::supernet(&source, &own)?;
         let dataset = Arc::new(dataset(&own, Some(&supernet.card))?);
-        let picked = pick(&config, &source, &supernet)?;
+        let picked = found::pick(&config, &source, &supernet)?;
         let device = self.session.globals.open()?;
         let settings = (config.seed, &config.finetune, &config.train);
         let inputs = Inputs::new(settings, config.data.augmentation, supernet, dataset, picked)?;
@@ -77,78 +77,31 @@ impl Finetune {
                 value["run"] = path.into();
                 output::json(&value)?;
             }
-            false => output::print(&text(&summary, &path))?,
+            false => output::print(&format!(
+                "{} networks of {} on {}\n\n{}networks: {path}/network-N.safetensors; results: {path}/{}\n\
+                 next: natv2 export --weights {path}/{} --out net.onnx\n",
+                summary.networks.len(),
+                summary.family,
+                summary.data,
+                table(&summary.networks),
+                results::SUMMARY_FILE,
+                summary.networks.first().map_or("network-1.safetensors", |network| &network.weights),
+            ))?,
         }
         Ok(Exit::Done)
     }
 }
 
-/// The configuration with the data and weights of the search where it gives none itself.
-fn inherit(config: &Config, source: &Path) -> Result<Config, Error> {
-    let mut own = config.clone();
-    if config.finetune.search.is_none() {
-        return Ok(own);
-    }
-    run::check(source)?;
-    let theirs = config::load("search", Some(&source.join("config.toml")), &[], None)?;
-    if own.data.name.is_none() {
-        own.data = theirs.data;
-    }
-    if own.supernet.weights.is_none() {
-        own.supernet = theirs.supernet;
-    }
-    Ok(own)
-}
-
-/// The super-network: the configuration's, else the one that the source directory's run has
-/// trained, else the built-in one.
-fn weights(config: &Config, source: &Path) -> Result<Supernet, Error> {
-    let family = config.supernet.family.map(|family| family.as_str().parse()).transpose()?;
-    let trained = source.join(train::results::WEIGHTS_FILE);
-    // Where the search has adapted the weights, its front belongs to those.
-    let file: Option<PathBuf> = trained.exists().then_some(trained).or(config.supernet.weights.clone());
-    Ok(load_supernet(file.as_deref(), family)?)
-}
-
-/// The networks that the configuration asks for.
-fn pick(config: &Config, source: &Path, supernet: &Supernet) -> Result<Vec<Picked>, Error> {
-    if let Some(text) = &config.finetune.arch {
-        let place = "finetune.arch".to_string();
-        let text = match text.trim_start().starts_with('{') {
-            true => text.clone(),
-            false => std::fs::read_to_string(text).map_err(|e| Error::Text {
-                place: format!("finetune.arch = {text}"),
-                reason: format!("{e}: give an architecture in JSON, or a file with it"),
-            })?,
-        };
-        let arch = Arch::parse(supernet.family, &text).map_err(|source| Error::Given { place, source })?;
-        return Ok(vec![Picked::given(supernet, &arch)]);
-    }
-    let file = source.join("front.json");
-    let bytes = match std::fs::read(&file) {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            return Err(Error::Usage(format!(
-                "{}: {error}: there is no front to pick from; search first, and give its run directory with \
-                 --set finetune.search=DIR, or one network with --set finetune.arch=FILE",
-                file.display()
-            )));
-        }
-    };
-    Ok(Front::parse(&bytes, &file.display().to_string(), supernet)?.pick(&config.finetune)?)
-}
-
-/// Before and after as a table, and where the networks are.
-fn text(summary: &Summary, run: &str) -> String {
-    let mut out =
-        format!("{} networks of {} on {}\n\n", summary.networks.len(), summary.family, summary.data);
+/// Before and after as a table.
+pub(super) fn table(networks: &[Finetuned]) -> String {
+    let mut out = String::new();
     // Writing to a String cannot fail.
     let _ = writeln!(
         out,
         "{:>3}  {:>8}  {:>7}  {:>6}  {:>11}  {:>7}  {:>12}  {:>7}  epochs, exits",
         "", "before %", "after %", "change", "parameters", "change", "MACs", "change"
     );
-    for network in &summary.networks {
+    for network in networks {
         let Finetuned { before, after, .. } = network;
         let top1 = |top1: Option<f64>| top1.map_or("-".into(), |top1| format!("{top1:.2}"));
         let gain = before.top1.zip(after.top1).map(|(a, b)| format!("{:+.2}", b - a));
@@ -170,10 +123,5 @@ fn text(summary: &Summary, run: &str) -> String {
             network.strategy
         );
     }
-    let _ = write!(
-        out,
-        "\nbefore and after are on the test images\nnetworks: {run}/network-N.safetensors; results: {run}/{}\n",
-        results::SUMMARY_FILE
-    );
-    out
+    out + "\nbefore and after are on the test images\n"
 }

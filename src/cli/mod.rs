@@ -28,6 +28,7 @@ pub mod input;
 mod logits;
 pub mod output;
 mod report;
+mod run;
 mod search;
 mod session;
 mod status;
@@ -44,6 +45,7 @@ use std::process::ExitCode;
 
 const AFTER_HELP: &str = "\
 Examples:
+  natv2 run                                    the whole method on the built-in digits
   natv2 search                                 search the built-in super-network on the digits
   natv2 doctor                                 what this machine has and what is missing
   natv2 arch sample --family EE_D -n 3         three random networks
@@ -73,6 +75,8 @@ pub enum Command {
     /// Architectures and genotypes of a search space: encode, decode, cost, sample, show.
     #[command(subcommand)]
     Arch(arch::Arch),
+    /// The whole method: train or load a super-network, search with adaptation, fine-tune, export.
+    Run(run::Run),
     /// Accuracy of sub-networks on a data set, with recalibrated batch norms.
     Evaluate(evaluate::Evaluate),
     /// Train a super-network: full, then ever smaller sub-networks (progressive shrinking).
@@ -111,6 +115,7 @@ pub enum Command {
 pub fn run(command: Command) -> Result<Exit, Error> {
     match command {
         Command::Arch(command) => command.run(),
+        Command::Run(command) => command.run(),
         Command::Evaluate(command) => command.run(),
         Command::Export(command) => command.run(),
         Command::Search(command) => command.run(),

@@ -1,18 +1,14 @@
 //! `natv2 report`: the page of a run, written again.
 
-use super::session::{options, stored_config, stored_state};
+use super::session::{stored_config, stored_state};
 use super::{Error, Talk, output};
-use crate::config::Config;
-use crate::evaluator::load_supernet;
+use crate::pipeline::found;
+use crate::pipeline::whole::REPORT_FILE;
 use crate::report::render;
 use crate::run::{Exit, write_atomic};
-use crate::search::{State, page};
-use crate::space::Space;
+use crate::search::page;
 use clap::Args;
-use std::path::{Path, PathBuf};
-
-/// The page's file in a run directory.
-pub(super) const FILE: &str = "report.html";
+use std::path::PathBuf;
 
 /// Arguments of `natv2 report`.
 ///
@@ -37,10 +33,11 @@ impl Report {
                 self.run.display()
             )));
         };
-        let options = options(&config)?;
-        let supernet = load_supernet(options.weights.as_deref(), options.family)?;
-        let html = html(&supernet.space()?, supernet.classes(), &config, &state, &self.run)?;
-        let file = self.run.join(FILE);
+        let supernet = found::supernet(&self.run, &config)?;
+        let run = self.run.display().to_string();
+        let page = page::page(&supernet.space()?, supernet.classes(), &config, &state, &run)?;
+        let html = render(&page);
+        let file = self.run.join(REPORT_FILE);
         write_atomic(&file, html.as_bytes())?;
         let file = file.display().to_string();
         match self.talk.json {
@@ -49,15 +46,4 @@ impl Report {
         }
         Ok(Exit::Done)
     }
-}
-
-/// The page of a state.
-pub(super) fn html(
-    space: &Space,
-    classes: usize,
-    config: &Config,
-    state: &State,
-    run: &Path,
-) -> Result<String, Error> {
-    Ok(render(&page::page(space, classes, config, state, &run.display().to_string())?))
 }

@@ -1,8 +1,9 @@
 //! `natv2 search`: sub-networks with the best trade-offs of a trained super-network.
 
 use super::session::{Opened, Session};
-use super::{Error, output, report};
+use super::{Error, output};
 use crate::config::Objective;
+use crate::pipeline::whole::write_report;
 use crate::run::{Exit, StopFlag};
 use crate::search::results::{Network, Summary};
 use crate::search::{Outcome, search};
@@ -18,7 +19,7 @@ Examples:
   natv2 search --set search.method=random        random search with as many evaluations
 
 Files in the run directory: archive.json and front.json after every iteration, report.html at the
-end, journal.jsonl, config.toml with every setting; supernet.safetensors with its card where the search
+end, journal.jsonl, config.toml with every setting; adapted.safetensors with its card where the search
 adapted the weights (adaptation.epochs). Stop it at any time (Ctrl-C); the same command goes on.
 
 JSON: {\"version\":1,\"run\",\"front\":[{\"genotype\",\"arch\",\"top1\",\"params\",\"macs\",\"latency_ms\"?,
@@ -48,8 +49,7 @@ impl Search {
             }
             Outcome::Finished(summary, state) => {
                 let classes = evaluator.engine().supernet().classes();
-                let page = report::html(evaluator.space(), classes, &config, &state, directory.path())?;
-                directory.write_atomic(report::FILE, page.as_bytes())?;
+                write_report(&directory, evaluator.space(), classes, &config, &state)?;
                 match talk.json {
                     true => output::json(&summary)?,
                     false => output::print(&text(&summary, &config.search.objectives))?,
@@ -62,6 +62,21 @@ impl Search {
 
 /// The front as a table, where it is, and what to do next.
 fn text(summary: &Summary, objectives: &[Objective]) -> String {
+    let run = &summary.run;
+    let weights = summary.weights.as_ref().map(|file| format!(" --weights {file}")).unwrap_or_default();
+    format!(
+        "{}\nhypervolume {:.5} after {} evaluations\n\
+         results: {run}/front.json, archive.json and report.html (open it in a browser)\n\
+         next: natv2 evaluate{weights} --archs {run}/front.json    natv2 status {run}\n      \
+         natv2 export --run {run} --network 1 --out net.onnx\n",
+        table(summary, objectives),
+        summary.hypervolume,
+        summary.evaluations
+    )
+}
+
+/// The front as a table.
+pub(super) fn table(summary: &Summary, objectives: &[Objective]) -> String {
     let mut front: Vec<&Network> = summary.front.iter().collect();
     front.sort_by(|a, b| a.macs.cmp(&b.macs).then_with(|| a.genotype.cmp(&b.genotype)));
     let names: Vec<&str> = objectives.iter().map(|o| o.as_str()).collect();
@@ -86,13 +101,5 @@ fn text(summary: &Summary, objectives: &[Objective]) -> String {
         let depths: Vec<String> = network.arch.d[..network.arch.stages()].iter().map(u8::to_string).collect();
         let _ = writeln!(out, "  {} px, {}", network.arch.r, depths.join("-"));
     }
-    let run = &summary.run;
-    let weights = summary.weights.as_ref().map(|file| format!(" --weights {file}")).unwrap_or_default();
-    let _ = write!(
-        out,
-        "\nhypervolume {:.5} after {} evaluations\nresults: {run}/front.json, archive.json and report.html (open it in a browser)\n\
-         next: natv2 evaluate{weights} --archs {run}/front.json    natv2 status {run}\n",
-        summary.hypervolume, summary.evaluations
-    );
     out
 }

@@ -3,9 +3,11 @@
 
 use super::{Error, Globals, Talk};
 use crate::config::{self, Config, Profile};
-use crate::evaluator::{self, Evaluator};
+use crate::evaluator::Evaluator;
+use crate::pipeline::whole::evaluator;
 use crate::run::{self, RunDirectory};
 use crate::search::{self, State};
+use crate::train::results::WEIGHTS_FILE;
 use clap::Args;
 use std::path::{Path, PathBuf};
 
@@ -48,7 +50,10 @@ impl Session {
     /// Resolves the configuration, loads weights and data, and opens the run directory.
     pub(super) fn open(&self, command: &str) -> Result<Opened, Error> {
         let (config, place) = self.resolve(command)?;
-        let evaluator = Evaluator::open(&options(&config)?, self.globals.open()?)?;
+        // What the same directory's training has left.
+        let trained = place.path().join(WEIGHTS_FILE);
+        let trained = (config.supernet.weights.is_none() && trained.exists()).then_some(trained);
+        let evaluator = evaluator(&config, trained, &self.globals.open()?)?;
         let directory = place.enter(&config)?;
         Ok(Opened { config, evaluator, directory })
     }
@@ -98,19 +103,6 @@ fn enter(path: &Path, config: &Config) -> Result<RunDirectory, Error> {
         None => directory.write_atomic(FILE, config.to_toml().as_bytes())?,
     }
     Ok(directory)
-}
-
-/// The weights and data of a configuration.
-pub(super) fn options(config: &Config) -> Result<evaluator::Options, Error> {
-    Ok(evaluator::Options {
-        weights: config.supernet.weights.clone(),
-        family: config.supernet.family.map(|family| family.as_str().parse()).transpose()?,
-        data: config.data.name.map(|name| name.as_str().to_string()),
-        data_dir: config.data.dir.clone(),
-        validation_images: config.data.validation_images,
-        validation_fraction: config.data.validation_fraction,
-        calibration_images: config.search.calibration_images,
-    })
 }
 
 /// The configuration stored in a run directory.

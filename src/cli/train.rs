@@ -2,14 +2,12 @@
 
 use super::session::Session;
 use super::{Error, output};
+use crate::pipeline::training::{Stage, prepare};
 use crate::run::{Exit, StopFlag};
 use crate::space::show::grouped;
-use crate::train::material::{dataset, start};
 use crate::train::results::{self, Measured, Summary};
-use crate::train::{Material, Outcome, Task, phase, train};
 use clap::Args;
 use std::fmt::Write;
-use std::sync::Arc;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -40,30 +38,16 @@ impl Train {
         let talk = self.session.globals.talk;
         let stop = StopFlag::install()?;
         let (config, place) = self.session.resolve("train")?;
-        let (supernet, dataset) = start(&config, |card| dataset(&config, card))?;
-        let material =
-            Material::new(&config.train, &supernet, Arc::new(dataset), config.data.augmentation, false)?;
-        let task = Task {
-            stage: "train",
-            seed: config.seed,
-            training: &config.train,
-            phases: phase::phases(&config.train, supernet.family),
-            material,
-        };
+        let prepared = prepare(&config, Stage::Train)?;
         let device = self.session.globals.open()?;
         let directory = place.enter(&config)?;
         let path = directory.path().display().to_string();
         talk.note(&format!("run directory: {path}"));
-        let snapshot = match train(&task, supernet, device.clone(), &directory, &stop, talk.progress())? {
-            Outcome::Stopped => {
-                let signal = stop.signal().unwrap_or("request");
-                talk.note(&format!("stopped ({signal}); nothing is lost: the same command goes on"));
-                return Ok(Exit::Stopped);
-            }
-            Outcome::Finished(snapshot) => snapshot,
+        let Some(summary) = prepared.run(device, &directory, &stop, talk.progress())? else {
+            let signal = stop.signal().unwrap_or("request");
+            talk.note(&format!("stopped ({signal}); nothing is lost: the same command goes on"));
+            return Ok(Exit::Stopped);
         };
-        let summary = results::summary(&task, &snapshot, &device)?;
-        results::publish(&directory, &task, &snapshot, &summary)?;
         match talk.json {
             true => {
                 let mut value = serde_json::to_value(&summary).expect("a summary is JSON");
@@ -71,14 +55,20 @@ impl Train {
                 value["weights"] = format!("{path}/{}", results::WEIGHTS_FILE).into();
                 output::json(&value)?;
             }
-            false => output::print(&text(&summary, &path))?,
+            false => {
+                let weights = format!("{path}/{}", results::WEIGHTS_FILE);
+                let table = table(&summary);
+                output::print(&format!(
+                    "{table}\nweights: {weights}\nnext: natv2 search --set supernet.weights={weights}\n"
+                ))?;
+            }
         }
         Ok(Exit::Done)
     }
 }
 
-/// The accuracies as a table, where the weights are, and what to do next.
-fn text(summary: &Summary, run: &str) -> String {
+/// The accuracies as a table.
+pub(super) fn table(summary: &Summary) -> String {
     let mut out = format!(
         "{} super-network after {} steps, {} images\n\n",
         summary.family, summary.steps, summary.split
@@ -106,11 +96,5 @@ fn text(summary: &Summary, run: &str) -> String {
             line(&format!("{name} {}", random.len()), network);
         }
     }
-    let _ = write!(
-        out,
-        "\nweights: {run}/{}\nnext: natv2 search --set supernet.weights={run}/{}\n",
-        results::WEIGHTS_FILE,
-        results::WEIGHTS_FILE
-    );
     out
 }

@@ -111,6 +111,11 @@ const FIRST: &[Key] = &[
         Kind::Choice(&["paper", "quick", "tiny"]),
         "The values of keys that are not given: the published ones, two minutes' work, seconds' work.",
     ),
+    key(
+        "run.warmup",
+        Kind::Choice(&["auto", "always", "never"]),
+        "Whether `natv2 run` warms given weights up on the data set: where they come from another, always, never.",
+    ),
     optional(
         "data.name",
         Kind::Choice(&["digits", "cifar10", "cifar100", "tiny-imagenet", "image-folder"]),

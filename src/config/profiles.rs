@@ -79,6 +79,8 @@ pub(super) fn defaults(command: &str, given: &Given) -> Config {
         (Profile::Quick, _) => QUICK,
         (Profile::Tiny, _) => TINY,
     };
+    // The whole method adapts; a search by itself leaves weights alone unless it is asked.
+    let epochs = if command == "run" { counts.epochs.max(1) } else { counts.epochs };
     let (policy, encoding) = match given.method {
         Method::Nat => (Policy::Nat, Encoding::OneHot),
         Method::Natv2 | Method::Random => (Policy::Natv2, Encoding::Integer),
@@ -87,6 +89,7 @@ pub(super) fn defaults(command: &str, given: &Given) -> Config {
         command: command.into(),
         seed: 0,
         profile: given.profile,
+        run: Run { warmup: RunWarmup::Auto },
         data: Data {
             name: None,
             dir: None,
@@ -138,7 +141,7 @@ pub(super) fn defaults(command: &str, given: &Given) -> Config {
             folds: FOLDS.min(given.archive.unwrap_or(counts.archive)),
             target_scaling: TargetScaling::Standard,
         },
-        adaptation: adaptation(given.profile, counts.epochs),
+        adaptation: adaptation(given.profile, epochs),
         finetune: finetune(given.profile),
     }
 }

@@ -20,6 +20,8 @@ pub struct Config {
     pub seed: u64,
     /// Where the values come from that were not given.
     pub profile: Profile,
+    /// The stages of a whole run.
+    pub run: Run,
     /// The data set.
     pub data: Data,
     /// The super-network.
@@ -36,6 +38,14 @@ pub struct Config {
     pub adaptation: Adaptation,
     /// Fine-tuning of what a search has found.
     pub finetune: Finetune,
+}
+
+/// `[run]`: what `natv2 run` does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// Whether given weights are warmed up on the data set before the search.
+    pub warmup: RunWarmup,
 }
 
 /// `[data]`. What is `None` is up to the weights' card and the data set.
@@ -190,6 +200,17 @@ macro_rules! words {
 }
 pub(super) use words;
 
+words!(
+    /// When given weights are warmed up before the search of a whole run.
+    RunWarmup {
+        /// Where they come from another data set or family.
+        Auto = "auto",
+        /// Always.
+        Always = "always",
+        /// Never.
+        Never = "never",
+    }
+);
 words!(
     /// A set of values for all keys.
     Profile {

@@ -105,7 +105,7 @@ pub fn prepare(network: &mut Network, evaluator: &Evaluator) -> Result<(), Error
 
 /// Adds to the card what a network costs, how its exits are weighted, and what is known of its
 /// accuracy.
-pub fn describe(network: &mut Network, strategy: Option<Strategy>, known: Accuracies) {
+pub fn describe(network: &mut Network, ensemble: Option<&Ensemble>, known: Accuracies) {
     let (arch, exits) = (network.arch().clone(), network.exits());
     let weights = network.weights_mut();
     let cost = cost(weights.channels(), &arch, exits, weights.classes());
@@ -125,9 +125,9 @@ pub fn describe(network: &mut Network, strategy: Option<Strategy>, known: Accura
     for key in ["aep", "exit_weights"] {
         facts.remove(key);
     }
-    if let Some(strategy) = strategy {
-        facts.insert("aep".into(), json!(strategy));
-        facts.insert("exit_weights".into(), json!(strategy.weights(exits.len()).beta));
+    if let Some(ensemble) = ensemble {
+        facts.insert("aep".into(), json!(ensemble.strategy));
+        facts.insert("exit_weights".into(), json!(ensemble.weights));
     }
     let top1: serde_json::Map<String, Value> = [("validation", known.validation), ("test", known.test)]
         .into_iter()
@@ -138,10 +138,30 @@ pub fn describe(network: &mut Network, strategy: Option<Strategy>, known: Accura
     }
 }
 
-/// The strategy that the card of a network names for its exits.
-pub fn strategy(network: &Network) -> Option<Strategy> {
-    let card = network.weights().card.network.as_ref()?;
-    card.other.get("aep")?.as_str()?.parse().ok()
+/// How a network's exits make one output (AEP).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ensemble {
+    /// The strategy that the weights come from.
+    pub strategy: Strategy,
+    /// The weight of each exit's logits. Where exits were removed after training, those of the others
+    /// stay as they were.
+    pub weights: Vec<f64>,
+}
+
+impl Ensemble {
+    /// The weights that `strategy` gives to so many exits.
+    pub fn new(strategy: Strategy, exits: usize) -> Ensemble {
+        Ensemble { strategy, weights: strategy.weights(exits).beta }
+    }
+
+    /// What the card of a network says of its exits.
+    pub fn of(network: &Network) -> Option<Ensemble> {
+        let facts = &network.weights().card.network.as_ref()?.other;
+        let strategy = facts.get("aep")?.as_str()?.parse().ok()?;
+        let weights: Vec<f64> =
+            facts.get("exit_weights")?.as_array()?.iter().filter_map(Value::as_f64).collect();
+        (weights.len() == network.exits().len()).then_some(Ensemble { strategy, weights })
+    }
 }
 
 /// What a file in another format says of a network: its card as pairs of text, nested values as JSON.
@@ -188,6 +208,9 @@ mod tests {
         assert_eq!(value("top1"), r#"{"validation":97.5}"#);
         assert_eq!(Arch::parse(Family::SE_B, value("arch")).unwrap(), arch.canonical());
         assert!(pairs.windows(2).all(|pair| pair[0].0 < pair[1].0), "{pairs:?}");
-        assert_eq!(strategy(&network), None);
+        assert_eq!(Ensemble::of(&network), None);
+        let asc = Ensemble::new(Strategy::Asc, 1);
+        describe(&mut network, Some(&asc), Accuracies::default());
+        assert_eq!(Ensemble::of(&network), Some(asc));
     }
 }

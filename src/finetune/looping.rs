@@ -518,7 +518,9 @@ impl Loop<'_> {
             weights: results::weights_file(picked),
             history,
         };
-        results::publish(self.run, &pruned, &self.inputs.dataset, &result)?;
+        let pixels = self.inputs.material.pixels;
+        let network = results::network(pruned, &self.inputs.dataset, pixels, &result)?;
+        results::publish(self.run, &network, &result)?;
         let line = |m: &Measured| m.top1.map_or("-".into(), |top1| format!("{top1:.2} %"));
         self.output.note(&format!(
             "network {}: test accuracy {} before, {} after {} epochs",

@@ -4,10 +4,13 @@
 
 use super::{Epoch, Error, Picked};
 use crate::data::Dataset;
+use crate::evaluator::Pixels;
+use crate::export::{self, Accuracies, Ensemble};
 use crate::run::RunDirectory;
-use crate::supernet::{Card, Supernet};
+use crate::supernet::{Card, Network, Supernet};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
+use std::path::Path;
 
 /// The summary in the run directory.
 pub const SUMMARY_FILE: &str = "finetuned.json";
@@ -73,6 +76,14 @@ pub struct Summary {
     pub networks: Vec<Finetuned>,
 }
 
+impl Finetuned {
+    /// How its exits make one output, where it is an ensemble.
+    pub fn ensemble(&self) -> Option<Ensemble> {
+        let strategy = self.strategy.parse().ok()?;
+        Some(Ensemble { strategy, weights: self.beta.clone() })
+    }
+}
+
 impl Summary {
     /// Writes `finetuned.json`.
     ///
@@ -90,36 +101,43 @@ pub fn weights_file(picked: &Picked) -> String {
     format!("network-{}.safetensors", picked.number)
 }
 
+/// The network of `weights` with all that a file of its own says of it.
+///
+/// # Errors
+/// Weights that are not those of one network.
+pub fn network(
+    mut weights: Supernet,
+    dataset: &Dataset,
+    pixels: Pixels,
+    result: &Finetuned,
+) -> Result<Network, Error> {
+    let card = &mut weights.card;
+    card.class_names = match dataset.classes().len() == weights.layout.classes() {
+        true => dataset.classes().to_vec(),
+        false => Vec::new(),
+    };
+    card.data = Some(dataset.name().into());
+    (card.mean, card.std) = (Some(pixels.mean), Some(pixels.std));
+    card.trained =
+        Some(format!("natv2 finetune: {} epochs on training and validation images", result.best_epoch));
+    let mut network = Network::of(weights)?;
+    let r = network.arch().r;
+    let card = &mut network.weights_mut().card;
+    card.resolutions = vec![r];
+    if let Some(network) = &mut card.network {
+        network.statistics = Some("running means of the fine-tuning".into());
+    }
+    let known = Accuracies { validation: None, test: result.after.top1 };
+    export::describe(&mut network, result.ensemble().as_ref(), known);
+    Ok(network)
+}
+
 /// Writes a network's weights and card.
 ///
 /// # Errors
 /// Writing fails.
-pub fn publish(
-    run: &RunDirectory,
-    weights: &Supernet,
-    dataset: &Dataset,
-    result: &Finetuned,
-) -> Result<(), Error> {
-    let mut card = Card {
-        class_names: match dataset.classes().len() == weights.classes() {
-            true => dataset.classes().to_vec(),
-            false => Vec::new(),
-        },
-        data: Some(dataset.name().into()),
-        resolutions: Vec::new(),
-        trained: Some(format!(
-            "natv2 finetune: {} epochs on training and validation images",
-            result.best_epoch
-        )),
-        ..weights.card.clone()
-    };
-    for (key, value) in
-        [("arch", result.arch.clone()), ("exits", json!(result.exits)), ("beta", json!(result.beta))]
-    {
-        card.other.insert(key.into(), value);
-    }
-    let file = std::path::Path::new(&result.weights);
-    let card_file = Card::path(file).display().to_string();
-    run.write_atomic(&card_file, card.to_json().as_bytes())?;
-    Ok(run.write_atomic(&result.weights, &weights.checkpoint().to_bytes()?)?)
+pub fn publish(run: &RunDirectory, network: &Network, result: &Finetuned) -> Result<(), Error> {
+    let card_file = Card::path(Path::new(&result.weights)).display().to_string();
+    run.write_atomic(&card_file, network.weights().card.to_json().as_bytes())?;
+    Ok(run.write_atomic(&result.weights, &network.checkpoint().to_bytes()?)?)
 }

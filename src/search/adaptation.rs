@@ -28,13 +28,17 @@ use crate::space::Space;
 use crate::supernet::{Card, Supernet};
 use crate::train::checks::{Health, Watch};
 use crate::train::rate::Rate;
-use crate::train::results::{CARD_FILE, WEIGHTS_FILE};
 use crate::train::{
     self, Batch, Decays, Optimiser, OptimiserState, Rule, Settings, Student, Tally, Teacher, Trainer,
     Weighting, material,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+
+/// The adapted super-network's file in the run directory.
+pub const ADAPTED_FILE: &str = "adapted.safetensors";
+/// Its card.
+pub const ADAPTED_CARD_FILE: &str = "adapted.card.json";
 
 /// Training resolutions between those of the search are multiples of this.
 const RESOLUTION_STEP: usize = 4;
@@ -356,8 +360,8 @@ impl<'a> Adapter<'a> {
             )),
             ..weights.card.clone()
         };
-        run.write_atomic(CARD_FILE, card.to_json().as_bytes())?;
-        Ok(run.write_atomic(WEIGHTS_FILE, &weights.checkpoint().to_bytes().map_err(train::Error::from)?)?)
+        run.write_atomic(ADAPTED_CARD_FILE, card.to_json().as_bytes())?;
+        Ok(run.write_atomic(ADAPTED_FILE, &weights.checkpoint().to_bytes().map_err(train::Error::from)?)?)
     }
 }
 

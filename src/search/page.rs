@@ -6,6 +6,7 @@
 //! Transactions on Evolutionary Computation 13(4), 2009) are pointed out. Nothing here depends on the
 //! time or the machine but what the state says of its device, so equal states give equal pages.
 
+use super::adaptation::ADAPTED_FILE;
 use super::{Entry, Error, State, measure::name, objective_value, points};
 use crate::config::{Config, DataName, Objective};
 use crate::moo::tradeoff;
@@ -16,7 +17,6 @@ use crate::space::backbone::{DEPTHS, LAYERS, MAX_DEPTH, strided};
 use crate::space::show::grouped;
 use crate::space::walk::{dense_terms, head};
 use crate::space::{Arch, Channels, Layer, Space, walk};
-use crate::train::results::WEIGHTS_FILE;
 
 /// High trade-off networks that are pointed out, as many as NATv2 returns.
 const TRADE_OFFS: usize = 4;
@@ -86,7 +86,7 @@ pub fn page(
 fn adapted(state: &State, run: &str) -> String {
     match state.adaptation.steps {
         0 => String::new(),
-        _ => format!(" --weights {run}/{WEIGHTS_FILE}"),
+        _ => format!(" --weights {run}/{ADAPTED_FILE}"),
     }
 }
 

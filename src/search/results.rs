@@ -2,10 +2,10 @@
 //!
 //! Neither file holds a time, a path or a machine's name, so equal runs give equal bytes.
 
+use super::adaptation::ADAPTED_FILE;
 use super::{Entry, Error, State};
 use crate::config::{Config, Objective};
 use crate::space::{Arch, Genotype, Space};
-use crate::train::results::WEIGHTS_FILE;
 use serde::Serialize;
 
 /// Version of the form of all three.
@@ -116,7 +116,7 @@ impl Summary {
             front: front(space, config, state)?,
             hypervolume: state.history.last().map_or(0.0, |last| last.hypervolume),
             evaluations: state.evaluations,
-            weights: (state.adaptation.steps > 0).then(|| run.join(WEIGHTS_FILE).display().to_string()),
+            weights: (state.adaptation.steps > 0).then(|| run.join(ADAPTED_FILE).display().to_string()),
         })
     }
 }

@@ -1,0 +1,91 @@
+//! `natv2 run`: the whole method in one run directory.
+
+use super::session::Session;
+use super::{Error, finetune, output, search, train};
+use crate::config::Objective;
+use crate::pipeline::training::{needed, prepare};
+use crate::pipeline::whole::REPORT_FILE;
+use crate::pipeline::{Outcome, Summary, whole};
+use crate::run::{Exit, StopFlag};
+use clap::Args;
+use std::fmt::Write;
+
+const AFTER_HELP: &str = "\
+Examples:
+  natv2 run                                      everything on the built-in digits, minutes on two cores
+  natv2 run --set supernet.family=EE_D --set finetune.exits=unif     early exits, ensembles in the end
+  natv2 run configs/cifar10.toml --set data.dir=DATA_FOLDER --set supernet.weights=pretrained.safetensors
+                                                 NATv2 as published, on a target data set
+
+Stages: a super-network is trained from random weights, or the one given is warmed up on the data set
+if it comes from another (run.warmup); the search adapts it; the networks with the best trade-offs
+(finetune.pick) are fine-tuned and written for onnxruntime; the report shows it all. Each stage is the
+one of `natv2 train`, `search` and `finetune` with the same settings.
+Files in the run directory: supernet.safetensors, training.json, archive.json, front.json,
+adapted.safetensors, finetuned.json, network-N.safetensors and network-N.onnx, report.html, config.toml,
+journal.jsonl, TensorBoard events. Stop it at any time (Ctrl-C); the same command goes on, and ends with
+the same bits.
+
+JSON: what `natv2 search` prints, with \"training\" as `natv2 train` prints it, where there was one,
+\"networks\" as `natv2 finetune` prints them, and \"exported\", their ONNX files.";
+
+/// Arguments of `natv2 run`.
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Run {
+    #[command(flatten)]
+    session: Session,
+}
+
+impl Run {
+    pub(super) fn run(self) -> Result<Exit, Error> {
+        let talk = self.session.globals.talk;
+        let stop = StopFlag::install()?;
+        let (config, place) = self.session.resolve("run")?;
+        let prepared = needed(&config)?.map(|stage| prepare(&config, stage)).transpose()?;
+        let device = self.session.globals.open()?;
+        let directory = place.enter(&config)?;
+        talk.note(&format!("run directory: {}", directory.path().display()));
+        match whole(&config, prepared, &device, &directory, &stop, talk.progress())? {
+            Outcome::Stopped => {
+                let signal = stop.signal().unwrap_or("request");
+                talk.note(&format!("stopped ({signal}); nothing is lost: the same command goes on"));
+                Ok(Exit::Stopped)
+            }
+            Outcome::Finished(summary) => {
+                match talk.json {
+                    true => output::json(&summary)?,
+                    false => output::print(&text(&summary, &config.search.objectives))?,
+                }
+                Ok(Exit::Done)
+            }
+        }
+    }
+}
+
+/// What each stage came to, where everything is, and what to do next.
+fn text(summary: &Summary, objectives: &[Objective]) -> String {
+    let run = &summary.search.run;
+    let mut out = String::new();
+    if let Some(training) = &summary.training {
+        out += &train::table(training);
+        out.push('\n');
+    }
+    out += &search::table(&summary.search, objectives);
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        out,
+        "hypervolume {:.5} after {} evaluations\n\nFine-tuned ({} networks)\n",
+        summary.search.hypervolume,
+        summary.search.evaluations,
+        summary.networks.len()
+    );
+    out += &finetune::table(&summary.networks);
+    let files: Vec<String> = summary.exported.iter().map(|file| format!("{run}/{file}")).collect();
+    let _ = writeln!(out, "\nnetworks for onnxruntime: {}", files.join(" "));
+    let _ = writeln!(out, "report: {run}/{REPORT_FILE} (open it in a browser)");
+    if let Some(network) = summary.networks.first() {
+        let _ = writeln!(out, "next: natv2 evaluate --weights {run}/{}", network.weights);
+    }
+    out
+}

@@ -1,0 +1,110 @@
+//! The whole method in one run directory: NATv2 (arXiv 2307.00960) from random weights, or from a
+//! trained super-network, to networks that run elsewhere.
+//!
+//! ```text
+//! train     a super-network from random weights     supernet.safetensors, training.json
+//!  or warm up a given one on the data set
+//! search    with adaptation                         archive.json, front.json, adapted.safetensors
+//! finetune  the networks with the best trade-offs   finetuned.json, network-N.safetensors
+//! export                                            network-N.onnx
+//! report                                            report.html
+//! ```
+//!
+//! Each stage has its own checkpoints in the run directory, and is over when its result is there, so
+//! [`whole`] goes on where it was interrupted and ends with the same bytes. The stages are the very
+//! ones of `natv2 train`, `search` and `finetune`, which call the functions here too:
+//!
+//! - [`training`]: from a configuration to a training that is ready to run;
+//! - [`found`]: which weights, data and networks a fine-tuning begins with;
+//! - [`whole`](mod@whole): one stage after the other.
+
+pub mod found;
+pub mod training;
+pub mod whole;
+
+pub use whole::{Outcome, Summary, whole};
+
+use crate::config::Config;
+use crate::{data, device, engine, evaluator, export, finetune, run, search, space, supernet, train};
+
+/// What can go wrong in a stage.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Weights and data together.
+    #[error(transparent)]
+    Evaluator(#[from] evaluator::Error),
+    /// The weights.
+    #[error(transparent)]
+    Supernet(#[from] supernet::Error),
+    /// The data set.
+    #[error(transparent)]
+    Data(#[from] data::Error),
+    /// The search space.
+    #[error(transparent)]
+    Space(#[from] space::Error),
+    /// Running networks.
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    /// The device.
+    #[error(transparent)]
+    Device(#[from] device::Error),
+    /// The run directory.
+    #[error(transparent)]
+    Run(#[from] run::Error),
+    /// Training.
+    #[error(transparent)]
+    Train(Box<train::Error>),
+    /// The search.
+    #[error(transparent)]
+    Search(Box<search::Error>),
+    /// Fine-tuning.
+    #[error(transparent)]
+    Finetune(Box<finetune::Error>),
+    /// Writing networks for other programs.
+    #[error(transparent)]
+    Export(#[from] export::Error),
+    /// An architecture that was given.
+    #[error("{place}: {source}")]
+    Given {
+        /// The setting.
+        place: String,
+        /// What is wrong.
+        source: space::Error,
+    },
+    /// A file that a setting names, or that another stage should have left.
+    #[error("{place}: {reason}")]
+    Missing {
+        /// The setting or the file.
+        place: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+}
+
+macro_rules! boxed {
+    ($($module:ident $variant:ident),*) => {$(
+        impl From<$module::Error> for Error {
+            fn from(error: $module::Error) -> Error {
+                Error::$variant(Box::new(error))
+            }
+        }
+    )*};
+}
+
+boxed!(train Train, search Search, finetune Finetune);
+
+/// The weights and data of a configuration.
+///
+/// # Errors
+/// None: a configuration's words are all known.
+pub fn options(config: &Config) -> Result<evaluator::Options, space::Error> {
+    Ok(evaluator::Options {
+        weights: config.supernet.weights.clone(),
+        family: config.supernet.family.map(|family| family.as_str().parse()).transpose()?,
+        data: config.data.name.map(|name| name.as_str().to_string()),
+        data_dir: config.data.dir.clone(),
+        validation_images: config.data.validation_images,
+        validation_fraction: config.data.validation_fraction,
+        calibration_images: config.search.calibration_images,
+    })
+}

@@ -1,0 +1,240 @@
+//! `natv2 run`: the whole method in small, from random weights to ONNX files that are run, and runs
+//! that are killed or stopped at any moment end as if nothing had happened.
+#![cfg(unix)]
+
+mod common;
+#[path = "export/onnx.rs"]
+mod onnx;
+
+use common::{ends_within, signal};
+use natv2::data::{self, Spec, Split, Transform, Validation};
+use natv2::evaluator::Pixels;
+use natv2::run::events;
+use natv2::supernet::{Checkpoint, Network, Tensor};
+use rand::RngExt;
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Instant;
+
+/// Every stage in seconds: an early-exit family whose networks end as pruned ensembles.
+fn command(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_natv2"));
+    command.args(["run", "--profile", "tiny", "--device", "cpu", "--json", "--run"]).arg(folder);
+    for set in [
+        "supernet.family=EE_D",
+        "supernet.width=0.1",
+        "train.checkpoint_steps=2",
+        "finetune.exits=asc",
+        "finetune.count=2",
+    ] {
+        command.args(["--set", set]);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn finish(mut command: Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+/// Every result in a run directory, by name.
+fn results(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<(String, Vec<u8>)> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            let ending = path.extension().and_then(|ending| ending.to_str());
+            matches!(ending, Some("json" | "safetensors" | "onnx"))
+        })
+        .map(|path| (path.file_name().unwrap().to_str().unwrap().into(), std::fs::read(&path).unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+/// The report without the name of its run directory.
+fn report(folder: &Path) -> String {
+    let text = std::fs::read_to_string(folder.join("report.html")).unwrap();
+    text.replace(folder.to_str().unwrap(), "RUN")
+}
+
+#[track_caller]
+fn same(a: &Path, b: &Path) {
+    for ((name, first), (other, second)) in results(a).iter().zip(&results(b)) {
+        assert!(name == other && first == second, "{name} and {other} differ");
+    }
+    assert_eq!(results(a).len(), results(b).len());
+    assert_eq!(report(a), report(b));
+}
+
+/// The accuracy on the test images of an ONNX file, run by the interpreter, per cent.
+fn accuracy(file: &Path, side: usize) -> f64 {
+    let spec = Spec { name: "digits".into(), dir: None, validation: Validation::default(), side: None };
+    let dataset = data::open(&spec).unwrap();
+    let test = dataset.split(Split::Test);
+    let Pixels { mean, std } = Pixels::usual("digits");
+    let transform = Transform::new(side, mean, std, dataset.scale()).unwrap();
+    let mut nhwc = vec![0.0; test.len() * transform.output_len()];
+    transform.apply(&dataset, test, &mut nhwc);
+    let plane = |image: &[f32], channel| image.iter().skip(channel).step_by(3).copied().collect::<Vec<_>>();
+    let images = nhwc.chunks_exact(3 * side * side);
+    let data = images.flat_map(|image| (0..3).flat_map(move |channel| plane(image, channel))).collect();
+    let images = Tensor { shape: vec![test.len(), 3, side, side], data };
+    let model = onnx::Model::parse(&std::fs::read(file).unwrap());
+    assert!(!model.operators().contains("BatchNormalization"), "batch norms are folded");
+    let outputs = model.run("images", &images);
+    let (_, logits) = outputs.iter().find(|(name, _)| name == "logits").unwrap();
+    let best = |row: &[f64]| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap() as u32;
+    let correct =
+        logits.chunks_exact(10).zip(test).filter(|(row, image)| best(row) == dataset.label(**image)).count();
+    100.0 * correct as f64 / test.len() as f64
+}
+
+#[test]
+fn a_run_goes_from_random_weights_to_networks_for_other_programs() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let summary: Value = serde_json::from_slice(&finish(command(&run)).stdout).unwrap();
+    assert_eq!(summary["version"], 1);
+    assert_eq!(summary["training"]["family"], "EE_D");
+    assert!(!summary["front"].as_array().unwrap().is_empty() && summary["evaluations"] == 30);
+    assert!(summary["weights"].as_str().unwrap().ends_with("adapted.safetensors"));
+
+    let (networks, exported) = (&summary["networks"], summary["exported"].as_array().unwrap());
+    assert_eq!(networks.as_array().unwrap().len(), exported.len());
+    for (network, file) in networks.as_array().unwrap().iter().zip(exported) {
+        let file = run.join(file.as_str().unwrap());
+        let own = Network::load(&run.join(network["weights"].as_str().unwrap())).unwrap();
+        assert_eq!(network["exits"].as_array().unwrap().len(), own.exits().len());
+        // The file elsewhere has the accuracy that was measured here.
+        let found = accuracy(&file, own.arch().r as usize);
+        let one_image = 100.0 / 359.0;
+        assert!((found - network["after"]["top1"].as_f64().unwrap()).abs() <= one_image, "{found}");
+        // And `natv2 export` writes the very file, from the card alone.
+        let again = folder.path().join("again.onnx");
+        let weights = run.join(network["weights"].as_str().unwrap());
+        let mut export = Command::new(env!("CARGO_BIN_EXE_natv2"));
+        export.args(["export", "--force", "--weights"]).arg(&weights).arg("--out").arg(&again);
+        finish(export);
+        assert!(std::fs::read(&again).unwrap() == std::fs::read(&file).unwrap());
+    }
+    let trained = Checkpoint::read(&run.join("supernet.safetensors")).unwrap();
+    let adapted = Checkpoint::read(&run.join("adapted.safetensors")).unwrap();
+    assert!(trained.names().eq(adapted.names()));
+    assert!(trained.names().any(|name| trained.tensor(name) != adapted.tensor(name)));
+
+    let stages: Vec<String> = {
+        let mut stages: Vec<String> = events(&run).unwrap().into_iter().map(|event| event.stage).collect();
+        stages.dedup();
+        stages
+    };
+    assert_eq!(stages, ["train", "search", "finetune"]);
+    // A stage called by itself with the same settings finds its result.
+    for stage in ["train", "search", "finetune"] {
+        let mut again = Command::new(env!("CARGO_BIN_EXE_natv2"));
+        again.args([stage, "--device", "cpu", "--json"]).arg(run.join("config.toml")).arg("--run").arg(&run);
+        let result: Value = serde_json::from_slice(&finish(again).stdout).unwrap();
+        let (key, whole) = match stage {
+            "train" => ("epochs", &summary["training"]["epochs"]),
+            "search" => ("front", &summary["front"]),
+            _ => ("networks", &summary["networks"]),
+        };
+        assert_eq!(&result[key], whole, "{stage}");
+    }
+}
+
+#[test]
+fn a_run_ends_the_same_whatever_kills_it_and_for_any_number_of_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let start = Instant::now();
+    finish(command(&at("whole")));
+    let whole_run = start.elapsed();
+    let mut one = command(&at("one"));
+    one.args(["--threads", "1"]);
+    finish(one);
+    same(&at("one"), &at("whole"));
+
+    // Long enough to get somewhere on the way, short enough for many on one run.
+    let mut rng = natv2::random::stream(3, "test/kills", 0, 0);
+    let (mut kills, mut runs) = (0, vec![0]);
+    while kills < 20 {
+        let run = at(&format!("killed-{}", runs.len()));
+        let mut child = command(&run).spawn().unwrap();
+        if ends_within(&mut child, whole_run.mul_f64(rng.random_range(0.05..0.15))) {
+            runs.push(kills);
+            continue;
+        }
+        signal(&child, "-KILL");
+        child.wait().unwrap();
+        kills += 1;
+    }
+    for number in 1..=runs.len() {
+        let run = at(&format!("killed-{number}"));
+        finish(command(&run));
+        same(&run, &at("whole"));
+    }
+    assert!(runs.len() < 6, "runs ended after {runs:?} of {kills} kills: too few in each");
+}
+
+#[test]
+fn every_stage_stops_on_request_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let mut stopped = 0;
+    for (name, place) in
+        [("-TERM", "training"), ("-USR1", "iteration  0"), ("-INT", "iteration  1"), ("-TERM", "fine-tuning")]
+    {
+        let mut child = command(&run).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let found = lines.find(|line| line.as_ref().is_ok_and(|line| line.starts_with(place)));
+        std::thread::spawn(move || lines.count());
+        if found.is_some() {
+            signal(&child, name);
+        }
+        let code = child.wait().unwrap().code();
+        assert!(code == Some(75) || code == Some(0), "{name} at {place}: {code:?}");
+        stopped += u32::from(code == Some(75));
+    }
+    assert!(stopped > 1, "{stopped} stops");
+    finish(command(&run));
+    finish(command(&folder.path().join("whole")));
+    same(&run, &folder.path().join("whole"));
+}
+
+#[test]
+fn given_weights_are_warmed_up_where_they_come_from_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("source.safetensors");
+    let mut init = Command::new(env!("CARGO_BIN_EXE_natv2"));
+    init.args(["supernet", "init", "--family", "SE_B", "--width", "0.1", "--classes", "7", "--out"]).arg(&source);
+    finish(init);
+    let with = |name: &str, warmup: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_natv2"));
+        command.args(["run", "--profile", "tiny", "--device", "cpu", "--json", "--run"]);
+        command.arg(folder.path().join(name)).args(["--set", "finetune.count=1", "--set", "data.name=digits"]);
+        command.args(["--set", &format!("run.warmup={warmup}"), "--set", "search.iterations=1"]);
+        command.arg("--set").arg(format!("supernet.weights={}", source.display()));
+        command.stdin(Stdio::null());
+        command
+    };
+    let summary: Value = serde_json::from_slice(&finish(with("auto", "auto")).stdout).unwrap();
+    let mut phases: Vec<&str> = summary["training"]["epochs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|epoch| epoch["phase"].as_str().unwrap())
+        .collect();
+    phases.dedup();
+    assert_eq!(phases, ["full", "uniform"]);
+    assert_eq!(events(&folder.path().join("auto")).unwrap()[0].stage, "warmup");
+    // Without the warm-up the classes do not fit.
+    let refused = with("never", "never").output().unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(message.contains("10 classes") && message.contains("7"), "{message}");
+}
