@@ -6,6 +6,7 @@
 use crate::data::{self, Dataset, Spec, Split, Transform, Validation};
 use crate::device::Device;
 use crate::engine::ensemble::{ExitEvaluations, Strategy};
+use crate::engine::tree::Saving;
 use crate::engine::{self, Calibration, Engine, Evaluation, Images, Population};
 use crate::ops::Threads;
 use crate::space::walk::Exits;
@@ -52,6 +53,16 @@ pub enum Error {
         /// Their classes.
         expected: usize,
     },
+    /// Super-networks that cannot be searched side by side.
+    #[error("{first} and {second} cannot be searched side by side: {what}", first = .first.display(), second = .second.display())]
+    Together {
+        /// One.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+        /// In what they differ, or do not, and what to do.
+        what: String,
+    },
     /// A split without images.
     #[error("the {split} split of data set `{dataset}` has no images: {remedy}")]
     EmptySplit {
@@ -69,6 +80,8 @@ pub enum Error {
 pub struct Options {
     /// The checkpoint; `None` is the built-in one.
     pub weights: Option<PathBuf>,
+    /// A second super-network, of another width.
+    pub wide_weights: Option<PathBuf>,
     /// The family.
     pub family: Option<Family>,
     /// Name of the data set.
@@ -83,9 +96,11 @@ pub struct Options {
     pub calibration_images: Option<usize>,
 }
 
-/// A super-network on a device, a data set, and how its pixels become inputs.
+/// A super-network on a device, or several of different widths, a data set, and how its pixels become
+/// inputs.
 pub struct Evaluator {
-    engine: Engine,
+    /// By width, ascending.
+    engines: Vec<Engine>,
     dataset: Arc<Dataset>,
     pixels: Pixels,
     calibration_images: usize,
@@ -131,6 +146,36 @@ pub fn load_supernet(weights: Option<&Path>, family: Option<Family>) -> Result<S
     }
 }
 
+/// Puts super-networks of different widths in order, and gives the space of all of them: NATv2
+/// searches two side by side.
+///
+/// # Errors
+/// Different families, classes, resolutions or pixels, or the same width twice.
+pub fn together(mut supernets: Vec<Supernet>) -> Result<(Vec<Supernet>, Space), Error> {
+    supernets.sort_by(|a, b| a.channels().width.total_cmp(&b.channels().width));
+    for pair in supernets.windows(2) {
+        let (a, b) = (&pair[0], &pair[1]);
+        let differ = |what: &str, a: String, b: String| (a != b).then(|| format!("{what} {a} and {b}"));
+        let pixels = |card: &Card| format!("{:?} {:?}", card.mean, card.std);
+        let what = differ("families are", a.family.to_string(), b.family.to_string())
+            .or_else(|| differ("classes are", a.classes().to_string(), b.classes().to_string()))
+            .or_else(|| {
+                let resolutions = |s: &Supernet| format!("{:?}", s.card.search_resolutions());
+                differ("resolutions of their cards are", resolutions(a), resolutions(b))
+            })
+            .or_else(|| differ("mean and deviation of their cards are", pixels(&a.card), pixels(&b.card)))
+            .or_else(|| b.has_width(Some(a.channels().width)).then(|| "both have the same width".into()));
+        if let Some(what) = what {
+            let what = format!("{what}; give super-networks that differ in width alone");
+            return Err(Error::Together { first: a.file.clone(), second: b.file.clone(), what });
+        }
+    }
+    let widths: Vec<f64> = supernets.iter().map(|supernet| supernet.channels().width).collect();
+    let narrow = &supernets[0];
+    let space = Space::new(narrow.family, narrow.card.search_resolutions(), &widths, narrow.scaling())?;
+    Ok((supernets, space))
+}
+
 /// The data set that is asked for, else that of the weights' card, else the digits. What the card says
 /// about its own data set holds for no other.
 pub fn data_of(
@@ -156,7 +201,12 @@ impl Evaluator {
     /// # Errors
     /// Weights or data that cannot be read, or that do not belong together.
     pub fn open(options: &Options, device: Arc<dyn Device>) -> Result<Evaluator, Error> {
-        let supernet = load_supernet(options.weights.as_deref(), options.family)?;
+        let mut supernets = vec![load_supernet(options.weights.as_deref(), options.family)?];
+        if let Some(wide) = &options.wide_weights {
+            supernets.push(load_supernet(Some(wide), options.family)?);
+        }
+        let (supernets, space) = together(supernets)?;
+        let supernet = &supernets[0];
         let card = &supernet.card;
         let validation =
             Validation { images: options.validation_images, fraction: options.validation_fraction };
@@ -179,16 +229,30 @@ impl Evaluator {
                 "tiny-imagenet" => 1000,
                 _ => 500,
             });
-        let space = supernet.space()?;
-        let engine = Engine::new(device, Arc::new(supernet))?;
-        let evaluator = Evaluator { engine, dataset: Arc::new(dataset), pixels, calibration_images, space };
+        let engine = |supernet| Engine::new(device.clone(), Arc::new(supernet));
+        let engines = supernets.into_iter().map(engine).collect::<Result<_, _>>()?;
+        let evaluator = Evaluator { engines, dataset: Arc::new(dataset), pixels, calibration_images, space };
         evaluator.images(Split::Train, None)?;
         Ok(evaluator)
     }
 
-    /// The engine.
+    /// The engine, of the narrowest super-network where there are several.
     pub fn engine(&self) -> &Engine {
-        &self.engine
+        &self.engines[0]
+    }
+
+    /// The engine of the super-network that has a network; the narrowest where none has.
+    pub fn engine_of(&self, arch: &Arch) -> &Engine {
+        &self.engines[self.index_of(arch)]
+    }
+
+    fn index_of(&self, arch: &Arch) -> usize {
+        self.engines.iter().position(|engine| engine.supernet().has_width(arch.w)).unwrap_or(0)
+    }
+
+    /// The super-networks, by width.
+    pub fn supernets(&self) -> impl Iterator<Item = &Supernet> {
+        self.engines.iter().map(Engine::supernet)
     }
 
     /// The data set.
@@ -206,16 +270,18 @@ impl Evaluator {
         self.pixels
     }
 
-    /// The same device, data and space with other weights of the same layout: a super-network that
-    /// has been trained on.
+    /// The same device, data and space with other weights of the same layouts, in the order of
+    /// [`Evaluator::supernets`]: super-networks that have been trained on.
     ///
     /// # Errors
     /// The device fails.
-    pub fn with_weights(&self, supernet: Supernet) -> Result<Evaluator, Error> {
-        let engine =
-            Engine::new(self.engine.shared_device(), Arc::new(supernet))?.with_budget(self.engine.budget());
+    pub fn with_weights(&self, supernets: Vec<Supernet>) -> Result<Evaluator, Error> {
+        let engine = |(old, supernet): (&Engine, Supernet)| {
+            Ok(Engine::new(old.shared_device(), Arc::new(supernet))?.with_budget(old.budget()))
+        };
+        let engines = self.engines.iter().zip(supernets).map(engine).collect::<Result<_, Error>>()?;
         let (dataset, space) = (self.dataset.clone(), self.space.clone());
-        Ok(Evaluator { engine, dataset, space, ..*self })
+        Ok(Evaluator { engines, dataset, space, ..*self })
     }
 
     /// The search space of the card.
@@ -255,10 +321,12 @@ impl Evaluator {
     pub fn fingerprint(&self, split: Split, count: Option<usize>) -> Result<String, Error> {
         let images = self.images(split, count)?;
         let mut hash = Sha256::new();
-        hash.update(bytemuck::cast_slice::<f32, u8>(&self.engine.supernet().packed));
+        for supernet in self.supernets() {
+            hash.update(bytemuck::cast_slice::<f32, u8>(&supernet.packed));
+        }
         hash.update(bytemuck::cast_slice::<f32, u8>(&[self.pixels.mean, self.pixels.std].concat()));
-        hash.update(self.engine.device().arithmetic());
-        hash.update(self.engine.supernet().family.to_string());
+        hash.update(self.engine().device().arithmetic());
+        hash.update(self.engine().supernet().family.to_string());
         hash.update((self.calibration_images() as u64).to_le_bytes());
         let calibration = &self.dataset.split(Split::Train)[..self.calibration_images()];
         for &index in images.indices.iter().chain(calibration) {
@@ -304,7 +372,22 @@ impl Evaluator {
         let (images, train) = (self.images(split, count)?, self.images(Split::Train, None)?);
         let calibration =
             Calibration::Batches { images: &train, count: self.calibration_images, batch: CALIBRATION_BATCH };
-        Ok(self.engine.evaluate_population(networks, &images, calibration, stop, done)?)
+        if let [engine] = &self.engines[..] {
+            return Ok(engine.evaluate_population(networks, &images, calibration, stop, done)?);
+        }
+        // Networks of different widths share no weights.
+        let mut all = Population { results: vec![Vec::new(); networks.len()], saving: Saving::default() };
+        for (number, engine) in self.engines.iter().enumerate() {
+            let own: Vec<usize> =
+                (0..networks.len()).filter(|&index| self.index_of(&networks[index].0) == number).collect();
+            let members: Vec<_> = own.iter().map(|&index| networks[index].clone()).collect();
+            let done = |index: usize, results: &[Evaluation]| done(own[index], results);
+            let part = engine.evaluate_population(&members, &images, calibration, stop, &done)?;
+            let Some(part) = part else { return Ok(None) };
+            all.saving += part.saving;
+            own.iter().zip(part.results).for_each(|(&index, result)| all.results[index] = result);
+        }
+        Ok(Some(all))
     }
 
     /// Evaluates a network at each of `exits` and, with a strategy, as their weighted ensemble, from
@@ -325,7 +408,7 @@ impl Evaluator {
             Calibration::Batches { images: &train, count: self.calibration_images, batch: CALIBRATION_BATCH };
         let weights = strategy.map(|strategy| strategy.weights(exits.len()));
         let beta = weights.as_ref().map(|weights| &weights.beta[..]);
-        Ok(self.engine.evaluate_exits(arch, exits, beta, &images, calibration)?)
+        Ok(self.engine_of(arch).evaluate_exits(arch, exits, beta, &images, calibration)?)
     }
 }
 

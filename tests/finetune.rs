@@ -39,22 +39,22 @@ fn small(family: Family) -> Arch {
 
 /// A fine-tuning of two networks of the built-in super-network.
 fn two(config: &Config) -> Inputs<'_> {
-    let supernet = load_supernet(None, None).unwrap();
-    let first = Picked::given(&supernet, &small(Family::SE_B));
+    let supernets = vec![load_supernet(None, None).unwrap()];
+    let first = Picked::given(&supernets, &small(Family::SE_B));
     let other = Arch { ks: [3; 20], d: [2, 3, 2, 2, 2], ..small(Family::SE_B) };
-    let second = Picked { number: 2, ..Picked::given(&supernet, &other) };
+    let second = Picked { number: 2, ..Picked::given(&supernets, &other) };
     let settings = (config.seed, &config.finetune, &config.train);
-    Inputs::new(settings, None, supernet, digits(), vec![first, second]).unwrap()
+    Inputs::new(settings, None, supernets, digits(), vec![first, second]).unwrap()
 }
 
 /// A fine-tuning of an ensemble of random weights.
 fn early(config: &Config) -> Inputs<'_> {
     let family = Family { early_exits: true, ..Family::SE_B };
     let blank = Blank { family, width: 0.1, classes: 10, scaling: ExitScaling::Once };
-    let supernet = Supernet::random(&blank, 1).unwrap();
-    let picked = Picked::given(&supernet, &Arch { nd: 4, ..small(family) });
+    let supernets = vec![Supernet::random(&blank, 1).unwrap()];
+    let picked = Picked::given(&supernets, &Arch { nd: 4, ..small(family) });
     let settings = (config.seed, &config.finetune, &config.train);
-    Inputs::new(settings, None, supernet, digits(), vec![picked]).unwrap()
+    Inputs::new(settings, None, supernets, digits(), vec![picked]).unwrap()
 }
 
 fn run(folder: &Path, inputs: &Inputs<'_>, threads: usize) -> Summary {
@@ -179,7 +179,7 @@ fn an_ensemble_keeps_the_exits_that_help_and_is_a_network_of_its_own() {
     let config = config(&["exits=asc", "rate=0.003", "epochs=3"]);
     let inputs = early(&config);
     let result = run(folder.path(), &inputs, 2).networks.remove(0);
-    let family = inputs.supernet.family;
+    let family = inputs.family;
     let arch = Arch::from_json(family, &result.arch).unwrap();
     assert_eq!(Some(&usize::from(arch.nd)), result.exits.last());
     let full = [0.1, 0.2, 0.3, 0.4];
@@ -187,12 +187,12 @@ fn an_ensemble_keeps_the_exits_that_help_and_is_a_network_of_its_own() {
     assert_eq!((&result.beta, result.strategy.as_str()), (&beta, "asc"));
     let list: Vec<String> = result.exits.iter().map(usize::to_string).collect();
     let exits = Exits::parse(&list.join(","), &arch).unwrap();
-    let counted = cost(inputs.supernet.channels(), &arch, exits, 10);
+    let counted = cost(inputs.supernets[0].channels(), &arch, exits, 10);
     assert_eq!((result.after.params, result.after.macs), (counted.params, counted.macs));
     assert_eq!(result.before.params, inputs.picked[0].params);
 
     // The file alone gives the accuracy that was written down.
-    let shape = Network::extract(&inputs.supernet, &arch, exits).unwrap();
+    let shape = Network::extract(&inputs.supernets[0], &arch, exits).unwrap();
     let file = folder.path().join(&result.weights);
     let checkpoint = Checkpoint::read(&file).unwrap();
     let names = |checkpoint: &Checkpoint| checkpoint.names().map(String::from).collect::<Vec<_>>();
@@ -221,10 +221,10 @@ fn an_ensemble_keeps_the_exits_that_help_and_is_a_network_of_its_own() {
 #[test]
 fn what_cannot_be_is_refused() {
     let config = config(&["exits=unif"]);
-    let supernet = load_supernet(None, None).unwrap();
-    let picked = vec![Picked::given(&supernet, &small(Family::SE_B))];
+    let supernets = vec![load_supernet(None, None).unwrap()];
+    let picked = vec![Picked::given(&supernets, &small(Family::SE_B))];
     let settings = (0, &config.finetune, &config.train);
-    let error = Inputs::new(settings, None, supernet, digits(), picked).err().unwrap().to_string();
+    let error = Inputs::new(settings, None, supernets, digits(), picked).err().unwrap().to_string();
     assert!(error.contains("finetune.exits = \"unif\"") && error.contains("SE_B"), "{error}");
 
     let folder = tempfile::tempdir().unwrap();

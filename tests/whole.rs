@@ -211,12 +211,18 @@ fn given_weights_are_warmed_up_where_they_come_from_elsewhere() {
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("source.safetensors");
     let mut init = Command::new(env!("CARGO_BIN_EXE_natv2"));
-    init.args(["supernet", "init", "--family", "SE_B", "--width", "0.1", "--classes", "7", "--out"]).arg(&source);
+    init.args(["supernet", "init", "--family", "SE_B", "--width", "0.1", "--classes", "7", "--out"])
+        .arg(&source);
     finish(init);
     let with = |name: &str, warmup: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_natv2"));
         command.args(["run", "--profile", "tiny", "--device", "cpu", "--json", "--run"]);
-        command.arg(folder.path().join(name)).args(["--set", "finetune.count=1", "--set", "data.name=digits"]);
+        command.arg(folder.path().join(name)).args([
+            "--set",
+            "finetune.count=1",
+            "--set",
+            "data.name=digits",
+        ]);
         command.args(["--set", &format!("run.warmup={warmup}"), "--set", "search.iterations=1"]);
         command.arg("--set").arg(format!("supernet.weights={}", source.display()));
         command.stdin(Stdio::null());

@@ -224,7 +224,9 @@ fn of_evaluator(error: &evaluator::Error) -> Exit {
         evaluator::Error::Supernet(error) => of_supernet(error),
         evaluator::Error::Data(error) => of_data(error),
         evaluator::Error::Engine(error) => of_engine(error),
-        evaluator::Error::Space(_) | evaluator::Error::Classes { .. } => Exit::Usage,
+        evaluator::Error::Space(_) | evaluator::Error::Classes { .. } | evaluator::Error::Together { .. } => {
+            Exit::Usage
+        }
         evaluator::Error::EmptySplit { .. } => Exit::Failure,
     }
 }
@@ -289,6 +291,7 @@ fn of_train(error: &train::Error) -> Exit {
         train::Error::Run(error) => error.exit(),
         train::Error::Data(error) => of_data(error),
         train::Error::Supernet(error) => of_supernet(error),
+        train::Error::Together(error) => of_evaluator(error),
         train::Error::Space(_) | train::Error::Classes { .. } | train::Error::OtherInputs { .. } => {
             Exit::Usage
         }

@@ -38,6 +38,9 @@ the ensemble's, or without one the last exit's, and its cost is that of the netw
 pub struct Evaluate {
     #[command(flatten)]
     weights: Weights,
+    /// A second super-network of another width, for architectures of that.
+    #[arg(long, value_name = "FILE", requires = "weights")]
+    wide_weights: Option<PathBuf>,
     /// One architecture: JSON text, or @FILE. Any resolution from 32 to 1024 [default: that of the
     /// weights, if they are those of one network].
     #[arg(long, value_name = "ARCH")]
@@ -129,6 +132,7 @@ impl Evaluate {
     pub(super) fn run(self) -> Result<Exit, Error> {
         let options = Options {
             weights: self.weights.weights.clone(),
+            wide_weights: self.wide_weights.clone(),
             family: self.weights.family,
             data: self.data.clone(),
             data_dir: self.data_dir.clone(),
@@ -190,7 +194,12 @@ impl Evaluate {
             arch,
             top1: measured.whole.top1(),
             loss: measured.whole.loss,
-            cost: cost(supernet.channels(), arch, measured.set, supernet.classes()),
+            cost: cost(
+                evaluator.engine_of(arch).supernet().channels(),
+                arch,
+                measured.set,
+                supernet.classes(),
+            ),
             exits: measured.rows(),
         };
         let report = Report {

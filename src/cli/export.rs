@@ -3,14 +3,15 @@
 use super::session::stored_config;
 use super::{Error, Globals, input, output};
 use crate::engine::ensemble::Strategy;
-use crate::evaluator::{Evaluator, Options, load_supernet};
+use crate::evaluator::{Evaluator, Options};
 use crate::export::{self, Accuracies, Ensemble, onnx};
-use crate::pipeline::{self, found};
+use crate::pipeline::{self, found::Weights};
 use crate::run::{self, Exit, write_atomic};
 use crate::space::show::grouped;
 use crate::space::walk::Exits;
-use crate::space::{Arch, Family, cost};
+use crate::space::{Arch, Family, Space, cost};
 use crate::supernet::{Card, Network, Supernet};
+use crate::train;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -123,15 +124,18 @@ impl Export {
         let format = self.format()?;
         self.check_files(format)?;
         let options = self.options()?;
-        let supernet = load_supernet(options.weights.as_deref(), options.family)?;
+        let weights = Weights { narrow: options.weights.clone(), wide: options.wide_weights.clone() };
+        let (supernets, space) = weights.load(options.family)?;
+        let Some(narrow) = supernets.first() else { return Err(train::Error::NoSupernet.into()) };
         let mut chosen = match (&self.run, &self.network) {
-            (Some(run), Some(id)) => choose(run, id, &supernet)?,
+            (Some(run), Some(id)) => choose(run, id, &space)?,
             _ => Chosen {
-                arch: input::arch_or_own(self.arch.as_deref(), &supernet)?,
+                arch: input::arch_or_own(self.arch.as_deref(), narrow)?,
                 known: Accuracies::default(),
             },
         };
-        let exits = self.exits(&chosen.arch, &supernet)?;
+        let supernet = supernets.iter().find(|supernet| supernet.has_width(chosen.arch.w)).unwrap_or(narrow);
+        let exits = self.exits(&chosen.arch, supernet)?;
         let named = self.data.is_some() || self.data_dir.is_some() || self.calibration_images.is_some();
         // The network ends at its last exit; with other exits, or other data, its accuracy is another.
         if exits != Exits::single(&chosen.arch) || named || self.stored_statistics {
@@ -141,7 +145,7 @@ impl Export {
             chosen.arch.nd = exits.last() as u8 + 1;
         }
 
-        let mut network = Network::extract(&supernet, &chosen.arch, exits)?;
+        let mut network = Network::extract(supernet, &chosen.arch, exits)?;
         let own = supernet.network();
         let same = own.is_some_and(|(arch, _)| arch.r == chosen.arch.r);
         match self.stored_statistics || (same && !named) {
@@ -193,7 +197,8 @@ impl Export {
         let from = match &self.run {
             Some(run) => {
                 let config = stored_config(run)?;
-                Options { weights: found::weights_of(run, &config), ..pipeline::options(&config)? }
+                let Weights { narrow, wide } = Weights::found(run, &config);
+                Options { weights: narrow, wide_weights: wide, ..pipeline::options(&config)? }
             }
             None => Options { weights: self.weights.clone(), family: self.family, ..Options::default() },
         };
@@ -324,8 +329,8 @@ fn networks(file: &Path) -> Result<Vec<Value>, Error> {
 }
 
 /// The network of a run that `id` names.
-fn choose(run: &Path, id: &str, supernet: &Supernet) -> Result<Chosen, Error> {
-    let (family, id) = (supernet.family, id.trim());
+fn choose(run: &Path, id: &str, space: &Space) -> Result<Chosen, Error> {
+    let (family, id) = (space.family(), id.trim());
     let mut front = networks(&run.join("front.json"))?;
     // In the order of the table that the search prints.
     let genotype = |network: &Value| -> Vec<u64> {
@@ -355,10 +360,7 @@ fn choose(run: &Path, id: &str, supernet: &Supernet) -> Result<Chosen, Error> {
     let arch = if genes || id.starts_with('[') {
         let text = if genes { format!("[{}]", id.replace('-', ",")) } else { id.to_string() };
         let genes = input::genotype(&text)?;
-        supernet
-            .space()
-            .and_then(|space| space.decode_genes(&genes))
-            .map_err(|source| Error::Given { place: "--network".into(), source })?
+        space.decode_genes(&genes).map_err(|source| Error::Given { place: "--network".into(), source })?
     } else if id.starts_with(['{', '@']) {
         input::arch(id, family)?
     } else {
@@ -370,7 +372,8 @@ fn choose(run: &Path, id: &str, supernet: &Supernet) -> Result<Chosen, Error> {
     let archive = networks(&run.join("archive.json"))?;
     let alike = |network: &&Value| {
         let other = Arch::from_json(family, &network["arch"]);
-        other.is_ok_and(|other| Arch { w: None, ..other } == Arch { w: None, ..arch.clone() })
+        // One that was given without a width is of the only one.
+        other.is_ok_and(|other| Arch { w: arch.w.and(other.w), ..other } == arch)
     };
     let found = front.iter().chain(&archive).find(alike);
     Ok(Chosen { known: known(found), arch })

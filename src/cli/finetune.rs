@@ -52,12 +52,12 @@ impl Finetune {
             }
             None => config.clone(),
         };
-        let supernet = found::supernet(&source, &own)?;
-        let dataset = Arc::new(dataset(&own, Some(&supernet.card))?);
-        let picked = found::pick(&config, &source, &supernet)?;
+        let (supernets, _) = found::supernets(&source, &own)?;
+        let dataset = Arc::new(dataset(&own, supernets.first().map(|supernet| &supernet.card))?);
+        let picked = found::pick(&config, &source, &supernets)?;
         let device = self.session.globals.open()?;
         let settings = (config.seed, &config.finetune, &config.train);
-        let inputs = Inputs::new(settings, config.data.augmentation, supernet, dataset, picked)?;
+        let inputs = Inputs::new(settings, config.data.augmentation, supernets, dataset, picked)?;
         let directory = place.enter(&config)?;
         let path = directory.path().display().to_string();
         talk.note(&format!("run directory: {path}"));

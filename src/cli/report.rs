@@ -33,9 +33,10 @@ impl Report {
                 self.run.display()
             )));
         };
-        let supernet = found::supernet(&self.run, &config)?;
+        let (supernets, space) = found::supernets(&self.run, &config)?;
+        let classes = supernets.first().map_or(0, |supernet| supernet.classes());
         let run = self.run.display().to_string();
-        let page = page::page(&supernet.space()?, supernet.classes(), &config, &state, &run)?;
+        let page = page::page(&space, classes, &config, &state, &run)?;
         let html = render(&page);
         let file = self.run.join(REPORT_FILE);
         write_atomic(&file, html.as_bytes())?;

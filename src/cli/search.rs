@@ -63,7 +63,10 @@ impl Search {
 /// The front as a table, where it is, and what to do next.
 fn text(summary: &Summary, objectives: &[Objective]) -> String {
     let run = &summary.run;
-    let weights = summary.weights.as_ref().map(|file| format!(" --weights {file}")).unwrap_or_default();
+    let flag = |flag: &str, file: &Option<String>| {
+        file.as_ref().map(|file| format!(" {flag} {file}")).unwrap_or_default()
+    };
+    let weights = flag("--weights", &summary.weights) + &flag("--wide-weights", &summary.wide_weights);
     format!(
         "{}\nhypervolume {:.5} after {} evaluations\n\
          results: {run}/front.json, archive.json and report.html (open it in a browser)\n\

@@ -4,10 +4,10 @@
 use super::{Error, Globals, Talk};
 use crate::config::{self, Config, Profile};
 use crate::evaluator::Evaluator;
+use crate::pipeline::found::Weights;
 use crate::pipeline::whole::evaluator;
 use crate::run::{self, RunDirectory};
 use crate::search::{self, State};
-use crate::train::results::WEIGHTS_FILE;
 use clap::Args;
 use std::path::{Path, PathBuf};
 
@@ -50,10 +50,8 @@ impl Session {
     /// Resolves the configuration, loads weights and data, and opens the run directory.
     pub(super) fn open(&self, command: &str) -> Result<Opened, Error> {
         let (config, place) = self.resolve(command)?;
-        // What the same directory's training has left.
-        let trained = place.path().join(WEIGHTS_FILE);
-        let trained = (config.supernet.weights.is_none() && trained.exists()).then_some(trained);
-        let evaluator = evaluator(&config, trained, &self.globals.open()?)?;
+        let weights = Weights::trained(place.path(), &config);
+        let evaluator = evaluator(&config, weights, &self.globals.open()?)?;
         let directory = place.enter(&config)?;
         Ok(Opened { config, evaluator, directory })
     }

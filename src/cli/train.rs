@@ -2,7 +2,7 @@
 
 use super::session::Session;
 use super::{Error, output};
-use crate::pipeline::training::{Stage, prepare};
+use crate::pipeline::training::{Stage, Trained, prepare};
 use crate::run::{Exit, StopFlag};
 use crate::space::show::grouped;
 use crate::train::results::{self, Measured, Summary};
@@ -43,21 +43,21 @@ impl Train {
         let directory = place.enter(&config)?;
         let path = directory.path().display().to_string();
         talk.note(&format!("run directory: {path}"));
-        let Some(summary) = prepared.run(device, &directory, &stop, talk.progress())? else {
+        let Some(trained) = prepared.run(&device, &directory, &stop, talk.progress())? else {
             let signal = stop.signal().unwrap_or("request");
             talk.note(&format!("stopped ({signal}); nothing is lost: the same command goes on"));
             return Ok(Exit::Stopped);
         };
         match talk.json {
             true => {
-                let mut value = serde_json::to_value(&summary).expect("a summary is JSON");
+                let mut value = serde_json::to_value(&trained).expect("a summary is JSON");
                 value["run"] = path.clone().into();
                 value["weights"] = format!("{path}/{}", results::WEIGHTS_FILE).into();
                 output::json(&value)?;
             }
             false => {
                 let weights = format!("{path}/{}", results::WEIGHTS_FILE);
-                let table = table(&summary);
+                let table = table(&trained);
                 output::print(&format!(
                     "{table}\nweights: {weights}\nnext: natv2 search --set supernet.weights={weights}\n"
                 ))?;
@@ -68,7 +68,12 @@ impl Train {
 }
 
 /// The accuracies as a table.
-pub(super) fn table(summary: &Summary) -> String {
+pub(super) fn table(trained: &Trained) -> String {
+    let wide = trained.wide.as_ref().map(|summary| format!("\n{}", table_of(summary)));
+    table_of(&trained.summary) + &wide.unwrap_or_default()
+}
+
+fn table_of(summary: &Summary) -> String {
     let mut out = format!(
         "{} super-network after {} steps, {} images\n\n",
         summary.family, summary.steps, summary.split

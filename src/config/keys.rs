@@ -148,6 +148,12 @@ const FIRST: &[Key] = &[
         "what this run has trained, else the small super-network for digits that is built in",
     ),
     optional(
+        "supernet.wide_weights",
+        Kind::Path,
+        "The weights of a second super-network of another width, trained and searched side by side.",
+        "one super-network, unless this run has trained two",
+    ),
+    optional(
         "supernet.family",
         Kind::Choice(FAMILIES),
         "The family of super-networks: single or early exit; basic, dense, parallel, both.",
@@ -158,6 +164,12 @@ const FIRST: &[Key] = &[
         Kind::Between(0.05, 8.0),
         "The width multiplier of a super-network that is trained from random weights.",
         "that of the weights, else 1.0; 0.25 in the small profiles",
+    ),
+    optional(
+        "supernet.wide_width",
+        Kind::Between(0.05, 8.0),
+        "The width multiplier of a second super-network that is trained from random weights (the paper: 1.0 and 1.2).",
+        "one super-network",
     ),
     optional(
         "supernet.classes",

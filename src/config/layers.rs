@@ -262,6 +262,21 @@ fn check_together(config: &Config) -> Result<(), Error> {
         );
         return conflict("predictor.folds", &predictor.folds, reason);
     }
+    let supernet = &config.supernet;
+    if let (Some(wide), None) = (&supernet.wide_weights, &supernet.weights) {
+        let reason = "it is a second super-network: give the narrow one as supernet.weights".into();
+        return conflict("supernet.wide_weights", &wide.display(), reason);
+    }
+    if let Some(wide) = supernet.wide_width {
+        let narrow = supernet.width.unwrap_or(1.0);
+        let reason = match supernet.weights {
+            Some(_) => "it is for new super-networks: a second one's file is supernet.wide_weights".into(),
+            None => format!("the second super-network is the wider one, and supernet.width = {narrow}"),
+        };
+        if supernet.weights.is_some() || wide <= narrow {
+            return conflict("supernet.wide_width", &wide, reason);
+        }
+    }
     if let Some(name) = config.data.name
         && name != DataName::Digits
         && config.data.dir.is_none()

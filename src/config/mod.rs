@@ -26,7 +26,7 @@ pub use schema::{
     Method, Objective, Policy, Predictor, PredictorKind, Profile, Run, RunWarmup, Search, Supernet,
     TargetScaling,
 };
-pub use training::{Decay, ExitWeights, Optimiser, Phase, Schedule, Teacher, Training};
+pub use training::{Decay, ExitWeights, Optimiser, Phase, Schedule, Teacher, Training, Widths};
 
 use std::fmt::Write;
 use std::fs::File;

@@ -99,11 +99,13 @@ pub(super) fn defaults(command: &str, given: &Given) -> Config {
         },
         supernet: Supernet {
             weights: None,
+            wide_weights: None,
             family: None,
             width: match given.profile {
                 Profile::Paper => None,
                 Profile::Quick | Profile::Tiny => Some(0.25),
             },
+            wide_width: None,
             classes: None,
             exit_scaling: ExitScaling::Once,
         },

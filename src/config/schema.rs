@@ -70,10 +70,14 @@ pub struct Data {
 pub struct Supernet {
     /// The file with the weights.
     pub weights: Option<PathBuf>,
+    /// The file with the weights of a second super-network, of another width.
+    pub wide_weights: Option<PathBuf>,
     /// The family.
     pub family: Option<Family>,
     /// Width multiplier of a new super-network, or the one that the weights must have.
     pub width: Option<f64>,
+    /// Width multiplier of a second new super-network.
+    pub wide_width: Option<f64>,
     /// Number of classes of a new super-network.
     pub classes: Option<usize>,
     /// How often the width multiplier applies to the exits.

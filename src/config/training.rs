@@ -100,6 +100,9 @@ pub struct Phase {
     /// the channels that the s largest expansions below the largest have in common stay in front.
     #[serde(default)]
     pub sort: Option<usize>,
+    /// Which of the super-networks that train together are trained.
+    #[serde(default)]
+    pub widths: Widths,
     /// The teacher; `None` is the training's, and none in a phase of the largest network alone.
     #[serde(default)]
     pub teacher: Option<Teacher>,
@@ -166,6 +169,7 @@ impl Phase {
             branches: largest::branches(),
             exits: largest::exits(),
             sort: None,
+            widths: Widths::All,
             teacher: None,
             kd_ratio: full_ratio(),
             label_smoothing: smoothing(),
@@ -219,6 +223,19 @@ words!(
         Fixed = "fixed",
         /// The largest network as it was after the phase before (progressively extracted, OFAv2).
         Pet = "pet",
+    }
+);
+words!(
+    /// Which super-networks a phase trains, where two of different widths train together.
+    #[derive(Default)]
+    Widths {
+        /// Both; each sub-network is one of either.
+        #[default]
+        All = "all",
+        /// The narrow one.
+        Narrow = "narrow",
+        /// The wide one.
+        Wide = "wide",
     }
 );
 words!(

@@ -3,6 +3,7 @@
 //! A checkpoint is taken at the end of every epoch and where a stop is asked for. What a step draws
 //! follows from the seed and its number, so a run that was interrupted ends with the same bits.
 
+use super::pick::of_width;
 use super::prune::{self, Scored};
 use super::results::{self, Finetuned, Measured, Summary};
 use super::state::{Best, Epoch, Part, Snapshot, State, with_tensors};
@@ -16,12 +17,13 @@ use crate::engine::{Calibration, Engine};
 use crate::evaluator::{CALIBRATION_BATCH, SplitImages};
 use crate::run::{Curves, Journal, Output, Progress, RunDirectory, StopFlag};
 use crate::space::walk::Exits;
-use crate::space::{Arch, cost};
+use crate::space::{Arch, Family, cost};
 use crate::supernet::{Network, Supernet};
 use crate::train::checks::{Health, MOST_ROLLBACKS, Reason, Watch};
 use crate::train::material::fingerprint;
 use crate::train::{
-    Batch, Decays, Material, Optimiser, OptimiserState, Rule, Settings, Student, Tally, Trainer, Weighting,
+    self, Batch, Decays, Material, Optimiser, OptimiserState, Rule, Settings, Student, Tally, Trainer,
+    Weighting,
 };
 use serde_json::json;
 use std::f64::consts::PI;
@@ -36,8 +38,10 @@ pub struct Inputs<'a> {
     pub seed: u64,
     /// The settings.
     pub settings: &'a Finetune,
-    /// The super-network that networks inherit from.
-    pub supernet: Supernet,
+    /// The super-networks that networks inherit from, ascending by width.
+    pub supernets: Vec<Supernet>,
+    /// Their family.
+    pub family: Family,
     /// The data.
     pub dataset: Arc<Dataset>,
     /// The networks.
@@ -66,12 +70,14 @@ impl<'a> Inputs<'a> {
     pub fn new(
         (seed, settings, training): (u64, &'a Finetune, &Training),
         augmentation: Option<config::Augmentation>,
-        supernet: Supernet,
+        supernets: Vec<Supernet>,
         dataset: Arc<Dataset>,
         picked: Vec<Picked>,
     ) -> Result<Inputs<'a>, Error> {
-        if settings.exits != config::Exits::Single && !supernet.family.early_exits {
-            let family = supernet.family.to_string();
+        let first = supernets.first().ok_or(train::Error::NoSupernet)?;
+        let family = first.family;
+        if settings.exits != config::Exits::Single && !family.early_exits {
+            let family = family.to_string();
             return Err(Error::NoExits { exits: settings.exits.as_str(), family });
         }
         let training = Training {
@@ -79,12 +85,12 @@ impl<'a> Inputs<'a> {
             validation_images: settings.validation_images,
             ..training.clone()
         };
-        let material = |with| Material::new(&training, &supernet, dataset.clone(), augmentation, with);
+        let material = |with| Material::new(&training, first, dataset.clone(), augmentation, with);
         let (material, whole) = (material(false)?, material(true)?);
         if material.validation.is_empty() {
             return Err(Error::NoValidation { dataset: dataset.name().into() });
         }
-        Ok(Inputs { seed, settings, supernet, dataset, picked, material, whole })
+        Ok(Inputs { seed, settings, family, supernets, dataset, picked, material, whole })
     }
 
     fn material(&self, part: Part) -> &Material {
@@ -92,6 +98,15 @@ impl<'a> Inputs<'a> {
             Part::Train => &self.material,
             Part::Final => &self.whole,
         }
+    }
+
+    /// The super-network of a network's width.
+    fn supernet_of(&self, arch: &Arch) -> Result<&Supernet, Error> {
+        let missing = || Error::Front {
+            file: "the network".into(),
+            reason: format!("width {:?} is that of no super-network: give the search's weights", arch.w),
+        };
+        of_width(&self.supernets, arch).ok_or_else(missing)
     }
 
     /// Steps of an epoch.
@@ -111,7 +126,7 @@ impl<'a> Inputs<'a> {
     /// The optimiser of the settings, or the published one for the family.
     pub fn optimiser(&self) -> Optimiser {
         let adam = match self.settings.optimiser {
-            FinetuneOptimiser::Auto => self.supernet.family.early_exits,
+            FinetuneOptimiser::Auto => self.family.early_exits,
             FinetuneOptimiser::Sgd => false,
             FinetuneOptimiser::Adamw => true,
         };
@@ -144,7 +159,7 @@ impl<'a> Inputs<'a> {
     /// A network that the super-network does not have, a device that fails.
     pub fn inherited(&self, device: &Arc<dyn Device>, arch: &Arch) -> Result<Supernet, Error> {
         let exits = self.exits(arch).0;
-        let network = Network::extract(&self.supernet, arch, exits)?;
+        let network = Network::extract(self.supernet_of(arch)?, arch, exits)?;
         let engine = Engine::new(device.clone(), Arc::new(network.weights().clone()))?;
         let images = SplitImages::new(&self.dataset, &self.material.calibration, self.material.pixels);
         let count = self.material.calibration.len();
@@ -156,7 +171,7 @@ impl<'a> Inputs<'a> {
         let archs: Vec<&Arch> = self.picked.iter().map(|picked| &picked.arch).collect();
         let archs = serde_json::to_string(&archs).expect("architectures are JSON");
         let data = format!("{} {} {archs}", self.material.fingerprint, self.whole.fingerprint);
-        fingerprint(&self.supernet, &data, &device.arithmetic())
+        fingerprint(&self.supernets, &data, &device.arithmetic())
     }
 }
 
@@ -246,7 +261,7 @@ impl Loop<'_> {
         }
         let summary = Summary {
             version: 1,
-            family: self.inputs.supernet.family.to_string(),
+            family: self.inputs.family.to_string(),
             data: self.inputs.dataset.name().into(),
             networks: self.snapshot.state.finished,
         };
@@ -364,7 +379,7 @@ impl Loop<'_> {
         let batch = Batch { images: &images.images, labels: &images.labels, side: images.side };
         let report = trainer.step(&batch, &[student], None, &settings)?;
         let loss = report.loss();
-        let guess = (self.inputs.supernet.classes() as f64).ln();
+        let guess = (trainer.supernet().classes() as f64).ln();
         let health = state.watch.observe(loss, Some(report.norm), guess);
         state.step += 1;
         state.total += 1;
@@ -488,8 +503,8 @@ impl Loop<'_> {
         let beta_of = |exit: &usize| all.iter().position(|other| other == exit).map(|at| weights.beta[at]);
         let beta: Vec<f64> = best.kept.iter().filter_map(beta_of).collect();
         let (arch, kept, pruned) = self.pruned(picked, &best.kept, trained)?;
-        let classes = self.inputs.supernet.classes();
-        let channels = self.inputs.supernet.channels();
+        let supernet = self.inputs.supernet_of(&picked.arch)?;
+        let (classes, channels) = (supernet.classes(), supernet.channels());
         let own = Exits::single(&picked.arch);
         let before = self.test(inherited, &picked.arch, own, &[1.0])?;
         let after = self.test(&pruned, &arch, kept, &beta)?;
@@ -552,7 +567,7 @@ impl Loop<'_> {
             false => Exits::single(&arch),
         };
         // Blocks are numbered from the front, so a shorter network has the names of the longer one.
-        let shorter = Network::extract(&self.inputs.supernet, &arch, exits)?;
+        let shorter = Network::extract(self.inputs.supernet_of(&arch)?, &arch, exits)?;
         let pruned = with_tensors(shorter.weights(), &trained.checkpoint())?;
         Ok((arch, exits, pruned))
     }

@@ -2,10 +2,12 @@
 
 use super::Error;
 use crate::config::{Finetune, Objective, Pick};
+use crate::evaluator::together;
 use crate::moo::{Points, tradeoff};
 use crate::space::walk::Exits;
-use crate::space::{Arch, Family, Genotype, cost};
+use crate::space::{Arch, Cost, Family, Genotype, cost};
 use crate::supernet::Supernet;
+use crate::train;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -27,13 +29,21 @@ pub struct Picked {
 }
 
 impl Picked {
-    /// A network that no search has found.
-    pub fn given(supernet: &Supernet, arch: &Arch) -> Picked {
-        let cost = cost(supernet.channels(), arch, Exits::single(arch), supernet.classes());
-        let genotype = supernet.space().ok().and_then(|space| space.encode(arch).ok());
+    /// A network that no search has found, of the super-network of its width.
+    pub fn given(supernets: &[Supernet], arch: &Arch) -> Picked {
+        let supernet = of_width(supernets, arch);
+        let cost = supernet.map(|of| cost(of.channels(), arch, Exits::single(arch), of.classes()));
+        let Cost { params, macs } = cost.unwrap_or_default();
+        let space = together(supernets.to_vec()).ok().map(|(_, space)| space);
+        let genotype = space.and_then(|space| space.encode(arch).ok());
         let arch = arch.canonical();
-        Picked { number: 1, genotype, arch, search_top1: None, params: cost.params, macs: cost.macs }
+        Picked { number: 1, genotype, arch, search_top1: None, params, macs }
     }
+}
+
+/// The super-network that has an architecture.
+pub(super) fn of_width<'a>(supernets: &'a [Supernet], arch: &Arch) -> Option<&'a Supernet> {
+    supernets.iter().find(|supernet| supernet.has_width(arch.w))
 }
 
 /// A front as a search has left it.
@@ -48,11 +58,11 @@ pub struct Front {
 }
 
 impl Front {
-    /// Reads a `front.json`; `file` is for messages. Costs are those that `supernet` counts.
+    /// Reads a `front.json`; `file` is for messages. Costs are those that `supernets` count.
     ///
     /// # Errors
     /// Text that is no front, or one of another family.
-    pub fn parse(text: &[u8], file: &str, supernet: &Supernet) -> Result<Front, Error> {
+    pub fn parse(text: &[u8], file: &str, supernets: &[Supernet]) -> Result<Front, Error> {
         let refuse = |reason: String| Error::Front { file: file.into(), reason };
         let remedy = "give the run directory of a search with finetune.search";
         let value: Value = serde_json::from_slice(text)
@@ -62,23 +72,25 @@ impl Front {
         }
         let objectives: Vec<Objective> = serde_json::from_value(value["objectives"].clone())
             .map_err(|e| refuse(format!("its objectives cannot be read ({e}): {remedy}")))?;
+        let family = supernets.first().map(|supernet| supernet.family);
+        let family: Family = family.ok_or(train::Error::NoSupernet)?;
         let rows = value["networks"].as_array().map(Vec::as_slice).unwrap_or_default();
         let mut networks = Vec::with_capacity(rows.len());
         for (index, row) in rows.iter().enumerate() {
-            let family: Family = supernet.family;
             let arch = Arch::from_json(family, &row["arch"]).map_err(|e| {
                 refuse(format!("network {}: {e}; is the super-network the search's?", index + 1))
             })?;
-            if !supernet.has_width(arch.w) {
-                let width = supernet.channels().width;
+            if of_width(supernets, &arch).is_none() {
+                let widths: Vec<String> = supernets.iter().map(|s| s.channels().width.to_string()).collect();
                 return Err(refuse(format!(
-                    "network {} has width {}, and the super-network {width}: give the search's weights",
+                    "network {} has width {}, and the super-network {}: give the search's weights",
                     index + 1,
-                    arch.w.unwrap_or(width)
+                    arch.w.map(|width| width.to_string()).unwrap_or_default(),
+                    widths.join(" and ")
                 )));
             }
             let genotype: Option<Genotype> = serde_json::from_value(row["genotype"].clone()).ok();
-            let given = Picked::given(supernet, &arch);
+            let given = Picked::given(supernets, &arch);
             let picked = Picked { genotype, search_top1: row["top1"].as_f64(), ..given };
             networks.push((picked, row["latency_ms"].as_f64()));
         }
@@ -197,7 +209,7 @@ mod tests {
             .rev()
             .collect();
         let file = json!({"version": 1, "objectives": ["top1", "macs"], "networks": networks});
-        Front::parse(file.to_string().as_bytes(), "front.json", &supernet).unwrap()
+        Front::parse(file.to_string().as_bytes(), "front.json", std::slice::from_ref(&supernet)).unwrap()
     }
 
     fn numbers(sets: &[&str]) -> Vec<usize> {
@@ -239,8 +251,11 @@ mod tests {
     #[test]
     fn what_is_no_front_is_refused() {
         let supernet = load_supernet(None, None).unwrap();
-        let message =
-            |text: &str| Front::parse(text.as_bytes(), "front.json", &supernet).unwrap_err().to_string();
+        let message = |text: &str| {
+            Front::parse(text.as_bytes(), "front.json", std::slice::from_ref(&supernet))
+                .unwrap_err()
+                .to_string()
+        };
         assert!(message("{").contains("front.json: it is no front"));
         assert!(message("{\"version\":2}").contains("version 2"));
         assert!(message("{\"version\":1,\"objectives\":[\"top1\"],\"networks\":[]}").contains("no network"));

@@ -2,13 +2,14 @@
 
 use super::Error;
 use crate::config::{self, Config};
-use crate::evaluator::load_supernet;
+use crate::evaluator::{load_supernet, together};
 use crate::finetune::Picked;
 use crate::finetune::pick::Front;
-use crate::search::adaptation::ADAPTED_FILE;
-use crate::space::Arch;
+use crate::search::adaptation::{ADAPTED_FILE, WIDE_ADAPTED_FILE};
+use crate::space::{Arch, Family, Space};
 use crate::supernet::Supernet;
-use crate::train::results::WEIGHTS_FILE;
+use crate::train;
+use crate::train::results::{WEIGHTS_FILE, WIDE_WEIGHTS_FILE};
 use std::path::{Path, PathBuf};
 
 /// The configuration with the data and weights of the search in `source` where it gives none itself.
@@ -27,27 +28,64 @@ pub fn inherit(config: &Config, source: &Path) -> Result<Config, config::Error> 
     Ok(own)
 }
 
-/// The weights that the networks of a run directory belong to: those that its search has adapted,
-/// else those that it has trained, else the configuration's; `None` is the built-in super-network.
-pub fn weights_of(run: &Path, config: &Config) -> Option<PathBuf> {
-    let own = [ADAPTED_FILE, WEIGHTS_FILE].map(|name| run.join(name)).into_iter().find(|file| file.exists());
-    own.or_else(|| config.supernet.weights.clone())
+/// Files of weights: of a super-network, and of a wider second one where there are two. Without a
+/// first one it is the built-in super-network.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Weights {
+    /// The narrower, or the only one.
+    pub narrow: Option<PathBuf>,
+    /// The wider.
+    pub wide: Option<PathBuf>,
 }
 
-/// Those weights, loaded.
+impl Weights {
+    /// Two files of a run directory, if the first is there.
+    fn of(run: &Path, narrow: &str, wide: &str) -> Option<Weights> {
+        let file = |name: &str| Some(run.join(name)).filter(|file| file.exists());
+        file(narrow).map(|narrow| Weights { narrow: Some(narrow), wide: file(wide) })
+    }
+
+    /// Those that a run directory's training has left, else the configuration's.
+    pub fn trained(run: &Path, config: &Config) -> Weights {
+        Weights::of(run, WEIGHTS_FILE, WIDE_WEIGHTS_FILE).unwrap_or_else(|| Weights {
+            narrow: config.supernet.weights.clone(),
+            wide: config.supernet.wide_weights.clone(),
+        })
+    }
+
+    /// Those that the networks of a run directory belong to: adapted by its search, else as
+    /// [`Weights::trained`].
+    pub fn found(run: &Path, config: &Config) -> Weights {
+        Weights::of(run, ADAPTED_FILE, WIDE_ADAPTED_FILE).unwrap_or_else(|| Weights::trained(run, config))
+    }
+
+    /// The super-networks, ascending by width, and the space of both.
+    ///
+    /// # Errors
+    /// Weights that cannot be read, do not fit or do not go together.
+    pub fn load(&self, family: Option<Family>) -> Result<(Vec<Supernet>, Space), Error> {
+        let mut supernets = vec![load_supernet(self.narrow.as_deref(), family)?];
+        if let Some(wide) = &self.wide {
+            supernets.push(load_supernet(Some(wide), family)?);
+        }
+        Ok(together(supernets)?)
+    }
+}
+
+/// The super-networks that the networks of a run directory belong to, and their space.
 ///
 /// # Errors
-/// Weights that cannot be read or do not fit.
-pub fn supernet(run: &Path, config: &Config) -> Result<Supernet, Error> {
+/// As [`Weights::load`].
+pub fn supernets(run: &Path, config: &Config) -> Result<(Vec<Supernet>, Space), Error> {
     let family = config.supernet.family.map(|family| family.as_str().parse()).transpose()?;
-    Ok(load_supernet(weights_of(run, config).as_deref(), family)?)
+    Weights::found(run, config).load(family)
 }
 
 /// The networks that `[finetune]` asks for, of the front in `source` or one that is given.
 ///
 /// # Errors
 /// No front, one that cannot be read, or limits that leave nothing; an architecture that is none.
-pub fn pick(config: &Config, source: &Path, supernet: &Supernet) -> Result<Vec<Picked>, Error> {
+pub fn pick(config: &Config, source: &Path, supernets: &[Supernet]) -> Result<Vec<Picked>, Error> {
     if let Some(text) = &config.finetune.arch {
         let place = "finetune.arch".to_string();
         let text = match text.trim_start().starts_with('{') {
@@ -57,8 +95,9 @@ pub fn pick(config: &Config, source: &Path, supernet: &Supernet) -> Result<Vec<P
                 reason: format!("{e}: give an architecture in JSON, or a file with it"),
             })?,
         };
-        let arch = Arch::parse(supernet.family, &text).map_err(|source| Error::Given { place, source })?;
-        return Ok(vec![Picked::given(supernet, &arch)]);
+        let given = supernets.first().map(|supernet| Arch::parse(supernet.family, &text));
+        let arch = given.ok_or(train::Error::NoSupernet)?.map_err(|source| Error::Given { place, source })?;
+        return Ok(vec![Picked::given(supernets, &arch)]);
     }
     let file = source.join("front.json");
     let place = file.display().to_string();
@@ -69,5 +108,5 @@ pub fn pick(config: &Config, source: &Path, supernet: &Supernet) -> Result<Vec<P
              --set finetune.search=DIR, or one network with --set finetune.arch=FILE"
         ),
     })?;
-    Ok(Front::parse(&bytes, &place, supernet)?.pick(&config.finetune)?)
+    Ok(Front::parse(&bytes, &place, supernets)?.pick(&config.finetune)?)
 }

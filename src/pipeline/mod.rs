@@ -100,6 +100,7 @@ boxed!(train Train, search Search, finetune Finetune);
 pub fn options(config: &Config) -> Result<evaluator::Options, space::Error> {
     Ok(evaluator::Options {
         weights: config.supernet.weights.clone(),
+        wide_weights: config.supernet.wide_weights.clone(),
         family: config.supernet.family.map(|family| family.as_str().parse()).transpose()?,
         data: config.data.name.map(|name| name.as_str().to_string()),
         data_dir: config.data.dir.clone(),

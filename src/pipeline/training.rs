@@ -1,45 +1,49 @@
 //! From a configuration to a training that is ready to run, and its result in the run directory.
 
 use super::Error;
-use crate::config::{Config, RunWarmup};
+use crate::config::{Config, RunWarmup, Schedule};
 use crate::device::Device;
 use crate::run::{Output, RunDirectory, StopFlag};
 use crate::supernet::{Card, Supernet};
 use crate::train::material::{dataset, start};
 use crate::train::results::{self, Summary};
-use crate::train::{Material, Outcome, Task, phase, train};
+use crate::train::{self, Material, Outcome, Task, phase, train};
+use serde::Serialize;
 use std::path::Path;
 use std::sync::Arc;
 
 /// Which training of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Of a super-network, as `[train]` says.
+    /// Of super-networks, as `[train]` says.
     Train,
-    /// Of a trained one on another data set, as `[warmup]` says.
+    /// Of trained ones on another data set, as `[warmup]` says.
     Warmup,
-}
-
-impl Stage {
-    /// Its name in the run directory.
-    pub fn name(self) -> &'static str {
-        match self {
-            Stage::Train => "train",
-            Stage::Warmup => "warmup",
-        }
-    }
 }
 
 /// A training with everything loaded.
 #[derive(Debug)]
 pub struct Prepared<'a> {
-    /// What is done.
-    pub task: Task<'a>,
-    /// The super-network that it begins with.
-    pub start: Supernet,
+    stage: Stage,
+    /// One after the other; more than one where super-networks of two widths train each on its own.
+    trainings: Vec<(Task<'a>, Vec<Supernet>)>,
+}
+
+/// What a training came to.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Trained {
+    /// Of the super-network, or of two that trained together.
+    #[serde(flatten)]
+    pub summary: Summary,
+    /// Of a wider one that trained on its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wide: Option<Summary>,
 }
 
 /// Loads what a training begins with: weights, or random ones, and the data.
+///
+/// Two super-networks of different widths warm up together (NATv2), and go through progressive
+/// shrinking one after the other.
 ///
 /// # Errors
 /// Weights or data that cannot be read, or that do not belong together.
@@ -49,32 +53,58 @@ pub fn prepare(config: &Config, stage: Stage) -> Result<Prepared<'_>, Error> {
         Stage::Warmup => &config.warmup,
     };
     let (start, dataset) = start(config, |card| dataset(config, card))?;
-    let material = Material::new(training, &start, Arc::new(dataset), config.data.augmentation, false)?;
-    let phases = phase::phases(training, start.family);
-    let task = Task { stage: stage.name(), seed: config.seed, training, phases, material };
-    Ok(Prepared { task, start })
+    let dataset = Arc::new(dataset);
+    let together = training.schedule == Schedule::Target || training.phases.is_some();
+    let groups: Vec<Vec<Supernet>> = match stage {
+        Stage::Train if !together => start.into_iter().map(|supernet| vec![supernet]).collect(),
+        _ => vec![start],
+    };
+    let names = match stage {
+        Stage::Train => ["train", "train-wide"],
+        Stage::Warmup => ["warmup", "warmup-wide"],
+    };
+    let mut trainings = Vec::new();
+    for (number, (group, name)) in groups.into_iter().zip(names).enumerate() {
+        let Some(first) = group.first() else { continue };
+        let material = Material::new(training, first, dataset.clone(), config.data.augmentation, false)?;
+        let phases = phase::phases(training, first.family, group.len() > 1);
+        let wide = number > 0;
+        trainings.push((Task { stage: name, wide, seed: config.seed, training, phases, material }, group));
+    }
+    Ok(Prepared { stage, trainings })
 }
 
 impl Prepared<'_> {
-    /// Trains, from where the run directory stands, and writes weights, card and summary there;
+    /// Which training it is.
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// Trains, from where the run directory stands, and writes weights, cards and summaries there;
     /// `None` if a stop was asked for first.
     ///
     /// # Errors
     /// As [`train()`].
     pub fn run(
         self,
-        device: Arc<dyn Device>,
+        device: &Arc<dyn Device>,
         run: &RunDirectory,
         stop: &StopFlag,
         output: Output,
-    ) -> Result<Option<Summary>, Error> {
-        let snapshot = match train(&self.task, self.start, device.clone(), run, stop, output)? {
-            Outcome::Stopped => return Ok(None),
-            Outcome::Finished(snapshot) => snapshot,
-        };
-        let summary = results::summary(&self.task, &snapshot, &device)?;
-        results::publish(run, &self.task, &snapshot, &summary)?;
-        Ok(Some(summary))
+    ) -> Result<Option<Trained>, Error> {
+        let mut summaries = Vec::new();
+        for (task, start) in self.trainings {
+            let snapshot = match train(&task, start, device.clone(), run, stop, output)? {
+                Outcome::Stopped => return Ok(None),
+                Outcome::Finished(snapshot) => snapshot,
+            };
+            let summary = results::summary(&task, &snapshot, device)?;
+            results::publish(run, &task, &snapshot, &summary)?;
+            summaries.push(summary);
+        }
+        let mut summaries = summaries.into_iter();
+        let first = summaries.next().ok_or(train::Error::NoSupernet)?;
+        Ok(Some(Trained { summary: first, wide: summaries.next() }))
     }
 }
 

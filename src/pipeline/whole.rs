@@ -1,7 +1,8 @@
 //! One stage after the other, from where the run directory stands.
 
-use super::training::{self, Stage};
-use super::{Error, found, options};
+use super::found::{self, Weights};
+use super::training::{self, Stage, Trained};
+use super::{Error, options};
 use crate::config::Config;
 use crate::device::Device;
 use crate::evaluator::{Evaluator, Options};
@@ -11,11 +12,8 @@ use crate::run::{Output, RunDirectory, StopFlag};
 use crate::search::{self, State, page, search};
 use crate::space::Space;
 use crate::supernet::Network;
-use crate::train;
-use crate::train::material::dataset;
-use crate::train::results::WEIGHTS_FILE;
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// The page's file in a run directory.
@@ -30,7 +28,7 @@ pub struct Summary {
     pub run: String,
     /// What the training or the warm-up came to, where there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub training: Option<train::results::Summary>,
+    pub training: Option<Trained>,
     /// What the search came to.
     #[serde(flatten)]
     pub search: search::results::Summary,
@@ -65,31 +63,27 @@ pub fn whole(
 ) -> Result<Outcome, Error> {
     let mut summary = None;
     if let Some(prepared) = prepared {
-        output.note(match prepared.task.stage {
-            stage if stage == Stage::Warmup.name() => "warm-up of the super-network on the data set",
-            _ => "training the super-network",
+        output.note(match prepared.stage() {
+            Stage::Warmup => "warm-up of the super-network on the data set",
+            Stage::Train => "training the super-network",
         });
-        summary = prepared.run(device.clone(), run, stop, output)?;
+        summary = prepared.run(device, run, stop, output)?;
         if summary.is_none() {
             return Ok(Outcome::Stopped);
         }
     }
-    let trained = summary.is_some().then(|| run.path().join(WEIGHTS_FILE));
-    let evaluator = evaluator(config, trained, device)?;
+    let evaluator = evaluator(config, Weights::trained(run.path(), config), device)?;
     output.note("searching");
     let (found, state) = match search(config, &evaluator, run, stop, output)? {
         search::Outcome::Stopped => return Ok(Outcome::Stopped),
         search::Outcome::Finished(found, state) => (found, state),
     };
     output.note("fine-tuning what was found");
-    let supernet = match state.adaptation.steps {
-        0 => evaluator.engine().supernet().clone(),
-        _ => found::supernet(run.path(), config)?,
-    };
-    let dataset = Arc::new(dataset(config, Some(&supernet.card)).map_err(Error::from)?);
-    let picked = found::pick(config, run.path(), &supernet)?;
+    let (supernets, _) = found::supernets(run.path(), config)?;
+    let dataset = evaluator.shared_dataset();
+    let picked = found::pick(config, run.path(), &supernets)?;
     let settings = (config.seed, &config.finetune, &config.train);
-    let inputs = Inputs::new(settings, config.data.augmentation, supernet, dataset, picked)?;
+    let inputs = Inputs::new(settings, config.data.augmentation, supernets, dataset, picked)?;
     let tuned = match finetune(&inputs, device.clone(), run, stop, output)? {
         finetune::Outcome::Stopped => return Ok(Outcome::Stopped),
         finetune::Outcome::Finished(tuned) => tuned,
@@ -108,18 +102,13 @@ pub fn whole(
     })))
 }
 
-/// The super-network of a search on its data: with the weights given, else the configuration's.
+/// The super-networks of a search on its data.
 ///
 /// # Errors
 /// As [`Evaluator::open`].
-pub fn evaluator(
-    config: &Config,
-    weights: Option<PathBuf>,
-    device: &Arc<dyn Device>,
-) -> Result<Evaluator, Error> {
-    let own = options(config)?;
-    let weights = weights.or(own.weights);
-    Ok(Evaluator::open(&Options { weights, ..own }, device.clone())?)
+pub fn evaluator(config: &Config, weights: Weights, device: &Arc<dyn Device>) -> Result<Evaluator, Error> {
+    let options = Options { weights: weights.narrow, wide_weights: weights.wide, ..options(config)? };
+    Ok(Evaluator::open(&options, device.clone())?)
 }
 
 /// The name of a fine-tuned network's file for other programs.

@@ -14,8 +14,9 @@
 //! `search.iterations * adaptation.epochs` epochs.
 //!
 //! [`Progress`] is the part of a search's state that belongs here; weights and the optimiser's vectors
-//! lie beside it in the checkpoint. A super-network of one width is one [`Adapter`]; two widths that
-//! train side by side would be two, each with the sub-networks of its width.
+//! lie beside it in the checkpoint. Two super-networks of different widths train side by side, each
+//! with the sub-networks of its width and an optimiser of its own; the wide one's largest network
+//! teaches both.
 
 use super::distribution::Distributions;
 use super::{Error, State};
@@ -29,8 +30,8 @@ use crate::supernet::{Card, Supernet};
 use crate::train::checks::{Health, Watch};
 use crate::train::rate::Rate;
 use crate::train::{
-    self, Batch, Decays, Optimiser, OptimiserState, Rule, Settings, Student, Tally, Teacher, Trainer,
-    Weighting, material,
+    self, Batch, Decays, Optimiser, Rule, Settings, Student, Tally, Teacher, Team, TeamState, Weighting,
+    material,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -39,6 +40,10 @@ use std::sync::Arc;
 pub const ADAPTED_FILE: &str = "adapted.safetensors";
 /// Its card.
 pub const ADAPTED_CARD_FILE: &str = "adapted.card.json";
+/// The wider one of two.
+pub const WIDE_ADAPTED_FILE: &str = "adapted-wide.safetensors";
+/// Its card.
+pub const WIDE_ADAPTED_CARD_FILE: &str = "adapted-wide.card.json";
 
 /// Training resolutions between those of the search are multiples of this.
 const RESOLUTION_STEP: usize = 4;
@@ -104,7 +109,7 @@ pub struct Progress {
     tally: Tally,
     /// The watch over the losses.
     pub(super) watch: Watch,
-    /// Steps that each tensor has taken.
+    /// Steps that each tensor of each super-network has taken.
     tensor_steps: Vec<u64>,
 }
 
@@ -143,7 +148,10 @@ impl Plan {
     }
 }
 
-/// A super-network that trains on while a search uses it.
+/// The optimiser of NAT's and NATv2's programs.
+const RULE: Rule = Rule::Sgd { momentum: 0.9, nesterov: false };
+
+/// Super-networks that train on while a search uses them.
 pub struct Adapter<'a> {
     config: &'a Config,
     evaluator: &'a Evaluator,
@@ -151,12 +159,12 @@ pub struct Adapter<'a> {
     rate: Rate,
     images: Vec<u32>,
     batches: loader::Settings,
-    trainer: Trainer,
+    team: Team,
     teacher: Option<Teacher>,
 }
 
 impl<'a> Adapter<'a> {
-    /// The super-network of `evaluator`, which also teaches, before its first step; `None` where the
+    /// The super-networks of `evaluator`, of which the widest also teaches, before their first step; `None` where the
     /// configuration does not adapt.
     ///
     /// # Errors
@@ -166,22 +174,20 @@ impl<'a> Adapter<'a> {
         if settings.epochs == 0 {
             return Ok(None);
         }
-        let supernet = evaluator.engine().supernet();
+        let supernets: Vec<Supernet> = evaluator.supernets().cloned().collect();
         let optimiser = Optimiser {
-            rule: Rule::Sgd { momentum: 0.9, nesterov: false },
+            rule: RULE,
             decay: settings.weight_decay as f32,
             decays: Decays::All,
             clip: (settings.clip > 0.0).then_some(settings.clip as f32),
         };
-        let trainer = Trainer::new(evaluator.engine().shared_device(), supernet.clone(), optimiser)?;
-        let weighting = match supernet.family.early_exits {
+        let team = Team::new(&evaluator.engine().shared_device(), supernets.clone(), optimiser)?;
+        let weighting = match team.narrowest().family.early_exits {
             true => train::exit_weights(settings.exit_weights).1,
             false => Weighting::Own,
         };
-        let teacher = match settings.kd_ratio > 0.0 {
-            true => Some(trainer.teacher(Arc::new(supernet.clone()), weighting)?),
-            false => None,
-        };
+        let widest = supernets.last().filter(|_| settings.kd_ratio > 0.0);
+        let teacher = widest.map(|widest| team.teacher(Arc::new(widest.clone()), weighting)).transpose()?;
         let dataset = evaluator.dataset();
         let images = loader::training_images(dataset, false);
         let pixels = evaluator.pixels();
@@ -203,7 +209,7 @@ impl<'a> Adapter<'a> {
             ..Phase::new("adaptation", config.search.iterations * settings.epochs, settings.rate)
         };
         let rate = Rate::new(&schedule, plan.epoch);
-        Ok(Some(Adapter { config, evaluator, plan, rate, images, batches, trainer, teacher }))
+        Ok(Some(Adapter { config, evaluator, plan, rate, images, batches, team, teacher }))
     }
 
     /// The batches from where a state stands.
@@ -262,10 +268,10 @@ impl<'a> Adapter<'a> {
             step: progress.steps,
         };
         let batch = Batch { images: &images.images, labels: &images.labels, side: images.side };
-        let report = self.trainer.step(&batch, &students, self.teacher.as_ref(), &step)?;
+        let report = self.team.step(&batch, &students, self.teacher.as_ref(), &step)?;
         let loss = report.loss();
         let taught = if self.teacher.is_some() { settings.kd_ratio } else { 0.0 };
-        let guess = (1.0 + taught) * (self.trainer.supernet().classes() as f64).ln();
+        let guess = (1.0 + taught) * (self.team.narrowest().classes() as f64).ln();
         let health = progress.watch.observe(loss, Some(report.norm), guess);
         progress.steps += 1;
         progress.tally.add(&report, images.labels.len());
@@ -299,8 +305,8 @@ impl<'a> Adapter<'a> {
     ///
     /// # Errors
     /// The device fails.
-    pub fn weights(&self) -> Result<Supernet, Error> {
-        Ok(self.trainer.weights()?)
+    pub fn weights(&self) -> Result<Vec<Supernet>, Error> {
+        Ok(self.team.weights()?)
     }
 
     /// Adds weights and optimiser to the checkpoint of a state, which learns the rest; before the first
@@ -310,9 +316,9 @@ impl<'a> Adapter<'a> {
     /// The device or writing fails.
     pub fn write(&self, progress: &mut Progress, checkpoint: &mut Transaction) -> Result<(), Error> {
         if progress.steps > 0 {
-            let optimiser = self.trainer.optimiser_state()?;
-            train::add_weights(checkpoint, &self.trainer.weights()?, &optimiser)?;
-            progress.tensor_steps = optimiser.steps;
+            let state = self.team.state()?;
+            state.write(checkpoint)?;
+            progress.tensor_steps = state.tensor_steps();
         }
         Ok(())
     }
@@ -322,30 +328,31 @@ impl<'a> Adapter<'a> {
     /// # Errors
     /// Files that do not belong to this super-network; the device fails.
     pub fn read(&mut self, progress: &Progress, checkpoint: &Checkpoint) -> Result<(), Error> {
-        let start = self.evaluator.engine().supernet();
-        match progress.steps {
-            0 => {
-                let rule = Rule::Sgd { momentum: 0.9, nesterov: false };
-                self.trainer.restore(start, &OptimiserState::zeros(&start.layout, rule))?;
-            }
-            _ => {
-                let (weights, optimiser) =
-                    train::read_weights(checkpoint, start, progress.tensor_steps.clone())?;
-                self.trainer.restore(&weights, &optimiser)?;
-            }
-        }
-        Ok(())
+        let start: Vec<Supernet> = self.evaluator.supernets().cloned().collect();
+        let state = match progress.steps {
+            0 => TeamState::new(start, RULE),
+            _ => TeamState::read(checkpoint, &start, &progress.tensor_steps)?,
+        };
+        Ok(self.team.restore(&state)?)
     }
 
-    /// Writes the adapted super-network and its card into the run directory.
+    /// Writes the adapted super-networks and their cards into the run directory.
     ///
     /// # Errors
     /// The device or writing fails.
     pub fn publish(&self, progress: &Progress, run: &RunDirectory) -> Result<(), Error> {
-        let (weights, evaluator) = (self.weights()?, self.evaluator);
-        let pixels = evaluator.pixels();
+        let names = [(ADAPTED_CARD_FILE, ADAPTED_FILE), (WIDE_ADAPTED_CARD_FILE, WIDE_ADAPTED_FILE)];
+        for (weights, (card_file, file)) in self.weights()?.into_iter().zip(names) {
+            run.write_atomic(card_file, self.card(progress, &weights).to_json().as_bytes())?;
+            run.write_atomic(file, &weights.checkpoint().to_bytes().map_err(train::Error::from)?)?;
+        }
+        Ok(())
+    }
+
+    fn card(&self, progress: &Progress, weights: &Supernet) -> Card {
+        let (pixels, evaluator) = (self.evaluator.pixels(), self.evaluator);
         let before = weights.card.trained.as_deref().map(|before| format!("{before}; ")).unwrap_or_default();
-        let card = Card {
+        Card {
             family: Some(weights.family),
             width: Some(weights.channels().width),
             classes: Some(weights.classes()),
@@ -359,9 +366,7 @@ impl<'a> Adapter<'a> {
                 progress.steps, self.config.seed
             )),
             ..weights.card.clone()
-        };
-        run.write_atomic(ADAPTED_CARD_FILE, card.to_json().as_bytes())?;
-        Ok(run.write_atomic(ADAPTED_FILE, &weights.checkpoint().to_bytes().map_err(train::Error::from)?)?)
+        }
     }
 }
 

@@ -56,7 +56,7 @@ impl<'a> Meter<'a> {
     ///
     /// # Errors
     /// The device fails.
-    pub fn adapt(&mut self, weights: Supernet) -> Result<(), Error> {
+    pub fn adapt(&mut self, weights: Vec<Supernet>) -> Result<(), Error> {
         // The old weights need not lie on the device beside the new ones.
         self.adapted = None;
         let adapted = self.evaluator.with_weights(weights)?;
@@ -211,7 +211,7 @@ impl<'a> Meter<'a> {
             let latency = match self.cache.get::<f64>(&key) {
                 Some(latency) => latency,
                 None => {
-                    let latency = self.evaluator.engine().latency(arch, batch, repeats)?;
+                    let latency = self.evaluator.engine_of(arch).latency(arch, batch, repeats)?;
                     self.cache.insert(&key, &latency)?;
                     latency
                 }

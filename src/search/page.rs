@@ -6,7 +6,7 @@
 //! Transactions on Evolutionary Computation 13(4), 2009) are pointed out. Nothing here depends on the
 //! time or the machine but what the state says of its device, so equal states give equal pages.
 
-use super::adaptation::ADAPTED_FILE;
+use super::adaptation::{ADAPTED_FILE, WIDE_ADAPTED_FILE};
 use super::{Entry, Error, State, measure::name, objective_value, points};
 use crate::config::{Config, DataName, Objective};
 use crate::moo::tradeoff;
@@ -51,7 +51,7 @@ pub fn page(
         commands: vec![
             command(
                 "test every network of the front",
-                format!("natv2 evaluate{} --archs @{run}/front.json", adapted(state, run)),
+                format!("natv2 evaluate{} --archs @{run}/front.json", adapted(space, state, run)),
             ),
             command("where the run stands", format!("natv2 status {run}")),
             command("this page again", format!("natv2 report {run}")),
@@ -83,10 +83,11 @@ pub fn page(
 }
 
 /// The option that names the weights of a search that changed them.
-fn adapted(state: &State, run: &str) -> String {
-    match state.adaptation.steps {
-        0 => String::new(),
-        _ => format!(" --weights {run}/{ADAPTED_FILE}"),
+fn adapted(space: &Space, state: &State, run: &str) -> String {
+    match (state.adaptation.steps, space.widths().len()) {
+        (0, _) => String::new(),
+        (_, 1) => format!(" --weights {run}/{ADAPTED_FILE}"),
+        _ => format!(" --weights {run}/{ADAPTED_FILE} --wide-weights {run}/{WIDE_ADAPTED_FILE}"),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Neither file holds a time, a path or a machine's name, so equal runs give equal bytes.
 
-use super::adaptation::ADAPTED_FILE;
+use super::adaptation::{ADAPTED_FILE, WIDE_ADAPTED_FILE};
 use super::{Entry, Error, State};
 use crate::config::{Config, Objective};
 use crate::space::{Arch, Genotype, Space};
@@ -97,6 +97,9 @@ pub struct Summary {
     /// The adapted super-network's file, which the accuracies belong to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<String>,
+    /// That of the wider one, where there are two.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wide_weights: Option<String>,
 }
 
 impl Summary {
@@ -110,13 +113,16 @@ impl Summary {
         state: &State,
         run: &std::path::Path,
     ) -> Result<Summary, Error> {
+        let adapted = state.adaptation.steps > 0;
+        let file = |name: &str| run.join(name).display().to_string();
         Ok(Summary {
             version: VERSION,
             run: run.display().to_string(),
             front: front(space, config, state)?,
             hypervolume: state.history.last().map_or(0.0, |last| last.hypervolume),
             evaluations: state.evaluations,
-            weights: (state.adaptation.steps > 0).then(|| run.join(ADAPTED_FILE).display().to_string()),
+            weights: adapted.then(|| file(ADAPTED_FILE)),
+            wide_weights: (adapted && space.widths().len() > 1).then(|| file(WIDE_ADAPTED_FILE)),
         })
     }
 }

@@ -8,8 +8,7 @@ use super::choose::Choices;
 use super::rate::Rate;
 use super::state::{Best, Epoch, Snapshot, State};
 use super::{
-    Batch, Decays, Error, Optimiser, OptimiserState, Rule, Settings, Student, Tally, Teacher, Trainer,
-    Weighting,
+    Batch, Decays, Error, Optimiser, Rule, Settings, Student, Tally, Teacher, Team, TeamState, Weighting,
 };
 use crate::config::{self, Phase, Training};
 use crate::data::Dataset;
@@ -49,8 +48,10 @@ pub struct Material {
 /// One training of a run: its stage's name, settings, phases and data.
 #[derive(Debug, Clone)]
 pub struct Task<'a> {
-    /// Name of its checkpoints and journal entries: `train`, `warmup`.
+    /// Name of its checkpoints and journal entries: `train`, `train-wide`, `warmup`.
     pub stage: &'static str,
+    /// Whether it is the training of the wider of two super-networks alone.
+    pub wide: bool,
     /// The run's seed.
     pub seed: u64,
     /// The settings.
@@ -78,14 +79,15 @@ struct PhaseEnd<'a> {
     steps: u64,
 }
 
-/// Trains `start` through the task's phases in `run`, from where it stands.
+/// Trains `start`, super-networks ascending by width, through the task's phases in `run`, from where
+/// it stands.
 ///
 /// # Errors
 /// A device, the data or the run directory fails, or training diverges however small the rate; the
 /// run directory is as it was at the last checkpoint.
 pub fn train(
     task: &Task<'_>,
-    start: Supernet,
+    start: Vec<Supernet>,
     device: Arc<dyn Device>,
     run: &RunDirectory,
     stop: &StopFlag,
@@ -109,8 +111,7 @@ pub fn train(
         }
         None => Snapshot {
             state: State::new(task.fingerprint(&start, &*device), device.arithmetic()),
-            optimiser: OptimiserState::zeros(&start.layout, task.optimiser().rule),
-            weights: start.clone(),
+            team: TeamState::new(start.clone(), task.optimiser().rule),
             best: None,
             teacher: None,
         },
@@ -118,8 +119,8 @@ pub fn train(
     let mut curves = run.curves(task.stage)?;
     curves.warning().into_iter().for_each(|warning| output.note(warning));
     curves.rewind(restored.checkpoint.as_ref().map(|checkpoint| checkpoint.step()))?;
-    let trainer = Trainer::new(device.clone(), start, task.optimiser())?;
-    let mut training = Loop { task, device, run, stop, output, journal, curves, trainer, snapshot };
+    let team = Team::new(&device, start, task.optimiser())?;
+    let mut training = Loop { task, device, run, stop, output, journal, curves, team, snapshot };
     if restored.checkpoint.is_none() {
         training.checkpoint()?;
     }
@@ -155,7 +156,7 @@ impl Task<'_> {
         self.phases.iter().map(|phase| phase.total_epochs() as u64 * self.epoch_steps()).sum()
     }
 
-    fn fingerprint(&self, start: &Supernet, device: &dyn Device) -> String {
+    fn fingerprint(&self, start: &[Supernet], device: &dyn Device) -> String {
         super::material::fingerprint(start, &self.material.fingerprint, &device.arithmetic())
     }
 }
@@ -183,8 +184,8 @@ struct Loop<'a> {
     output: Output,
     journal: Journal,
     curves: Curves,
-    trainer: Trainer,
-    /// What the next checkpoint holds; weights and optimiser are the trainer's until it is taken.
+    team: Team,
+    /// What the next checkpoint holds; weights and optimisers are the team's until it is taken.
     snapshot: Snapshot,
 }
 
@@ -212,7 +213,7 @@ impl Loop<'_> {
         if self.snapshot.state.step == 0 {
             self.enter(phase)?;
         }
-        self.trainer.restore(&self.snapshot.weights, &self.snapshot.optimiser)?;
+        self.team.restore(&self.snapshot.team)?;
         let teacher = self.teacher()?;
         let steps = phase.total_epochs() as u64 * self.task.epoch_steps();
         // In images, so that the rate is that of images.
@@ -264,15 +265,18 @@ impl Loop<'_> {
         snapshot.state.watch = Watch::new();
         snapshot.teacher = match teacher_of(phase) {
             config::Teacher::None => snapshot.teacher.take(),
-            config::Teacher::Pet => Some(snapshot.weights.clone()),
+            config::Teacher::Pet => snapshot.team.weights.last().cloned(),
             // The first that teaches stays.
-            config::Teacher::Fixed => snapshot.teacher.take().or_else(|| Some(snapshot.weights.clone())),
+            config::Teacher::Fixed => snapshot.teacher.take().or(snapshot.team.weights.last().cloned()),
         };
+        let mut weights = snapshot.team.weights.clone();
         if let Some(stage) = phase.sort {
-            snapshot.weights.sort_channels(stage);
+            weights.iter_mut().for_each(|supernet| {
+                supernet.sort_channels(stage);
+            });
         }
         // Each phase is a training of its own: momentum does not carry over.
-        snapshot.optimiser = OptimiserState::zeros(&snapshot.weights.layout, self.task.optimiser().rule);
+        snapshot.team = TeamState::new(weights, self.task.optimiser().rule);
         Ok(())
     }
 
@@ -286,7 +290,7 @@ impl Loop<'_> {
             true => exit_weights(self.task.training.exit_weights).1,
             false => Weighting::Own,
         };
-        Ok(Some(self.trainer.teacher(Arc::new(supernet.clone()), weighting)?))
+        Ok(Some(self.team.teacher(Arc::new(supernet.clone()), weighting)?))
     }
 
     fn loader(&self) -> Result<Loader, Error> {
@@ -314,7 +318,7 @@ impl Loop<'_> {
         teacher: Option<&Teacher>,
     ) -> Result<Health, Error> {
         let state = &self.snapshot.state;
-        let supernet = self.trainer.supernet();
+        let supernet = self.team.narrowest();
         let supernet_classes = supernet.classes();
         let images = loader.next_batch()?;
         let rate = self.rate(phase);
@@ -341,7 +345,7 @@ impl Loop<'_> {
         );
         let students: Vec<Student> = networks.into_iter().map(|arch| Student { arch, weighting }).collect();
         let batch = Batch { images: &images.images, labels: &images.labels, side: images.side };
-        let report = self.trainer.step(&batch, &students, teacher, &settings)?;
+        let report = self.team.step(&batch, &students, teacher, &settings)?;
         let state = &mut self.snapshot.state;
         let loss = report.loss();
         let taught = if teacher.is_some() { phase.kd_ratio } else { 0.0 };
@@ -360,8 +364,8 @@ impl Loop<'_> {
     }
 
     fn choices(&self, phase: &Phase) -> Choices {
-        let supernet = self.trainer.supernet();
-        Choices::new(phase, supernet.family, &[Some(supernet.channels().width)])
+        let widths: Vec<f64> = self.team.supernets().map(|supernet| supernet.channels().width).collect();
+        Choices::new(phase, self.team.narrowest().family, &widths_of(phase, &widths))
     }
 
     /// Writes down how an epoch went, and validates if it is time.
@@ -395,7 +399,7 @@ impl Loop<'_> {
 
     /// Mean accuracy of the phase's extreme sub-networks; keeps the weights if it is the best so far.
     fn validate(&mut self, phase: &Phase, epoch: u64) -> Result<f64, Error> {
-        let weights = self.trainer.weights()?;
+        let weights = self.team.weights()?;
         let training = self.task.training;
         let resolutions: Vec<u32> = self.task.material.resolutions.iter().map(|&r| r as u32).collect();
         let networks =
@@ -414,7 +418,7 @@ impl Loop<'_> {
     fn finish(&mut self, phase: &Phase) -> Result<(), Error> {
         let weights = match self.snapshot.best.take() {
             Some(best) => best,
-            None => self.trainer.weights()?,
+            None => self.team.weights()?,
         };
         let state = &mut self.snapshot.state;
         let end = PhaseEnd { phase: &phase.name, best: state.best.take(), steps: state.step };
@@ -425,9 +429,7 @@ impl Loop<'_> {
         self.journal.append(self.task.stage, state.total, "phase", &end)?;
         state.phase += 1;
         state.step = 0;
-        self.snapshot.weights = weights;
-        self.snapshot.optimiser =
-            OptimiserState::zeros(&self.snapshot.weights.layout, self.task.optimiser().rule);
+        self.snapshot.team = TeamState::new(weights, self.task.optimiser().rule);
         self.commit()
     }
 
@@ -436,7 +438,8 @@ impl Loop<'_> {
         let at = self.snapshot.state.total;
         let restored = self.run.latest_checkpoint(self.task.stage)?.checkpoint;
         let checkpoint = restored.ok_or(Error::NoCheckpoint)?;
-        let mut snapshot = Snapshot::read(&checkpoint, self.trainer.supernet())?;
+        let like: Vec<Supernet> = self.team.supernets().cloned().collect();
+        let mut snapshot = Snapshot::read(&checkpoint, &like)?;
         let state = &mut snapshot.state;
         state.watch = self.snapshot.state.watch.rolled_back(state.watch.clone(), reason)?;
         state.rollbacks += 1;
@@ -455,8 +458,7 @@ impl Loop<'_> {
     /// Takes weights and optimiser off the device and writes a checkpoint.
     fn checkpoint(&mut self) -> Result<(), Error> {
         if self.snapshot.state.step > 0 {
-            self.snapshot.weights = self.trainer.weights()?;
-            self.snapshot.optimiser = self.trainer.optimiser_state()?;
+            self.snapshot.team = self.team.state()?;
         }
         self.commit()
     }
@@ -469,23 +471,33 @@ impl Loop<'_> {
     }
 }
 
+/// The widths of a phase's sub-networks, of those of all super-networks, ascending.
+fn widths_of(phase: &Phase, all: &[f64]) -> Vec<Option<f64>> {
+    let chosen = match phase.widths {
+        config::Widths::All => all,
+        config::Widths::Narrow => &all[..1],
+        config::Widths::Wide => &all[all.len() - 1..],
+    };
+    chosen.iter().copied().map(Some).collect()
+}
+
 /// A phase's teacher; [`phases`](super::phase::phases) has named it.
 fn teacher_of(phase: &Phase) -> config::Teacher {
     phase.teacher.unwrap_or(config::Teacher::None)
 }
 
-/// Evaluates networks of `weights` on some images, with recalibrated statistics.
+/// Evaluates networks of `weights`, each of the super-network of its width, on some images, with
+/// recalibrated statistics.
 ///
 /// # Errors
 /// The device fails.
 pub fn evaluate(
     device: &Arc<dyn Device>,
-    weights: &Supernet,
+    weights: &[Supernet],
     networks: &[Arch],
     material: &Material,
     images: &[u32],
 ) -> Result<Vec<Evaluation>, Error> {
-    let engine = Engine::new(device.clone(), Arc::new(weights.clone()))?;
     let split = |indices| SplitImages::new(&material.dataset, indices, material.pixels);
     let calibration = split(&material.calibration);
     let batches = Calibration::Batches {
@@ -493,9 +505,17 @@ pub fn evaluate(
         count: material.calibration.len(),
         batch: CALIBRATION_BATCH,
     };
-    let networks: Vec<(Arch, Exits)> =
-        networks.iter().map(|arch| (arch.clone(), Exits::single(arch))).collect();
-    let population = engine.evaluate_population(&networks, &split(images), batches, &|| false, &|_, _| ())?;
-    let results = population.map(|population| population.results).unwrap_or_default();
-    Ok(results.into_iter().map(|exits| exits[0]).collect())
+    let mut results = vec![None; networks.len()];
+    for supernet in weights {
+        let own: Vec<usize> =
+            (0..networks.len()).filter(|&index| supernet.has_width(networks[index].w)).collect();
+        let members: Vec<(Arch, Exits)> =
+            own.iter().map(|&index| (networks[index].clone(), Exits::single(&networks[index]))).collect();
+        let engine = Engine::new(device.clone(), Arc::new(supernet.clone()))?;
+        let population =
+            engine.evaluate_population(&members, &split(images), batches, &|| false, &|_, _| ())?;
+        let found = population.map(|population| population.results).unwrap_or_default();
+        own.iter().zip(found).for_each(|(&index, exits)| results[index] = exits.first().copied());
+    }
+    Ok(results.into_iter().flatten().collect())
 }

@@ -5,10 +5,11 @@ use super::looping::Material;
 use crate::config::{self, Config, Training};
 use crate::data::augment::{Augmentation, Preset};
 use crate::data::{self, Dataset, Split, Validation, loader};
-use crate::evaluator::{Pixels, data_of, whole_batches};
+use crate::evaluator::{Pixels, data_of, together, whole_batches};
 use crate::space::{ExitScaling, Family};
 use crate::supernet::{Blank, Card, Checkpoint, Supernet, Target, convert};
 use sha2::{Digest, Sha256};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Resolutions of a training that nothing else says: OFAv2's.
@@ -29,42 +30,53 @@ pub fn dataset(config: &Config, card: Option<&Card>) -> Result<Dataset, Error> {
     Ok(data::open(&data_of(name, config.data.dir.clone(), validation, card))?)
 }
 
-/// The super-network that a training begins with: the configuration's weights, with new classifiers
-/// where the data set has other classes, or random ones.
+/// The super-networks that a training begins with, ascending by width: the configuration's weights,
+/// with new classifiers where the data set has other classes, or random ones.
 ///
 /// # Errors
-/// Weights that cannot be read or do not fit.
+/// Weights that cannot be read, do not fit, or do not go together.
 pub fn start(
     config: &Config,
     dataset: impl FnOnce(Option<&Card>) -> Result<Dataset, Error>,
-) -> Result<(Supernet, Dataset), Error> {
+) -> Result<(Vec<Supernet>, Dataset), Error> {
     let s = &config.supernet;
     let family: Option<Family> = s.family.map(|family| family.as_str().parse()).transpose()?;
-    let scaling = match s.exit_scaling {
-        crate::config::ExitScaling::Once => ExitScaling::Once,
-        crate::config::ExitScaling::Twice => ExitScaling::Twice,
-    };
     let Some(file) = &s.weights else {
         let dataset = dataset(None)?;
-        let blank = Blank {
-            family: family.unwrap_or(Family::SE_B),
-            width: s.width.unwrap_or(1.0),
-            classes: s.classes.unwrap_or(dataset.classes().len()),
-            scaling,
+        let widths = [Some(s.width.unwrap_or(1.0)), s.wide_width];
+        let new = |width| {
+            let blank = Blank {
+                family: family.unwrap_or(Family::SE_B),
+                width,
+                classes: s.classes.unwrap_or(dataset.classes().len()),
+                scaling: match s.exit_scaling {
+                    config::ExitScaling::Once => ExitScaling::Once,
+                    config::ExitScaling::Twice => ExitScaling::Twice,
+                },
+            };
+            Supernet::random(&blank, config.seed)
         };
-        return Ok((Supernet::random(&blank, config.seed)?, dataset));
+        let supernets = widths.into_iter().flatten().map(new).collect::<Result<_, _>>()?;
+        return Ok((supernets, dataset));
     };
+    let dataset = dataset(Some(&Card::beside(file)?))?;
+    let classes = dataset.classes().len();
+    let supernets = [Some(file), s.wide_weights.as_ref()];
+    let supernets = supernets.into_iter().flatten().map(|file| given(file, family, classes, config.seed));
+    Ok((together(supernets.collect::<Result<_, Error>>()?).map_err(Box::new)?.0, dataset))
+}
+
+/// The weights of a file, with new classifiers or parts where it has other classes or another family.
+fn given(file: &Path, family: Option<Family>, classes: usize, seed: u64) -> Result<Supernet, Error> {
     let checkpoint = Checkpoint::read(file)?;
     let card = Card::beside(file)?;
-    let dataset = dataset(Some(&card))?;
     let own = Supernet::from_checkpoint(&checkpoint, card.clone(), None)?;
     let family = family.unwrap_or(own.family);
-    let classes = dataset.classes().len();
     if own.classes() == classes && own.family == family {
-        return Ok((own, dataset));
+        return Ok(own);
     }
-    let target = Target { family, classes: Some(classes), scaling: None, seed: config.seed };
-    Ok((convert(&checkpoint, &card, &target)?.supernet, dataset))
+    let target = Target { family, classes: Some(classes), scaling: None, seed };
+    Ok(convert(&checkpoint, &card, &target)?.supernet)
 }
 
 impl Material {
@@ -141,10 +153,12 @@ pub fn augmentation(word: Option<config::Augmentation>, dataset: &str) -> Result
 }
 
 /// What a training's result depends on besides its configuration, as a short name.
-pub(crate) fn fingerprint(start: &Supernet, data: &str, arithmetic: &str) -> String {
+pub(crate) fn fingerprint(start: &[Supernet], data: &str, arithmetic: &str) -> String {
     let mut hash = Sha256::new();
-    hash.update(bytemuck::cast_slice::<f32, u8>(&start.packed));
-    hash.update(start.family.to_string());
+    for supernet in start {
+        hash.update(bytemuck::cast_slice::<f32, u8>(&supernet.packed));
+        hash.update(supernet.family.to_string());
+    }
     hash.update(data);
     hash.update(arithmetic);
     short(hash)

@@ -2,6 +2,7 @@
 //!
 //! - [`Trainer`]: a super-network on a device, trained a step at a time: gradients of several
 //!   sub-networks are added up in the shared weights' gradient, then an [`Optimiser`] moves;
+//! - [`Team`]: super-networks of different widths that train together;
 //! - `tape` and `backward`: one sub-network's forward pass and the backward pass that follows from
 //!   it, as calls on one arena;
 //! - `places`: where weights, gradients and the optimiser's state lie;
@@ -24,15 +25,17 @@ pub mod results;
 mod state;
 mod tally;
 mod tape;
+mod team;
 mod trainer;
 
 pub use looping::{Material, Outcome, Task, evaluate, exit_weights, train};
 pub use optimiser::{Decays, Optimiser, Rule};
-pub use state::{Best, Epoch, Snapshot, State, add_weights, read_weights};
+pub use state::{Best, Epoch, Snapshot, State};
 pub use tally::Tally;
+pub use team::{Team, TeamState};
 pub use trainer::{Batch, Gradient, OptimiserState, Report, Settings, Student, Teacher, Trainer};
 
-use crate::{data, device, engine, run, space, supernet};
+use crate::{data, device, engine, evaluator, run, space, supernet};
 
 /// Which exits of a network are read, and with what weights.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -58,6 +61,9 @@ pub enum Error {
     /// The data failed.
     #[error(transparent)]
     Data(#[from] data::Error),
+    /// Super-networks that do not go together.
+    #[error(transparent)]
+    Together(#[from] Box<evaluator::Error>),
     /// Weights that do not fit.
     #[error(transparent)]
     Supernet(#[from] supernet::Error),
@@ -140,6 +146,9 @@ pub enum Error {
         /// Where the teacher comes from.
         file: String,
     },
+    /// A training of nothing.
+    #[error("there is no super-network to train: give at least one")]
+    NoSupernet,
     /// A checkpoint of another super-network.
     #[error(
         "the optimiser's state is not one of this super-network: start again, or give the weights that it belongs to"

@@ -15,17 +15,20 @@
 //! and shortens it.
 
 pub use crate::config::Phase;
-use crate::config::{Schedule, Teacher, Training};
+use crate::config::{Schedule, Teacher, Training, Widths};
 use crate::space::Family;
 use crate::space::backbone::{DEPTHS, EXPANSIONS, KERNELS};
 
-/// The phases of a training of a super-network of `family`, everything decided: rates and epochs
-/// scaled, teachers named.
-pub fn phases(training: &Training, family: Family) -> Vec<Phase> {
+/// The phases of a training of a super-network of `family`, or of two of different widths together,
+/// everything decided: rates and epochs scaled, teachers named.
+pub fn phases(training: &Training, family: Family, two: bool) -> Vec<Phase> {
     let mut phases = match &training.phases {
         Some(own) => own.clone(),
         None => {
             let mut phases = built_in(training.schedule, family);
+            if two && training.schedule == Schedule::Target {
+                phases = side_by_side(phases);
+            }
             for phase in &mut phases {
                 phase.epochs = scaled(phase.epochs, training.scale);
                 phase.warmup_epochs = scaled(phase.warmup_epochs, training.scale);
@@ -140,6 +143,17 @@ fn target() -> Vec<Phase> {
     vec![plain(Phase { warmup_epochs: 5, ..full(100, 7.5e-3) }), plain(uniform)]
 }
 
+/// A schedule for two super-networks: the largest network of each on its own, then both together.
+fn side_by_side(phases: Vec<Phase>) -> Vec<Phase> {
+    let each = |phase: Phase| match phase.full {
+        true => [(Widths::Narrow, "narrow"), (Widths::Wide, "wide")]
+            .map(|(widths, name)| Phase { widths, name: format!("{}-{name}", phase.name), ..phase.clone() })
+            .into(),
+        false => vec![phase],
+    };
+    phases.into_iter().flat_map(each).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,7 +240,20 @@ mod tests {
     fn of(sets: &[&str]) -> Vec<Phase> {
         let sets: Vec<String> = sets.iter().map(|set| set.to_string()).collect();
         let config = config::load("train", None, &sets, None).unwrap();
-        phases(&config.train, "EE_P".parse().unwrap())
+        phases(&config.train, "EE_P".parse().unwrap(), false)
+    }
+
+    #[test]
+    fn two_super_networks_warm_up_one_after_the_other_and_then_together() {
+        let config = config::load("run", None, &[], Some(config::Profile::Paper)).unwrap();
+        let phases = phases(&config.warmup, Family::SE_B, true);
+        let rows: Vec<_> = phases.iter().map(|p| (p.name.as_str(), p.widths, p.total_epochs())).collect();
+        let expected = [
+            ("full-narrow", Widths::Narrow, 105),
+            ("full-wide", Widths::Wide, 105),
+            ("uniform", Widths::All, 160),
+        ];
+        assert_eq!(rows, expected);
     }
 
     #[test]

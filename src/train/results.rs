@@ -22,6 +22,11 @@ pub const CARD_FILE: &str = "supernet.card.json";
 /// The summary.
 pub const SUMMARY_FILE: &str = "training.json";
 
+/// As [`WEIGHTS_FILE`] and so on, of the wider of two super-networks.
+pub const WIDE_WEIGHTS_FILE: &str = "supernet-wide.safetensors";
+const WIDE_CARD_FILE: &str = "supernet-wide.card.json";
+const WIDE_SUMMARY_FILE: &str = "training-wide.json";
+
 /// Random sub-networks of a summary.
 const RANDOM: usize = 20;
 
@@ -68,31 +73,34 @@ pub struct Summary {
 /// # Errors
 /// The device fails.
 pub fn summary(task: &Task<'_>, snapshot: &Snapshot, device: &Arc<dyn Device>) -> Result<Summary, Error> {
-    let weights = &snapshot.weights;
+    let weights = &snapshot.team.weights;
     let test = task.material.dataset.split(Split::Test);
     let (split, images) = match test.is_empty() {
         true => ("val", &task.material.validation[..]),
         false => ("test", test),
     };
     let resolutions: Vec<u32> = task.material.resolutions.iter().map(|&r| r as u32).collect();
-    let space = Space::new(weights.family, &resolutions, &[weights.channels().width], weights.scaling())?;
+    let widths: Vec<f64> = weights.iter().map(|supernet| supernet.channels().width).collect();
+    let (Some(narrow), Some(wide)) = (weights.first(), weights.last()) else { return Err(Error::NoSupernet) };
+    let space = Space::new(narrow.family, &resolutions, &widths, narrow.scaling())?;
     let (first, last) = (resolutions[0], resolutions[resolutions.len() - 1]);
-    let ends = |r: u32| Arch::largest(weights.family, r, Some(weights.channels().width));
-    let mut networks = vec![smallest(ends(first)), ends(last)];
+    let ends = |of: &Supernet, r: u32| Arch::largest(of.family, r, Some(of.channels().width));
+    let mut networks = vec![smallest(ends(narrow, first)), ends(wide, last)];
     let mut random = stream(task.seed, "train/summary", 0, 0);
     for _ in 0..RANDOM {
         networks.push(space.decode(&sample(&space, Policy::NatV2, &mut random))?);
     }
     let results = evaluate(device, weights, &networks, &task.material, images)?;
     let measured = |(arch, result): (Arch, &Evaluation)| {
-        let cost = cost(weights.channels(), &arch, Exits::single(&arch), weights.classes());
+        let of = weights.iter().find(|supernet| supernet.has_width(arch.w)).unwrap_or(narrow);
+        let cost = cost(of.channels(), &arch, Exits::single(&arch), of.classes());
         Measured { arch, top1: result.top1(), loss: result.loss, params: cost.params, macs: cost.macs }
     };
     let mut measured = networks.into_iter().zip(&results).map(measured);
     let mut next = || measured.next().expect("a result a network");
     Ok(Summary {
         version: 1,
-        family: weights.family.to_string(),
+        family: narrow.family.to_string(),
         steps: snapshot.state.total,
         rollbacks: snapshot.state.rollbacks,
         split,
@@ -111,9 +119,8 @@ fn smallest(arch: Arch) -> Arch {
     Arch { ks: [3; 20], e: [3; 20], d: [2; 5], nw, nd, ..arch }
 }
 
-/// The card of the trained weights.
-pub fn card(task: &Task<'_>, snapshot: &Snapshot) -> Card {
-    let weights = &snapshot.weights;
+/// The card of trained weights.
+pub fn card(task: &Task<'_>, snapshot: &Snapshot, weights: &Supernet) -> Card {
     let Material { dataset, pixels, calibration, resolutions, .. } = &task.material;
     let phases: Vec<&str> = task.phases.iter().map(|phase| phase.name.as_str()).collect();
     Card {
@@ -151,7 +158,8 @@ fn searched(resolutions: &[usize]) -> Vec<u32> {
     out
 }
 
-/// Writes the super-network and its card, and the summary.
+/// Writes the super-networks and their cards, and the summary; one that is the wider of two which
+/// trained one after the other goes by the wide one's names.
 ///
 /// # Errors
 /// Writing fails.
@@ -161,9 +169,14 @@ pub fn publish(
     snapshot: &Snapshot,
     summary: &Summary,
 ) -> Result<(), Error> {
-    let supernet = Supernet { card: card(task, snapshot), ..snapshot.weights.clone() };
-    run.write_atomic(CARD_FILE, supernet.card.to_json().as_bytes())?;
-    run.write_atomic(WEIGHTS_FILE, &supernet.checkpoint().to_bytes()?)?;
+    let names =
+        [(CARD_FILE, WEIGHTS_FILE, SUMMARY_FILE), (WIDE_CARD_FILE, WIDE_WEIGHTS_FILE, WIDE_SUMMARY_FILE)];
+    let names = &names[usize::from(task.wide)..];
+    for (weights, (card_file, weights_file, _)) in snapshot.team.weights.iter().zip(names) {
+        let supernet = Supernet { card: card(task, snapshot, weights), ..weights.clone() };
+        run.write_atomic(card_file, supernet.card.to_json().as_bytes())?;
+        run.write_atomic(weights_file, &supernet.checkpoint().to_bytes()?)?;
+    }
     let text = serde_json::to_string_pretty(summary).expect("a summary holds nothing that JSON cannot");
-    Ok(run.write_atomic(SUMMARY_FILE, text.as_bytes())?)
+    Ok(run.write_atomic(names[0].2, text.as_bytes())?)
 }

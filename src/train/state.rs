@@ -1,20 +1,17 @@
 //! Everything that a resumed training needs, as the files of one checkpoint.
 
 use super::checks::Watch;
-use super::{Error, OptimiserState, Tally};
+use super::team::{read_supernet, read_weights, write_weights};
+use super::{Error, Tally, TeamState};
 use crate::run::{Checkpoint as Stored, Transaction};
-use crate::supernet::{Checkpoint, Supernet, Tensor};
+use crate::supernet::Supernet;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::path::Path;
 
 /// Version of the state's form.
 const VERSION: u32 = 1;
 
 /// Files of a checkpoint.
 const STATE: &str = "state.json";
-const WEIGHTS: &str = "weights.safetensors";
-const OPTIMISER: &str = "optimiser.safetensors";
 const BEST: &str = "best.safetensors";
 const TEACHER: &str = "teacher.safetensors";
 
@@ -71,7 +68,7 @@ pub struct State {
     pub best: Option<Best>,
     /// Every epoch so far.
     pub history: Vec<Epoch>,
-    /// Steps that each tensor has taken.
+    /// Steps that each tensor of each super-network has taken.
     tensor_steps: Vec<u64>,
 }
 
@@ -80,12 +77,10 @@ pub struct State {
 pub struct Snapshot {
     /// Where it stands.
     pub state: State,
-    /// The weights in training.
-    pub weights: Supernet,
-    /// The optimiser's state.
-    pub optimiser: OptimiserState,
+    /// Weights and optimisers.
+    pub team: TeamState,
     /// The weights of the phase's best validation.
-    pub best: Option<Supernet>,
+    pub best: Option<Vec<Supernet>>,
     /// The super-network that teaches.
     pub teacher: Option<Supernet>,
 }
@@ -116,23 +111,20 @@ impl Snapshot {
     /// # Errors
     /// Writing fails.
     pub fn write(&self, checkpoint: &mut Transaction) -> Result<(), Error> {
-        let state = State { tensor_steps: self.optimiser.steps.clone(), ..self.state.clone() };
+        let state = State { tensor_steps: self.team.tensor_steps(), ..self.state.clone() };
         let bytes = serde_json::to_vec(&state).expect("a state holds nothing that JSON cannot");
         checkpoint.add(STATE, &bytes)?;
-        add_weights(checkpoint, &self.weights, &self.optimiser)?;
-        for (name, supernet) in [(BEST, &self.best), (TEACHER, &self.teacher)] {
-            if let Some(supernet) = supernet {
-                checkpoint.add(name, &supernet.checkpoint().to_bytes()?)?;
-            }
-        }
-        Ok(())
+        self.team.write(checkpoint)?;
+        write_weights(checkpoint, BEST, self.best.as_deref().unwrap_or_default())?;
+        write_weights(checkpoint, TEACHER, self.teacher.as_slice())
     }
 
-    /// Reads what [`Snapshot::write`] wrote; `like` is the super-network that training began with.
+    /// Reads what [`Snapshot::write`] wrote; `like` are the super-networks that training began
+    /// with, of which the widest teaches.
     ///
     /// # Errors
-    /// Files that are not those of a training of this version and super-network.
-    pub fn read(stored: &Stored, like: &Supernet) -> Result<Snapshot, Error> {
+    /// Files that are not those of a training of this version and these super-networks.
+    pub fn read(stored: &Stored, like: &[Supernet]) -> Result<Snapshot, Error> {
         let file = stored.path().join(STATE);
         let refuse = |reason: String| Error::State { file: file.display().to_string(), reason };
         let state: State = serde_json::from_slice(&stored.read(STATE)?).map_err(|e| refuse(e.to_string()))?;
@@ -140,56 +132,10 @@ impl Snapshot {
             return Err(refuse(format!("version {}, and {VERSION} is known", state.version)));
         }
         let has = |name: &str| stored.names().any(|other| other == name);
-        let optional = |name: &str| has(name).then(|| supernet(stored, name, like)).transpose();
-        let (weights, optimiser) = read_weights(stored, like, state.tensor_steps.clone())?;
-        Ok(Snapshot { weights, optimiser, best: optional(BEST)?, teacher: optional(TEACHER)?, state })
+        let best = has(BEST).then(|| read_weights(stored, BEST, like)).transpose()?;
+        let widest = like.last().filter(|_| has(TEACHER));
+        let teacher = widest.map(|widest| read_supernet(stored, TEACHER, widest)).transpose()?;
+        let team = TeamState::read(stored, like, &state.tensor_steps)?;
+        Ok(Snapshot { team, best, teacher, state })
     }
-}
-
-/// Adds a super-network in training and its optimiser's vectors to a checkpoint. The steps that each
-/// tensor has taken are the caller's to keep.
-///
-/// # Errors
-/// Writing fails.
-pub fn add_weights(
-    checkpoint: &mut Transaction,
-    weights: &Supernet,
-    optimiser: &OptimiserState,
-) -> Result<(), Error> {
-    checkpoint.add(WEIGHTS, &weights.checkpoint().to_bytes()?)?;
-    Ok(checkpoint.add(OPTIMISER, &vectors(optimiser).to_bytes()?)?)
-}
-
-/// Reads what [`add_weights`] added; `like` is the super-network that training began with, `steps`
-/// are those that each tensor has taken.
-///
-/// # Errors
-/// Files that are not those of a training of this super-network.
-pub fn read_weights(
-    stored: &Stored,
-    like: &Supernet,
-    steps: Vec<u64>,
-) -> Result<(Supernet, OptimiserState), Error> {
-    let path = stored.path().join(OPTIMISER);
-    let file = Checkpoint::parse(&stored.read(OPTIMISER)?, &path)?;
-    let vector = |name: &str| file.tensor(name).map(|tensor| tensor.data.clone());
-    let first = vector("first").ok_or_else(|| Error::State {
-        file: path.display().to_string(),
-        reason: "the optimiser has no tensor `first`".into(),
-    })?;
-    let optimiser = OptimiserState { first, second: vector("second"), steps };
-    Ok((supernet(stored, WEIGHTS, like)?, optimiser))
-}
-
-fn supernet(stored: &Stored, name: &str, like: &Supernet) -> Result<Supernet, Error> {
-    let path = stored.path().join(name);
-    let checkpoint = Checkpoint::parse(&stored.read(name)?, &path)?;
-    Ok(Supernet { packed: like.layout.pack(&checkpoint)?, file: path, ..like.clone() })
-}
-
-fn vectors(state: &OptimiserState) -> Checkpoint {
-    let tensor = |data: &Vec<f32>| Tensor { shape: vec![data.len()], data: data.clone() };
-    let mut tensors = BTreeMap::from([("first".to_string(), tensor(&state.first))]);
-    tensors.extend(state.second.as_ref().map(|second| ("second".to_string(), tensor(second))));
-    Checkpoint::from_tensors(Path::new(OPTIMISER), tensors)
 }

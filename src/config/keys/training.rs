@@ -120,6 +120,12 @@ pub const PHASE_KEYS: &[Key] = &[
     optional("branches", Kind::Numbers(&[1, 2, 3]), "Parallel branches of a layer.", "[3]"),
     optional("exits", Kind::Numbers(&[1, 2, 3, 4, 5]), "Exits.", "[5]"),
     optional("sort", Kind::Whole(0, 2), "Stage of the channel sorting on entry.", "channels stay"),
+    optional(
+        "widths",
+        Kind::Choice(&["all", "narrow", "wide"]),
+        "Which of two super-networks that train together.",
+        "all",
+    ),
     optional("teacher", Kind::Choice(&["none", "fixed", "pet"]), "Its teacher.", "the training's"),
     optional("kd_ratio", Kind::From(0.0, 1000.0), "Weight of the distillation loss.", "1"),
     optional("label_smoothing", Kind::From(0.0, 1.0), "Label smoothing.", "0.1"),

@@ -1,0 +1,241 @@
+//! Super-networks of different widths that train together: NATv2 adapts two at once, each with an
+//! optimiser of its own (arXiv 2307.00960). One super-network is a team of one.
+//!
+//! Sub-networks of a step go to the super-network of their width. One without a sub-network in a step
+//! does not move in it.
+
+use super::{
+    Batch, Error, Optimiser, OptimiserState, Report, Rule, Settings, Student, Teacher, Trainer, Weighting,
+};
+use crate::device::Device;
+use crate::run::{Checkpoint as Stored, Transaction};
+use crate::supernet::{Checkpoint, Supernet, Tensor};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Files of a checkpoint, of the first super-network.
+const WEIGHTS: &str = "weights.safetensors";
+const OPTIMISER: &str = "optimiser.safetensors";
+
+/// Super-networks in training, by width.
+pub struct Team {
+    members: Vec<Trainer>,
+}
+
+/// Weights and optimisers of a team.
+#[derive(Debug, Clone)]
+pub struct TeamState {
+    /// Each super-network.
+    pub weights: Vec<Supernet>,
+    /// Its optimiser.
+    pub optimisers: Vec<OptimiserState>,
+}
+
+impl Team {
+    /// Puts super-networks, at least one and ascending by width, on a device, with optimisers that
+    /// have not yet moved.
+    ///
+    /// # Errors
+    /// The device fails, or there is no super-network.
+    pub fn new(
+        device: &Arc<dyn Device>,
+        supernets: Vec<Supernet>,
+        optimiser: Optimiser,
+    ) -> Result<Team, Error> {
+        let member = |supernet| Trainer::new(device.clone(), supernet, optimiser);
+        if supernets.is_empty() {
+            return Err(Error::NoSupernet);
+        }
+        Ok(Team { members: supernets.into_iter().map(member).collect::<Result<_, _>>()? })
+    }
+
+    /// The super-networks as they were when training began.
+    pub fn supernets(&self) -> impl Iterator<Item = &Supernet> {
+        self.members.iter().map(Trainer::supernet)
+    }
+
+    /// The first of them.
+    pub fn narrowest(&self) -> &Supernet {
+        self.members[0].supernet()
+    }
+
+    /// The largest network of a super-network as a teacher for all.
+    ///
+    /// # Errors
+    /// As [`Trainer::teacher`].
+    pub fn teacher(&self, supernet: Arc<Supernet>, weighting: Weighting) -> Result<Teacher, Error> {
+        self.members[0].teacher(supernet, weighting)
+    }
+
+    /// One step of each super-network that has students, each clipped on its own. The losses are in
+    /// the order of the students, the norm is the largest.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub fn step(
+        &mut self,
+        batch: &Batch<'_>,
+        students: &[Student],
+        teacher: Option<&Teacher>,
+        settings: &Settings,
+    ) -> Result<Report, Error> {
+        if let [member] = &mut self.members[..] {
+            return member.step(batch, students, teacher, settings);
+        }
+        let owner = |student: &Student| {
+            self.members.iter().position(|member| member.supernet().has_width(student.arch.w)).unwrap_or(0)
+        };
+        let owners: Vec<usize> = students.iter().map(owner).collect();
+        let mut all =
+            Report { losses: vec![f64::NAN; students.len()], correct: vec![0; students.len()], norm: 0.0 };
+        for (number, member) in self.members.iter_mut().enumerate() {
+            let own: Vec<usize> = (0..students.len()).filter(|&index| owners[index] == number).collect();
+            if own.is_empty() {
+                continue;
+            }
+            let members: Vec<Student> = own.iter().map(|&index| students[index].clone()).collect();
+            let report = member.step(batch, &members, teacher, settings)?;
+            for (at, &index) in own.iter().enumerate() {
+                (all.losses[index], all.correct[index]) = (report.losses[at], report.correct[at]);
+            }
+            // Not `max`, which would lose a norm that is no number.
+            all.norm = if all.norm > report.norm { all.norm } else { report.norm };
+        }
+        Ok(all)
+    }
+
+    /// The super-networks as they are now.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn weights(&self) -> Result<Vec<Supernet>, Error> {
+        self.members.iter().map(Trainer::weights).collect()
+    }
+
+    /// Everything as it is now.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn state(&self) -> Result<TeamState, Error> {
+        let optimisers = self.members.iter().map(Trainer::optimiser_state).collect::<Result<_, _>>()?;
+        Ok(TeamState { weights: self.weights()?, optimisers })
+    }
+
+    /// Goes on from a state.
+    ///
+    /// # Errors
+    /// A state of other super-networks, or a device that fails.
+    pub fn restore(&mut self, state: &TeamState) -> Result<(), Error> {
+        if state.weights.len() != self.members.len() || state.optimisers.len() != self.members.len() {
+            return Err(Error::OtherState);
+        }
+        let states = state.weights.iter().zip(&state.optimisers);
+        self.members
+            .iter_mut()
+            .zip(states)
+            .try_for_each(|(member, (weights, optimiser))| member.restore(weights, optimiser))
+    }
+}
+
+impl TeamState {
+    /// The state of super-networks whose optimisers have not yet moved.
+    pub fn new(weights: Vec<Supernet>, rule: Rule) -> TeamState {
+        let optimisers =
+            weights.iter().map(|supernet| OptimiserState::zeros(&supernet.layout, rule)).collect();
+        TeamState { weights, optimisers }
+    }
+
+    /// The steps that each tensor of each super-network has taken, one behind the other. A checkpoint's
+    /// writer keeps them, for tensors' files hold floats.
+    pub fn tensor_steps(&self) -> Vec<u64> {
+        self.optimisers.iter().flat_map(|optimiser| optimiser.steps.iter().copied()).collect()
+    }
+
+    /// Adds everything but the steps to a checkpoint.
+    ///
+    /// # Errors
+    /// Writing fails.
+    pub fn write(&self, checkpoint: &mut Transaction) -> Result<(), Error> {
+        write_weights(checkpoint, WEIGHTS, &self.weights)?;
+        for (number, optimiser) in self.optimisers.iter().enumerate() {
+            checkpoint.add(&numbered(OPTIMISER, number), &vectors(optimiser).to_bytes()?)?;
+        }
+        Ok(())
+    }
+
+    /// Reads what [`TeamState::write`] wrote; `like` are the super-networks that training began with,
+    /// `steps` those of [`TeamState::tensor_steps`].
+    ///
+    /// # Errors
+    /// Files that are not those of a training of these super-networks.
+    pub fn read(stored: &Stored, like: &[Supernet], steps: &[u64]) -> Result<TeamState, Error> {
+        let weights = read_weights(stored, WEIGHTS, like)?;
+        let (mut optimisers, mut rest) = (Vec::new(), steps);
+        for (number, supernet) in like.iter().enumerate() {
+            let name = numbered(OPTIMISER, number);
+            let path = stored.path().join(&name);
+            let refuse =
+                |reason: &str| Error::State { file: path.display().to_string(), reason: reason.into() };
+            let file = Checkpoint::parse(&stored.read(&name)?, &path)?;
+            let vector = |name: &str| file.tensor(name).map(|tensor| tensor.data.clone());
+            let first = vector("first").ok_or_else(|| refuse("the optimiser has no tensor `first`"))?;
+            let own = rest.split_at_checked(supernet.layout.tensors().len());
+            let (own, others) = own.ok_or_else(|| refuse("the state has too few steps of tensors"))?;
+            optimisers.push(OptimiserState { first, second: vector("second"), steps: own.to_vec() });
+            rest = others;
+        }
+        Ok(TeamState { weights, optimisers })
+    }
+}
+
+/// `NAME.safetensors` of the first, `NAME-2.safetensors` of the second.
+fn numbered(name: &str, index: usize) -> String {
+    match index {
+        0 => name.into(),
+        _ => name.replacen('.', &format!("-{}.", index + 1), 1),
+    }
+}
+
+/// Adds super-networks to a checkpoint.
+///
+/// # Errors
+/// Writing fails.
+pub(super) fn write_weights(
+    checkpoint: &mut Transaction,
+    name: &str,
+    supernets: &[Supernet],
+) -> Result<(), Error> {
+    for (number, supernet) in supernets.iter().enumerate() {
+        checkpoint.add(&numbered(name, number), &supernet.checkpoint().to_bytes()?)?;
+    }
+    Ok(())
+}
+
+/// Reads what [`write_weights`] added.
+///
+/// # Errors
+/// Files that are not those of these super-networks.
+pub(super) fn read_weights(stored: &Stored, name: &str, like: &[Supernet]) -> Result<Vec<Supernet>, Error> {
+    like.iter()
+        .enumerate()
+        .map(|(number, like)| read_supernet(stored, &numbered(name, number), like))
+        .collect()
+}
+
+/// Reads a super-network of a checkpoint with the layout of another.
+///
+/// # Errors
+/// A file that is not that of such a super-network.
+pub(super) fn read_supernet(stored: &Stored, name: &str, like: &Supernet) -> Result<Supernet, Error> {
+    let path = stored.path().join(name);
+    let checkpoint = Checkpoint::parse(&stored.read(name)?, &path)?;
+    Ok(Supernet { packed: like.layout.pack(&checkpoint)?, file: path, ..like.clone() })
+}
+
+fn vectors(state: &OptimiserState) -> Checkpoint {
+    let tensor = |data: &Vec<f32>| Tensor { shape: vec![data.len()], data: data.clone() };
+    let mut tensors = BTreeMap::from([("first".to_string(), tensor(&state.first))]);
+    tensors.extend(state.second.as_ref().map(|second| ("second".to_string(), tensor(second))));
+    Checkpoint::from_tensors(Path::new(OPTIMISER), tensors)
+}
