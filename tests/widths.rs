@@ -128,7 +128,8 @@ fn both_warm_up_then_train_together_and_the_archive_has_networks_of_both() {
         let alone = Options { weights: file(name), wide_weights: None, ..options.clone() };
         let alone = Evaluator::open(&alone, Arc::new(Cpu)).unwrap();
         for (arch, top1) in archive.iter().filter(|(arch, _)| arch.w == Some(WIDTHS[width])) {
-            let result = alone.evaluate(&[arch.clone()], Split::Val, Some(50), &|| false, &|_, _| ());
+            let result =
+                alone.evaluate(std::slice::from_ref(arch), Split::Val, Some(50), &|| false, &|_, _| ());
             assert_eq!(result.unwrap().unwrap()[0].top1(), *top1);
         }
     }

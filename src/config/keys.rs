@@ -264,7 +264,7 @@ const REST: &[Key] = &[
     key(
         "adaptation.epochs",
         Kind::Whole(0, 10_000),
-        "Epochs that the super-network trains after each round (the paper: 5); 0 leaves the weights as they are.",
+        "Epochs that the super-network trains after each round (the paper: 5; a whole run at least 1); 0 leaves the weights as they are.",
     ),
     key(
         "adaptation.distribution",

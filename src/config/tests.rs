@@ -269,6 +269,8 @@ fn every_key_has_a_field_and_every_field_a_key() {
     full.supernet.width = Some(1.0);
     full.data.augmentation = Some(Augmentation::None);
     full.supernet.classes = Some(1);
+    full.supernet.wide_weights = Some("w".into());
+    full.supernet.wide_width = Some(1.2);
     for training in [&mut full.train, &mut full.warmup] {
         training.phases = Some(vec![Phase::new("a", 1, 0.1)]);
         training.epoch_images = Some(1);
@@ -491,7 +493,11 @@ fn lists_of_sides_and_flags_are_taken_from_a_set() {
 #[test]
 fn a_stored_configuration_is_compared_whatever_command_it_came_from() {
     let path = Path::new("run/config.toml");
-    let stored = load("run", None, &["seed=5".into()], None).unwrap().to_toml();
+    // A whole run adapts where a search by itself does not, unless it is said.
+    let whole = load("run", None, &[], None).unwrap();
+    assert_eq!((whole.adaptation.epochs, of(&[]).unwrap().adaptation.epochs), (1, 0));
+    let sets = ["seed=5".into(), "adaptation.epochs=0".into()];
+    let stored = load("run", None, &sets, None).unwrap().to_toml();
     check_stored(path, &stored, &of(&["seed=5"]).unwrap()).unwrap();
     let text = check_stored(path, &stored, &of(&["seed=6"]).unwrap()).unwrap_err().to_string();
     assert!(text.contains("seed is 5 in run/config.toml and 6 now") && text.contains("--run"), "{text}");

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Each stage has its own checkpoints in the run directory, and is over when its result is there, so
-//! [`whole`] goes on where it was interrupted and ends with the same bytes. The stages are the very
+//! [`whole()`] goes on where it was interrupted and ends with the same bytes. The stages are the very
 //! ones of `natv2 train`, `search` and `finetune`, which call the functions here too:
 //!
 //! - [`training`]: from a configuration to a training that is ready to run;
