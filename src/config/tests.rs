@@ -491,6 +491,30 @@ fn lists_of_sides_and_flags_are_taken_from_a_set() {
 }
 
 #[test]
+fn the_ready_configurations_are_the_published_ones() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let config = load("run", Some(&path), &[], None).unwrap();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_string();
+        assert_eq!((config.profile, config.supernet.family), (Profile::Paper, Some(Family::EeD)), "{name}");
+        let (search, adaptation) = (&config.search, &config.adaptation);
+        assert_eq!((search.archive, search.oversample, search.iterations, search.candidates), (300, 10, 30, 25));
+        assert_eq!((adaptation.epochs, adaptation.top, adaptation.batch), (5, 150, 256));
+        if name.starts_with("supernet") {
+            assert_eq!((config.supernet.width, config.supernet.wide_width), (Some(1.0), Some(1.2)));
+        } else {
+            assert_eq!((config.finetune.exits, config.finetune.prune), (Exits::Unif, false), "{name}");
+            assert_eq!(config.data.name.unwrap().as_str(), name);
+        }
+        found.push(name);
+    }
+    found.sort();
+    assert_eq!(found, ["cifar10", "cifar100", "supernet-tiny-imagenet", "tiny-imagenet"]);
+}
+
+#[test]
 fn a_stored_configuration_is_compared_whatever_command_it_came_from() {
     let path = Path::new("run/config.toml");
     // A whole run adapts where a search by itself does not, unless it is said.
