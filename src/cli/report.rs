@@ -4,9 +4,11 @@ use super::session::{options, stored_config, stored_state};
 use super::{Error, Talk, output};
 use crate::config::Config;
 use crate::evaluator::load_supernet;
-use crate::report::render;
+use crate::finetune;
+use crate::report::{render, render_comparison};
 use crate::run::{Exit, write_atomic};
-use crate::search::{State, page};
+use crate::search::compare::results::{self, Comparison};
+use crate::search::{State, compare, page};
 use crate::space::Space;
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -17,7 +19,8 @@ pub(super) const FILE: &str = "report.html";
 /// Arguments of `natv2 report`.
 ///
 /// Writes report.html into the run directory: one file that needs nothing else, with the Pareto fronts,
-/// the progress of the search, the networks found and the configuration.
+/// the progress of the search, the networks found, what fine-tuning made of them, and the configuration; of
+/// a comparison, with its fronts side by side.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  natv2 report runs/search-1a2b3c4d")]
 pub struct Report {
@@ -31,6 +34,9 @@ pub struct Report {
 impl Report {
     pub(super) fn run(self) -> Result<Exit, Error> {
         let config = stored_config(&self.run)?;
+        if let Some(html) = compared(&self.run, &config)? {
+            return self.write(&html);
+        }
         let Some(state) = stored_state(&self.run, &self.talk)? else {
             return Err(Error::Check(format!(
                 "{}: nothing to report yet: the initial archive is not evaluated",
@@ -39,7 +45,10 @@ impl Report {
         };
         let options = options(&config)?;
         let supernet = load_supernet(options.weights.as_deref(), options.family)?;
-        let html = html(&supernet.space()?, supernet.classes(), &config, &state, &self.run)?;
+        self.write(&html(&supernet.space()?, supernet.classes(), &config, &state, &self.run)?)
+    }
+
+    fn write(&self, html: &str) -> Result<Exit, Error> {
         let file = self.run.join(FILE);
         write_atomic(&file, html.as_bytes())?;
         let file = file.display().to_string();
@@ -51,7 +60,15 @@ impl Report {
     }
 }
 
-/// The page of a state.
+/// The page of a comparison, where the run is one that is over.
+fn compared(run: &Path, config: &Config) -> Result<Option<String>, Error> {
+    let file = run.join(results::FILE);
+    let Ok(bytes) = std::fs::read(&file) else { return Ok(None) };
+    let comparison = Comparison::parse(&bytes, &file.display().to_string())?;
+    Ok(Some(render_comparison(&compare::page::page(&comparison, config, &run.display().to_string()))))
+}
+
+/// The page of a state, with what was fine-tuned in the same directory.
 pub(super) fn html(
     space: &Space,
     classes: usize,
@@ -59,5 +76,7 @@ pub(super) fn html(
     state: &State,
     run: &Path,
 ) -> Result<String, Error> {
-    Ok(render(&page::page(space, classes, config, state, &run.display().to_string())?))
+    let tuned =
+        finetune::results::Summary::read(run)?.map(|summary| page::tuned(&summary)).unwrap_or_default();
+    Ok(render(&page::page(space, classes, config, state, &run.display().to_string(), &tuned)?))
 }

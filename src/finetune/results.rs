@@ -8,6 +8,7 @@ use crate::run::RunDirectory;
 use crate::supernet::{Card, Supernet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::path::Path;
 
 /// The summary in the run directory.
 pub const SUMMARY_FILE: &str = "finetuned.json";
@@ -74,6 +75,20 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// The summary in a run directory, if there is one.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is no summary.
+    pub fn read(run: &Path) -> Result<Option<Summary>, Error> {
+        let path = run.join(SUMMARY_FILE);
+        let refuse = |reason: String| Error::State { file: path.display().to_string(), reason };
+        match std::fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| refuse(e.to_string())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(refuse(error.to_string())),
+        }
+    }
+
     /// Writes `finetuned.json`.
     ///
     /// # Errors
@@ -118,7 +133,7 @@ pub fn publish(
     {
         card.other.insert(key.into(), value);
     }
-    let file = std::path::Path::new(&result.weights);
+    let file = Path::new(&result.weights);
     let card_file = Card::path(file).display().to_string();
     run.write_atomic(&card_file, card.to_json().as_bytes())?;
     Ok(run.write_atomic(&result.weights, &weights.checkpoint().to_bytes()?)?)
