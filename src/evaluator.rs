@@ -76,7 +76,7 @@ pub enum Error {
 }
 
 /// What to open. What is `None` follows the card, or the data set.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Options {
     /// The checkpoint; `None` is the built-in one.
     pub weights: Option<PathBuf>,

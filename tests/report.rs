@@ -54,7 +54,7 @@ fn the_page_of_a_search_shows_its_front_and_needs_nothing_else() {
     let (evaluator, state) = finished(&config);
     let classes = evaluator.engine().supernet().classes();
     let run = "runs/<A & 'B'>";
-    let report = page(evaluator.space(), classes, &config, &state, run).unwrap();
+    let report = page(evaluator.space(), classes, &config, &state, run, &[]).unwrap();
     let html = render(&report);
     let tags = tags(&html);
 
@@ -89,5 +89,5 @@ fn the_page_of_a_search_shows_its_front_and_needs_nothing_else() {
     for loaded in ["http:", "https:", "@import", "url(", "fetch(", "import("] {
         assert!(!html.contains(loaded), "{loaded}");
     }
-    assert_eq!(html, render(&page(evaluator.space(), classes, &config, &state, run).unwrap()));
+    assert_eq!(html, render(&page(evaluator.space(), classes, &config, &state, run, &[]).unwrap()));
 }

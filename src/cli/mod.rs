@@ -15,6 +15,7 @@
 
 pub mod arch;
 mod bench;
+mod compare;
 mod completions;
 mod data;
 mod doctor;
@@ -85,6 +86,8 @@ pub enum Command {
     Export(Box<export::Export>),
     /// Search a trained super-network for the best trade-offs of accuracy and cost.
     Search(search::Search),
+    /// Search with different methods or settings, and compare what they find.
+    Compare(compare::Compare),
     /// Train networks that a search has found on their own, before and after on the test images.
     Finetune(finetune::Finetune),
     /// Where a run stands.
@@ -119,6 +122,7 @@ pub fn run(command: Command) -> Result<Exit, Error> {
         Command::Evaluate(command) => command.run(),
         Command::Export(command) => command.run(),
         Command::Search(command) => command.run(),
+        Command::Compare(command) => command.run(),
         Command::Train(command) => command.run(),
         Command::Finetune(command) => command.run(),
         Command::Status(command) => command.run(),

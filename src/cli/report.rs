@@ -2,18 +2,21 @@
 
 use super::session::{stored_config, stored_state};
 use super::{Error, Talk, output};
+use crate::config::Config;
 use crate::pipeline::found;
-use crate::pipeline::whole::REPORT_FILE;
-use crate::report::render;
+use crate::pipeline::whole::{REPORT_FILE, report};
+use crate::report::render_comparison;
 use crate::run::{Exit, write_atomic};
-use crate::search::page;
+use crate::search::compare;
+use crate::search::compare::results::{self, Comparison};
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Arguments of `natv2 report`.
 ///
 /// Writes report.html into the run directory: one file that needs nothing else, with the Pareto fronts,
-/// the progress of the search, the networks found and the configuration.
+/// the progress of the search, the networks found, what fine-tuning made of them, and the configuration; of
+/// a comparison, with its fronts side by side.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  natv2 report runs/search-1a2b3c4d")]
 pub struct Report {
@@ -27,6 +30,9 @@ pub struct Report {
 impl Report {
     pub(super) fn run(self) -> Result<Exit, Error> {
         let config = stored_config(&self.run)?;
+        if let Some(html) = compared(&self.run, &config)? {
+            return self.write(&html);
+        }
         let Some(state) = stored_state(&self.run, &self.talk)? else {
             return Err(Error::Check(format!(
                 "{}: nothing to report yet: the initial archive is not evaluated",
@@ -35,9 +41,10 @@ impl Report {
         };
         let (supernets, space) = found::supernets(&self.run, &config)?;
         let classes = supernets.first().map_or(0, |supernet| supernet.classes());
-        let run = self.run.display().to_string();
-        let page = page::page(&space, classes, &config, &state, &run)?;
-        let html = render(&page);
+        self.write(&report(&space, classes, &config, &state, &self.run)?)
+    }
+
+    fn write(&self, html: &str) -> Result<Exit, Error> {
         let file = self.run.join(REPORT_FILE);
         write_atomic(&file, html.as_bytes())?;
         let file = file.display().to_string();
@@ -47,4 +54,12 @@ impl Report {
         }
         Ok(Exit::Done)
     }
+}
+
+/// The page of a comparison, where the run is one that is over.
+fn compared(run: &Path, config: &Config) -> Result<Option<String>, Error> {
+    let file = run.join(results::FILE);
+    let Ok(bytes) = std::fs::read(&file) else { return Ok(None) };
+    let comparison = Comparison::parse(&bytes, &file.display().to_string())?;
+    Ok(Some(render_comparison(&compare::page::page(&comparison, config, &run.display().to_string()))))
 }

@@ -3,7 +3,7 @@
 use super::session::{Opened, Session};
 use super::{Error, output};
 use crate::config::Objective;
-use crate::pipeline::whole::write_report;
+use crate::pipeline::whole::{REPORT_FILE, report};
 use crate::run::{Exit, StopFlag};
 use crate::search::results::{Network, Summary};
 use crate::search::{Outcome, search};
@@ -49,7 +49,8 @@ impl Search {
             }
             Outcome::Finished(summary, state) => {
                 let classes = evaluator.engine().supernet().classes();
-                write_report(&directory, evaluator.space(), classes, &config, &state)?;
+                let page = report(evaluator.space(), classes, &config, &state, directory.path())?;
+                directory.write_atomic(REPORT_FILE, page.as_bytes())?;
                 match talk.json {
                     true => output::json(&summary)?,
                     false => output::print(&text(&summary, &config.search.objectives))?,

@@ -56,12 +56,17 @@ impl Session {
         Ok(Opened { config, evaluator, directory })
     }
 
+    /// The configuration, with further settings over those that were given.
+    pub(super) fn with(&self, command: &str, further: &[String]) -> Result<Config, Error> {
+        let seed = self.seed.map(|seed| format!("seed={seed}"));
+        let sets: Vec<String> = self.sets.iter().cloned().chain(seed).chain(further.to_vec()).collect();
+        Ok(config::load(command, self.config.as_deref(), &sets, self.profile)?)
+    }
+
     /// The configuration and its run directory, which is opened already where it exists: a run is
     /// compared before anything is loaded, and made only when weights and data are good.
     pub(super) fn resolve(&self, command: &str) -> Result<(Config, Place), Error> {
-        let seed = self.seed.map(|seed| format!("seed={seed}"));
-        let sets: Vec<String> = self.sets.iter().cloned().chain(seed).collect();
-        let config = config::load(command, self.config.as_deref(), &sets, self.profile)?;
+        let config = self.with(command, &[])?;
         let path = self.run.clone().unwrap_or_else(|| config.default_run_directory());
         let existing = match path.exists() {
             true => Some(enter(&path, &config)?),
@@ -93,7 +98,7 @@ impl Place {
 }
 
 /// Opens the run directory; its configuration must be this one, and is written if there is none.
-fn enter(path: &Path, config: &Config) -> Result<RunDirectory, Error> {
+pub(super) fn enter(path: &Path, config: &Config) -> Result<RunDirectory, Error> {
     const FILE: &str = "config.toml";
     let directory = RunDirectory::open(path)?;
     match directory.read(FILE)? {

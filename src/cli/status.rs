@@ -7,10 +7,11 @@ use crate::search::Iteration;
 use clap::Args;
 use serde::Serialize;
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const AFTER_HELP: &str = "\
-JSON: {\"version\":1,\"run\",\"method\",\"iteration\",\"iterations\",\"finished\",\"at_work\",\"history\":[..]}.";
+JSON: {\"version\":1,\"run\",\"method\",\"iteration\",\"iterations\",\"finished\",\"at_work\",\"history\":[..]}; of a
+comparison {\"version\":1,\"run\",\"searches\":[..]}, each search as above.";
 
 /// Arguments of `natv2 status`.
 #[derive(Debug, Args)]
@@ -38,36 +39,86 @@ struct Report {
 
 impl Status {
     pub(super) fn run(self) -> Result<Exit, Error> {
-        let config = stored_config(&self.run)?;
-        let state = stored_state(&self.run, &self.talk)?;
-        let holder = run::holder(&self.run)?;
-        let iterations = config.search.iterations;
-        let report = Report {
-            version: 1,
-            run: self.run.display().to_string(),
-            method: config.search.method.as_str(),
-            iteration: state.as_ref().map(|state| state.iteration),
-            iterations,
-            finished: state.as_ref().is_some_and(|state| state.iteration >= iterations as u64),
-            at_work: holder.is_some(),
-            history: state.map(|state| state.history).unwrap_or_default(),
-        };
+        let searches = searches(&self.run)?;
+        if !searches.is_empty() {
+            return self.comparison(&searches);
+        }
+        let report = self.report(&self.run)?;
         match self.talk.json {
             true => output::json(&report)?,
             false => output::print(&text(&report))?,
         }
         Ok(Exit::Done)
     }
+
+    /// The searches of a comparison, a line each.
+    fn comparison(&self, searches: &[PathBuf]) -> Result<Exit, Error> {
+        let reports =
+            searches.iter().map(|path| self.report(path)).collect::<Result<Vec<Report>, Error>>()?;
+        let run = self.run.display();
+        match self.talk.json {
+            true => {
+                output::json(
+                    &serde_json::json!({"version": 1, "run": run.to_string(), "searches": reports}),
+                )?;
+            }
+            false => {
+                let done = reports.iter().filter(|report| report.finished).count();
+                let lines: String = reports.iter().map(|report| format!("{}\n", line(report))).collect();
+                output::print(&format!(
+                    "{run}: a comparison, {done} of {} searches finished\n\n{lines}",
+                    reports.len()
+                ))?;
+            }
+        }
+        Ok(Exit::Done)
+    }
+
+    /// Where the search in `path` stands.
+    fn report(&self, path: &Path) -> Result<Report, Error> {
+        let config = stored_config(path)?;
+        let state = stored_state(path, &self.talk)?;
+        let holder = run::holder(path)?;
+        let iterations = config.search.iterations;
+        Ok(Report {
+            version: 1,
+            run: path.display().to_string(),
+            method: config.search.method.as_str(),
+            iteration: state.as_ref().map(|state| state.iteration),
+            iterations,
+            finished: state.as_ref().is_some_and(|state| state.iteration >= iterations as u64),
+            at_work: holder.is_some(),
+            history: state.map(|state| state.history).unwrap_or_default(),
+        })
+    }
 }
 
-fn text(report: &Report) -> String {
+/// The searches of the comparison in `path` that have begun, by name; none where there is another run.
+fn searches(path: &Path) -> Result<Vec<PathBuf>, Error> {
+    run::check(path)?;
+    if path.join("checkpoints").exists() {
+        return Ok(Vec::new());
+    }
+    let inside = std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut searches: Vec<PathBuf> =
+        inside.filter(|path| path.join("config.toml").exists() && run::check(path).is_ok()).collect();
+    searches.sort();
+    Ok(searches)
+}
+
+/// Where a search stands, in a line.
+fn line(report: &Report) -> String {
     let at_work = if report.at_work { "at work now" } else { "nobody at work" };
     let stands = match (report.iteration, report.finished) {
         (None, _) => "evaluating the initial archive".to_string(),
         (Some(done), false) => format!("{done} of {} iterations done", report.iterations),
         (Some(_), true) => "finished".to_string(),
     };
-    let mut out = format!("{}: {} search, {stands}, {at_work}\n", report.run, report.method);
+    format!("{}: {} search, {stands}, {at_work}", report.run, report.method)
+}
+
+fn text(report: &Report) -> String {
+    let mut out = line(report) + "\n";
     if !report.history.is_empty() {
         out += "\niteration  evaluations  archive  front  best val %  hypervolume  predictor tau\n";
     }

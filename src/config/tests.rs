@@ -500,7 +500,10 @@ fn the_ready_configurations_are_the_published_ones() {
         let name = path.file_stem().unwrap().to_str().unwrap().to_string();
         assert_eq!((config.profile, config.supernet.family), (Profile::Paper, Some(Family::EeD)), "{name}");
         let (search, adaptation) = (&config.search, &config.adaptation);
-        assert_eq!((search.archive, search.oversample, search.iterations, search.candidates), (300, 10, 30, 25));
+        assert_eq!(
+            (search.archive, search.oversample, search.iterations, search.candidates),
+            (300, 10, 30, 25)
+        );
         assert_eq!((adaptation.epochs, adaptation.top, adaptation.batch), (5, 150, 256));
         if name.starts_with("supernet") {
             assert_eq!((config.supernet.width, config.supernet.wide_width), (Some(1.0), Some(1.2)));

@@ -85,6 +85,20 @@ impl Finetuned {
 }
 
 impl Summary {
+    /// The summary in a run directory, if there is one.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is no summary.
+    pub fn read(run: &Path) -> Result<Option<Summary>, Error> {
+        let path = run.join(SUMMARY_FILE);
+        let refuse = |reason: String| Error::State { file: path.display().to_string(), reason };
+        match std::fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| refuse(e.to_string())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(refuse(error.to_string())),
+        }
+    }
+
     /// Writes `finetuned.json`.
     ///
     /// # Errors

@@ -91,7 +91,8 @@ pub fn whole(
     let exported =
         tuned.networks.iter().map(|network| export_onnx(run, network)).collect::<Result<_, _>>()?;
     let classes = evaluator.engine().supernet().classes();
-    write_report(run, evaluator.space(), classes, config, &state)?;
+    let page = report(evaluator.space(), classes, config, &state, run.path())?;
+    run.write_atomic(REPORT_FILE, page.as_bytes())?;
     Ok(Outcome::Finished(Box::new(Summary {
         version: 1,
         run: run.path().display().to_string(),
@@ -127,17 +128,18 @@ fn export_onnx(run: &RunDirectory, tuned: &finetune::Finetuned) -> Result<String
     Ok(name)
 }
 
-/// Writes the page of a search into its run directory.
+/// The page of a run: its search, and what was fine-tuned in the same directory.
 ///
 /// # Errors
-/// A genotype of another space; writing fails.
-pub fn write_report(
-    run: &RunDirectory,
+/// A genotype of another space; a result that cannot be read.
+pub fn report(
     space: &Space,
     classes: usize,
     config: &Config,
     state: &State,
-) -> Result<(), Error> {
-    let page = page::page(space, classes, config, state, &run.path().display().to_string())?;
-    Ok(run.write_atomic(REPORT_FILE, crate::report::render(&page).as_bytes())?)
+    run: &Path,
+) -> Result<String, Error> {
+    let tuned = finetune::Summary::read(run)?.map(|summary| page::tuned(&summary)).unwrap_or_default();
+    let page = page::page(space, classes, config, state, &run.display().to_string(), &tuned)?;
+    Ok(crate::report::render(&page))
 }

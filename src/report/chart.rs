@@ -10,14 +10,14 @@ use super::{Goal, Objective, Point, Report};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-const WIDTH: f64 = 420.0;
-const HEIGHT: f64 = 300.0;
-const LEFT: f64 = 48.0;
-const RIGHT: f64 = 402.0;
-const TOP: f64 = 34.0;
-const BOTTOM: f64 = 258.0;
+pub(super) const WIDTH: f64 = 420.0;
+pub(super) const HEIGHT: f64 = 300.0;
+pub(super) const LEFT: f64 = 48.0;
+pub(super) const RIGHT: f64 = 402.0;
+pub(super) const TOP: f64 = 34.0;
+pub(super) const BOTTOM: f64 = 258.0;
 
-fn open(name: &str) -> String {
+pub(super) fn open(name: &str) -> String {
     format!(
         "<svg class=\"chart\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">\n",
         Escaped(name)
@@ -25,7 +25,7 @@ fn open(name: &str) -> String {
 }
 
 /// Grid lines, tick labels and the names of both axes.
-fn axes(svg: &mut String, x: (&Scale, Form, &str), y: (&Scale, Form, &str)) {
+pub(super) fn axes(svg: &mut String, x: (&Scale, Form, &str), y: (&Scale, Form, &str)) {
     svg.push_str("<g class=\"grid\">");
     for (place, _) in y.0.ticks(y.1, 5) {
         let place = at(place);
@@ -113,7 +113,7 @@ pub(super) fn front(report: &Report, up: usize, across: usize) -> Option<String>
     Some(svg)
 }
 
-fn axis_name(objective: &Objective) -> String {
+pub(super) fn axis_name(objective: &Objective) -> String {
     let better = match objective.goal {
         Goal::Minimise => "lower is better",
         Goal::Maximise => "higher is better",
@@ -134,7 +134,7 @@ fn hover(report: &Report, point: &Point) -> String {
 }
 
 /// The points that no other beats in both coordinates, from left to right.
-fn outline(points: impl Iterator<Item = (f64, f64)>, across: Goal, up: Goal) -> Vec<(f64, f64)> {
+pub(super) fn outline(points: impl Iterator<Item = (f64, f64)>, across: Goal, up: Goal) -> Vec<(f64, f64)> {
     let cost = |goal: Goal, value: f64| if goal == Goal::Minimise { value } else { -value };
     let mut sorted: Vec<(f64, f64)> = points.collect();
     sorted.sort_by(|a, b| {

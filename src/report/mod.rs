@@ -10,22 +10,32 @@
 //! | fronts | [`Report::archive`], [`Report::front`] | a chart for each pair of [`Report::objectives`]: all points, the front's in colour, a line through those that no other point beats in these two objectives; hovering or tapping shows a point's text and all its values |
 //! | networks | [`Report::networks`], [`Report::columns`] | a table, then each [`Diagram`]; those without a note are folded away if others have one |
 //! | progress | [`Report::iterations`] | hypervolume, best accuracy, rank correlations and RMSE of the predictor by iteration |
-//! | next | [`Report::commands`] | what to run now |
+//! | fine-tuning | [`Report::tuned`] | test accuracy, parameters and MACs before and after, as a table and as arrows |
+//! | next | [`Report::commands`] | what to run now; those of the networks that do not stand out are folded away |
 //! | configuration | [`Report::configuration`] | as text |
+//!
+//! [`render_comparison`] does the same for searches that are set against each other, from a
+//! [`Comparison`].
 //!
 //! Nothing is left to chance: the same data gives the same bytes. All text is escaped. A value that is
 //! missing, NaN or infinite is a dash in a table and left out of a chart; a part without data says so.
 //!
 //! `page.rs` lays the page out, `chart.rs` draws points and lines on the axes of `scale.rs`,
-//! `diagram.rs` draws networks, `style.css` holds the palette (light and dark), `script.js` the tooltip.
+//! `diagram.rs` draws networks, `tuned.rs` holds the part on fine-tuning, `comparison.rs` the page of a
+//! comparison and `groups.rs` its charts; `style.css` holds the palette (light and dark), `script.js` the tooltip.
 
 mod chart;
+mod comparison;
 mod diagram;
+mod groups;
 mod markup;
 mod page;
 mod scale;
 #[cfg(test)]
 mod tests;
+mod tuned;
+
+pub use comparison::{Band, Comparison, Estimate, Group, render_comparison};
 
 /// All that a page shows.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -49,6 +59,8 @@ pub struct Report {
     pub networks: Vec<Network>,
     /// What was logged at each iteration, in order.
     pub iterations: Vec<Iteration>,
+    /// Networks that were trained further.
+    pub tuned: Vec<Tuned>,
     /// What to run next.
     pub commands: Vec<Command>,
     /// The resolved configuration, as text.
@@ -187,6 +199,30 @@ pub struct Iteration {
     pub top1_after: Option<f64>,
 }
 
+/// A network that was trained further on its own.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Tuned {
+    /// Its name in [`Report::networks`].
+    pub label: String,
+    /// How it was trained or is read, such as its exits; may be empty.
+    pub note: String,
+    /// The network as it was found.
+    pub before: Measured,
+    /// And as it is now.
+    pub after: Measured,
+}
+
+/// A network's figures on the test images.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Measured {
+    /// Top-1 accuracy, per cent, where there are test images.
+    pub top1: Option<f64>,
+    /// Parameters.
+    pub params: f64,
+    /// Multiply-accumulates of an image.
+    pub macs: f64,
+}
+
 /// A command to run next.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Command {
@@ -194,6 +230,8 @@ pub struct Command {
     pub purpose: String,
     /// The command line.
     pub line: String,
+    /// Whether it waits behind a fold, below the others.
+    pub folded: bool,
 }
 
 impl Report {

@@ -3,7 +3,7 @@
 use super::chart::{self, Series};
 use super::diagram;
 use super::markup::{Escaped, count, figure, titled};
-use super::{Iteration, Network, Report};
+use super::{Command, Iteration, Network, Report, tuned};
 use std::fmt::Write;
 
 const STYLE: &str = include_str!("style.css");
@@ -13,7 +13,25 @@ const SCRIPT: &str = include_str!("script.js");
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'";
 
 pub(super) fn page(report: &Report) -> String {
-    let title = Escaped(&report.title);
+    document(&report.title, &report.summary, &report.facts, |html| {
+        fronts(html, report);
+        table(html, report);
+        diagrams(html, report);
+        tuned::section(html, &report.tuned);
+        progress(html, &report.iterations);
+        commands(html, &report.commands);
+        configuration(html, &report.configuration);
+    })
+}
+
+/// A page with its head, and the sections that `body` writes.
+pub(super) fn document(
+    title: &str,
+    summary: &str,
+    facts: &[(String, String)],
+    body: impl FnOnce(&mut String),
+) -> String {
+    let title = Escaped(title);
     let mut html = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
@@ -21,17 +39,12 @@ pub(super) fn page(report: &Report) -> String {
          <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
          <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n<header>\n<h1>{title}</h1>\n"
     );
-    if !report.summary.is_empty() {
-        let _ = writeln!(html, "<p class=\"lead\">{}</p>", Escaped(&report.summary));
+    if !summary.is_empty() {
+        let _ = writeln!(html, "<p class=\"lead\">{}</p>", Escaped(summary));
     }
-    facts(&mut html, report);
+    list(&mut html, facts);
     html.push_str("</header>\n");
-    fronts(&mut html, report);
-    table(&mut html, report);
-    diagrams(&mut html, report);
-    progress(&mut html, &report.iterations);
-    commands(&mut html, report);
-    configuration(&mut html, report);
+    body(&mut html);
     let _ = write!(
         html,
         "</main>\n<div id=\"tip\" role=\"status\" hidden></div>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n"
@@ -40,23 +53,23 @@ pub(super) fn page(report: &Report) -> String {
 }
 
 /// Opens a section with its heading and, below it, what it shows.
-fn section(html: &mut String, name: &str, heading: &str, caption: &str) {
+pub(super) fn section(html: &mut String, name: &str, heading: &str, caption: &str) {
     let _ = writeln!(html, "<section id=\"{name}\">\n<h2>{heading}</h2>");
     if !caption.is_empty() {
         let _ = writeln!(html, "<p class=\"caption\">{caption}</p>");
     }
 }
 
-fn nothing(html: &mut String, text: &str) {
+pub(super) fn nothing(html: &mut String, text: &str) {
     let _ = writeln!(html, "<p class=\"nothing\">{text}</p>");
 }
 
-fn facts(html: &mut String, report: &Report) {
-    if report.facts.is_empty() {
+fn list(html: &mut String, facts: &[(String, String)]) {
+    if facts.is_empty() {
         return;
     }
     html.push_str("<dl class=\"facts\">\n");
-    for (name, value) in &report.facts {
+    for (name, value) in facts {
         // Names of files and checkpoints may break where their words do.
         let value = Escaped(value).to_string().replace('_', "_<wbr>").replace('/', "/<wbr>");
         let _ = writeln!(html, "<div><dt>{}</dt><dd>{value}</dd></div>", Escaped(name));
@@ -230,31 +243,42 @@ fn progress(html: &mut String, iterations: &[Iteration]) {
     html.push_str("</section>\n");
 }
 
-fn commands(html: &mut String, report: &Report) {
-    if report.commands.is_empty() {
+pub(super) fn commands(html: &mut String, commands: &[Command]) {
+    if commands.is_empty() {
         return;
     }
     section(html, "next", "What to run next", "");
-    html.push_str("<ol class=\"commands\">\n");
-    for command in &report.commands {
-        let _ = writeln!(
-            html,
-            "<li><span>{}</span><pre><code>{}</code></pre></li>",
-            Escaped(&command.purpose),
-            Escaped(&command.line)
-        );
+    let list = |html: &mut String, fold: bool| {
+        html.push_str("<ol class=\"commands\">\n");
+        for command in commands.iter().filter(|command| command.folded == fold) {
+            let _ = writeln!(
+                html,
+                "<li><span>{}</span><pre><code>{}</code></pre></li>",
+                Escaped(&command.purpose),
+                Escaped(&command.line)
+            );
+        }
+        html.push_str("</ol>\n");
+    };
+    list(html, false);
+    let rest = commands.iter().filter(|command| command.folded).count();
+    if rest > 0 {
+        let plural = if rest == 1 { "" } else { "s" };
+        let _ = writeln!(html, "<details><summary>{rest} more command{plural}</summary>");
+        list(html, true);
+        html.push_str("</details>\n");
     }
-    html.push_str("</ol>\n</section>\n");
+    html.push_str("</section>\n");
 }
 
-fn configuration(html: &mut String, report: &Report) {
-    if report.configuration.is_empty() {
+pub(super) fn configuration(html: &mut String, text: &str) {
+    if text.is_empty() {
         return;
     }
     section(html, "configuration", "Configuration", "");
     let _ = write!(
         html,
         "<details><summary>All settings of this run</summary><pre><code>{}</code></pre></details>\n</section>\n",
-        Escaped(&report.configuration)
+        Escaped(text)
     );
 }

@@ -56,7 +56,16 @@ fn filled(text: &str) -> Report {
                 top1_after: Some(69.0),
             })
             .collect(),
-        commands: vec![Command { purpose: text.into(), line: text.into() }],
+        tuned: vec![Tuned {
+            label: text.into(),
+            note: text.into(),
+            before: Measured { top1: Some(70.0), params: 5e5, macs: 3e6 },
+            after: Measured { top1: Some(74.5), params: 4e5, macs: 2e6 },
+        }],
+        commands: vec![
+            Command { purpose: text.into(), line: text.into(), folded: false },
+            Command { purpose: text.into(), line: text.into(), folded: true },
+        ],
         configuration: text.into(),
     }
 }
@@ -105,14 +114,103 @@ fn a_full_report_has_all_its_parts() {
     let html = render(&filled("plain"));
     let names = tags(&html);
     let count = |name: &str| names.iter().filter(|n| *n == name).count();
-    // Three pairs of objectives, six charts over iterations, one diagram.
-    assert_eq!(count("svg"), 10);
-    assert_eq!(count("section"), 6);
-    // Five points in each of three charts, three iterations with seven values each, and a
-    // squeeze-excite mark.
-    assert_eq!(count("circle"), 3 * 5 + 3 * 7 + 1);
+    // Three pairs of objectives, six charts over iterations, two of fine-tuning, one diagram.
+    assert_eq!(count("svg"), 12);
+    assert_eq!(count("section"), 7);
+    // Five points in each of three charts, three iterations with seven values each, both ends of two
+    // arrows, and a squeeze-excite mark.
+    assert_eq!(count("circle"), 3 * 5 + 3 * 7 + 2 * 2 + 1);
     assert!(html.contains("prefers-color-scheme: dark") && html.contains("name=\"viewport\""));
     assert_eq!(html, render(&filled("plain")));
+}
+
+/// A comparison of two groups; `text` is put wherever text goes.
+fn compared(text: &str) -> Comparison {
+    let Report { title, summary, facts, objectives, archive, front, columns, commands, .. } = filled(text);
+    let group = |points: &[Point], shift: f64| Group {
+        name: text.into(),
+        note: text.into(),
+        points: points.to_vec(),
+        values: vec![Some(Estimate { mean: 70.0 + shift, deviation: Some(0.25) })],
+        curve: (0..3)
+            .map(|at| {
+                let mean = 0.1 * f64::from(at) + shift;
+                Band { at: f64::from(at), mean, least: mean - 0.05, most: mean + 0.05 }
+            })
+            .collect(),
+    };
+    Comparison {
+        title,
+        summary,
+        facts,
+        objectives,
+        groups: vec![group(&archive, 0.0), group(&front, 0.5)],
+        columns,
+        coverage: vec![vec![None, Some(0.25)], vec![Some(1.0), None]],
+        commands,
+        configuration: text.into(),
+    }
+}
+
+#[test]
+fn a_comparison_has_all_its_parts() {
+    let html = render_comparison(&compared("plain"));
+    let names = tags(&html);
+    let count = |name: &str| names.iter().filter(|n| *n == name).count();
+    // Three pairs of objectives and the hypervolume.
+    assert_eq!(count("svg"), 4);
+    assert_eq!(count("section"), 6);
+    assert_eq!(count("circle"), 3 * 5 + 2 * 3);
+    assert_eq!(html.matches("class=\"band v").count(), 2);
+    for text in ["<td>70.00 ± 0.2500</td>", "<td>25 %</td>", "<td>100 %</td>", "1 more command<"] {
+        assert!(html.contains(text), "{text}");
+    }
+    assert_eq!(html, render_comparison(&compared("plain")));
+}
+
+#[test]
+fn a_comparison_without_numbers_says_so() {
+    let html = render_comparison(&Comparison::default());
+    tags(&html);
+    for text in ["Nothing has been compared", "No two objectives", "No hypervolume"] {
+        assert!(html.contains(text), "{text}");
+    }
+    let mut odd = compared("plain");
+    odd.coverage.clear();
+    odd.groups[0].values.clear();
+    odd.groups[0].curve[1].mean = f64::NAN;
+    odd.groups[0].points[0].values = vec![f64::NAN];
+    odd.groups[1].curve.truncate(1);
+    // More groups than colours.
+    odd.groups = odd.groups.iter().cloned().cycle().take(20).collect();
+    let html = render_comparison(&odd);
+    tags(&html);
+    assert!(!html.contains("NaN") && !html.contains("inf"));
+}
+
+#[test]
+fn arrows_lead_from_before_to_after() {
+    let mut report = filled("plain");
+    let [first, still] = [&report.tuned[0], &report.tuned[0]].map(Clone::clone);
+    let still = Tuned { after: still.before, ..still };
+    let unknown = Tuned { before: Measured { top1: None, ..first.before }, ..first.clone() };
+    report.tuned = vec![first, still, unknown];
+    let html = render(&report);
+    tags(&html);
+    // The head of an arrow is two lines back to its tip; a network that stays where it was has none.
+    let heads: Vec<usize> = html
+        .split("class=\"arrow\" d=\"")
+        .skip(1)
+        .map(|rest| rest.split('"').next().unwrap().matches('M').count())
+        .collect();
+    assert_eq!(heads, [2, 1, 2, 1]);
+    let section = html.split("<section id=\"tuned\">").nth(1).unwrap();
+    for text in ["<td>+4.50</td>", "<td>\u{2212}20.00\u{202f}%</td>", "<td>+0.00</td>"] {
+        assert!(section.contains(text), "{text}");
+    }
+    assert!(!html.contains("NaN"));
+    report.tuned.clear();
+    assert!(!render(&report).contains("id=\"tuned\""));
 }
 
 #[test]
@@ -126,6 +224,10 @@ fn hostile_text_stays_text() {
     let structure =
         |names: &[String]| names.iter().filter(|n| *n != "text" && *n != "wbr").cloned().collect::<Vec<_>>();
     assert_eq!(structure(&names), structure(&plain));
+    assert_eq!(
+        structure(&tags(&render_comparison(&compared(hostile)))),
+        structure(&tags(&render_comparison(&compared("plain"))))
+    );
     assert!(!html.contains("<img") && !html.contains("alert(1)<") && !html.contains('\u{0}'));
     assert_eq!(html.matches("<script>").count(), 1);
 }

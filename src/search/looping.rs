@@ -4,7 +4,7 @@ use super::adaptation::{Adapted, Adapter, Plan, Predicted};
 use super::archive::algorithm;
 use super::candidates::{Candidate, Proposal};
 use super::measure::Meter;
-use super::results::{self, Summary};
+use super::results::{self, FrontPoints, Summary};
 use super::state::{STAGE, STATE_FILE};
 use super::{Archive, Error, Iteration, State, initial};
 
@@ -351,7 +351,10 @@ impl Search<'_> {
             "iteration {:>2}: {} evaluations, hypervolume {:.5}, best {:.2} %, {} in the front{tau}{adapted}",
             done.iteration, done.evaluations, done.hypervolume, done.best_top1, done.front
         ));
-        self.journal.append(STAGE, self.plan.number(state), "iteration", &done)?;
+        let number = self.plan.number(state);
+        self.journal.append(STAGE, number, "iteration", &done)?;
+        let front = FrontPoints::of(&state.archive, objectives, state.iteration);
+        self.journal.append(STAGE, number, FrontPoints::EVENT, &front)?;
         state.history.push(done);
         self.commit(state)?;
         self.publish(state)

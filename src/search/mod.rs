@@ -15,7 +15,8 @@
 //!   through a cache on disk;
 //! - [`distribution`] says what sub-networks like the archive's best are, [`adaptation`] trains them;
 //! - [`State`] is everything that a resumed search needs; one checkpoint holds it;
-//! - [`results`] writes `archive.json` and `front.json`, [`page`](mod@page) fills the report.
+//! - [`results`] writes `archive.json` and `front.json`, [`page`](mod@page) fills the report;
+//! - [`compare`] sets searches of different methods against each other.
 //!
 //! Every random draw comes from a stream named by the run's seed, its purpose and the iteration, and
 //! evaluations do not depend on threads, so a search gives the same bytes however often it was
@@ -24,6 +25,7 @@
 pub mod adaptation;
 mod archive;
 pub mod candidates;
+pub mod compare;
 pub mod distribution;
 pub mod initial;
 mod looping;
@@ -67,6 +69,14 @@ pub enum Error {
         "{file} holds no search state ({reason}): it comes from another version; start a new run directory"
     )]
     State {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A comparison's file that is whole and yet not one.
+    #[error("{file} holds no comparison ({reason}): run natv2 compare again")]
+    Comparison {
         /// The file.
         file: String,
         /// What is wrong.

@@ -1,7 +1,8 @@
 //! The report's page of a search: what a state holds, as the plain data of [`report`].
 //!
-//! The networks of the front are numbered from the best in the first objective to the worst; the
-//! number names a network in charts, table and drawings, and its genotype stands below its drawing.
+//! The networks of the front are numbered by multiply-accumulates, as in the search's table and as
+//! `finetune.number` and `natv2 export --network` take them; the number names a network in charts,
+//! table and drawings, and its genotype stands below its drawing.
 //! Those that are the best in an objective or the best trade-offs (Rachmawati and Srinivasan, IEEE
 //! Transactions on Evolutionary Computation 13(4), 2009) are pointed out. Nothing here depends on the
 //! time or the machine but what the state says of its device, so equal states give equal pages.
@@ -9,6 +10,7 @@
 use super::adaptation::{ADAPTED_FILE, WIDE_ADAPTED_FILE};
 use super::{Entry, Error, State, measure::name, objective_value, points};
 use crate::config::{Config, DataName, Objective};
+use crate::finetune;
 use crate::moo::tradeoff;
 use crate::report::{
     self, Block, Command, Diagram, Goal, Iteration, Network, Point, Quantity, Report, Stage,
@@ -21,7 +23,8 @@ use crate::space::{Arch, Channels, Layer, Space, walk};
 /// High trade-off networks that are pointed out, as many as NATv2 returns.
 const TRADE_OFFS: usize = 4;
 
-/// The report of a state of a search in the run directory `run`; `classes` are those of the data set.
+/// The report of a state of a search in the run directory `run`; `classes` are those of the data set,
+/// `tuned` the networks that were fine-tuned since, as [`tuned`] has them.
 ///
 /// # Errors
 /// A genotype of another space.
@@ -31,14 +34,14 @@ pub fn page(
     config: &Config,
     state: &State,
     run: &str,
+    tuned: &[report::Tuned],
 ) -> Result<Report, Error> {
     let objectives = &config.search.objectives;
     let front = state.archive.front(objectives);
     let notes = notes(&front, objectives);
     let mut order: Vec<usize> = (0..front.len()).collect();
-    let first = |index: usize| objectives.first().map_or(0.0, |&o| objective_value(&front[index], o));
     // Stable, so the genotype decides ties.
-    order.sort_by(|&a, &b| first(a).total_cmp(&first(b)));
+    order.sort_by_key(|&index| front[index].cost.macs);
 
     let columns = columns(objectives, state.test_top1.is_some());
     let mut report = Report {
@@ -57,13 +60,16 @@ pub fn page(
             command("this page again", format!("natv2 report {run}")),
         ],
         configuration: config.to_toml(),
+        tuned: tuned.to_vec(),
         ..Report::default()
     };
+    let mut exports = Vec::new();
     for (number, &index) in order.iter().enumerate() {
         let (entry, label) = (&front[index], (number + 1).to_string());
         let arch = space.decode(&entry.genotype)?;
         let test = state.test_top1.as_ref().and_then(|test| test.get(index)).copied();
         report.front.push(point(entry, &arch, label.clone(), objectives));
+        exports.push(export(run, number + 1, &notes[index]));
         report.networks.push(Network {
             label,
             note: notes[index].join(", "),
@@ -73,6 +79,7 @@ pub fn page(
             diagram: diagram(space.channels(&arch)?, &arch, classes),
         });
     }
+    report.commands.extend(exports);
     for entry in
         state.archive.entries.iter().filter(|entry| front.iter().all(|f| f.genotype != entry.genotype))
     {
@@ -91,11 +98,11 @@ fn adapted(space: &Space, state: &State, run: &str) -> String {
     }
 }
 
-fn quantity(name: &str, unit: &str) -> Quantity {
+pub(super) fn quantity(name: &str, unit: &str) -> Quantity {
     Quantity { name: name.into(), unit: unit.into() }
 }
 
-fn described(objective: Objective) -> report::Objective {
+pub(super) fn described(objective: Objective) -> report::Objective {
     let (name, unit, goal) = match objective {
         Objective::Top1 => ("top-1", "%", Goal::Maximise),
         Objective::Params => ("parameters", "", Goal::Minimise),
@@ -238,7 +245,45 @@ fn adaptation(config: &Config, state: &State) -> String {
 }
 
 fn command(purpose: &str, line: String) -> Command {
-    Command { purpose: purpose.into(), line }
+    Command { purpose: purpose.into(), line, folded: false }
+}
+
+/// The command that writes a network to a file of its own.
+fn export(run: &str, number: usize, notes: &[&str]) -> Command {
+    let about = if notes.is_empty() { String::new() } else { format!(" ({})", notes.join(", ")) };
+    Command {
+        purpose: format!("network {number}{about} for other programs"),
+        line: format!(
+            "natv2 export --run {run} --network {number} --format onnx --out network-{number}.onnx"
+        ),
+        folded: notes.is_empty(),
+    }
+}
+
+/// Networks before and after a fine-tuning, for [`page`](page()).
+pub fn tuned(summary: &finetune::results::Summary) -> Vec<report::Tuned> {
+    let measured = |measured: &finetune::results::Measured| report::Measured {
+        top1: measured.top1,
+        params: measured.params as f64,
+        macs: measured.macs as f64,
+    };
+    let network = |network: &finetune::results::Finetuned| {
+        let exits: Vec<String> = network.exits.iter().map(usize::to_string).collect();
+        let plural = if exits.len() == 1 { "" } else { "s" };
+        report::Tuned {
+            // One that no search has found has no number.
+            label: network.search_top1.map_or_else(|| "given".into(), |_| network.number.to_string()),
+            note: format!(
+                "{} epochs, exit{plural} {} ({})",
+                network.best_epoch,
+                exits.join("+"),
+                network.strategy
+            ),
+            before: measured(&network.before),
+            after: measured(&network.after),
+        }
+    };
+    summary.networks.iter().map(network).collect()
 }
 
 fn iteration(done: &super::Iteration) -> Iteration {
@@ -361,7 +406,7 @@ mod tests {
         for family in Family::all() {
             let space = Space::new(family, &[32, 64], &[0.25, 1.0], ExitScaling::Once).unwrap();
             let state = state(&space, 40);
-            let page = page(&space, 10, &config, &state, "runs/x").unwrap();
+            let page = page(&space, 10, &config, &state, "runs/x", &[]).unwrap();
             let front = state.archive.front(&config.search.objectives);
             assert_eq!(page.networks.len(), front.len());
             assert_eq!(page.front.len() + page.archive.len(), state.archive.entries.len());
@@ -392,13 +437,24 @@ mod tests {
     fn the_front_is_in_order_and_its_best_are_pointed_out() {
         let config = config::load("search", None, &[], Some(config::Profile::Tiny)).unwrap();
         let space = Space::paper(Family::SE_B);
-        let page = page(&space, 10, &config, &state(&space, 60), "runs/x").unwrap();
-        assert!(page.networks.iter().map(|network| network.values[0]).is_sorted_by(|a, b| a >= b));
-        assert!(page.networks[0].note.starts_with("most accurate"));
-        for note in ["fewest parameters", "fewest MACs"] {
+        let page = page(&space, 10, &config, &state(&space, 60), "runs/x", &[]).unwrap();
+        assert!(page.networks.iter().map(|network| network.values[2]).is_sorted());
+        assert!(page.networks[0].note.contains("fewest MACs"));
+        for note in ["most accurate", "fewest parameters", "fewest MACs"] {
             assert_eq!(page.networks.iter().filter(|network| network.note.contains(note)).count(), 1);
         }
         assert!(page.commands.iter().any(|command| command.line == "natv2 report runs/x"));
+        for (index, network) in page.networks.iter().enumerate() {
+            let number = index + 1;
+            let line = format!(
+                "natv2 export --run runs/x --network {number} --format onnx --out network-{number}.onnx"
+            );
+            let command = page.commands.iter().find(|command| command.line == line).unwrap();
+            assert_eq!(
+                (network.label.clone(), command.folded),
+                (number.to_string(), network.note.is_empty())
+            );
+        }
         assert!(page.configuration.contains("[search]"));
     }
 
@@ -406,7 +462,7 @@ mod tests {
     fn a_state_without_networks_has_a_page() {
         let config = config::load("search", None, &[], Some(config::Profile::Tiny)).unwrap();
         let space = Space::paper(Family::SE_B);
-        let page = page(&space, 10, &config, &state(&space, 0), "runs/x").unwrap();
+        let page = page(&space, 10, &config, &state(&space, 0), "runs/x", &[]).unwrap();
         assert!(page.networks.is_empty() && page.archive.is_empty());
         assert!(report::render(&page).contains("No network"));
     }

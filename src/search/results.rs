@@ -3,10 +3,10 @@
 //! Neither file holds a time, a path or a machine's name, so equal runs give equal bytes.
 
 use super::adaptation::{ADAPTED_FILE, WIDE_ADAPTED_FILE};
-use super::{Entry, Error, State};
+use super::{Archive, Entry, Error, State};
 use crate::config::{Config, Objective};
 use crate::space::{Arch, Genotype, Space};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Version of the form of all three.
 pub const VERSION: u32 = 1;
@@ -79,6 +79,27 @@ pub fn files(space: &Space, config: &Config, state: &State) -> Result<[(&'static
     };
     let archive = networks(space, &state.archive.entries, None)?;
     Ok([("archive.json", render(archive)), ("front.json", render(front(space, config, state)?))])
+}
+
+/// The front after an iteration as the journal keeps it, so that hypervolumes can be computed for
+/// another reference point later.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FrontPoints {
+    /// The iteration; 0 is the initial archive.
+    pub iteration: u64,
+    /// A row of objectives for each network, all minimised (accuracy as error in per cent).
+    pub points: Vec<Vec<f64>>,
+}
+
+impl FrontPoints {
+    /// The kind of the journal's event.
+    pub const EVENT: &str = "front";
+
+    /// The front of an archive.
+    pub fn of(archive: &Archive, objectives: &[Objective], iteration: u64) -> FrontPoints {
+        let points = super::points(&archive.front(objectives), objectives);
+        FrontPoints { iteration, points: points.rows().map(<[f64]>::to_vec).collect() }
+    }
 }
 
 /// What `natv2 search --json` prints at its end.
