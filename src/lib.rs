@@ -22,7 +22,7 @@
 //! | [`evaluator`] | a super-network on a data set: the accuracy of its sub-networks |
 //! | [`export`] | networks that run elsewhere: stand-alone files, ONNX |
 //! | [`mod@finetune`] | found networks on their own: picking, two-step fine-tuning, exits as an ensemble |
-//! | [`search`] | the archive loops of NAT and NATv2, random search, their results |
+//! | [`search`] | the archive loops of NAT and NATv2, random search, their results and comparisons |
 //! | [`pipeline`] | the whole method in one run directory, stage after stage |
 //! | [`cli`] | the command line: one file a subcommand |
 #![deny(unsafe_code)]

@@ -111,8 +111,8 @@ fn accuracies_are_those_of_the_adapted_weights_and_threads_change_nothing() {
 
     // The journal tells it in order.
     let kinds: Vec<String> = events(&folders[0]).unwrap().into_iter().map(|event| event.kind).collect();
-    let round = ["adaptation", "adaptation", "reevaluation", "iteration"];
-    let expected: Vec<&str> = std::iter::once("iteration").chain(round).chain(round).collect();
+    let round = ["adaptation", "adaptation", "reevaluation", "iteration", "front"];
+    let expected: Vec<&str> = ["iteration", "front"].into_iter().chain(round).chain(round).collect();
     assert_eq!(kinds, expected);
     // And so does the page.
     let page = natv2::search::page::page(EVALUATOR.space(), 10, &config, &state, "runs/x", &[]).unwrap();

@@ -672,6 +672,7 @@ fn every_help_text_has_examples() {
         #[cfg(feature = "fetch")]
         &["data", "fetch"],
         &["data", "info"],
+        &["compare"],
         &["doctor"],
         &["completions"],
     ];

@@ -3,9 +3,14 @@
 use natv2::config::{self, Config};
 use natv2::device::Cpu;
 use natv2::evaluator::{Evaluator, Options};
+use natv2::finetune::results::Summary;
 use natv2::report::render;
 use natv2::run::{Output, RunDirectory, StopFlag, latest_checkpoint};
-use natv2::search::{Outcome, State, page::page, search};
+use natv2::search::{
+    Outcome, State,
+    page::{page, tuned},
+    search,
+};
 use std::sync::Arc;
 
 /// Elements that HTML closes by itself.
@@ -49,6 +54,33 @@ fn finished(config: &Config) -> (Evaluator, State) {
 }
 
 #[test]
+fn fine_tuned_networks_stand_on_the_page_with_what_they_were() {
+    let config = config::load("search", None, &[], Some(config::Profile::Tiny)).unwrap();
+    let (evaluator, state) = finished(&config);
+    let text = r#"{"version":1,"family":"EE_B","data":"digits","networks":[
+        {"number":2,"genotype":[1],"picked":{},"arch":{},"strategy":"unif","exits":[1,3],"beta":[0.5,0.5],
+         "epochs":4,"best_epoch":3,"search_top1":90.0,"validation_top1":91.0,
+         "before":{"top1":88.5,"loss":0.5,"params":200000,"macs":1000000},
+         "after":{"top1":93.25,"loss":0.25,"params":150000,"macs":1100000},
+         "weights":"network-2.safetensors","history":[]}]}"#;
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(Summary::read(folder.path()).unwrap(), None);
+    std::fs::write(folder.path().join("finetuned.json"), text).unwrap();
+    let summary = Summary::read(folder.path()).unwrap().unwrap();
+    let classes = evaluator.engine().supernet().classes();
+    let report = page(evaluator.space(), classes, &config, &state, "runs/x", &tuned(&summary)).unwrap();
+    let html = render(&report);
+    tags(&html);
+    let section = html.split("<section id=\"tuned\">").nth(1).unwrap().split("</section>").next().unwrap();
+    assert_eq!(section.matches("<svg").count(), 2);
+    for text in ["3 epochs, exits 1+3 (unif)", "+4.75", "\u{2212}25.00", "+10.00", "data-k=\"2\""] {
+        assert!(section.contains(text), "{text}: {section}");
+    }
+    std::fs::write(folder.path().join("finetuned.json"), "{").unwrap();
+    assert!(Summary::read(folder.path()).unwrap_err().to_string().contains("finetuned.json"));
+}
+
+#[test]
 fn the_page_of_a_search_shows_its_front_and_needs_nothing_else() {
     let config = config::load("search", None, &[], Some(config::Profile::Tiny)).unwrap();
     let (evaluator, state) = finished(&config);
@@ -88,6 +120,11 @@ fn the_page_of_a_search_shows_its_front_and_needs_nothing_else() {
     }
     for loaded in ["http:", "https:", "@import", "url(", "fetch(", "import("] {
         assert!(!html.contains(loaded), "{loaded}");
+    }
+    // Numbers are those of the search's table: by MACs.
+    assert!(report.networks.iter().map(|network| network.values[2]).is_sorted());
+    for number in 1..=front.len() {
+        assert!(html.contains(&format!("--network {number} --format onnx")));
     }
     assert_eq!(html, render(&page(evaluator.space(), classes, &config, &state, run, &[]).unwrap()));
 }

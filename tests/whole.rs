@@ -133,6 +133,14 @@ fn a_run_goes_from_random_weights_to_networks_for_other_programs() {
         stages
     };
     assert_eq!(stages, ["train", "search", "finetune"]);
+    let mut status = Command::new(env!("CARGO_BIN_EXE_natv2"));
+    status.args(["status", "--json"]).arg(&run);
+    let status: Value = serde_json::from_slice(&finish(status).stdout).unwrap();
+    let last: Vec<&str> =
+        status["stages"].as_array().unwrap().iter().map(|stage| stage["last"].as_str().unwrap()).collect();
+    assert_eq!(last[..2], ["phase width-2 done", "front tested"]);
+    assert!(last[2].starts_with("network ") && last[2].ends_with(" done"), "{last:?}");
+    assert_eq!((&status["finished"], &status["iteration"]), (&true.into(), &2.into()));
     // A stage called by itself with the same settings finds its result.
     for stage in ["train", "search", "finetune"] {
         let mut again = Command::new(env!("CARGO_BIN_EXE_natv2"));

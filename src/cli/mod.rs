@@ -51,6 +51,7 @@ Examples:
   natv2 doctor                                 what this machine has and what is missing
   natv2 arch sample --family EE_D -n 3         three random networks
   natv2 evaluate --archs networks.jsonl        their accuracy with the built-in super-network
+  natv2 compare --methods natv2,nat            two methods on one budget, three seeds each
   natv2 export --run DIR --network 3 --out net.onnx     a network of a search, for other programs
 
 Exit codes: 0 done; 1 a failure (files, data, the machine); 2 wrong use (arguments, configuration,

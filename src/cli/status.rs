@@ -2,16 +2,16 @@
 
 use super::session::{stored_config, stored_state};
 use super::{Error, Talk, output};
-use crate::run::{self, Exit};
-use crate::search::Iteration;
+use crate::run::{self, Event, Exit};
+use crate::search::{self, Iteration};
 use clap::Args;
 use serde::Serialize;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 const AFTER_HELP: &str = "\
-JSON: {\"version\":1,\"run\",\"method\",\"iteration\",\"iterations\",\"finished\",\"at_work\",\"history\":[..]}; of a
-comparison {\"version\":1,\"run\",\"searches\":[..]}, each search as above.";
+JSON: {\"version\":1,\"run\",\"method\",\"iteration\",\"iterations\",\"finished\",\"at_work\",\"stages\":[{\"stage\",\"step\",
+\"last\"}],\"history\":[..]}, finished being the search's; of a comparison {\"version\":1,\"run\",\"searches\":[..]}, each search as above.";
 
 /// Arguments of `natv2 status`.
 #[derive(Debug, Args)]
@@ -34,7 +34,19 @@ struct Report {
     iterations: usize,
     finished: bool,
     at_work: bool,
+    /// What has begun, in order.
+    stages: Vec<Stage>,
     history: Vec<Iteration>,
+}
+
+/// Where a stage of a run stands.
+#[derive(Serialize)]
+struct Stage {
+    stage: String,
+    /// Its step.
+    step: u64,
+    /// What it did last.
+    last: String,
 }
 
 impl Status {
@@ -88,9 +100,44 @@ impl Status {
             iterations,
             finished: state.as_ref().is_some_and(|state| state.iteration >= iterations as u64),
             at_work: holder.is_some(),
+            stages: stages(&run::events(path)?),
             history: state.map(|state| state.history).unwrap_or_default(),
         })
     }
+}
+
+/// The stages of a run as its journal has them.
+fn stages(events: &[Event]) -> Vec<Stage> {
+    let mut stages: Vec<Stage> = Vec::new();
+    for Event { stage, step, kind, data, .. } in events {
+        let number = |key: &str| data[key].as_f64().map(|value| format!("{value:.2}"));
+        let word = |key: &str| data[key].as_str().unwrap_or_default().to_string();
+        let last = match &**kind {
+            "epoch" if stage == "finetune" => {
+                format!("epoch {}, loss {}", data["epoch"], number("loss").unwrap_or_default())
+            }
+            "epoch" => {
+                let top1 = number("validation_top1").map(|top1| format!(", validation {top1} %"));
+                let loss = number("loss").unwrap_or_default();
+                format!(
+                    "phase {}, epoch {}, loss {loss}{}",
+                    word("phase"),
+                    data["epoch"],
+                    top1.unwrap_or_default()
+                )
+            }
+            "phase" => format!("phase {} done", word("phase")),
+            "iteration" => format!("iteration {} done", data["iteration"]),
+            "finished" => format!("network {} done", data["network"]),
+            "front" => "front tested".into(),
+            other => other.to_string(),
+        };
+        match stages.iter_mut().find(|known| known.stage == *stage) {
+            Some(known) => (known.step, known.last) = (*step, last),
+            None => stages.push(Stage { stage: stage.clone(), step: *step, last }),
+        }
+    }
+    stages
 }
 
 /// The searches of the comparison in `path` that have begun, by name; none where there is another run.
@@ -110,6 +157,7 @@ fn searches(path: &Path) -> Result<Vec<PathBuf>, Error> {
 fn line(report: &Report) -> String {
     let at_work = if report.at_work { "at work now" } else { "nobody at work" };
     let stands = match (report.iteration, report.finished) {
+        (None, _) if !report.stages.is_empty() => "not begun".to_string(),
         (None, _) => "evaluating the initial archive".to_string(),
         (Some(done), false) => format!("{done} of {} iterations done", report.iterations),
         (Some(_), true) => "finished".to_string(),
@@ -119,6 +167,13 @@ fn line(report: &Report) -> String {
 
 fn text(report: &Report) -> String {
     let mut out = line(report) + "\n";
+    if report.stages.iter().any(|stage| stage.stage != search::STAGE) {
+        out += "\nstage         step  last\n";
+        for stage in &report.stages {
+            // Writing to a String cannot fail.
+            let _ = writeln!(out, "{:<10}  {:>6}  {}", stage.stage, stage.step, stage.last);
+        }
+    }
     if !report.history.is_empty() {
         out += "\niteration  evaluations  archive  front  best val %  hypervolume  predictor tau\n";
     }

@@ -220,7 +220,7 @@ fn progress(html: &mut String, iterations: &[Iteration]) {
         values: iterations.iter().map(value).collect(),
     };
     let ranks = [series("Spearman", |i| i.spearman), series("Kendall", |i| i.kendall)];
-    let archive = [series("after adaptation", |i| i.top1_after), series("before", |i| i.top1_before)];
+    let archive = [series("after", |i| i.top1_after), series("before", |i| i.top1_before)];
     let negative = ranks.iter().flat_map(|s| &s.values).flatten().any(|value| *value < 0.0);
     let ranks_range = (if negative { -1.0 } else { 0.0 }, 1.0);
     let charts = [
@@ -229,7 +229,7 @@ fn progress(html: &mut String, iterations: &[Iteration]) {
         chart::lines("predictor: rank correlation", &numbers, &ranks, Some(ranks_range)),
         chart::lines("predictor: RMSE", &numbers, &[series("RMSE", |i| i.rmse)], None),
         chart::lines("adaptation: training loss", &numbers, &[series("loss", |i| i.loss)], None),
-        chart::lines("archive: mean top-1 (%)", &numbers, &archive, None),
+        chart::lines("archive around adaptation: mean top-1 (%)", &numbers, &archive, None),
     ];
     if charts.iter().all(Option::is_none) {
         nothing(html, "No iteration has been logged yet.");
