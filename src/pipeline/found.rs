@@ -20,7 +20,9 @@ pub fn inherit(config: &Config, source: &Path) -> Result<Config, config::Error> 
     let mut own = config.clone();
     let theirs = config::load("search", Some(&source.join("config.toml")), &[], None)?;
     if own.data.name.is_none() {
-        own.data = theirs.data;
+        // What happens to images may be another than in the search's adaptation.
+        let augmentation = own.data.augmentation.or(theirs.data.augmentation);
+        own.data = config::Data { augmentation, ..theirs.data };
     }
     if own.supernet.weights.is_none() {
         own.supernet = theirs.supernet;
