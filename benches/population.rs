@@ -1,6 +1,6 @@
 //! Populations as trees of shared prefixes, against their networks one by one.
 //!
-//! `population/.../random N`: networks that a search draws at first; `late N`: descendants of six
+//! Group `population`. `random N`: networks that a search draws at first; `late N`: descendants of six
 //! networks, each changed in a gene or two, as an archive late in a search holds them. Width 0.25,
 //! 32 to 48 px, recalibration on 200 random images, 200 to measure on. One by one means as many
 //! networks at a time as there are threads.
@@ -12,7 +12,10 @@
 //!
 //! `NATV2_ARCHS=archs.jsonl NATV2_WEIGHTS=net.safetensors ... cargo bench --bench population`
 
-use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
+mod common;
+
+use common::{DeviceTime, id};
+use criterion::{Criterion, SamplingMode, Throughput};
 use natv2::data::Split;
 use natv2::engine::tree::Saving;
 use natv2::engine::{Calibration, Cropped, Engine, Evaluation, Images};
@@ -83,25 +86,26 @@ fn as_a_tree(
     (found.results, found.saving)
 }
 
-fn populations(c: &mut Criterion) {
+fn populations(c: &mut Criterion<DeviceTime>) {
     let blank = Blank { family: Family::SE_B, width: 0.25, classes: 10, scaling: ExitScaling::Once };
     let supernet = Arc::new(Supernet::random(&blank, 1).expect("a super-network"));
-    let engine = Engine::new(natv2::device::open("cpu").expect("a CPU"), supernet).expect("an engine");
+    let engine = Engine::new(common::device(), supernet).expect("an engine");
     let space = Space::new(Family::SE_B, &[32, 40, 48], &[0.25], ExitScaling::Once).expect("a space");
     let (test, train) = (images("bench/test"), images("bench/train"));
     let (test, train) =
         (Cropped::new(&test, &[]).expect("images"), Cropped::new(&train, &[]).expect("images"));
     let calibration = Calibration::Batches { images: &train, count: IMAGES, batch: CALIBRATION_BATCH };
-    let mut group = c.benchmark_group(format!("population/{}", engine.device().describe()));
+    let named = engine.device().describe();
+    let mut group = c.benchmark_group("population");
     group.sample_size(10).sampling_mode(SamplingMode::Flat);
     for count in [10, 100] {
         for (kind, networks) in [("random", random(&space, count)), ("late", late(&space, count))] {
             eprintln!("{kind} {count}: {}", as_a_tree(&engine, &networks, &test, calibration).1);
             group.throughput(Throughput::Elements(count as u64));
-            group.bench_function(BenchmarkId::new("tree", format!("{kind} {count}")), |b| {
+            group.bench_function(id(&named, "tree", format!("{kind} {count}")), |b| {
                 b.iter(|| black_box(as_a_tree(&engine, &networks, &test, calibration)));
             });
-            group.bench_function(BenchmarkId::new("one by one", format!("{kind} {count}")), |b| {
+            group.bench_function(id(&named, "one by one", format!("{kind} {count}")), |b| {
                 b.iter(|| black_box(one_by_one(&engine, &networks, &test, calibration)));
             });
         }
@@ -120,7 +124,7 @@ fn measured(file: &str) {
         data_dir: variable("NATV2_DATA_DIR").map(Into::into),
         ..Options::default()
     };
-    let device = natv2::device::open("cpu").expect("a CPU");
+    let device = common::device();
     let evaluator = Evaluator::open(&options, device).expect("weights and data");
     let engine = evaluator.engine();
     let text = std::fs::read_to_string(file).expect("a file of architectures");
@@ -177,7 +181,8 @@ fn main() {
     match std::env::var("NATV2_ARCHS") {
         Ok(file) => measured(&file),
         Err(_) => {
-            let mut criterion = Criterion::default().configure_from_args();
+            let time = DeviceTime::new(common::device());
+            let mut criterion = Criterion::default().with_measurement(time).configure_from_args();
             populations(&mut criterion);
             criterion.final_summary();
         }

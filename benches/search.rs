@@ -1,9 +1,12 @@
-//! The parts of a search that run no network: cost counting, fitting and asking the predictor, and the
+//! Group `search`: the parts of a search that run no network: cost counting, fitting and asking the predictor, and the
 //! whole inner search with predictions and exact costs.
 //!
 //! The archive is the first 300 rows of the CIFAR-10 table of accuracies, so the predictor is fitted to
 //! real measurements.
 
+mod common;
+
+use common::{host, id};
 use criterion::{Criterion, criterion_group, criterion_main};
 use natv2::config::{self, Profile};
 use natv2::search::candidates::Proposal;
@@ -35,6 +38,7 @@ fn archive(space: &Space, rows: usize) -> Archive {
 }
 
 fn search(c: &mut Criterion) {
+    let all = host(rayon::current_num_threads());
     let mut group = c.benchmark_group("search");
     let space = Space::new(Family::SE_B, &[32, 40, 48], &[0.25], ExitScaling::Once).expect("a space");
 
@@ -43,7 +47,7 @@ fn search(c: &mut Criterion) {
         .map(|_| space.decode(&sample(&space, Policy::NatV2, &mut rng)).expect("a sample of the space"))
         .collect();
     let channels = Channels::new(0.25, ExitScaling::Once);
-    group.bench_function("cost of 1,000 networks", |b| {
+    group.bench_function(id(&host(1), "costs", "1,000 networks"), |b| {
         b.iter(|| {
             archs
                 .iter()
@@ -66,7 +70,7 @@ fn search(c: &mut Criterion) {
             seen: &seen,
             iteration: 1,
         };
-        group.bench_function(format!("candidates, 300 rows, 100 x 20, {name}"), |b| {
+        group.bench_function(id(&all, "candidates", format!("300 rows, 100 x 20, {name}")), |b| {
             b.iter(|| proposal.propose().expect("candidates"));
         });
     }

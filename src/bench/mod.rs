@@ -1,5 +1,17 @@
 //! This machine's figures, as tables and as JSON.
 //!
-//! - [`kernels`]: every operator's kernel over the shapes of real sub-networks.
+//! - [`kernels`]: every operator's kernel over the shapes of real sub-networks;
+//! - [`plan`]: what a plan costs by the performance model, on cards and on this machine;
+//! - [`evaluate`]: sub-networks a second, one by one and as populations;
+//! - [`search`]: the parts of a search's iteration;
+//! - [`train`]: optimiser steps;
+//! - [`rounds`]: how times are taken;
+//! - [`compare`]: criterion's estimates against a baseline.
 
+pub mod compare;
+pub mod evaluate;
 pub mod kernels;
+pub mod plan;
+pub mod rounds;
+pub mod search;
+pub mod train;

@@ -1,22 +1,53 @@
 //! `natv2 bench`: this machine's figures.
 
+mod compare;
+mod evaluate;
+mod plan;
+mod search;
+mod train;
+
 use super::{Error, Globals, output};
 use crate::bench::kernels;
 use crate::run::Exit;
 use clap::{Args, Subcommand};
+use serde::Serialize;
+use std::fmt::Display;
 
 /// The benchmarks.
 #[derive(Debug, Subcommand)]
 pub enum Bench {
     /// Every kernel on the shapes of real sub-networks: checked first, then timed.
     Kernels(Kernels),
+    /// What a plan costs before it runs, on cards and on this machine, beside the least it could.
+    Plan(Box<plan::Plan>),
+    /// Sub-networks a second, recalibration included: single ones, and populations as trees.
+    Evaluate(evaluate::Evaluate),
+    /// The parts of a search's iteration, and a whole one.
+    Search(search::Search),
+    /// Optimiser steps of the largest, the smallest, and of two networks with a teacher.
+    Train(train::Train),
+    /// What `cargo bench` measured last against a baseline that it saved; fails on a regression.
+    Compare(compare::Compare),
 }
 
 impl Bench {
     pub(super) fn run(self) -> Result<Exit, Error> {
         match self {
             Bench::Kernels(kernels) => kernels.run(),
+            Bench::Plan(plan) => plan.run(),
+            Bench::Evaluate(evaluate) => evaluate.run(),
+            Bench::Search(search) => search.run(),
+            Bench::Train(train) => train.run(),
+            Bench::Compare(compare) => compare.run(),
         }
+    }
+}
+
+/// Prints a report as a table or as JSON.
+fn print(report: &(impl Serialize + Display), json: bool) -> Result<(), Error> {
+    match json {
+        true => output::json(report),
+        false => output::print(&report.to_string()),
     }
 }
 
@@ -63,10 +94,7 @@ impl Kernels {
             only: self.only,
         };
         let report = kernels::run(&*device, &options)?;
-        match self.globals.talk.json {
-            true => output::json(&report)?,
-            false => output::print(&report.to_string())?,
-        }
+        print(&report, self.globals.talk.json)?;
         match report.all_correct() {
             true => Ok(Exit::Done),
             false => Err(Error::Check("a kernel is wrong on this device: see the table".into())),

@@ -4,6 +4,7 @@
 //! genotypes outside the space, weights and data that do not belong together. What was found is a
 //! failure (1) — files that are missing, damaged or cannot be written, a machine without the device.
 
+use crate::bench::compare;
 use crate::ops::simd::Isa;
 use crate::run::Exit;
 use crate::{
@@ -130,6 +131,9 @@ pub enum Error {
         /// The best that there is.
         best: Isa,
     },
+    /// Benchmarks that cannot be compared.
+    #[error(transparent)]
+    Compare(#[from] compare::Error),
     /// A check that found something wrong; it has been printed.
     #[error("{0}")]
     Check(String),
@@ -164,6 +168,7 @@ impl Error {
             | Error::Stdout(_)
             | Error::Threads { .. }
             | Error::Isa { .. }
+            | Error::Compare(_)
             | Error::Check(_) => Exit::Failure,
         }
     }

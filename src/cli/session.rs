@@ -34,7 +34,7 @@ pub struct Session {
     pub(super) globals: Globals,
 }
 
-fn profile(text: &str) -> Result<Profile, String> {
+pub(super) fn profile(text: &str) -> Result<Profile, String> {
     let found = Profile::ALL.iter().copied().find(|profile| profile.as_str() == text);
     found.ok_or_else(|| "profiles are paper, quick and tiny".to_string())
 }

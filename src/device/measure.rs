@@ -3,6 +3,7 @@
 use super::Error;
 use crate::ops::simd::{Kernel, Vector, dispatch};
 use rayon::prelude::*;
+use std::any::Any;
 use std::hint::black_box;
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -14,6 +15,33 @@ pub struct Peaks {
     pub copy: f64,
     /// f32 operations a second of chains of multiply-adds, which count as two.
     pub arithmetic: f64,
+}
+
+/// A point in time on a device, among its calls.
+pub struct Stamp(Box<dyn Any>);
+
+impl Stamp {
+    /// Wraps a device's own kind of point.
+    pub(super) fn new<P: Any>(point: P) -> Stamp {
+        Stamp(Box::new(point))
+    }
+
+    /// The device's own point; a stamp of another device is a programming error.
+    pub(super) fn point<P: Any>(&self) -> &P {
+        self.0.downcast_ref().expect("a stamp of this device")
+    }
+}
+
+/// Size of the first core's second-level cache, as Linux tells it; elsewhere that of most cores.
+pub(super) fn host_cache_bytes() -> usize {
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/cpu0/cache/index2/size").unwrap_or_default();
+    let text = text.trim();
+    let (number, unit) = match (text.strip_suffix('K'), text.strip_suffix('M')) {
+        (Some(number), _) => (number, 10),
+        (_, Some(number)) => (number, 20),
+        _ => (text, 0),
+    };
+    number.parse::<usize>().map_or(1 << 20, |number| number << unit)
 }
 
 /// `amount` a second.

@@ -22,10 +22,10 @@ mod reference;
 pub use cpu::Cpu;
 #[cfg(feature = "cuda")]
 pub use gpu::Card;
-pub use gpu::{Emulator, Gpu, Launcher, Runtime};
+pub use gpu::{CARD_ARENA_BYTES, CARD_IMAGES, Emulator, Gpu, Launcher, Runtime, launches};
 #[cfg(test)]
 pub(crate) use gpu::{Layout, layout};
-pub use measure::Peaks;
+pub use measure::{Peaks, Stamp};
 pub use reference::Reference;
 
 use crate::ops::{Call, Threads};
@@ -175,6 +175,30 @@ pub trait Device: Send + Sync {
         self.run(calls, memory, threads)?;
         self.synchronise()?;
         Ok(start.elapsed())
+    }
+
+    /// Marks a point behind all calls so far: an event on a GPU, which waits for nothing; elsewhere the
+    /// time when they are done.
+    ///
+    /// # Errors
+    /// The device fails.
+    fn stamp(&self) -> Result<Stamp, Error> {
+        self.synchronise()?;
+        Ok(Stamp::new(Instant::now()))
+    }
+
+    /// The time that the device took from one stamp to a later one; waits for the later.
+    ///
+    /// # Errors
+    /// The device fails.
+    fn elapsed(&self, from: &Stamp, to: &Stamp) -> Result<Duration, Error> {
+        Ok(to.point::<Instant>().saturating_duration_since(*from.point()))
+    }
+
+    /// Size of the last cache that belongs to one lane alone, in bytes: a core's second level, or all
+    /// of a card's.
+    fn cache_bytes(&self) -> usize {
+        measure::host_cache_bytes()
     }
 
     /// Measures the device's peaks, with all its threads; takes about a second.

@@ -6,6 +6,7 @@
 //! - [`Engine`]: a super-network on a device, and what can be asked of it: logits, accuracies;
 //! - [`Population`]: many networks evaluated as trees;
 //! - [`Engine::recalibrated`]: a network's recomputed batch-norm statistics, kept in its weights;
+//! - [`model`]: what plans cost before they run: bytes, operations, launches, time on a named machine;
 //! - [`ensemble`]: the exits of a network weighted into one output.
 
 pub mod arena;
@@ -13,6 +14,7 @@ mod cropped;
 mod emit;
 pub mod ensemble;
 mod evaluate;
+pub mod model;
 pub mod plan;
 mod population;
 mod statistics;

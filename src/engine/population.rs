@@ -9,8 +9,8 @@
 use super::tree::{Saving, Tree, groups};
 use super::{Calibration, Engine, Error, Evaluation, Images};
 use crate::ops::Threads;
-use crate::space::Arch;
 use crate::space::walk::Exits;
+use crate::space::{Arch, Channels};
 use rayon::prelude::*;
 
 /// The most networks of a group.
@@ -23,6 +23,32 @@ pub struct Population {
     pub results: Vec<Vec<Evaluation>>,
     /// The work that shared prefixes have saved.
     pub saving: Saving,
+}
+
+/// How a population is cut for a device.
+pub(super) struct Cut {
+    /// Networks that run as one tree.
+    pub(super) groups: Vec<Vec<usize>>,
+    /// Whether groups run side by side, each on one lane.
+    pub(super) side_by_side: bool,
+    /// Elements that a tree may keep at its branches.
+    pub(super) share: usize,
+}
+
+/// Cuts a population for `lanes` lanes and `budget` bytes of memory; a group keeps `fill` lanes busy.
+pub(super) fn cut(
+    channels: &Channels,
+    networks: &[(Arch, Exits)],
+    lanes: usize,
+    fill: usize,
+    budget: usize,
+) -> Cut {
+    // Batches and chunks keep the lanes busy within a group; only with more lanes than batches
+    // are there groups to run side by side.
+    let side_by_side = lanes > fill && networks.len() >= 2 * lanes;
+    let size = if side_by_side { (networks.len() / (2 * lanes)).min(GROUP) } else { GROUP };
+    let share = budget / size_of::<f32>() / lanes.max(1);
+    Cut { groups: groups(channels, networks, size, share), side_by_side, share }
 }
 
 impl Engine {
@@ -47,15 +73,10 @@ impl Engine {
         }
         networks.iter().try_for_each(|(arch, exits)| self.check(arch, *exits, images.len(), "evaluate"))?;
         let batches = calibration.batches()?;
-        let lanes = self.device().lanes();
-        // Batches and chunks keep the lanes busy within a group; only with more lanes than batches
-        // are there groups to run side by side.
-        let fill = batches.map_or(images.len(), |batches| batches.count);
-        let side_by_side = lanes > fill && networks.len() >= 2 * lanes;
-        let size = if side_by_side { (networks.len() / (2 * lanes)).min(GROUP) } else { GROUP };
-        let share = self.budget() / size_of::<f32>() / lanes.max(1);
         let channels = self.supernet().channels();
-        let groups = groups(channels, networks, size, share);
+        let fill = batches.map_or(images.len(), |batches| batches.count);
+        let Cut { groups, side_by_side, share } =
+            cut(channels, networks, self.device().lanes(), fill, self.budget());
         let run = |group: &Vec<usize>, threads| -> Result<Option<Population>, Error> {
             if stop() {
                 return Ok(None);

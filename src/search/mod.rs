@@ -34,7 +34,7 @@ pub mod page;
 pub mod results;
 mod state;
 
-pub use archive::{Archive, Entry, objective_value, points};
+pub use archive::{Archive, Entry, algorithm, objective_value, points};
 pub use looping::{Outcome, search};
 pub use state::{Iteration, STAGE, State};
 

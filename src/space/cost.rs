@@ -6,7 +6,7 @@
 //! layers (squeeze-and-excitation included) for one image.
 
 use super::Arch;
-use super::backbone::{Channels, MAX_DEPTH, STAGES, strided};
+use super::backbone::{Channels, Head, MAX_DEPTH, STAGES, strided};
 use super::walk::{Exits, Layer, head, walk};
 use serde::{Deserialize, Serialize};
 
@@ -30,12 +30,35 @@ impl Cost {
         self.params += 2 * channels as u64;
     }
 
+    /// Stem and the fixed first block, whose maps are `side` wide.
+    pub(crate) fn first(&mut self, channels: &Channels, side: usize) {
+        self.convolution(27, channels.stem, side);
+        self.batch_norm(channels.stem);
+        self.convolution(9, channels.stem, side);
+        self.batch_norm(channels.stem);
+        self.convolution(channels.stem, channels.first, side);
+        self.batch_norm(channels.first);
+    }
+
+    /// What a head has in front of its pool, on a map `side` wide.
+    pub(crate) fn head_expansion(&mut self, head: &Head, side: usize) {
+        self.convolution(head.cin, head.expand, side);
+        self.batch_norm(head.expand);
+    }
+
+    /// What a head has behind its pool.
+    pub(crate) fn head_classifier(&mut self, head: &Head, classes: usize) {
+        self.convolution(head.expand, head.mix, 1);
+        self.linear(head.mix, classes);
+    }
+
     fn linear(&mut self, cin: usize, cout: usize) {
         self.params += ((cin + 1) * cout) as u64;
         self.macs += (cin * cout) as u64;
     }
 
-    fn layer(&mut self, layer: &Layer) {
+    /// An elastic layer.
+    pub(crate) fn layer(&mut self, layer: &Layer) {
         let &Layer { cin, cout, mid, side_in, side_out, .. } = layer;
         if layer.branches.mbconv {
             self.convolution(cin, mid, side_in);
@@ -66,13 +89,7 @@ impl Cost {
 /// The cost of `arch` read at `exits`, for `classes` classes. The network ends at the last exit.
 pub fn cost(channels: &Channels, arch: &Arch, exits: Exits, classes: usize) -> Cost {
     let mut cost = Cost::default();
-    let side = strided(arch.r as usize, 2);
-    cost.convolution(27, channels.stem, side);
-    cost.batch_norm(channels.stem);
-    cost.convolution(9, channels.stem, side);
-    cost.batch_norm(channels.stem);
-    cost.convolution(channels.stem, channels.first, side);
-    cost.batch_norm(channels.first);
+    cost.first(channels, strided(arch.r as usize, 2));
 
     let mut sides = [0; STAGES];
     for layer in walk(channels, arch).take_while(|layer| layer.index < (exits.last() + 1) * MAX_DEPTH) {
@@ -81,10 +98,8 @@ pub fn cost(channels: &Channels, arch: &Arch, exits: Exits, classes: usize) -> C
     }
     for exit in exits.iter() {
         let head = head(channels, arch.family, exit);
-        cost.convolution(head.cin, head.expand, sides[exit]);
-        cost.batch_norm(head.expand);
-        cost.convolution(head.expand, head.mix, 1);
-        cost.linear(head.mix, classes);
+        cost.head_expansion(&head, sides[exit]);
+        cost.head_classifier(&head, classes);
     }
     cost
 }

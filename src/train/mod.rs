@@ -5,6 +5,7 @@
 //! - [`Team`]: super-networks of different widths that train together;
 //! - `tape` and `backward`: one sub-network's forward pass and the backward pass that follows from
 //!   it, as calls on one arena;
+//! - [`step_calls`]: a step as lists of calls, for the performance model;
 //! - `places`: where weights, gradients and the optimiser's state lie;
 //! - [`train()`]: the phases of a training in a run directory, from a checkpoint to the end;
 //! - [`phase`], [`rate`], [`choose`], [`checks`]: what a phase is, its learning rate, the
@@ -12,6 +13,7 @@
 //! - [`material`], [`results`]: what a training begins with and what it leaves.
 
 mod backward;
+mod calls;
 pub mod checks;
 pub mod choose;
 mod looping;
@@ -28,6 +30,7 @@ mod tape;
 mod team;
 mod trainer;
 
+pub use calls::{List, StepShape, step_calls};
 pub use looping::{Material, Outcome, Task, evaluate, exit_weights, train};
 pub use optimiser::{Decays, Optimiser, Rule};
 pub use state::{Best, Epoch, Snapshot, State};

@@ -120,8 +120,8 @@ impl Runtime for Card {
     }
 
     fn arena_budget(&self) -> (usize, usize) {
-        // A gigabyte, or an eighth of a small card; thousands of images fill any card.
-        ((self.0.card().memory_bytes / 8).min(1 << 30) / size_of::<f32>(), 4096)
+        let bytes = (self.0.card().memory_bytes / 8).min(super::CARD_ARENA_BYTES);
+        (bytes / size_of::<f32>(), super::CARD_IMAGES)
     }
 
     fn peak_sizes(&self) -> (usize, u32) {

@@ -99,8 +99,8 @@ impl Runtime for Emulator {
     }
 
     fn multiprocessors(&self) -> u32 {
-        // Those of an H100, so that the kernels are picked that would run there.
-        132
+        // So that the kernels are picked that would run there.
+        super::H100_MULTIPROCESSORS
     }
 
     fn cache_bytes(&self) -> usize {

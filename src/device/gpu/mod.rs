@@ -20,14 +20,22 @@ pub use launcher::Launcher;
 pub(crate) use layout::{Layout, layout};
 
 use super::launch::{Arguments, Geometry};
-use super::measure::{self, Peaks};
+use super::measure::{self, Peaks, Stamp};
 use super::{Buffer, Device, Error, Memory};
 use crate::ops::{
     self, Call, Region, Threads, batch_norm, branches, depthwise, kernel_transform, pointwise, pool,
 };
 use crate::ops::{preprocess, score, squeeze_excite, stem, sum};
+use std::cell::Cell;
 use std::sync::Mutex;
 use std::time::Duration;
+
+/// Bytes that an arena on a card may well have; an eighth of a small card's memory.
+pub const CARD_ARENA_BYTES: usize = 1 << 30;
+/// The most images that are worth running at a time on a card: thousands fill any.
+pub const CARD_IMAGES: usize = 4096;
+/// Multiprocessors of an H100.
+const H100_MULTIPROCESSORS: u32 = 132;
 
 /// What [`Gpu`] needs of a card or of its stand-in.
 ///
@@ -36,7 +44,7 @@ pub trait Runtime: Send + Sync + 'static {
     /// Memory of the device; freed when dropped.
     type Memory: Send + Sync + 'static;
     /// A point in time among the launches.
-    type Event;
+    type Event: 'static;
 
     /// One line for tables and logs.
     fn describe(&self) -> String;
@@ -158,49 +166,6 @@ impl<R: Runtime> Gpu<R> {
         &self.runtime
     }
 
-    fn dispatch(&self, call: &Call, to: &Launcher<'_>) -> Result<(), Error> {
-        debug_assert!(crate::ops::is_sound(call), "{call:?}");
-        match call {
-            Call::Stem(call) => stem::gpu::launch(call, to),
-            Call::Pointwise(call) => pointwise::gpu::launch(call, to),
-            Call::Branches(call) => branches::gpu::launch(call, to),
-            Call::Depthwise(call) => depthwise::gpu::launch(call, to),
-            Call::SqueezeExcite(call) => squeeze_excite::gpu::launch(call, to),
-            Call::GlobalPool(call) => pool::gpu::launch_global(call, to),
-            Call::MaxPool(call) => pool::gpu::launch_max(call, to),
-            Call::Sum(call) => sum::gpu::launch(call, to),
-            Call::BnStatistics(call) => batch_norm::gpu::launch_statistics(call, to),
-            Call::BnFold(call) => batch_norm::gpu::launch_fold(call, to),
-            Call::BnApply(call) => batch_norm::gpu::launch_apply(call, to),
-            Call::KernelTransform(call) => kernel_transform::gpu::launch(call, to),
-            Call::Score(call) => score::gpu::launch(call, to),
-            Call::Preprocess(call) => preprocess::gpu::launch(call, to),
-            Call::PointwiseWeights(call) => ops::grad::pointwise::gpu::launch_weights(call, to),
-            Call::Transpose(call) => ops::grad::pointwise::gpu::launch_transpose(call, to),
-            Call::Scatter(call) => ops::grad::pointwise::gpu::launch_scatter(call, to),
-            Call::DepthwiseInput(call) => ops::grad::depthwise::gpu::launch_input(call, to),
-            Call::DepthwiseWeights(call) => ops::grad::depthwise::gpu::launch_weights(call, to),
-            Call::StemWeights(call) => ops::grad::stem::gpu::launch_weights(call, to),
-            Call::BnGradSums(call) => ops::grad::batch_norm::gpu::launch_sums(call, to),
-            Call::BnGradInput(call) => ops::grad::batch_norm::gpu::launch_input(call, to),
-            Call::BnRunning(call) => ops::grad::batch_norm::gpu::launch_running(call, to),
-            Call::SqueezeExciteGrad(call) => ops::grad::squeeze_excite::gpu::launch_run(call, to),
-            Call::GlobalPoolGrad(call) => ops::grad::pool::gpu::launch_global(call, to),
-            Call::MaxPoolGrad(call) => ops::grad::pool::gpu::launch_max(call, to),
-            Call::Activate(call) => ops::grad::activation::gpu::launch_forward(call, to),
-            Call::ActivateGrad(call) => ops::grad::activation::gpu::launch_backward(call, to),
-            Call::ColumnSum(call) => ops::grad::activation::gpu::launch_columns(call, to),
-            Call::KernelTransformGrad(call) => ops::grad::kernel_transform::gpu::launch_run(call, to),
-            Call::SoftTargets(call) => ops::loss::gpu::launch_targets(call, to),
-            Call::Loss(call) => ops::loss::gpu::launch_loss(call, to),
-            Call::Fill(call) => ops::update::gpu::launch_fill(call, to),
-            Call::SumOfSquares(call) => ops::update::gpu::launch_squares(call, to),
-            Call::ClipFactor(call) => ops::update::gpu::launch_clip(call, to),
-            Call::Sgd(call) => ops::update::gpu::launch_sgd(call, to),
-            Call::AdamW(call) => ops::update::gpu::launch_adamw(call, to),
-        }
-    }
-
     /// Launches `kernel`, a thread an item, with arguments that hold addresses of `memory` alone.
     fn launch_items<T: Copy>(&self, kernel: &'static str, items: usize, args: &T) -> Result<(), Error> {
         let geometry = Geometry::covering(items as u32, 256);
@@ -219,6 +184,67 @@ impl<R: Runtime> Gpu<R> {
             best = best.min(self.runtime.elapsed(&from, &to)?);
         }
         Ok(best)
+    }
+}
+
+/// The launches of a call.
+fn dispatch(call: &Call, to: &Launcher<'_>) -> Result<(), Error> {
+    debug_assert!(crate::ops::is_sound(call), "{call:?}");
+    match call {
+        Call::Stem(call) => stem::gpu::launch(call, to),
+        Call::Pointwise(call) => pointwise::gpu::launch(call, to),
+        Call::Branches(call) => branches::gpu::launch(call, to),
+        Call::Depthwise(call) => depthwise::gpu::launch(call, to),
+        Call::SqueezeExcite(call) => squeeze_excite::gpu::launch(call, to),
+        Call::GlobalPool(call) => pool::gpu::launch_global(call, to),
+        Call::MaxPool(call) => pool::gpu::launch_max(call, to),
+        Call::Sum(call) => sum::gpu::launch(call, to),
+        Call::BnStatistics(call) => batch_norm::gpu::launch_statistics(call, to),
+        Call::BnFold(call) => batch_norm::gpu::launch_fold(call, to),
+        Call::BnApply(call) => batch_norm::gpu::launch_apply(call, to),
+        Call::KernelTransform(call) => kernel_transform::gpu::launch(call, to),
+        Call::Score(call) => score::gpu::launch(call, to),
+        Call::Preprocess(call) => preprocess::gpu::launch(call, to),
+        Call::PointwiseWeights(call) => ops::grad::pointwise::gpu::launch_weights(call, to),
+        Call::Transpose(call) => ops::grad::pointwise::gpu::launch_transpose(call, to),
+        Call::Scatter(call) => ops::grad::pointwise::gpu::launch_scatter(call, to),
+        Call::DepthwiseInput(call) => ops::grad::depthwise::gpu::launch_input(call, to),
+        Call::DepthwiseWeights(call) => ops::grad::depthwise::gpu::launch_weights(call, to),
+        Call::StemWeights(call) => ops::grad::stem::gpu::launch_weights(call, to),
+        Call::BnGradSums(call) => ops::grad::batch_norm::gpu::launch_sums(call, to),
+        Call::BnGradInput(call) => ops::grad::batch_norm::gpu::launch_input(call, to),
+        Call::BnRunning(call) => ops::grad::batch_norm::gpu::launch_running(call, to),
+        Call::SqueezeExciteGrad(call) => ops::grad::squeeze_excite::gpu::launch_run(call, to),
+        Call::GlobalPoolGrad(call) => ops::grad::pool::gpu::launch_global(call, to),
+        Call::MaxPoolGrad(call) => ops::grad::pool::gpu::launch_max(call, to),
+        Call::Activate(call) => ops::grad::activation::gpu::launch_forward(call, to),
+        Call::ActivateGrad(call) => ops::grad::activation::gpu::launch_backward(call, to),
+        Call::ColumnSum(call) => ops::grad::activation::gpu::launch_columns(call, to),
+        Call::KernelTransformGrad(call) => ops::grad::kernel_transform::gpu::launch_run(call, to),
+        Call::SoftTargets(call) => ops::loss::gpu::launch_targets(call, to),
+        Call::Loss(call) => ops::loss::gpu::launch_loss(call, to),
+        Call::Fill(call) => ops::update::gpu::launch_fill(call, to),
+        Call::SumOfSquares(call) => ops::update::gpu::launch_squares(call, to),
+        Call::ClipFactor(call) => ops::update::gpu::launch_clip(call, to),
+        Call::Sgd(call) => ops::update::gpu::launch_sgd(call, to),
+        Call::AdamW(call) => ops::update::gpu::launch_adamw(call, to),
+    }
+}
+
+/// Kernels that a call launches, as the launch code of its operator has it on an H100's
+/// multiprocessors; none where the call is too large for kernels to count.
+pub fn launches(call: &Call) -> u32 {
+    let count = Cell::new(0);
+    let launch = |_: &'static str, _: Geometry, _: &Arguments<'_>| {
+        count.set(count.get() + 1);
+        Ok(())
+    };
+    // Nothing is read there: these are no buffers.
+    let everywhere = (0, usize::MAX);
+    let regions = [Region::Weights, Region::Network, Region::Arena].map(|region| (region, everywhere));
+    match dispatch(call, &Launcher::new(regions, H100_MULTIPROCESSORS, &launch)) {
+        Ok(()) => count.get(),
+        Err(_) => 0,
     }
 }
 
@@ -258,7 +284,7 @@ impl<R: Runtime> Device for Gpu<R> {
             unsafe { self.runtime.launch(kernel, geometry, arguments, threads) }
         };
         let launcher = Launcher::new(regions, self.runtime.multiprocessors(), &launch);
-        calls.iter().try_for_each(|call| self.dispatch(call, &launcher))
+        calls.iter().try_for_each(|call| dispatch(call, &launcher))
     }
 
     fn lanes(&self) -> usize {
@@ -280,6 +306,18 @@ impl<R: Runtime> Device for Gpu<R> {
         self.run(calls, memory, threads)?;
         let to = self.runtime.record()?;
         self.runtime.elapsed(&from, &to)
+    }
+
+    fn stamp(&self) -> Result<Stamp, Error> {
+        Ok(Stamp::new(self.runtime.record()?))
+    }
+
+    fn elapsed(&self, from: &Stamp, to: &Stamp) -> Result<Duration, Error> {
+        self.runtime.elapsed(from.point::<R::Event>(), to.point::<R::Event>())
+    }
+
+    fn cache_bytes(&self) -> usize {
+        self.runtime.cache_bytes()
     }
 
     fn peaks(&self) -> Result<Peaks, Error> {

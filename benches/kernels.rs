@@ -1,136 +1,65 @@
-//! Forward passes, whole evaluations, and the matrix product under them.
+//! Group `kernels`: every operator on the device, and the matrix product next to another library's.
 //!
-//! - `forward`: 64 images through one sub-network with stored statistics, per image;
-//! - `evaluate`: one sub-network as a search measures it, recalibrated on 500 images and run over
-//!   2,000, at width 0.25 and 48 px (`benches/peers/ofa_pytorch.py` does the same on PyTorch);
-//! - `kernels`: the pointwise operator beside the `gemm` crate on one thread, on the expansions and
-//!   projections of real sub-networks, named rows x input channels x output channels; the figures
-//!   are floating-point operations a second. `fused` adds a batch norm and h-swish: an epilogue in
-//!   the operator, a second pass over the output behind the crate's product;
-//! - `branches`: the parallel branches of layers of width 1 in one call, and in a call each, on one
-//!   thread.
+//! - `operators`: the operators of a sub-network of width 1 at 32 px, forward and backward, on 64 images,
+//!   as `natv2 bench kernels` has them; figures are floating-point operations a second, and elements a
+//!   second for what only moves them. On a CPU one thread, caches warm. A card is timed by its own
+//!   events;
+//! - `product`: the pointwise operator beside the `gemm` crate on one thread of the CPU, on the
+//!   expansions and projections of real sub-networks, named rows x input channels x output channels.
+//!   `fused` adds a batch norm and h-swish: an epilogue in the operator, a second pass over the output
+//!   behind the crate's product;
+//! - `branches`: the parallel branches of layers of width 1 in one call, and in a call each.
 //!
-//! Weights and images are random: the time does not depend on their values.
+//! Operands are random: the time does not depend on their values.
 
-use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
-use natv2::device::{self, Device, Memory};
-use natv2::engine::{Calibration, Engine, Images};
+mod common;
+
+use common::{DeviceTime, host, id};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use natv2::device::Memory;
 use natv2::ops::{Call, Region, Slot, Threads, cases, pointwise};
 use natv2::random::{Stream, stream};
-use natv2::space::walk::{Exits, walk};
+use natv2::space::walk::walk;
 use natv2::space::{Activation, Arch, Channels, ExitScaling, Family};
-use natv2::supernet::{Card, Checkpoint, Layout, Parts, Supernet, Tensor};
 use rand::RngExt;
 use std::hint::black_box;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// The width multipliers, each with the resolution that it is measured at.
 const NETWORKS: [(f64, u32); 2] = [(0.25, 48), (1.0, 64)];
 
-/// Images of the `kernels` shapes.
+/// Images of the products.
 const BATCH: usize = 16;
-
-/// Images as a data set holds them: u8, of the size that the network takes.
-struct Pixels {
-    side: usize,
-    pixels: Vec<u8>,
-}
-
-impl Pixels {
-    fn new(count: usize, side: usize) -> Pixels {
-        let mut rng = stream(0, "bench/images", count as u64, side as u64);
-        Pixels { side, pixels: (0..count * side * side * 3).map(|_| rng.random()).collect() }
-    }
-}
-
-impl Images for Pixels {
-    fn len(&self) -> usize {
-        self.pixels.len() / (self.side * self.side * 3)
-    }
-
-    fn load(&self, first: usize, side: usize, out: &mut [f32], _: Threads) {
-        assert_eq!(side, self.side, "the networks here take the images as they are");
-        let pixels = &self.pixels[first * side * side * 3..];
-        out.iter_mut().zip(pixels).for_each(|(out, &pixel)| *out = (f32::from(pixel) / 255.0 - 0.5) * 4.0);
-    }
-
-    fn label(&self, index: usize) -> u32 {
-        index as u32 % 10
-    }
-}
 
 fn numbers(rng: &mut Stream, count: usize, scale: f32) -> Vec<f32> {
     (0..count).map(|_| rng.random_range(-scale..scale)).collect()
-}
-
-/// A super-network of random weights.
-fn supernet(width: f64) -> Supernet {
-    let parts = Parts { head: true, exits: false, parallel: false };
-    let layout = Layout::new(Channels::new(width, ExitScaling::Once), 10, parts);
-    let mut rng = stream(0, "bench/weights", 0, 0);
-    let tensors = layout.tensors().iter().map(|tensor| {
-        let count = tensor.shape.iter().product();
-        let data = match &tensor.name {
-            name if name.ends_with("running_var")
-                || tensor.shape.len() == 1 && name.ends_with("bn.weight") =>
-            {
-                vec![1.0; count]
-            }
-            _ if tensor.shape.len() == 1 => vec![0.0; count],
-            _ => numbers(&mut rng, count, (3.0 / tensor.shape[1..].iter().product::<usize>() as f32).sqrt()),
-        };
-        (tensor.name.clone(), Tensor { shape: tensor.shape.clone(), data })
-    });
-    let checkpoint = Checkpoint::from_tensors("random weights", tensors.collect());
-    Supernet::from_checkpoint(&checkpoint, Card::default(), None).expect("the layout's own tensors")
-}
-
-fn smallest(r: u32) -> Arch {
-    Arch { ks: [3; 20], e: [3; 20], d: [2; 5], ..Arch::largest(Family::SE_B, r, None) }
 }
 
 fn middle(r: u32) -> Arch {
     Arch { ks: [5; 20], e: [4; 20], d: [3; 5], ..Arch::largest(Family::SE_B, r, None) }
 }
 
-fn cpu() -> Arc<dyn Device> {
-    device::open("cpu").expect("there is always a CPU")
-}
-
-fn forward(c: &mut Criterion) {
-    let device = cpu();
-    let mut group = c.benchmark_group("forward");
-    group.measurement_time(Duration::from_secs(4)).warm_up_time(Duration::from_secs(1)).sample_size(20);
-    for (width, r) in NETWORKS {
-        let engine = Engine::new(device.clone(), Arc::new(supernet(width))).expect("a device");
-        let images = Pixels::new(64, r as usize);
-        group.throughput(Throughput::Elements(images.len() as u64));
-        let largest = Arch::largest(Family::SE_B, r, None);
-        for (name, arch) in [("smallest", smallest(r)), ("middle", middle(r)), ("largest", largest)] {
-            let id = BenchmarkId::new(device.describe(), format!("width {width}, {r} px, {name}"));
-            let exits = Exits::single(&arch);
-            group.bench_function(id, |b| {
-                b.iter(|| engine.logits(&arch, exits, &images, Calibration::Stored).expect("logits"));
+fn operators(c: &mut Criterion<DeviceTime>) {
+    let device = common::device();
+    let name = device.describe();
+    let mut group = c.benchmark_group("kernels");
+    group
+        .measurement_time(Duration::from_millis(600))
+        .warm_up_time(Duration::from_millis(200))
+        .sample_size(10);
+    for case in cases::network(64, 32) {
+        let (host_weights, host_arena) = case.operands(1);
+        let mut weights = device.allocate(case.weights).expect("memory");
+        let mut arena = device.allocate(case.arena).expect("memory");
+        device.upload(&mut weights, 0, &host_weights).expect("a copy");
+        device.upload(&mut arena, 0, &host_arena).expect("a copy");
+        let work = case.call.work();
+        group.throughput(Throughput::Elements(if work.flops > 0 { work.flops } else { work.bytes / 8 }));
+        group.bench_function(id(&name, "operators", format!("{}, {}", case.call.name(), case.name)), |b| {
+            b.iter(|| {
+                let memory = Memory { weights: &weights, network: &weights, arena: &mut arena };
+                device.run(std::slice::from_ref(&case.call), memory, Threads::One).expect("a run");
             });
-        }
-    }
-    group.finish();
-}
-
-fn evaluate(c: &mut Criterion) {
-    let device = cpu();
-    let engine = Engine::new(device.clone(), Arc::new(supernet(0.25))).expect("a device");
-    let (train, test) = (Pixels::new(500, 48), Pixels::new(2000, 48));
-    let calibration = Calibration::Batches { images: &train, count: 500, batch: 100 };
-    let mut group = c.benchmark_group("evaluate");
-    group.measurement_time(Duration::from_secs(6)).warm_up_time(Duration::from_secs(1)).sample_size(10);
-    group.sampling_mode(SamplingMode::Flat);
-    for (name, arch) in [("smallest", smallest(48)), ("middle", middle(48))] {
-        let id = BenchmarkId::new(device.describe(), format!("width 0.25, 48 px, {name}"));
-        let exits = Exits::single(&arch);
-        group.bench_function(id, |b| {
-            b.iter(|| engine.evaluate(&arch, exits, &test, calibration, Threads::All).expect("a result"));
         });
     }
     group.finish();
@@ -151,7 +80,7 @@ fn shapes() -> Vec<[usize; 3]> {
     shapes
 }
 
-fn kernels(c: &mut Criterion) {
+fn products(c: &mut Criterion<DeviceTime>) {
     let mut group = c.benchmark_group("kernels");
     group.measurement_time(Duration::from_secs(1)).warm_up_time(Duration::from_millis(300)).sample_size(20);
     for [rows, cin, cout] in shapes() {
@@ -191,13 +120,13 @@ fn kernels(c: &mut Criterion) {
 
         for fused in [false, true] {
             let kind = if fused { "fused" } else { "plain" };
-            group.bench_function(BenchmarkId::new(format!("pointwise, {kind}"), &shape), |b| {
+            group.bench_function(id(&host(1), "product", format!("pointwise, {kind}, {shape}")), |b| {
                 b.iter(|| {
                     ours(fused, &mut y);
                     black_box(&mut y);
                 });
             });
-            group.bench_function(BenchmarkId::new(format!("gemm crate, {kind}"), &shape), |b| {
+            group.bench_function(id(&host(1), "product", format!("gemm crate, {kind}, {shape}")), |b| {
                 b.iter(|| {
                     product(rows, cin, cout, black_box(&x), &w, &mut y);
                     if fused {
@@ -216,9 +145,10 @@ fn kernels(c: &mut Criterion) {
     group.finish();
 }
 
-fn branches(c: &mut Criterion) {
-    let device = cpu();
-    let mut group = c.benchmark_group("branches");
+fn branches(c: &mut Criterion<DeviceTime>) {
+    let device = common::device();
+    let name = device.describe();
+    let mut group = c.benchmark_group("kernels");
     group.measurement_time(Duration::from_secs(1)).warm_up_time(Duration::from_millis(300)).sample_size(20);
     for case in cases::network(BATCH, 64) {
         let Call::Branches(call) = &case.call else { continue };
@@ -229,7 +159,7 @@ fn branches(c: &mut Criterion) {
         device.upload(&mut stored, 0, &weights).expect("a copy");
         device.upload(&mut buffer, 0, &arena).expect("a copy");
         for (kind, calls) in [("one call", vec![case.call.clone()]), ("separate", call.separate(scratch))] {
-            group.bench_function(BenchmarkId::new(kind, &case.name), |b| {
+            group.bench_function(id(&name, "branches", format!("{kind}, {}", case.name)), |b| {
                 b.iter(|| {
                     let memory = Memory { weights: &stored, network: &stored, arena: &mut buffer };
                     device.run(&calls, memory, Threads::One).expect("runs");
@@ -270,5 +200,9 @@ fn product(rows: usize, cin: usize, cout: usize, x: &[f32], w: &[f32], y: &mut [
     }
 }
 
-criterion_group!(benches, forward, evaluate, kernels, branches);
-criterion_main!(benches);
+criterion_group! {
+    name = kernels;
+    config = Criterion::default().with_measurement(DeviceTime::new(common::device()));
+    targets = operators, products, branches
+}
+criterion_main!(kernels);

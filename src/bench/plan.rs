@@ -1,0 +1,465 @@
+//! `natv2 bench plan`: what a plan costs before it runs, beside the least that it could.
+//!
+//! The numbers are the [model's](crate::engine::model): no network runs here. Cards come from their
+//! data sheets; "this machine" is measured when it is asked for.
+
+use crate::device::Device;
+use crate::engine::model::floor::{blocks_within, prefixes};
+use crate::engine::model::machine::card_chunk;
+use crate::engine::model::{
+    Floor, Machine, Pass, Planned, Precision, Taking, Tally, Until, Workload, evaluation, floor_seconds,
+    seconds, tally, total,
+};
+use crate::engine::tree::Saving;
+use crate::space::walk::Exits;
+use crate::space::{Arch, Family, cost};
+use crate::supernet::Layout;
+use crate::train::{Decays, Optimiser, Rule, StepShape, Student, Weighting, step_calls};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// What is planned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Images with stored statistics.
+    Inference,
+    /// The statistics of training images.
+    Recalibration,
+    /// Both: what a search does with every network.
+    Evaluation,
+    /// One optimiser step.
+    Training,
+}
+
+impl Mode {
+    /// All, as they are written.
+    pub const ALL: [(&'static str, Mode); 4] = [
+        ("inference", Mode::Inference),
+        ("recalibration", Mode::Recalibration),
+        ("evaluation", Mode::Evaluation),
+        ("training", Mode::Training),
+    ];
+}
+
+/// What to plan.
+pub struct Options<'a> {
+    /// The super-network's layout.
+    pub layout: &'a Layout,
+    /// Family of the networks.
+    pub family: Family,
+    /// The networks, each at its exits. Training takes them as the students of one step, at the
+    /// resolution of the first.
+    pub networks: &'a [(Arch, Exits)],
+    /// What is planned.
+    pub mode: Mode,
+    /// Images that networks are measured on, or images of a training step.
+    pub images: usize,
+    /// Training images for recalibration, in batches of `calibration_batch`.
+    pub calibration_images: usize,
+    /// Images of a recalibration batch.
+    pub calibration_batch: usize,
+    /// Images of an inference pass; what the machine takes if `None`.
+    pub batch: Option<usize>,
+    /// A teacher in the training step: the largest network.
+    pub teacher: bool,
+    /// Cards.
+    pub cards: Vec<Machine>,
+    /// A device to measure and to plan for.
+    pub device: Option<&'a dyn Device>,
+}
+
+/// What the calls of an operator come to, and their time on every machine.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
+    /// The operator.
+    pub operator: &'static str,
+    /// Calls, launches, bytes, operations, planned for a card.
+    #[serde(flatten)]
+    pub tally: Tally,
+    /// Seconds in f32, by machine.
+    pub seconds: BTreeMap<String, f64>,
+}
+
+/// A plan's time on a machine next to its floor's.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Time {
+    /// Estimated seconds.
+    pub seconds: f64,
+    /// Seconds of the launches among them.
+    pub launch_seconds: f64,
+    /// The floor's seconds.
+    pub floor_seconds: f64,
+    /// The one over the other.
+    pub ratio: f64,
+    /// Layers whose expanded map of an image fits the shared memory of a block.
+    pub blocks_in_shared: Option<u64>,
+}
+
+/// A machine and what the plan takes on it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct On {
+    /// Its peaks.
+    #[serde(flatten)]
+    pub machine: Machine,
+    /// Images of its largest inference pass; 0 where there is none.
+    pub chunk: usize,
+    /// What its plan comes to.
+    pub plan: Tally,
+    /// In f32, as plans are today.
+    pub f32: Time,
+    /// The same plan with two bytes an element; `None` where no such arithmetic runs.
+    pub bf16: Option<Time>,
+}
+
+/// The floor of the whole plan.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Bound {
+    /// Bytes of fused layers in f32, maps and weights.
+    pub fused_bytes: u64,
+    /// Bytes of single operators in f32.
+    pub unfused_bytes: u64,
+    /// Operations.
+    pub flops: u64,
+    /// Layers with an expanded map.
+    pub blocks: u64,
+}
+
+/// What a plan costs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// Version of this JSON.
+    pub version: u32,
+    /// What is planned.
+    pub mode: Mode,
+    /// Family of the networks.
+    pub family: String,
+    /// Width multiplier.
+    pub width: f64,
+    /// Classes.
+    pub classes: usize,
+    /// Networks.
+    pub networks: usize,
+    /// Multiply-accumulates of an image, summed over the networks.
+    pub macs: u64,
+    /// Images that networks are measured on, or of a training step.
+    pub images: usize,
+    /// Images that recalibrate.
+    pub calibration_images: usize,
+    /// What shared prefixes save.
+    pub saving: Saving,
+    /// The plan for a card: calls, launches, bytes, operations.
+    pub total: Tally,
+    /// The same, by operator.
+    pub operators: Vec<Row>,
+    /// The floor.
+    pub floor: Bound,
+    /// Bytes of the plan over those of the floor, both in f32.
+    pub traffic_ratio: f64,
+    /// The machines.
+    pub machines: Vec<On>,
+}
+
+impl Bound {
+    fn new((images, floor): (usize, Floor), weights: u64) -> Bound {
+        let elements = |maps: u64| 4 * (images as u64 * maps + weights);
+        Bound {
+            fused_bytes: elements(floor.fused),
+            unfused_bytes: elements(floor.unfused),
+            flops: 2 * images as u64 * floor.macs,
+            blocks: floor.blocks,
+        }
+    }
+
+    fn plus(self, other: Bound) -> Bound {
+        Bound {
+            fused_bytes: self.fused_bytes + other.fused_bytes,
+            unfused_bytes: self.unfused_bytes + other.unfused_bytes,
+            flops: self.flops + other.flops,
+            blocks: self.blocks.max(other.blocks),
+        }
+    }
+}
+
+impl Options<'_> {
+    /// Batches and images of a batch, as recalibration has them.
+    fn calibration(&self) -> Option<(usize, usize)> {
+        let batch = self.calibration_batch.min(self.calibration_images).max(1);
+        let wanted =
+            matches!(self.mode, Mode::Recalibration | Mode::Evaluation) && self.calibration_images > 0;
+        wanted.then(|| (self.calibration_images / batch, batch))
+    }
+
+    fn measured_images(&self) -> usize {
+        if self.mode == Mode::Recalibration { 0 } else { self.images }
+    }
+
+    /// The passes on a machine that takes work so.
+    fn passes(&self, lanes: usize, chunk: &dyn Fn(usize) -> usize) -> Planned {
+        if self.mode == Mode::Training {
+            let passes = self.step();
+            return Planned { passes, saving: Saving::default(), chunk: self.images };
+        }
+        let workload = Workload { images: self.measured_images(), calibration: self.calibration() };
+        let forced = |arena: usize| self.batch.unwrap_or_else(|| chunk(arena));
+        evaluation(self.layout, self.networks, workload, Taking { lanes, chunk: &forced })
+    }
+
+    fn step(&self) -> Vec<Pass> {
+        let students: Vec<Student> = self
+            .networks
+            .iter()
+            .map(|(arch, _)| Student { arch: arch.clone(), weighting: Weighting::Own })
+            .collect();
+        let optimiser = Optimiser {
+            rule: Rule::Sgd { momentum: 0.9, nesterov: true },
+            decay: 3e-5,
+            decays: Decays::Weights,
+            clip: None,
+        };
+        let shape = StepShape {
+            students: &students,
+            teacher: self.teacher.then_some(self.family),
+            images: self.images,
+            side: self.side(),
+            dropout: true,
+        };
+        let lists = step_calls(self.layout, &optimiser, &shape);
+        lists.iter().map(|list| Pass::new(&list.calls, list.arena_len, None, 1)).collect()
+    }
+
+    /// Resolution of a training step.
+    fn side(&self) -> usize {
+        self.networks.first().map_or(0, |(arch, _)| arch.r as usize)
+    }
+
+    fn bound(&self) -> Bound {
+        let of = |networks: &[(Arch, Exits)], until| {
+            Floor::of(self.layout, &prefixes(self.layout.channels(), networks), until)
+        };
+        if self.mode == Mode::Training {
+            return self.training_bound();
+        }
+        let logits = of(self.networks, Until::Logits);
+        let mut bound = Bound::new((self.measured_images(), logits), 0);
+        if self.measured_images() > 0 {
+            bound = bound.plus(Bound::new((0, Floor::default()), logits.weights));
+        }
+        if let Some((batches, batch)) = self.calibration() {
+            let norms = of(self.networks, Until::Norms);
+            bound = bound.plus(Bound::new((batches * batch, norms), norms.weights));
+        }
+        bound
+    }
+
+    /// Forward and back, a student's maps cross the memory five times where inference's do two: in and
+    /// out, and on the way back the input again, the gradient behind and the gradient in front. Its
+    /// weights are read twice and their gradient is written; the update reads gradient, weight and
+    /// velocity and writes the last two.
+    fn training_bound(&self) -> Bound {
+        let mut sum = Bound { fused_bytes: 0, unfused_bytes: 0, flops: 0, blocks: 0 };
+        let side = self.side() as u32;
+        let one = |arch: &Arch| {
+            let network = [(Arch { r: side, ..arch.clone() }, Exits::single(arch))];
+            Floor::of(self.layout, &prefixes(self.layout.channels(), &network), Until::Logits)
+        };
+        for (arch, _) in self.networks {
+            let floor = one(arch);
+            let maps = |elements: u64| elements * 5 / 2;
+            let back = Floor {
+                fused: maps(floor.fused),
+                unfused: maps(floor.unfused),
+                macs: 3 * floor.macs,
+                ..floor
+            };
+            sum = sum.plus(Bound::new((self.images, back), 8 * floor.weights));
+        }
+        if self.teacher {
+            let floor = one(&Arch::largest(self.family, side, None));
+            sum = sum.plus(Bound::new((self.images, floor), floor.weights));
+        }
+        sum
+    }
+}
+
+/// Plans, and estimates the plan on every machine.
+///
+/// # Errors
+/// A device that is to be measured fails.
+pub fn run(options: &Options<'_>) -> Result<Report, crate::device::Error> {
+    let plan = options.passes(1, &card_chunk);
+    let floor = options.bound();
+    let trees = prefixes(options.layout.channels(), options.networks);
+    let on = |machine: Machine, planned: &Planned| {
+        let time = |precision: Precision| -> Option<Time> {
+            let all: f64 = seconds(&planned.passes, &machine, precision)?.values().sum();
+            let floor_seconds = floor_seconds(floor.fused_bytes / 4, floor.flops, &machine, precision)?;
+            let in_shared = |bytes: u64| blocks_within(&trees, bytes / precision.bytes());
+            Some(Time {
+                seconds: all,
+                launch_seconds: total(&planned.passes).launches as f64 * machine.launch_seconds,
+                floor_seconds,
+                ratio: all / floor_seconds,
+                blocks_in_shared: machine.shared_bytes.map(in_shared),
+            })
+        };
+        // Every machine computes in f32.
+        let f32 = time(Precision::F32)?;
+        let bf16 = time(Precision::Bf16);
+        Some(On { chunk: planned.chunk, plan: total(&planned.passes), f32, bf16, machine })
+    };
+    let mut times: Vec<(String, BTreeMap<&'static str, f64>)> = Vec::new();
+    let mut machines = Vec::new();
+    for card in &options.cards {
+        times.push((card.name.clone(), seconds(&plan.passes, card, Precision::F32).unwrap_or_default()));
+        machines.extend(on(card.clone(), &plan));
+    }
+    if let Some(device) = options.device {
+        let machine = Machine::measured(device)?;
+        let own = options.passes(device.lanes(), &|arena| device.chunk(arena));
+        times
+            .push((machine.name.clone(), seconds(&own.passes, &machine, Precision::F32).unwrap_or_default()));
+        machines.extend(on(machine, &own));
+    }
+    let mut operators: Vec<Row> = tally(&plan.passes)
+        .into_iter()
+        .map(|(operator, tally)| {
+            let of = |(name, seconds): &(String, BTreeMap<&str, f64>)| {
+                (name.clone(), seconds.get(operator).copied().unwrap_or(0.0))
+            };
+            Row { operator, tally, seconds: times.iter().map(of).collect() }
+        })
+        .collect();
+    operators.sort_by(|a, b| b.tally.bytes.cmp(&a.tally.bytes).then(a.operator.cmp(b.operator)));
+    let total = total(&plan.passes);
+    let channels = options.layout.channels();
+    let macs = |(arch, exits): &(Arch, Exits)| cost(channels, arch, *exits, options.layout.classes()).macs;
+    Ok(Report {
+        version: 1,
+        mode: options.mode,
+        family: options.family.to_string(),
+        width: channels.width,
+        classes: options.layout.classes(),
+        networks: options.networks.len(),
+        macs: options.networks.iter().map(macs).sum(),
+        images: options.measured_images(),
+        calibration_images: options.calibration().map_or(0, |(batches, batch)| batches * batch),
+        saving: plan.saving,
+        total,
+        operators,
+        floor,
+        traffic_ratio: total.bytes as f64 / floor.fused_bytes.max(1) as f64,
+        machines,
+    })
+}
+
+impl Report {
+    /// Images that go through a network, all together.
+    fn all_images(&self) -> usize {
+        (self.images + self.calibration_images).max(1)
+    }
+}
+
+/// A machine's name without what its parentheses say.
+fn short(name: &str) -> &str {
+    name.split(" (").next().unwrap_or(name)
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mega = |value: u64| value as f64 / 1e6;
+        let Report { family, width, classes, networks, .. } = self;
+        let mode = Mode::ALL.iter().find(|(_, mode)| *mode == self.mode).map_or("", |(name, _)| name);
+        writeln!(
+            f,
+            "{mode}: {networks} network{} of {family}, width {width}, {classes} classes, {:.2} MMACs an image; \
+             {} images, {} to recalibrate",
+            if *networks == 1 { "" } else { "s" },
+            mega(self.macs),
+            self.images,
+            self.calibration_images
+        )?;
+        if self.saving.distinct < self.saving.executions {
+            writeln!(f, "{}", self.saving)?;
+        }
+        write!(f, "\n{:<20} {:>8} {:>9} {:>11} {:>11}", "operator", "calls", "launches", "MB", "MFLOP")?;
+        for on in &self.machines {
+            write!(f, " {:>11}", format!("{} ms", short(&on.machine.name)))?;
+        }
+        writeln!(f)?;
+        for row in &self.operators {
+            let Tally { calls, launches, bytes, flops } = row.tally;
+            let (mb, mflop) = (mega(bytes), mega(flops));
+            write!(f, "{:<20} {calls:>8} {launches:>9} {mb:>11.2} {mflop:>11.1}", row.operator)?;
+            for on in &self.machines {
+                let seconds = row.seconds.get(&on.machine.name).copied().unwrap_or(0.0);
+                write!(f, " {:>11.3}", 1e3 * seconds)?;
+            }
+            writeln!(f)?;
+        }
+        let Tally { calls, launches, bytes, flops } = self.total;
+        write!(f, "{:<20} {calls:>8} {launches:>9} {:>11.2} {:>11.1}", "total", mega(bytes), mega(flops))?;
+        for on in &self.machines {
+            write!(f, " {:>11.3}", 1e3 * on.f32.seconds)?;
+        }
+        let all = self.all_images() as f64;
+        writeln!(f, "\n\nTraffic in f32 (a plan in bf16 would move half), the whole and an image:")?;
+        for (name, bytes) in [
+            ("this plan", bytes),
+            ("operators one by one", self.floor.unfused_bytes),
+            ("floor: fused layers", self.floor.fused_bytes),
+        ] {
+            writeln!(f, "  {name:<22} {:>11.2} MB {:>9.3} MB", mega(bytes), mega(bytes) / all)?;
+        }
+        writeln!(f, "  the plan moves {:.2} times the floor\n", self.traffic_ratio)?;
+        writeln!(
+            f,
+            "{:<10} {:>6} {:>9} {:>10} {:>10} {:>7} {:>9} {:>10} {:>10} {:>7} {:>9}",
+            "machine",
+            "images",
+            "launches",
+            "f32 ms",
+            "floor ms",
+            "ratio",
+            "in shared",
+            "bf16 ms",
+            "floor ms",
+            "ratio",
+            "in shared"
+        )?;
+        for on in &self.machines {
+            let time = |time: &Time| {
+                let shared = time.blocks_in_shared.map(|count| format!("{count}/{}", self.floor.blocks));
+                format!(
+                    "{:>10.3} {:>10.3} {:>7.2} {:>9}",
+                    1e3 * time.seconds,
+                    1e3 * time.floor_seconds,
+                    time.ratio,
+                    shared.unwrap_or_else(|| "-".into())
+                )
+            };
+            let bf16 = on
+                .bf16
+                .as_ref()
+                .map_or_else(|| format!("{:>10} {:>10} {:>7} {:>9}", "-", "-", "-", "-"), time);
+            let name = short(&on.machine.name);
+            writeln!(f, "{name:<10} {:>6} {:>9} {} {bf16}", on.chunk, on.plan.launches, time(&on.f32))?;
+        }
+        for on in &self.machines {
+            let Machine { bandwidth, f32_flops, tensor_flops, launch_seconds, .. } = &on.machine;
+            let tensor =
+                tensor_flops.map(|t| format!(", {:.0} in bf16 products", t / 1e12)).unwrap_or_default();
+            writeln!(
+                f,
+                "{}: {:.0} GB/s, {:.2} TFLOP/s in f32{tensor}, {:.2} us a launch, {:.1} MB of cache",
+                on.machine.name,
+                bandwidth / 1e9,
+                f32_flops / 1e12,
+                1e6 * launch_seconds,
+                on.machine.cache_bytes as f64 / f64::from(1 << 20)
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,149 @@
+//! `natv2 bench train`: optimiser steps on random images.
+//!
+//! The largest sub-network, the smallest, and two that mix kernels, depths and expansions with the
+//! largest as their teacher, as in a width phase of progressive shrinking.
+
+use super::evaluate::smallest;
+use super::rounds::{self, Times, megabytes};
+use crate::device::Device;
+use crate::random::stream;
+use crate::space::Arch;
+use crate::supernet::Supernet;
+use crate::train::{Batch, Decays, Error, Optimiser, Rule, Settings, Student, Trainer, Weighting};
+use rand::RngExt;
+use serde::Serialize;
+use std::fmt;
+use std::sync::Arc;
+
+/// What to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Images of a batch.
+    pub batch: usize,
+    /// Side of the images.
+    pub resolution: usize,
+    /// Steps of a measurement.
+    pub rounds: usize,
+}
+
+/// One kind of step.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
+    /// Which.
+    pub name: &'static str,
+    /// Sub-networks whose gradients are added up.
+    pub students: usize,
+    /// Whether a teacher runs too.
+    pub teacher: bool,
+    /// Seconds of a step.
+    pub seconds: Times,
+    /// Images of the batch over the time of a step.
+    pub images_per_second: f64,
+    /// Peak memory of the process.
+    pub peak_bytes: Option<u64>,
+}
+
+/// The figures of a device.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// Version of this JSON.
+    pub version: u32,
+    /// The device.
+    pub device: String,
+    /// Family of the super-network.
+    pub family: String,
+    /// Its width multiplier.
+    pub width: f64,
+    /// Images of a batch.
+    pub batch: usize,
+    /// Side of the images.
+    pub resolution: usize,
+    /// The steps.
+    pub steps: Vec<Row>,
+}
+
+/// Kernels, expansions and depths that change from layer to layer.
+fn mixed(largest: &Arch, offset: usize) -> Arch {
+    let pick = |from: [u8; 3], i: usize| from[(i + offset) % 3];
+    Arch {
+        ks: std::array::from_fn(|i| pick([3, 5, 7], i)),
+        e: std::array::from_fn(|i| pick([3, 4, 6], i / 2)),
+        d: std::array::from_fn(|i| pick([2, 3, 4], i)),
+        ..largest.clone()
+    }
+}
+
+/// Measures steps.
+///
+/// # Errors
+/// The device fails.
+pub fn run(device: Arc<dyn Device>, supernet: &Supernet, options: &Options) -> Result<Report, Error> {
+    let &Options { batch, resolution, rounds } = options;
+    let optimiser = Optimiser {
+        rule: Rule::Sgd { momentum: 0.9, nesterov: true },
+        decay: 3e-5,
+        decays: Decays::Weights,
+        clip: None,
+    };
+    let (width, classes) = (supernet.channels().width, supernet.classes());
+    let mut random = stream(0, "bench/train", 0, 0);
+    let pixels: Vec<f32> =
+        (0..batch * resolution * resolution * 3).map(|_| random.random_range(-1.7..1.7)).collect();
+    let labels: Vec<u32> = (0..batch).map(|i| (i % classes) as u32).collect();
+    let images = Batch { images: &pixels, labels: &labels, side: resolution };
+    let settings =
+        Settings { rate: 1e-4, smoothing: 0.1, kd_ratio: 1.0, dropout: 0.1, seed: 0, epoch: 0, step: 0 };
+    let largest = Arch::largest(supernet.family, resolution as u32, None);
+    let own = |arch| Student { arch, weighting: Weighting::Own };
+    let kinds = [
+        ("largest", vec![own(largest.clone())], false),
+        ("smallest", vec![own(smallest(&largest))], false),
+        ("two mixed, teacher", vec![own(mixed(&largest, 0)), own(mixed(&largest, 1))], true),
+    ];
+    let mut steps = Vec::new();
+    for (name, students, teacher) in kinds {
+        rounds::reset_peak();
+        let mut trainer = Trainer::new(device.clone(), supernet.clone(), optimiser)?;
+        let teaching = match teacher {
+            true => Some(trainer.teacher(Arc::new(supernet.clone()), Weighting::Own)?),
+            false => None,
+        };
+        let seconds = rounds::time(rounds, || {
+            trainer.step(&images, &students, teaching.as_ref(), &settings)?;
+            Ok::<_, Error>(device.synchronise()?)
+        })?;
+        steps.push(Row {
+            name,
+            students: students.len(),
+            teacher,
+            seconds,
+            images_per_second: batch as f64 / seconds.median,
+            peak_bytes: rounds::peak_bytes(),
+        });
+    }
+    let family = supernet.family.to_string();
+    Ok(Report { version: 1, device: device.describe(), family, width, batch, resolution, steps })
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{}: {} of width {}, batches of {} random images of {} px, SGD\n",
+            self.device, self.family, self.width, self.batch, self.resolution
+        )?;
+        writeln!(f, "{:<20} {:>10} {:>8} {:>14} {:>8}", "step", "ms", "spread", "images/s", "peak MB")?;
+        for row in &self.steps {
+            writeln!(
+                f,
+                "{:<20} {:>10.2} {:>7.0}% {:>14.0} {:>8}",
+                row.name,
+                1e3 * row.seconds.median,
+                100.0 * row.seconds.spread(),
+                row.images_per_second,
+                megabytes(row.peak_bytes)
+            )?;
+        }
+        Ok(())
+    }
+}

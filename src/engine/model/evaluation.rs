@@ -1,0 +1,78 @@
+//! The passes that evaluate a population, cut into trees and chunks as the engine cuts them.
+
+use super::Pass;
+use crate::engine::BUDGET;
+use crate::engine::plan::{Mode, Reads, lower_tree};
+use crate::engine::population::cut;
+use crate::engine::tree::{Saving, Tree};
+use crate::space::Arch;
+use crate::space::walk::Exits;
+use crate::supernet::Layout;
+
+/// What is run of every network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Workload {
+    /// Images that networks are measured on; 0 for recalibration alone.
+    pub images: usize,
+    /// Batches that recalibrate, and images of a batch; `None` folds the stored statistics.
+    pub calibration: Option<(usize, usize)>,
+}
+
+/// How a device takes them.
+#[derive(Clone, Copy)]
+pub struct Taking<'a> {
+    /// Lists of calls that run side by side.
+    pub lanes: usize,
+    /// Images of an inference pass, where one needs so many elements.
+    pub chunk: &'a dyn Fn(usize) -> usize,
+}
+
+/// The passes of an evaluation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Planned {
+    /// Recalibration and inference of every tree.
+    pub passes: Vec<Pass>,
+    /// What the trees save.
+    pub saving: Saving,
+    /// The most images of an inference pass.
+    pub chunk: usize,
+}
+
+/// Plans the evaluation of `networks`, as [`Engine::evaluate_population`] runs it.
+///
+/// [`Engine::evaluate_population`]: crate::engine::Engine::evaluate_population
+pub fn evaluation(
+    layout: &Layout,
+    networks: &[(Arch, Exits)],
+    workload: Workload,
+    taking: Taking<'_>,
+) -> Planned {
+    let Workload { images, calibration } = workload;
+    let fill = calibration.map_or(images, |(batches, _)| batches);
+    let channels = layout.channels();
+    let cut = cut(channels, networks, taking.lanes, fill, BUDGET);
+    let (mut passes, mut saving, mut largest) = (Vec::new(), Saving::default(), 0);
+    for group in cut.groups {
+        let members: Vec<(&Arch, Exits)> = group.iter().map(|&i| (&networks[i].0, networks[i].1)).collect();
+        let at_a_time = calibration.map_or(1, |(_, batch)| batch);
+        let tree = Tree::new(channels, &members).bounded(at_a_time, cut.share);
+        saving += tree.saving();
+        let (one, section) = lower_tree(layout, &tree, 1, Mode::Inference, Reads::Scores);
+        match calibration {
+            Some((batches, batch)) => {
+                let mode = Mode::Recalibration { batches };
+                let (program, section) = lower_tree(layout, &tree, batch, mode, Reads::Scores);
+                passes.push(Pass::program(&program, batches as u64));
+                passes.push(Pass::new(&section.averaged, section.len, None, 1));
+            }
+            None => passes.push(Pass::new(&section.stored, section.len, None, 1)),
+        }
+        if images > 0 {
+            let chunk = (taking.chunk)(one.arena_len).min(images);
+            let program = lower_tree(layout, &tree, chunk, Mode::Inference, Reads::Scores).0;
+            passes.push(Pass::program(&program, images.div_ceil(chunk) as u64));
+            largest = largest.max(chunk);
+        }
+    }
+    Planned { passes, saving, chunk: largest }
+}

@@ -1,0 +1,135 @@
+use super::floor::{blocks_within, prefixes};
+use super::machine::card_chunk;
+use super::*;
+use crate::space::walk::Exits;
+use crate::space::{Arch, Channels, ExitScaling, Family, cost};
+use crate::supernet::{Layout, init::parts_of};
+
+fn layout(family: Family, width: f64) -> Layout {
+    Layout::new(Channels::new(width, ExitScaling::Once), 200, parts_of(family))
+}
+
+/// Kernels of 5, expansions of 4, depths of 3.
+fn middle(family: Family, r: u32) -> Arch {
+    Arch { ks: [5; 20], e: [4; 20], d: [3; 5], ..Arch::largest(family, r, None) }
+}
+
+fn alone(arch: &Arch) -> Vec<(Arch, Exits)> {
+    vec![(arch.clone(), Exits::single(arch))]
+}
+
+fn inference(layout: &Layout, networks: &[(Arch, Exits)], images: usize) -> Planned {
+    let workload = Workload { images, calibration: None };
+    evaluation(layout, networks, workload, Taking { lanes: 1, chunk: &|_| images })
+}
+
+#[test]
+fn a_plan_moves_what_its_unfused_operators_move() {
+    for (family, nw) in [(Family::SE_B, 4), ("EE_D".parse().unwrap(), 4), ("SE_P".parse().unwrap(), 2)] {
+        let layout = layout(family, 1.0);
+        let arch = Arch { nw: [nw; 20], ..middle(family, 64) };
+        let networks = alone(&arch);
+        let floor = Floor::of(&layout, &prefixes(layout.channels(), &networks), Until::Logits);
+        let macs = cost(layout.channels(), &arch, Exits::single(&arch), 200).macs;
+        assert_eq!(floor.macs, macs, "{family}");
+        assert!(floor.fused < floor.unfused, "{family}");
+        // With many images the maps outweigh weights, gates and scores.
+        let images = 1000;
+        let passes = inference(&layout, &networks, images).passes;
+        let bytes = total(&passes).bytes as f64 / images as f64;
+        let unfused = 4.0 * floor.unfused as f64;
+        assert!((bytes / unfused - 1.0).abs() < 0.02, "{family}: {bytes} and {unfused}");
+        // A product's operations are twice its multiply-accumulates; the rest is small.
+        let flops = total(&passes).flops as f64 / images as f64 / macs as f64;
+        assert!((2.0..2.3).contains(&flops), "{family}: {flops}");
+    }
+}
+
+#[test]
+fn recalibration_moves_more_and_ends_before_the_classifier() {
+    let layout = layout(Family::SE_B, 1.0);
+    let networks = alone(&middle(Family::SE_B, 64));
+    let taking = Taking { lanes: 1, chunk: &card_chunk };
+    let recalibrated =
+        evaluation(&layout, &networks, Workload { images: 0, calibration: Some((5, 100)) }, taking);
+    let plain = inference(&layout, &networks, 500);
+    let (more, less) = (total(&recalibrated.passes), total(&plain.passes));
+    assert!(more.bytes > 2 * less.bytes && more.launches > 5 * less.launches, "{more:?} {less:?}");
+    let tallies = tally(&recalibrated.passes);
+    assert!(
+        !tallies.contains_key("Score")
+            && tallies["BnStatistics"].launches == 2 * tallies["BnStatistics"].calls
+    );
+    // Each of the 50 batch norms once a batch, and once at the end.
+    assert_eq!(tallies["BnFold"].calls, 6 * (tallies["BnStatistics"].calls / 5) - 5);
+    let trees = prefixes(layout.channels(), &networks);
+    let (norms, logits) =
+        (Floor::of(&layout, &trees, Until::Norms), Floor::of(&layout, &trees, Until::Logits));
+    assert!(norms.macs < logits.macs && norms.weights < logits.weights && norms.fused < logits.fused);
+}
+
+#[test]
+fn a_shared_prefix_is_counted_once() {
+    let layout = layout(Family::SE_B, 1.0);
+    let one = middle(Family::SE_B, 64);
+    let mut other = one.clone();
+    other.e[19 - 1] = 6;
+    let (alone, both) =
+        (alone(&one), vec![(one.clone(), Exits::single(&one)), (other.clone(), Exits::single(&other))]);
+    let floor = |networks: &[(Arch, Exits)]| {
+        Floor::of(&layout, &prefixes(layout.channels(), networks), Until::Logits)
+    };
+    let (single, pair) = (floor(&alone), floor(&both));
+    // They differ in the last layer: that and the head run twice.
+    assert!(pair.blocks == single.blocks + 1 && pair.fused < single.fused + single.fused / 4);
+    let (single, pair) = (inference(&layout, &alone, 100), inference(&layout, &both, 100));
+    assert_eq!(pair.saving.executions, 2 * single.saving.executions);
+    assert_eq!(pair.saving.distinct, single.saving.distinct + 2);
+    assert!(total(&pair.passes).bytes < total(&single.passes).bytes * 3 / 2);
+}
+
+#[test]
+fn time_follows_peaks_launches_and_caches() {
+    let machine = Machine {
+        name: "plain".into(),
+        bandwidth: 1e9,
+        f32_flops: 1e9,
+        tensor_flops: Some(1e12),
+        launch_seconds: 0.0,
+        cache_bytes: 0,
+        shared_bytes: None,
+        lanes: 1,
+    };
+    let layout = layout(Family::SE_B, 0.25);
+    let passes = inference(&layout, &alone(&middle(Family::SE_B, 48)), 10).passes;
+    let all = total(&passes);
+    let time = |machine: &Machine, precision| -> f64 {
+        seconds(&passes, machine, precision).unwrap().values().sum()
+    };
+    let plain = time(&machine, Precision::F32);
+    // Between the longer of the two roofs and both behind one another.
+    let (traffic, arithmetic) = (all.bytes as f64 / 1e9, all.flops as f64 / 1e9);
+    assert!(plain >= traffic.max(arithmetic) && plain <= traffic + arithmetic);
+    let launching = Machine { launch_seconds: 1e-3, ..machine.clone() };
+    assert!((time(&launching, Precision::F32) - plain - 1e-3 * all.launches as f64).abs() < 1e-6);
+    // Without arithmetic half as many bytes take half the time.
+    let fast = Machine { f32_flops: f64::INFINITY, tensor_flops: Some(f64::INFINITY), ..machine.clone() };
+    let ratio = time(&fast, Precision::F32) / time(&fast, Precision::Bf16);
+    assert!((ratio - 2.0).abs() < 1e-6, "{ratio}");
+    let cached = Machine { cache_bytes: 1 << 30, ..fast.clone() };
+    assert!(time(&cached, Precision::F32) < 0.5 * time(&fast, Precision::F32));
+    let without = Machine { tensor_flops: None, ..machine };
+    assert!(seconds(&passes, &without, Precision::Bf16).is_none());
+}
+
+#[test]
+fn small_maps_fit_shared_memory() {
+    let layout = layout(Family::SE_B, 1.0);
+    let arch = Arch::largest(Family::SE_B, 64, None);
+    let trees = prefixes(layout.channels(), &alone(&arch));
+    // 32 x 32 pixels of 144 channels are the largest expanded map but the first layer's.
+    assert_eq!(blocks_within(&trees, u64::MAX), 20);
+    assert_eq!(blocks_within(&trees, 32 * 32 * 96), 20);
+    assert_eq!(blocks_within(&trees, 32 * 32 * 96 - 1), 19);
+    assert_eq!(blocks_within(&trees, 0), 0);
+}

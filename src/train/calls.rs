@@ -1,0 +1,76 @@
+//! A step as lists of calls, without a device: for the performance model.
+//!
+//! The same lists that [`Trainer::step`](super::Trainer::step) runs, in its order; a test counts them
+//! while it does.
+
+use super::optimiser::{self, Optimiser};
+use super::places::Places;
+use super::program::{self, Objective, Shared};
+use super::{Student, Weighting};
+use crate::ops::Call;
+use crate::ops::update::{Fill, FillParams};
+use crate::space::{Arch, Family};
+use crate::supernet::{Layout, derive_calls};
+use std::collections::BTreeSet;
+
+/// What a step is made of.
+#[derive(Debug, Clone)]
+pub struct StepShape<'a> {
+    /// The sub-networks whose gradients are added up.
+    pub students: &'a [Student],
+    /// Family of a teacher, the largest network of the same layout read at its last exit.
+    pub teacher: Option<Family>,
+    /// Images of the batch.
+    pub images: usize,
+    /// Side of the images, in pixels.
+    pub side: usize,
+    /// Whether there is dropout before the classifier.
+    pub dropout: bool,
+}
+
+/// Calls and the elements of the buffer that they write.
+#[derive(Debug, Clone)]
+pub struct List {
+    /// The calls, in order.
+    pub calls: Vec<Call>,
+    /// Elements of the buffer.
+    pub arena_len: usize,
+}
+
+/// The calls of one optimiser step.
+pub fn step_calls(layout: &Layout, optimiser: &Optimiser, shape: &StepShape<'_>) -> Vec<List> {
+    let &StepShape { students, teacher, images, side, dropout } = shape;
+    let places = Places::new(layout);
+    let shared = Shared::new(layout, &places, images, side);
+    let parts = (layout, &places, &shared);
+    let mut lists = Vec::new();
+    let mut push = |calls: Vec<Call>, arena_len: usize| lists.push(List { calls, arena_len });
+    if let Some(family) = teacher {
+        let arch = Arch::largest(family, side as u32, None);
+        let (exits, weights) = Weighting::Own.exits(&arch);
+        let program = program::teacher(parts, (&arch, exits), images, weights);
+        push(program.calls, program.work_len);
+    }
+    let whole = program::whole_gradient(layout);
+    let zero = Fill { params: FillParams { len: whole.len as u32, value: 0.0 }, y: whole };
+    push(vec![Call::from(zero)], shared.end);
+    let mut offsets = BTreeSet::new();
+    for student in students {
+        let arch = Arch { r: side as u32, ..student.arch.clone() };
+        let (exits, weights) = student.weighting.exits(&arch);
+        let kd_ratio = if teacher.is_some() { 1.0 } else { 0.0 };
+        let objective = Objective { smoothing: 0.1, kd_ratio, weights };
+        let program = program::student(parts, (&arch, exits), images, objective, dropout);
+        push(program.calls, program.work_len);
+        push(program.running, places.state_len);
+        offsets.extend(program.touched);
+    }
+    push(optimiser::derived_gradients(layout, &offsets), shared.end);
+    let touched = optimiser::tensors(layout, &offsets);
+    push(optimiser::norm(layout, &places, &touched, optimiser.clip), shared.end);
+    let steps = vec![1; layout.tensors().len()];
+    push(optimiser.update(layout, &places, &touched, &steps, 1e-3), places.state_len);
+    push(derive_calls(layout), places.state_len);
+    push(places.transpose, places.state_len);
+    lists
+}

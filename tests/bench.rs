@@ -1,0 +1,457 @@
+//! The performance model against what really runs, the benchmark subcommands, and time on a device.
+
+#[path = "../benches/common/mod.rs"]
+mod measurement;
+
+use criterion::measurement::Measurement;
+use natv2::device::{self, Buffer, Cpu, Device, Error, Memory};
+use natv2::engine::model::floor::prefixes;
+use natv2::engine::model::{Floor, Pass, Taking, Tally, Until, Workload, evaluation, tally};
+use natv2::engine::{Calibration, Cropped, Engine};
+use natv2::evaluator::load_supernet;
+use natv2::ops::{Call, Threads};
+use natv2::random::stream;
+use natv2::space::walk::Exits;
+use natv2::space::{Arch, Channels, ExitScaling, Family, cost};
+use natv2::supernet::{Blank, Layout, Supernet, Tensor, init::parts_of};
+use natv2::train::{
+    Batch, Decays, Optimiser, Rule, Settings, StepShape, Student, Trainer, Weighting, step_calls,
+};
+use rand::RngExt;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+// ---- the model -----------------------------------------------------------------------------
+
+/// A CPU of one lane that remembers what it ran.
+#[derive(Default)]
+struct Recorder(Mutex<BTreeMap<&'static str, Tally>>);
+
+impl Recorder {
+    /// What ran since the last time.
+    fn take(&self) -> BTreeMap<&'static str, Tally> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+/// Images that the recorder takes at a time.
+const CHUNK: usize = 4;
+
+impl Device for Recorder {
+    fn describe(&self) -> String {
+        "recorder".into()
+    }
+    fn arithmetic(&self) -> String {
+        Cpu.arithmetic()
+    }
+    fn allocate(&self, len: usize) -> Result<Buffer, Error> {
+        Cpu.allocate(len)
+    }
+    fn upload(&self, buffer: &mut Buffer, offset: usize, data: &[f32]) -> Result<(), Error> {
+        Cpu.upload(buffer, offset, data)
+    }
+    fn download(&self, buffer: &Buffer, offset: usize, out: &mut [f32]) -> Result<(), Error> {
+        Cpu.download(buffer, offset, out)
+    }
+    fn run(&self, calls: &[Call], memory: Memory<'_>, threads: Threads) -> Result<(), Error> {
+        let mut tallies = self.0.lock().unwrap();
+        for call in calls {
+            let (work, launches) = (call.work(), u64::from(device::launches(call)));
+            assert!(launches > 0, "{}", call.name());
+            *tallies.entry(call.name()).or_default() +=
+                Tally { calls: 1, launches, bytes: work.bytes, flops: work.flops };
+        }
+        Cpu.run(calls, memory, threads)
+    }
+    fn lanes(&self) -> usize {
+        1
+    }
+    fn chunk(&self, _: usize) -> usize {
+        CHUNK
+    }
+}
+
+fn noise(purpose: &str, len: usize) -> Vec<f32> {
+    let mut rng = stream(1, purpose, 0, 0);
+    (0..len).map(|_| rng.random_range(-1.0..1.0)).collect()
+}
+
+fn images(purpose: &str, count: usize, side: usize) -> Tensor {
+    Tensor { shape: vec![count, 3, side, side], data: noise(purpose, count * 3 * side * side) }
+}
+
+/// Networks with prefixes in common, of two resolutions.
+fn population(family: Family) -> Vec<(Arch, Exits)> {
+    let largest = Arch::largest(family, 40, None);
+    let variants = [
+        Arch { ks: [3; 20], d: [2; 5], ..largest.clone() },
+        Arch { ks: [3; 20], d: [2, 2, 2, 3, 4], ..largest.clone() },
+        Arch { ks: [3; 20], d: [2, 2, 3, 2, 2], nw: [3; 20], ..largest.clone() },
+        Arch { r: 32, e: [3; 20], nd: 3, ..largest },
+    ];
+    let canonical = |arch: &Arch| {
+        let nw = if family.parallel { arch.nw } else { [4; 20] };
+        Arch { nd: if family.early_exits { arch.nd } else { 5 }, nw, ..arch.clone() }
+    };
+    variants.iter().map(canonical).map(|arch| (arch.clone(), Exits::up_to(&arch))).collect()
+}
+
+#[test]
+fn the_model_counts_what_an_evaluation_runs() {
+    for family in ["SE_B", "EE_DP"] {
+        let family: Family = family.parse().unwrap();
+        let blank = Blank { family, width: 0.25, classes: 10, scaling: ExitScaling::Once };
+        let supernet = Arc::new(Supernet::random(&blank, 1).unwrap());
+        let recorder = Arc::new(Recorder::default());
+        let engine = Engine::new(recorder.clone(), supernet.clone()).unwrap();
+        let networks = population(family);
+        let (test, train) = (images("test", 10, 40), images("train", 12, 40));
+        let (test, train) = (Cropped::new(&test, &[]).unwrap(), Cropped::new(&train, &[]).unwrap());
+        let batches = Calibration::Batches { images: &train, count: 12, batch: 6 };
+        for (calibration, planned) in [(batches, Some((2, 6))), (Calibration::Stored, None)] {
+            recorder.take();
+            let found = engine.evaluate_population(&networks, &test, calibration, &|| false, &|_, _| ());
+            let ran = recorder.take();
+            let taking = Taking { lanes: 1, chunk: &|_| CHUNK };
+            let workload = Workload { images: 10, calibration: planned };
+            let plan = evaluation(&supernet.layout, &networks, workload, taking);
+            assert_eq!(tally(&plan.passes), ran, "{family}");
+            assert_eq!(plan.chunk, CHUNK);
+            // Random weights with stored statistics may give a loss that is no number.
+            if let Ok(Some(found)) = found {
+                assert_eq!(plan.saving, found.saving);
+                assert!(plan.saving.distinct < plan.saving.executions);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_model_counts_what_a_step_runs() {
+    for (family, clip, rule) in
+        [("SE_B", None, Rule::Sgd { momentum: 0.9, nesterov: true }), ("EE_DP", Some(1.0), Rule::AdamW)]
+    {
+        let family: Family = family.parse().unwrap();
+        let blank = Blank { family, width: 0.25, classes: 10, scaling: ExitScaling::Once };
+        let supernet = Supernet::random(&blank, 1).unwrap();
+        let optimiser = Optimiser { rule, decay: 1e-4, decays: Decays::Weights, clip };
+        let recorder = Arc::new(Recorder::default());
+        let mut trainer = Trainer::new(recorder.clone(), supernet.clone(), optimiser).unwrap();
+        let teacher = trainer.teacher(Arc::new(supernet.clone()), Weighting::Own).unwrap();
+        let students: Vec<Student> = population(family)
+            .into_iter()
+            .take(2)
+            .map(|(arch, _)| Student { arch, weighting: Weighting::Own })
+            .collect();
+        let (pixels, labels) = (noise("pixels", 4 * 32 * 32 * 3), [0, 1, 2, 3]);
+        let batch = Batch { images: &pixels, labels: &labels, side: 32 };
+        let settings =
+            Settings { rate: 1e-3, smoothing: 0.1, kd_ratio: 1.0, dropout: 0.1, seed: 0, epoch: 0, step: 0 };
+        for teaching in [None, Some(&teacher)] {
+            recorder.take();
+            trainer.step(&batch, &students, teaching, &settings).unwrap();
+            let ran = recorder.take();
+            let teacher = teaching.map(|_| family);
+            let shape = StepShape { students: &students, teacher, images: 4, side: 32, dropout: true };
+            let lists = step_calls(&supernet.layout, &optimiser, &shape);
+            let passes: Vec<Pass> =
+                lists.iter().map(|list| Pass::new(&list.calls, list.arena_len, None, 1)).collect();
+            assert_eq!(tally(&passes), ran, "{family}, {teacher:?}");
+        }
+    }
+}
+
+#[test]
+fn floors_are_those_of_the_design() {
+    // A middle network of 22.5 million multiply-accumulates at 64 px, in bf16: some 2.1 MB an image one
+    // operator after the other, 0.31 MB with every layer in one piece.
+    let layout = Layout::new(Channels::new(1.0, ExitScaling::Once), 200, parts_of(Family::SE_B));
+    let arch = Arch { ks: [5; 20], e: [4; 20], d: [3; 5], ..Arch::largest(Family::SE_B, 64, None) };
+    let networks = [(arch.clone(), Exits::single(&arch))];
+    let floor = Floor::of(&layout, &prefixes(layout.channels(), &networks), Until::Logits);
+    let macs = cost(layout.channels(), &arch, networks[0].1, 200).macs;
+    assert_eq!(floor.macs, macs);
+    println!("{macs} MACs, unfused {} and fused {} bytes in bf16", 2 * floor.unfused, 2 * floor.fused);
+    assert!((20_000_000..25_000_000).contains(&macs), "{macs}");
+    assert!((1_700_000..2_300_000).contains(&(2 * floor.unfused)), "{}", 2 * floor.unfused);
+    assert!((250_000..350_000).contains(&(2 * floor.fused)), "{}", 2 * floor.fused);
+}
+
+// ---- time on a device ----------------------------------------------------------------------
+
+#[test]
+fn criterion_measures_the_device_itself() {
+    for name in ["cpu", "emulated"] {
+        let Ok(device) = device::open(name) else {
+            assert!(name == "emulated", "there is always a CPU");
+            continue;
+        };
+        let time = measurement::DeviceTime::new(device.clone());
+        let start = time.start();
+        let mut buffer = device.allocate(1 << 12).unwrap();
+        let none = device.allocate(0).unwrap();
+        let y = natv2::ops::Slot { region: natv2::ops::Region::Arena, offset: 0, len: 1 << 12 };
+        let params = natv2::ops::update::FillParams { len: 1 << 12, value: 1.0 };
+        let fill = Call::from(natv2::ops::update::Fill { params, y });
+        let memory = Memory { weights: &none, network: &none, arena: &mut buffer };
+        device.run(&[fill], memory, Threads::All).unwrap();
+        let value = time.end(start);
+        assert!(value.as_nanos() > 0, "{name}");
+        assert_eq!(time.to_f64(&time.add(&value, &time.zero())), value.as_nanos() as f64, "{name}");
+        // Later stamps are later.
+        let (first, second) = (device.stamp().unwrap(), device.stamp().unwrap());
+        assert!(device.elapsed(&first, &second).unwrap() >= device.elapsed(&second, &first).unwrap());
+        assert!(device.cache_bytes() >= 1 << 15, "{name}");
+    }
+}
+
+// ---- the program ---------------------------------------------------------------------------
+
+/// Exit code, standard output and standard error.
+fn natv2(arguments: &[&str]) -> (i32, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_natv2")).args(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let (stdout, stderr) = (text(output.stdout), text(output.stderr));
+    assert!(!stderr.contains("panicked"), "{arguments:?}: {stderr}");
+    (output.status.code().unwrap(), stdout, stderr)
+}
+
+#[track_caller]
+fn succeeds(arguments: &[&str]) -> String {
+    let (code, stdout, stderr) = natv2(arguments);
+    assert_eq!(code, 0, "{arguments:?}: {stderr}");
+    stdout
+}
+
+#[track_caller]
+fn json_of(arguments: &[&str]) -> Value {
+    let text = succeeds(&[arguments, &["--json"]].concat());
+    assert_eq!(text.lines().count(), 1, "{text}");
+    let value: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(value["version"], 1);
+    value
+}
+
+#[track_caller]
+fn fails(expected: i32, arguments: &[&str], part: &str) {
+    let (code, stdout, stderr) = natv2(arguments);
+    assert_eq!((code, stdout.as_str()), (expected, ""), "{arguments:?}: {stderr}");
+    assert!(stderr.contains(part), "{arguments:?}: no {part:?} in {stderr}");
+}
+
+const CARDS: [&str; 6] = ["--machine", "a100", "--machine", "h100", "--machine", "h200"];
+
+fn plan(arguments: &[&str]) -> Value {
+    json_of(&[&["bench", "plan"][..], &CARDS, arguments].concat())
+}
+
+#[test]
+fn a_plan_is_printed_for_every_card() {
+    let wide = ["--width", "1.0", "--classes", "200", "--resolution", "64"];
+    let report = plan(&wide);
+    let machines = report["machines"].as_array().unwrap();
+    let names: Vec<&str> = machines.iter().map(|machine| machine["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["A100", "H100", "H200"]);
+    let total = &report["total"];
+    let sum = |key: &str| -> u64 {
+        report["operators"].as_array().unwrap().iter().map(|row| row[key].as_u64().unwrap()).sum()
+    };
+    for key in ["calls", "launches", "bytes", "flops"] {
+        assert_eq!(total[key].as_u64().unwrap(), sum(key), "{key}");
+    }
+    let ratio = |machine: &Value| machine["f32"]["ratio"].as_f64().unwrap();
+    assert!(machines.iter().all(|machine| ratio(machine) > 1.0));
+    let seconds = |machine: &Value, how: &str| machine[how]["seconds"].as_f64().unwrap();
+    for machine in machines {
+        let rows = report["operators"].as_array().unwrap().iter();
+        let name = machine["name"].as_str().unwrap();
+        let sum: f64 = rows.map(|row| row["seconds"][name].as_f64().unwrap()).sum();
+        assert!((sum / seconds(machine, "f32") - 1.0).abs() < 1e-9);
+        assert!(seconds(machine, "bf16") < seconds(machine, "f32"));
+    }
+    assert!(seconds(&machines[0], "f32") > seconds(&machines[1], "f32"));
+    // Twice the images, nearly twice the bytes, as many launches.
+    let more = plan(&[&wide[..], &["--images", "200"]].concat());
+    assert_eq!(more["total"]["launches"], total["launches"]);
+    let factor = more["total"]["bytes"].as_f64().unwrap() / total["bytes"].as_f64().unwrap();
+    assert!((1.7..2.0).contains(&factor), "{factor}");
+    // The table says the same.
+    let table = succeeds(&[&["bench", "plan"][..], &CARDS, &wide].concat());
+    for part in ["Pointwise", "floor: fused layers", "H100: 3350 GB/s", "in shared"] {
+        assert!(table.contains(part), "no {part:?} in {table}");
+    }
+}
+
+#[test]
+fn populations_modes_and_this_machine_are_planned() {
+    let arch = |e: u8| json!({"r": 48, "ks": vec![3; 20], "e": vec![e; 20], "d": [2, 2, 2, 2, 2]});
+    let mut other = arch(3);
+    other["e"][17] = json!(6);
+    let one = json!([arch(3)]).to_string();
+    let two = json!([arch(3), other]).to_string();
+    let evaluation = ["--mode", "evaluation", "--images", "2000", "--calibration-images", "500"];
+    let of = |archs: &str| plan(&[&["--archs", archs][..], &evaluation].concat());
+    let (alone, both) = (of(&one), of(&two));
+    assert_eq!((&alone["images"], &alone["calibration_images"]), (&json!(2000), &json!(500)));
+    assert!(both["saving"]["distinct"].as_u64().unwrap() < both["saving"]["executions"].as_u64().unwrap());
+    let bytes = |report: &Value| report["total"]["bytes"].as_f64().unwrap();
+    assert!(bytes(&both) < 1.6 * bytes(&alone));
+    let step = plan(&["--archs", &two, "--mode", "training", "--images", "64", "--teacher"]);
+    assert!(step["operators"].as_array().unwrap().iter().any(|row| row["operator"] == "PointwiseWeights"));
+    assert!(step["traffic_ratio"].as_f64().unwrap() > 1.0);
+    let here = json_of(&["bench", "plan", "--machine", "here", "--device", "cpu", "--threads", "1"]);
+    let machine = &here["machines"][0];
+    assert!(machine["name"].as_str().unwrap().starts_with("cpu"));
+    assert!(machine["f32_flops"].as_f64().unwrap() > 1e8 && machine["bf16"].is_null());
+    fails(2, &["bench", "plan", "--machine", "tpu"], "machines are a100");
+    fails(2, &["bench", "plan", "--mode", "guess"], "modes are inference");
+    fails(2, &["bench", "plan", "--teacher"], "--mode training");
+    let wide = json!({"r": 48, "w": 1.0, "ks": vec![3; 20], "e": vec![3; 20], "d": [2, 2, 2, 2, 2]});
+    fails(2, &["bench", "plan", "--arch", &wide.to_string()], "--width 1");
+    fails(2, &["bench", "plan", "--exits", "all"], "one plain head");
+}
+
+#[test]
+fn evaluations_are_timed_with_equal_results() {
+    let small = ["--images", "24", "--calibration-images", "24", "--rounds", "1", "--device", "cpu"];
+    let report = json_of(&[&["bench", "evaluate", "--population", "3"][..], &small].concat());
+    let singles = report["singles"].as_array().unwrap();
+    let names: Vec<(&str, u64)> = singles
+        .iter()
+        .map(|row| (row["name"].as_str().unwrap(), row["resolution"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(
+        names,
+        [
+            ("smallest", 32),
+            ("largest", 32),
+            ("smallest", 40),
+            ("largest", 40),
+            ("smallest", 48),
+            ("largest", 48)
+        ]
+    );
+    assert!(singles.iter().all(|row| row["seconds"]["median"].as_f64().unwrap() > 0.0));
+    let group = &report["populations"][0];
+    assert_eq!((&group["networks"], &group["equal"]), (&json!(3), &json!(true)));
+    assert!(group["networks_per_second"].as_f64().unwrap() > 0.0);
+    let share = group["recalibration_share"].as_f64().unwrap();
+    assert!((0.0..1.0).contains(&share), "{share}");
+    let table = succeeds(&[&["bench", "evaluate", "--population", "2"][..], &small].concat());
+    assert!(table.contains("2 random") && table.contains("one by one ms"), "{table}");
+}
+
+#[test]
+fn searches_and_steps_are_timed() {
+    let tiny = ["--profile", "tiny", "--rounds", "1", "--device", "cpu"];
+    let report = json_of(&[&["bench", "search"][..], &tiny].concat());
+    let parts = report["parts"].as_array().unwrap();
+    let names: Vec<&str> = parts.iter().map(|row| row["name"].as_str().unwrap()).collect();
+    for part in ["predictor: fit", "predictor: 2000", "inner search", "candidate selection", "evaluating"] {
+        assert!(names.iter().any(|name| name.contains(part)), "no {part:?} in {names:?}");
+    }
+    assert_eq!(names.last(), Some(&"a whole iteration"));
+    assert!(parts.iter().all(|row| row["seconds"]["median"].as_f64().unwrap() >= 0.0));
+    fails(2, &["bench", "search", "--set", "search.objectives=[\"top1\",\"latency\"]"], "leave latency out");
+    let steps = ["--batch", "4", "--resolution", "32", "--rounds", "1", "--device", "cpu"];
+    let report = json_of(&[&["bench", "train"][..], &steps].concat());
+    let rows = report["steps"].as_array().unwrap();
+    assert_eq!(rows.len(), 3);
+    assert!(rows.iter().all(|row| row["images_per_second"].as_f64().unwrap() > 0.0));
+    assert_eq!((&rows[2]["students"], &rows[2]["teacher"]), (&json!(2), &json!(true)));
+}
+
+// ---- comparing -----------------------------------------------------------------------------
+
+/// Writes a run of a benchmark as criterion does.
+fn keep(folder: &Path, id: &str, run: &str, median: f64) {
+    let to = folder.join(id.replace('/', "_")).join("part").join(run);
+    std::fs::create_dir_all(&to).unwrap();
+    let interval =
+        json!({"confidence_level": 0.95, "lower_bound": 0.99 * median, "upper_bound": 1.01 * median});
+    let estimate = json!({"confidence_interval": interval, "point_estimate": median, "standard_error": 0.0});
+    let estimates = json!({"mean": estimate, "median": estimate, "slope": null});
+    std::fs::write(to.join("estimates.json"), estimates.to_string()).unwrap();
+    let about = json!({"group_id": "g", "function_id": "f", "full_id": id, "throughput": null});
+    std::fs::write(to.join("benchmark.json"), about.to_string()).unwrap();
+}
+
+#[test]
+fn a_regression_beyond_the_bound_fails() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path();
+    let path = folder.to_str().unwrap();
+    for (id, before, now) in [("moo/slow", 1e6, 1.2e6), ("moo/same", 2e3, 2.02e3), ("plan/fast", 50.0, 30.0)]
+    {
+        keep(folder, id, "main", before);
+        keep(folder, id, "new", now);
+        // Of criterion's own comparison; it is no time.
+        keep(folder, id, "change", -0.5);
+    }
+    keep(folder, "moo/gone", "main", 1.0);
+    keep(folder, "moo/fresh", "new", 1.0);
+    let compare = |more: &[&str]| {
+        natv2(&[&["bench", "compare", "--baseline", "main", "--criterion", path][..], more].concat())
+    };
+    let (code, table, error) = compare(&["--bound", "1.05"]);
+    assert_eq!(code, 1);
+    assert!(error.contains("a benchmark has become slower"), "{error}");
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(lines[1].starts_with("moo/slow") && lines[1].contains("1.200"), "{table}");
+    assert!(lines[1].ends_with("REGRESSION") && lines[1].contains("1.176 to 1.224"), "{table}");
+    assert!(lines[2].starts_with("moo/same") && !lines[2].contains("REGRESSION"), "{table}");
+    assert!(lines[3].starts_with("plan/fast") && lines[3].ends_with("faster"), "{table}");
+    assert!(
+        table.contains("only in the baseline: moo/gone") && table.contains("not in the baseline: moo/fresh")
+    );
+    assert!(table.contains("1 of 3 slower than main by more than 1.05"), "{table}");
+    // Within a wider bound, and without the slow one, all is well.
+    assert_eq!(compare(&["--bound", "1.25"]).0, 0);
+    let (code, text, _) = compare(&["--only", "PLAN", "--json"]);
+    let report: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &report["version"], &report["regressions"]), (0, &json!(1), &json!(0)));
+    assert_eq!(report["benchmarks"].as_array().unwrap().len(), 1);
+    assert_eq!(report["benchmarks"][0]["verdict"], "improvement");
+    // Two baselines.
+    keep(folder, "moo/slow", "other", 0.9e6);
+    assert_eq!(compare(&["--with", "other"]).0, 0);
+}
+
+#[test]
+fn what_cannot_be_compared_says_why() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path();
+    let path = folder.to_str().unwrap();
+    let arguments = |name| ["bench", "compare", "--baseline", name, "--criterion", path];
+    fails(1, &arguments("main"), "there are none yet");
+    keep(folder, "moo/one", "main", 1.0);
+    keep(folder, "moo/one", "new", 1.0);
+    fails(1, &arguments("mian"), "there are main");
+    succeeds(&arguments("main"));
+    let estimates = folder.join("moo_one/part/new/estimates.json");
+    std::fs::write(&estimates, "{\"median\":{\"point_estimate\":0.0}}").unwrap();
+    fails(1, &arguments("main"), "no median above 0");
+    std::fs::write(&estimates, "{").unwrap();
+    fails(1, &arguments("main"), "run the benchmark again");
+    let nowhere = folder.join("nowhere");
+    fails(
+        1,
+        &["bench", "compare", "--baseline", "main", "--criterion", nowhere.to_str().unwrap()],
+        "run `cargo bench` first",
+    );
+    fails(2, &["bench", "compare", "--baseline", "main", "--bound", "0.5"], "a ratio from 1");
+    fails(2, &["bench", "compare"], "--baseline");
+}
+
+#[test]
+fn the_built_in_weights_have_the_plan_of_their_width() {
+    let supernet = load_supernet(None, None).unwrap();
+    let report = plan(&["--mode", "recalibration"]);
+    assert_eq!(report["width"].as_f64(), Some(supernet.channels().width));
+    assert_eq!(report["images"], 0);
+    assert_eq!(report["calibration_images"], 500);
+    assert!(report["traffic_ratio"].as_f64().unwrap() > 5.0);
+}
