@@ -5,6 +5,7 @@ use crate::bench::search::run;
 use crate::cli::{Globals, session};
 use crate::config::{self, Objective, Profile};
 use crate::evaluator::Evaluator;
+use crate::pipeline::options;
 use crate::run::Exit;
 use clap::Args;
 use std::path::PathBuf;
@@ -46,7 +47,7 @@ impl Search {
                 "search.objectives: latencies are measurements of their own, and not part of this benchmark: leave latency out".into(),
             ));
         }
-        let evaluator = Evaluator::open(&session::options(&config)?, self.globals.open()?)?;
+        let evaluator = Evaluator::open(&options(&config)?, self.globals.open()?)?;
         print(&run(&evaluator, &config, self.rounds.into())?, self.globals.talk.json)?;
         Ok(Exit::Done)
     }
