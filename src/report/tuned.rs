@@ -79,7 +79,7 @@ fn share(before: f64, after: f64) -> String {
 /// Test accuracy over a cost, an arrow from before to after; `None` where no network has both.
 fn arrows(tuned: &[Tuned], name: &str, cost: fn(&Measured) -> f64) -> Option<String> {
     let place = |measured: &Measured| Some((shown(cost(measured))?, shown(measured.top1?)?));
-    let moved: Vec<(&Tuned, (f64, f64), (f64, f64))> = tuned
+    let moved: Vec<_> = tuned
         .iter()
         .filter_map(|network| Some((network, place(&network.before)?, place(&network.after)?)))
         .collect();
