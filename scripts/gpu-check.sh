@@ -66,6 +66,12 @@ images=64
 [ "$device" = emulated ] && images=1
 step kernels ./natv2 bench kernels --device "$device" --images "$images"
 step kernels-json ./natv2 bench kernels --device "$device" --images "$images" --json
+step plan ./natv2 bench plan --device "$device" --mode evaluation
+if [ "$device" != emulated ]; then
+    step evaluate ./natv2 bench evaluate --device "$device" --json
+    step train ./natv2 bench train --device "$device" --json
+    step search-parts ./natv2 bench search --device "$device" --json
+fi
 if [ "$device" != emulated ] && command -v compute-sanitizer >/dev/null; then
     for tool in memcheck racecheck synccheck; do
         step "sanitizer-$tool" compute-sanitizer --tool "$tool" --error-exitcode 1 ./test-ops
