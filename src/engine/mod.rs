@@ -13,6 +13,7 @@ mod cropped;
 mod emit;
 pub mod ensemble;
 mod evaluate;
+pub(crate) mod feed;
 pub mod plan;
 mod population;
 mod statistics;

@@ -21,7 +21,8 @@ use crate::supernet::{Network, Supernet};
 use crate::train::checks::{Health, MOST_ROLLBACKS, Reason, Watch};
 use crate::train::material::fingerprint;
 use crate::train::{
-    Batch, Decays, Material, Optimiser, OptimiserState, Rule, Settings, Student, Tally, Trainer, Weighting,
+    self, Batch, Decays, Material, Optimiser, OptimiserState, Rule, Settings, Student, Tally, Trainer,
+    Weighting,
 };
 use serde_json::json;
 use std::f64::consts::PI;
@@ -330,7 +331,8 @@ impl Loop<'_> {
         let steps = loader::steps_per_epoch(material.images.len(), settings.batch);
         let step = self.snapshot.state.step;
         let start = loader::position_of(step, steps);
-        Ok(Loader::start(material.dataset.clone(), material.images.clone(), settings, start)?)
+        let (dataset, images) = (material.dataset.clone(), material.images.clone());
+        Ok(train::batches(&*self.device, dataset, images, settings, start)?)
     }
 
     fn step(
@@ -361,7 +363,7 @@ impl Loop<'_> {
             }
         };
         let student = Student { arch: subject.picked.arch.clone(), weighting };
-        let batch = Batch { images: &images.images, labels: &images.labels, side: images.side };
+        let batch = Batch { images: images.images(), labels: &images.labels, side: images.side };
         let report = trainer.step(&batch, &[student], None, &settings)?;
         let loss = report.loss();
         let guess = (self.inputs.supernet.classes() as f64).ln();

@@ -30,7 +30,7 @@ pub use looping::{Material, Outcome, Task, evaluate, exit_weights, train};
 pub use optimiser::{Decays, Optimiser, Rule};
 pub use state::{Best, Epoch, Snapshot, State, add_weights, read_weights};
 pub use tally::Tally;
-pub use trainer::{Batch, Gradient, OptimiserState, Report, Settings, Student, Teacher, Trainer};
+pub use trainer::{Batch, Gradient, OptimiserState, Report, Settings, Student, Teacher, Trainer, batches};
 
 use crate::{data, device, engine, run, space, supernet};
 
