@@ -50,6 +50,7 @@ enum Kind : unsigned {
 struct Shared {
     unsigned table[3 * 256];      // a channel's counts, then what its values become
     unsigned low[3], high[3], sum;  // smallest and largest value that occurs, sum of greys
+    double scale[3];                // what stretches the range between them to 0..255
 };
 
 __device__ __forceinline__ unsigned load_pixel(const float* from, size_t at) { return static_cast<unsigned>(from[at]); }
@@ -163,9 +164,7 @@ __device__ __forceinline__ void equalize(Shared* shared, unsigned pixels) {
 }
 
 // The value that stretches a channel's range to 0..255, in f64 as the host has it.
-__device__ __forceinline__ unsigned stretched(unsigned value, unsigned low, unsigned high) {
-    if (high <= low) return value;
-    const double scale = 255.0 / static_cast<double>(high - low);
+__device__ __forceinline__ unsigned stretched(unsigned value, unsigned low, double scale) {
     const double moved = __dadd_rn(__dmul_rn(static_cast<double>(value), scale), -__dmul_rn(static_cast<double>(low), scale));
     return static_cast<unsigned>(fmin(fmax(moved, 0.0), 255.0));
 }
@@ -178,7 +177,8 @@ __device__ __forceinline__ unsigned mean_grey(Shared* shared, const float* from,
     for (unsigned i = threadIdx.x; i < side * side; i += kAugmentThreads) sum += grey(load_pixel(from, i));
     atomicAdd(&shared->sum, sum);
     __syncthreads();
-    return static_cast<unsigned>(static_cast<double>(shared->sum) / static_cast<double>(side * side) + 0.5);
+    // The host divides in f64; the quotient plus a half is never within rounding of a whole number that it is not.
+    return (2 * shared->sum + side * side) / (2 * side * side);
 }
 
 // One operation of the block's image. Every thread of the block calls it, with the same operation.
@@ -194,8 +194,15 @@ __device__ __forceinline__ void apply(Shared* shared, const float* operation, co
         histogram(shared, from, side);
         if (kind == kEqualize) equalize(shared, side * side);
         if (kind == kAutoContrast) {
+            // One division a channel; 0 where there is nothing to stretch.
+            if (value < 3) {
+                const int range = static_cast<int>(shared->high[value]) - static_cast<int>(shared->low[value]);
+                shared->scale[value] = range > 0 ? 255.0 / static_cast<double>(range) : 0.0;
+            }
+            __syncthreads();
             for (unsigned c = 0; c < 3; ++c) {
-                shared->table[c * 256 + value] = stretched(value, shared->low[c], shared->high[c]);
+                const double scale = shared->scale[c];
+                shared->table[c * 256 + value] = scale > 0.0 ? stretched(value, shared->low[c], scale) : value;
             }
         }
     } else {

@@ -6,6 +6,7 @@
 //! - [`Engine`]: a super-network on a device, and what can be asked of it: logits, accuracies;
 //! - [`Population`]: many networks evaluated as trees;
 //! - [`Engine::recalibrated`]: a network's recomputed batch-norm statistics, kept in its weights;
+//! - `feed`: network inputs that a GPU makes out of stored pixels, for evaluation and training;
 //! - [`ensemble`]: the exits of a network weighted into one output.
 
 pub mod arena;
