@@ -16,7 +16,7 @@ mod common;
 use common::{DeviceTime, host, id};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use natv2::data::augment::{Preset, Renderer};
-use natv2::data::{Dataset, Spec, Split, open};
+use natv2::data::{Dataset, Source, Spec, Split, open};
 use natv2::evaluator::Pixels;
 use natv2::random::stream;
 use natv2::space::{Arch, ExitScaling, Family};
@@ -55,7 +55,7 @@ fn training(c: &mut Criterion<DeviceTime>) {
     let mut random = stream(1, "bench/training", 0, 0);
     let pixels: Vec<f32> = (0..IMAGES * SIDE * SIDE * 3).map(|_| random.random_range(-1.7..1.7)).collect();
     let labels: Vec<u32> = (0..IMAGES as u32).map(|i| i % 10).collect();
-    let batch = Batch { images: &pixels, labels: &labels, side: SIDE };
+    let batch = Batch { images: Source::Made(&pixels), labels: &labels, side: SIDE };
     let settings =
         Settings { rate: 1e-3, smoothing: 0.1, kd_ratio: 1.0, dropout: 0.1, seed: 0, epoch: 0, step: 0 };
     let own = |arch| Student { arch, weighting: Weighting::Own };

@@ -1,14 +1,17 @@
-// From stored pixels to a network's input: normalise and resize in one step.
+// From stored pixels to a network's input: crop, mirror, normalise and resize in one step.
 //
-//   v[y, x, c] = (pixel[y, x, c] / scale - mean[c]) / std[c]
-//   out[i, oy, ox, c] = bilinear of v at ((oy + 1/2) side_in / side_out - 1/2, (ox + 1/2) side_in / side_out - 1/2)
+//   v[y, x, c] = (pixel[top + y, left + x, c] / scale - mean[c]) / std[c] = pixel factor[c] + offset[c]
+//   out[i, oy, ox, c] = bilinear of v at ((oy + 1/2) height / side_out - 1/2, (ox + 1/2) width / side_out - 1/2)
 //
-// with half-pixel centres, no antialiasing, coordinates clamped at the edge. A stored pixel is one float, the
-// number red + 256 green + 65536 blue, which is exact and 4 bytes.
+// with half-pixel centres, no antialiasing, coordinates clamped at the edge of the window, black where the window
+// reaches out of the image. A mirrored image has its columns in reverse. A stored pixel is one float, the number
+// red + 256 green + 65536 blue, which is exact and 4 bytes.
 //
 // bytes: 4 images (side_in^2 + 3 side_out^2)   FLOPs: 36 images side_out^2
 //
 // A thread makes one output pixel from its four neighbours, which other threads share through the cache.
+//
+// Products and sums are rounded one by one and never fused, so the numbers are those of the host, to the bit.
 #include "nat_common.cuh"
 
 struct PreprocessParams {
@@ -20,25 +23,37 @@ NAT_LAYOUT(PreprocessParams, images, side_in, side_out, first, scale, mean, std)
 struct PreprocessArgs {
     const float* x;        // [stored images, side_in, side_in]
     const float* indices;  // which stored images, as floats, or null: first, first + 1, ...
+    const float* windows;  // [images, 5]: left, top, width, height, whether mirrored; or null: the whole image
     float* y;              // [images, side_out, side_out, 3]
     PreprocessParams p;
+    float factor[3], offset[3];
 };
-NAT_LAYOUT(PreprocessArgs, x, indices, y, p);
+NAT_LAYOUT(PreprocessArgs, x, indices, windows, y, p, factor, offset);
 
 constexpr unsigned kPreprocessThreads = 128;
 
 // Output position is (1 - weight) * source[near] + weight * source[far].
 struct Tap {
-    unsigned near, far;
+    int near, far;
     float weight;
 };
 
-__device__ __forceinline__ Tap tap_of(unsigned position, unsigned side_in, unsigned side_out) {
+__device__ __forceinline__ Tap tap_of(int position, int side_in, int side_out) {
     // (position + 1/2) side_in / side_out - 1/2 over the denominator 2 side_out, clamped from below.
-    const int denominator = 2 * static_cast<int>(side_out);
-    const int numerator = max((2 * static_cast<int>(position) + 1) * static_cast<int>(side_in) - static_cast<int>(side_out), 0);
-    const unsigned near = numerator / denominator;
+    const int denominator = 2 * side_out;
+    const int numerator = max((2 * position + 1) * side_in - side_out, 0);
+    const int near = numerator / denominator;
     return {near, min(near + 1, side_in - 1), static_cast<float>(numerator % denominator) / static_cast<float>(denominator)};
+}
+
+__device__ __forceinline__ unsigned pixel_at(const float* x, int side, int row, int column) {
+    const bool inside = row >= 0 && row < side && column >= 0 && column < side;
+    return inside ? static_cast<unsigned>(x[row * side + column]) : 0u;
+}
+
+// (1 - weight) a + weight b, rounded at every step.
+__device__ __forceinline__ float between(float a, float b, float weight) {
+    return __fadd_rn(__fmul_rn(__fadd_rn(1.0f, -weight), a), __fmul_rn(weight, b));
 }
 
 NAT_KERNEL_BOUNDED(preprocess_f32, kPreprocessThreads, PreprocessArgs a) {
@@ -48,22 +63,31 @@ NAT_KERNEL_BOUNDED(preprocess_f32, kPreprocessThreads, PreprocessArgs a) {
     if (i >= p.images * pixels) return;
     const unsigned image = i / pixels, pixel = i % pixels;
     const size_t stored = a.indices != nullptr ? static_cast<unsigned>(a.indices[image]) : p.first + image;
-    const Tap v = tap_of(pixel / p.side_out, p.side_in, p.side_out);
-    const Tap h = tap_of(pixel % p.side_out, p.side_in, p.side_out);
+    const int side = static_cast<int>(p.side_in), side_out = static_cast<int>(p.side_out);
+    int left = 0, top = 0, width = side, height = side, column = static_cast<int>(pixel % p.side_out);
+    if (a.windows != nullptr) {
+        const float* window = a.windows + 5 * image;
+        left = static_cast<int>(window[0]);
+        top = static_cast<int>(window[1]);
+        width = static_cast<int>(window[2]);
+        height = static_cast<int>(window[3]);
+        if (window[4] != 0.0f) column = side_out - 1 - column;
+    }
+    const Tap v = tap_of(static_cast<int>(pixel / p.side_out), height, side_out);
+    const Tap h = tap_of(column, width, side_out);
     const float* x = a.x + stored * p.side_in * p.side_in;
-    const unsigned corners[4] = {static_cast<unsigned>(x[v.near * p.side_in + h.near]),
-                                 static_cast<unsigned>(x[v.near * p.side_in + h.far]),
-                                 static_cast<unsigned>(x[v.far * p.side_in + h.near]),
-                                 static_cast<unsigned>(x[v.far * p.side_in + h.far])};
+    const unsigned corners[4] = {pixel_at(x, side, top + v.near, left + h.near),
+                                 pixel_at(x, side, top + v.near, left + h.far),
+                                 pixel_at(x, side, top + v.far, left + h.near),
+                                 pixel_at(x, side, top + v.far, left + h.far)};
     float* y = a.y + 3 * static_cast<size_t>(i);
     NAT_UNROLL
     for (int c = 0; c < 3; ++c) {
-        const float factor = 1.0f / (p.scale * p.std[c]), offset = -p.mean[c] / p.std[c];
         float value[4];
         NAT_UNROLL
-        for (int j = 0; j < 4; ++j) value[j] = static_cast<float>(corners[j] >> (8 * c) & 255u) * factor + offset;
-        const float above = (1.0f - h.weight) * value[0] + h.weight * value[1];
-        const float below = (1.0f - h.weight) * value[2] + h.weight * value[3];
-        y[c] = (1.0f - v.weight) * above + v.weight * below;
+        for (int j = 0; j < 4; ++j) {
+            value[j] = __fadd_rn(__fmul_rn(static_cast<float>(corners[j] >> (8 * c) & 255u), a.factor[c]), a.offset[c]);
+        }
+        y[c] = between(between(value[0], value[1], h.weight), between(value[2], value[3], h.weight), v.weight);
     }
 }

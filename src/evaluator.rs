@@ -3,7 +3,7 @@
 //! This is where pixels meet networks: [`Evaluator::open`] loads weights, card and images, and
 //! checks that they belong together; what the card leaves open is filled in from the data set.
 
-use crate::data::{self, Dataset, Spec, Split, Transform, Validation};
+use crate::data::{self, Dataset, Selection, Spec, Split, Transform, Validation};
 use crate::device::Device;
 use crate::engine::ensemble::{ExitEvaluations, Strategy};
 use crate::engine::tree::Saving;
@@ -441,6 +441,12 @@ impl Images for SplitImages<'_> {
             Threads::One => transform.apply_serial(self.dataset, indices, out),
             Threads::All => transform.apply(self.dataset, indices, out),
         }
+    }
+
+    fn stored(&self, first: usize, count: usize) -> Option<Selection<'_>> {
+        let Pixels { mean, std } = self.pixels;
+        let indices = &self.indices[first..first + count];
+        Some(Selection { dataset: self.dataset, indices, drawn: &[], mean, std })
     }
 
     fn label(&self, index: usize) -> u32 {

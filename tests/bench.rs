@@ -4,6 +4,7 @@
 mod measurement;
 
 use criterion::measurement::Measurement;
+use natv2::data::Source;
 use natv2::device::{self, Buffer, Cpu, Device, Error, Memory};
 use natv2::engine::model::floor::prefixes;
 use natv2::engine::model::{Floor, Pass, Taking, Tally, Until, Workload, evaluation, tally};
@@ -147,7 +148,7 @@ fn the_model_counts_what_a_step_runs() {
             .map(|(arch, _)| Student { arch, weighting: Weighting::Own })
             .collect();
         let (pixels, labels) = (noise("pixels", 4 * 32 * 32 * 3), [0, 1, 2, 3]);
-        let batch = Batch { images: &pixels, labels: &labels, side: 32 };
+        let batch = Batch { images: Source::Made(&pixels), labels: &labels, side: 32 };
         let settings =
             Settings { rate: 1e-3, smoothing: 0.1, kd_ratio: 1.0, dropout: 0.1, seed: 0, epoch: 0, step: 0 };
         for teaching in [None, Some(&teacher)] {

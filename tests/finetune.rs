@@ -163,7 +163,7 @@ fn the_second_step_begins_with_the_inherited_weights_and_takes_as_many_epochs_as
             step,
         };
         let images = loader.next_batch().unwrap();
-        let batch = Batch { images: &images.images, labels: &images.labels, side: 32 };
+        let batch = Batch { images: images.images(), labels: &images.labels, side: 32 };
         let student = Student { arch: arch.clone(), weighting: Weighting::Own };
         trainer.step(&batch, &[student], None, &settings).unwrap();
     }

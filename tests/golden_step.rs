@@ -5,6 +5,7 @@
 
 mod common;
 
+use natv2::data::Source;
 use natv2::device::Device;
 use natv2::engine::{Cropped, Images};
 use natv2::ops::Threads;
@@ -174,7 +175,7 @@ fn golden_ofa_step() {
                 let what = format!("{}, {stem} case {index}", device.describe());
                 let arch = Arch::from_json(Family::SE_B, &common::arch_fields(case)).unwrap();
                 let (pixels, labels) = inputs(&images, &step, arch.r as usize);
-                let batch = Batch { images: &pixels, labels: &labels, side: arch.r as usize };
+                let batch = Batch { images: Source::Made(&pixels), labels: &labels, side: arch.r as usize };
                 let number = |name: &str| case[name].as_f64().unwrap() as f32;
                 let settings = settings(number("label_smoothing"), number("kd_ratio"));
                 let students = [Student { arch, weighting: Weighting::Own }];
@@ -228,7 +229,7 @@ fn golden_ofav2_step() {
                 let supernet = Supernet::from_checkpoint(&checkpoint, Card::default(), Some(family)).unwrap();
                 let arch = Arch::from_json(family, &common::arch_fields(case)).unwrap();
                 let (pixels, labels) = inputs(&images, &step, arch.r as usize);
-                let batch = Batch { images: &pixels, labels: &labels, side: arch.r as usize };
+                let batch = Batch { images: Source::Made(&pixels), labels: &labels, side: arch.r as usize };
                 let weights: Vec<f32> = case["exit_weights"]
                     .as_array()
                     .unwrap()

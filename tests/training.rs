@@ -1,6 +1,7 @@
 //! Training steps of whole super-networks: gradients against finite differences, devices against
 //! each other, and what a step leaves alone.
 
+use natv2::data::Source;
 use natv2::device::Device;
 use natv2::random::stream;
 use natv2::space::sample::{Policy, sample};
@@ -63,7 +64,7 @@ fn open(name: &str) -> Arc<dyn Device> {
 /// Loss and gradient of one distilled student with dropout.
 fn gradient(device: &Arc<dyn Device>, supernet: &Supernet, student: &Student, images: usize) -> Gradient {
     let (pixels, labels) = batch(images);
-    let batch = Batch { images: &pixels, labels: &labels, side: SIDE };
+    let batch = Batch { images: Source::Made(&pixels), labels: &labels, side: SIDE };
     let mut trainer = Trainer::new(device.clone(), supernet.clone(), OPTIMISER).unwrap();
     // The teacher does not move with the weights.
     let teacher = self::supernet(supernet.family);
@@ -158,7 +159,7 @@ fn after(optimiser: Optimiser, steps: u64) -> (Supernet, OptimiserState) {
 
 fn run(trainer: &mut Trainer, family: Family, steps: std::ops::Range<u64>) {
     let (pixels, labels) = batch(6);
-    let batch = Batch { images: &pixels, labels: &labels, side: SIDE };
+    let batch = Batch { images: Source::Made(&pixels), labels: &labels, side: SIDE };
     for step in steps {
         let students = [student(family, 2 * step), student(family, 2 * step + 1)];
         let report = trainer.step(&batch, &students, None, &Settings { step, ..SETTINGS }).unwrap();
@@ -193,7 +194,7 @@ fn tensors_that_no_student_uses_stay_untouched() {
     let before = supernet(family);
     let mut trainer = Trainer::new(open("cpu"), before.clone(), OPTIMISER).unwrap();
     let (pixels, labels) = batch(4);
-    let batch = Batch { images: &pixels, labels: &labels, side: SIDE };
+    let batch = Batch { images: Source::Made(&pixels), labels: &labels, side: SIDE };
     let arch = Arch { nd: 2, ks: [7; 20], ..student(family, 1).arch };
     let students = [Student { arch, weighting: Weighting::Own }];
     trainer.step(&batch, &students, None, &SETTINGS).unwrap();
@@ -219,7 +220,7 @@ fn what_does_not_fit_is_refused() {
     let (pixels, labels) = batch(2);
     let students = [student(family, 1)];
     let mut error = |images: &[f32], labels: &[u32], students: &[Student]| {
-        let batch = Batch { images, labels, side: SIDE };
+        let batch = Batch { images: Source::Made(images), labels, side: SIDE };
         trainer.step(&batch, students, None, &SETTINGS).unwrap_err().to_string()
     };
     assert!(error(&pixels[1..], &labels, &students).contains("batch of 2 labels"));

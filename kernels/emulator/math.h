@@ -13,6 +13,19 @@ namespace nat_emulator {
 inline float reciprocal_square_root(float x) { return 1.0f / std::sqrt(x); }
 inline float saturate(float x) { return std::fmin(std::fmax(x, 0.0f), 1.0f); }
 
+// The value, out of the compiler's sight, so that it does not fuse a product into a sum.
+template <class T>
+inline T rounded(T x) {
+#if defined(__x86_64__)
+    asm("" : "+x"(x));
+#elif defined(__aarch64__)
+    asm("" : "+w"(x));
+#else
+    asm("" : "+m"(x));
+#endif
+    return x;
+}
+
 }  // namespace nat_emulator
 
 #define rsqrtf(x) nat_emulator::reciprocal_square_root(x)
@@ -25,6 +38,10 @@ inline float saturate(float x) { return std::fmin(std::fmax(x, 0.0f), 1.0f); }
 #define __fdividef(x, y) (static_cast<float>(x) / static_cast<float>(y))
 #define __frcp_rn(x) (1.0f / static_cast<float>(x))
 #define __fsqrt_rn(x) std::sqrt(static_cast<float>(x))
+#define __fmul_rn(x, y) nat_emulator::rounded(static_cast<float>(x) * static_cast<float>(y))
+#define __fadd_rn(x, y) nat_emulator::rounded(static_cast<float>(x) + static_cast<float>(y))
+#define __dmul_rn(x, y) nat_emulator::rounded(static_cast<double>(x) * static_cast<double>(y))
+#define __dadd_rn(x, y) nat_emulator::rounded(static_cast<double>(x) + static_cast<double>(y))
 #define __fmaf_rn(a, b, c) std::fma(static_cast<float>(a), static_cast<float>(b), static_cast<float>(c))
 
 inline int min(int a, int b) { return b < a ? b : a; }

@@ -5,6 +5,7 @@
 
 use super::evaluate::smallest;
 use super::rounds::{self, Times, megabytes};
+use crate::data::Source;
 use crate::device::Device;
 use crate::random::stream;
 use crate::space::Arch;
@@ -90,7 +91,7 @@ pub fn run(device: Arc<dyn Device>, supernet: &Supernet, options: &Options) -> R
     let pixels: Vec<f32> =
         (0..batch * resolution * resolution * 3).map(|_| random.random_range(-1.7..1.7)).collect();
     let labels: Vec<u32> = (0..batch).map(|i| (i % classes) as u32).collect();
-    let images = Batch { images: &pixels, labels: &labels, side: resolution };
+    let images = Batch { images: Source::Made(&pixels), labels: &labels, side: resolution };
     let settings =
         Settings { rate: 1e-4, smoothing: 0.1, kd_ratio: 1.0, dropout: 0.1, seed: 0, epoch: 0, step: 0 };
     let largest = Arch::largest(supernet.family, resolution as u32, None);

@@ -32,6 +32,10 @@ impl Globals {
         if self.machine.device == "auto" && !self.talk.quiet {
             output::say(&format!("device: {}", device.describe()));
         }
+        if let Some(residents) = device.residents() {
+            let output = self.talk.progress();
+            residents.on_note(move |text| output.note(text));
+        }
         Ok(device)
     }
 }

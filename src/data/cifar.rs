@@ -7,6 +7,7 @@
 //! empty, or does not consist of whole records, or holds a label that names no class.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::{Dataset, Error, Spec, Validation, entries, folder_of, folder_or_child, index_range};
 
@@ -71,7 +72,7 @@ pub(super) fn open(kind: &'static Kind, spec: &Spec) -> Result<Dataset, Error> {
         classes: kind.classes.iter().map(|&name| name.to_owned()).collect(),
         side: SIDE,
         scale: 255.0,
-        images: Vec::new(),
+        images: Arc::default(),
         labels: Vec::new(),
         splits: Default::default(),
     };
@@ -137,7 +138,8 @@ fn read(kind: &Kind, file: &Path, dataset: &mut Dataset) -> Result<(), Error> {
     }
     let count = bytes.len() / record_size;
     dataset.labels.reserve(count);
-    dataset.images.reserve(count * 3 * PLANE);
+    let images = Arc::make_mut(&mut dataset.images);
+    images.reserve(count * 3 * PLANE);
     for (record, content) in bytes.chunks_exact(record_size).enumerate() {
         let (labels, planes) = content.split_at(kind.label_bytes);
         let label = labels[kind.label_bytes - 1];
@@ -153,7 +155,7 @@ fn read(kind: &Kind, file: &Path, dataset: &mut Dataset) -> Result<(), Error> {
         dataset.labels.push(u32::from(label));
         let (red, others) = planes.split_at(PLANE);
         let (green, blue) = others.split_at(PLANE);
-        dataset.images.extend(red.iter().zip(green).zip(blue).flat_map(|((&r, &g), &b)| [r, g, b]));
+        images.extend(red.iter().zip(green).zip(blue).flat_map(|((&r, &g), &b)| [r, g, b]));
     }
     Ok(())
 }

@@ -4,6 +4,8 @@
 //! The asset has a 65-byte record an image: label, then 64 pixels with values 0 to 16. The grey
 //! image is repeated to three channels, and 16 stands for 1.
 
+use std::sync::Arc;
+
 use super::{Dataset, Error, Spec};
 
 static RECORDS: &[u8] = include_bytes!("assets/digits.bin");
@@ -34,7 +36,7 @@ pub(super) fn open(spec: &Spec) -> Result<Dataset, Error> {
         side: SIDE,
         scale: 16.0,
         splits: [of_rest(&[0, 1, 2]), of_rest(&[3]), of_rest(&[4])],
-        images,
+        images: Arc::new(images),
         labels,
     })
 }

@@ -14,6 +14,7 @@
 //! is the validation split.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
@@ -270,7 +271,7 @@ fn load(
         classes,
         side: common,
         scale: 255.0,
-        images,
+        images: Arc::new(images),
         labels: files.iter().map(|(_, label)| *label).collect(),
         splits: [
             index_range(0..train)?.collect(),

@@ -17,6 +17,9 @@
 //!
 //! Buffers come back when a [`Batch`] is dropped and are used again, so once all are in use a step
 //! allocates nothing.
+//!
+//! [`Loader::start`] makes images. [`Loader::describe`] draws the same and leaves the making to a
+//! device that has the stored pixels: its batches hold which images, windows, flips and operations.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,9 +27,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
-use super::augment::{Augmentation, Renderer};
+use super::augment::{Augmentation, Drawn, Renderer};
 use super::prefetch::Queue;
-use super::{Dataset, Error, Split};
+use super::{Dataset, Error, Selection, Source, Split};
 use crate::random::stream;
 
 /// How batches are made.
@@ -62,23 +65,58 @@ pub struct Position {
 /// The images of a step. Its buffers go back to the loader when it is dropped.
 #[derive(Debug)]
 pub struct Batch {
-    /// Images x side x side x 3, normalised.
-    pub images: Vec<f32>,
     /// The class of each image.
     pub labels: Vec<u32>,
     /// Height and width, in pixels: the step's resolution.
     pub side: usize,
     /// Which step it is for.
     pub position: Position,
+    /// Images x side x side x 3, normalised; empty where they are described.
+    pixels: Vec<f32>,
+    /// Which images, and what happens to each; empty where they are made.
+    indices: Vec<u32>,
+    drawn: Vec<Drawn>,
+    /// Where they are described: the data set, mean and standard deviation.
+    described: Option<(Arc<Dataset>, [f32; 3], [f32; 3])>,
     home: Pool,
 }
 
+impl Batch {
+    /// The images.
+    pub fn images(&self) -> Source<'_> {
+        match &self.described {
+            None => Source::Made(&self.pixels),
+            Some((dataset, mean, std)) => Source::Stored(Selection {
+                dataset,
+                indices: &self.indices,
+                drawn: &self.drawn,
+                mean: *mean,
+                std: *std,
+            }),
+        }
+    }
+}
+
+/// What a batch holds its contents in.
+#[derive(Debug, Default)]
+struct Buffers {
+    labels: Vec<u32>,
+    pixels: Vec<f32>,
+    indices: Vec<u32>,
+    drawn: Vec<Drawn>,
+}
+
 /// Buffers that wait to be used again.
-type Pool = Arc<Mutex<Vec<(Vec<f32>, Vec<u32>)>>>;
+type Pool = Arc<Mutex<Vec<Buffers>>>;
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        let buffers = (std::mem::take(&mut self.images), std::mem::take(&mut self.labels));
+        let buffers = Buffers {
+            labels: std::mem::take(&mut self.labels),
+            pixels: std::mem::take(&mut self.pixels),
+            indices: std::mem::take(&mut self.indices),
+            drawn: std::mem::take(&mut self.drawn),
+        };
         self.home.lock().unwrap_or_else(PoisonError::into_inner).push(buffers);
     }
 }
@@ -132,6 +170,29 @@ impl Loader {
         settings: Settings,
         start: Position,
     ) -> Result<Self, Error> {
+        Self::begin(dataset, images, settings, start, false)
+    }
+
+    /// As [`Loader::start`], with the same draws, but the images are only described.
+    ///
+    /// # Errors
+    /// As [`Loader::start`].
+    pub fn describe(
+        dataset: Arc<Dataset>,
+        images: Vec<u32>,
+        settings: Settings,
+        start: Position,
+    ) -> Result<Self, Error> {
+        Self::begin(dataset, images, settings, start, true)
+    }
+
+    fn begin(
+        dataset: Arc<Dataset>,
+        images: Vec<u32>,
+        settings: Settings,
+        start: Position,
+        describes: bool,
+    ) -> Result<Self, Error> {
         check(&dataset, &images, &settings)?;
         let largest = settings.resolutions.iter().copied().max().unwrap_or(0);
         let steps = steps_per_epoch(images.len(), settings.batch);
@@ -151,6 +212,7 @@ impl Loader {
                 pool: Arc::clone(&pool),
                 largest,
                 steps,
+                describes,
                 renderer: renderers.pop().expect("one a thread was made"),
                 order: Vec::with_capacity(images.len()),
                 epoch: None,
@@ -217,6 +279,8 @@ struct Worker {
     pool: Pool,
     largest: usize,
     steps: u64,
+    /// Whether the images are left to others to make.
+    describes: bool,
     renderer: Renderer,
     /// The images in the order of `epoch`.
     order: Vec<u32>,
@@ -239,24 +303,32 @@ impl Worker {
         let first = step as usize * count;
         let side = resolution(seed, position, &self.settings.resolutions);
         let recycled = self.pool.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let (mut images, mut labels) = recycled.unwrap_or_else(|| {
-            (Vec::with_capacity(count * self.largest * self.largest * 3), Vec::with_capacity(count))
-        });
-        images.resize(count * side * side * 3, 0.0);
-        labels.clear();
-        let mut batch = Batch { images, labels, side, position, home: Arc::clone(&self.pool) };
-        let indices = &self.order[first..first + count];
-        for (i, (&index, out)) in
-            indices.iter().zip(batch.images.chunks_exact_mut(side * side * 3)).enumerate()
-        {
+        let Buffers { mut labels, mut pixels, mut indices, mut drawn } = recycled.unwrap_or_default();
+        (labels.clear(), indices.clear(), drawn.clear());
+        labels.reserve(count);
+        let settings = &*self.settings;
+        let described = self.describes.then(|| (self.dataset.clone(), settings.mean, settings.std));
+        if !self.describes {
+            pixels.reserve_exact((count * self.largest * self.largest * 3).saturating_sub(pixels.len()));
+            pixels.resize(count * side * side * 3, 0.0);
+        }
+        for (i, &index) in self.order[first..first + count].iter().enumerate() {
             if stop.load(Ordering::Relaxed) {
                 return None;
             }
             let place = (first + i) as u64;
-            let drawn = self.settings.augmentation.draw(self.dataset.side(), seed, epoch, place);
-            self.renderer.render(self.dataset.image(index), &drawn, side, out);
-            batch.labels.push(self.dataset.label(index));
+            let what = settings.augmentation.draw(self.dataset.side(), seed, epoch, place);
+            if self.describes {
+                indices.push(index);
+                drawn.push(what);
+            } else {
+                let out = &mut pixels[i * side * side * 3..][..side * side * 3];
+                self.renderer.render(self.dataset.image(index), &what, side, out);
+            }
+            labels.push(self.dataset.label(index));
         }
+        let home = Arc::clone(&self.pool);
+        let batch = Batch { labels, side, position, pixels, indices, drawn, described, home };
         Some(batch)
     }
 }
@@ -288,7 +360,7 @@ mod tests {
 
     fn next(loader: &mut Loader) -> Seen {
         let batch = loader.next_batch().unwrap();
-        let bits = batch.images.iter().map(|x| x.to_bits()).collect();
+        let bits = batch.pixels.iter().map(|x| x.to_bits()).collect();
         (batch.position, batch.side, batch.labels.clone(), bits)
     }
 
@@ -324,6 +396,32 @@ mod tests {
     }
 
     #[test]
+    fn described_batches_are_the_ones_that_would_be_made() {
+        let data = digits();
+        let images = training_images(&data, false);
+        let at = Position { epoch: 2, step: 4 };
+        let mut made = Loader::start(Arc::clone(&data), images.clone(), settings(), at).unwrap();
+        let mut described = Loader::describe(Arc::clone(&data), images, settings(), at).unwrap();
+        let mut renderer = Renderer::new(&data, 40, [0.3053; 3], [0.376; 3], 1).unwrap();
+        for _ in 0..12 {
+            let (made, described) = (made.next_batch().unwrap(), described.next_batch().unwrap());
+            assert_eq!((made.position, made.side), (described.position, described.side));
+            assert_eq!(made.labels, described.labels);
+            let (Source::Made(pixels), Source::Stored(selection)) = (made.images(), described.images())
+            else {
+                panic!("one is made, the other described");
+            };
+            let mut one = vec![0.0; made.side * made.side * 3];
+            assert_eq!((selection.indices.len(), selection.drawn.len()), (100, 100));
+            let both = selection.indices.iter().zip(selection.drawn);
+            for ((&index, drawn), wanted) in both.zip(pixels.chunks_exact(one.len())) {
+                renderer.render(selection.dataset.image(index), drawn, made.side, &mut one);
+                assert_eq!(one, wanted);
+            }
+        }
+    }
+
+    #[test]
     fn an_epoch_shows_every_image_at_most_once_and_leaves_out_less_than_a_batch() {
         let data = digits();
         let images = training_images(&data, true);
@@ -344,7 +442,7 @@ mod tests {
         for indices in expected.chunks_exact(100) {
             let batch = loader.next_batch().unwrap();
             transform.apply_serial(&data, indices, &mut made);
-            assert_eq!(batch.images, made);
+            assert_eq!(batch.pixels, made);
             assert!(batch.labels.iter().zip(indices).all(|(&label, &index)| label == data.label(index)));
         }
         assert_eq!(loader.position(), Position { epoch: 4, step: 0 });
@@ -374,8 +472,8 @@ mod tests {
         let mut addresses = std::collections::BTreeSet::new();
         for _ in 0..40 {
             let batch = loader.next_batch().unwrap();
-            assert_eq!(batch.images.capacity(), 100 * 40 * 40 * 3, "made for the largest resolution");
-            addresses.insert(batch.images.as_ptr().addr());
+            assert_eq!(batch.pixels.capacity(), 100 * 40 * 40 * 3, "made for the largest resolution");
+            addresses.insert(batch.pixels.as_ptr().addr());
         }
         // Two that wait, one being made, one in use.
         assert!(addresses.len() <= 4, "{}", addresses.len());

@@ -4,7 +4,8 @@
 //! square size), their labels, and three lists of indices ([`Split`]) in *file order*. A
 //! [`Transform`] then makes batches of f32 in NHWC order at any resolution, for evaluation;
 //! for training a [`loader::Loader`] makes shuffled and augmented ones ([`augment`]) on threads of
-//! its own. [`fetch`] downloads the published sets. Nothing here knows of networks or devices.
+//! its own. Where a device makes the images out of stored pixels, a [`Selection`] says which ones and
+//! how. [`fetch`] downloads the published sets. Nothing here knows of networks or devices.
 //!
 //! | name | read from | images | validation split |
 //! | --- | --- | --- | --- |
@@ -35,15 +36,18 @@ mod folder;
 mod info;
 pub mod loader;
 mod prefetch;
+mod selection;
 mod transform;
 
 pub use error::Error;
 pub use info::{Info, SplitInfo};
+pub use selection::{Selection, Source};
 pub use transform::{RESOLUTIONS, Real, Resize, Transform};
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// The names that [`open`] knows.
 pub const NAMES: [&str; 5] = ["digits", "cifar10", "cifar100", "tiny-imagenet", "image-folder"];
@@ -147,8 +151,8 @@ pub struct Dataset {
     classes: Vec<String>,
     side: usize,
     scale: f32,
-    /// `len x side x side x 3`.
-    images: Vec<u8>,
+    /// `len x side x side x 3`; shared, so that a device that has a copy knows it again.
+    images: Arc<Vec<u8>>,
     labels: Vec<u32>,
     splits: [Vec<u32>; 3],
 }
@@ -186,6 +190,11 @@ impl Dataset {
 
     /// All pixels: image, row, column, channel.
     pub fn pixels(&self) -> &[u8] {
+        &self.images
+    }
+
+    /// As [`pixels`](Self::pixels), to hold on to.
+    pub fn shared_pixels(&self) -> &Arc<Vec<u8>> {
         &self.images
     }
 

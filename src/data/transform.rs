@@ -337,7 +337,7 @@ mod tests {
             classes: vec!["only".to_owned()],
             side,
             scale,
-            images,
+            images: std::sync::Arc::new(images),
             labels: vec![0; count],
             splits: Default::default(),
         }

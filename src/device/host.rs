@@ -153,6 +153,7 @@ macro_rules! training {
 }
 
 training! {
+    Augment(augment, run),
     PointwiseWeights(grad::pointwise, weights),
     Transpose(grad::pointwise, transpose),
     Scatter(grad::pointwise, scatter),
@@ -310,7 +311,12 @@ pub(super) fn run<T: Real>(ops: &impl HostOps<T>, call: &Call, r: &Resolver<'_, 
         ),
         Call::Preprocess(c) => ops.preprocess(
             &c.params,
-            preprocess::Args { x: r.read(c.x), indices: r.optional(c.indices), y: r.write(c.y) },
+            preprocess::Args {
+                x: r.read(c.x),
+                indices: r.optional(c.indices),
+                windows: r.optional(c.windows),
+                y: r.write(c.y),
+            },
         ),
         other => ops.training(other, r),
     }

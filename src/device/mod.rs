@@ -18,6 +18,7 @@ mod host;
 pub mod launch;
 mod measure;
 mod reference;
+mod residents;
 
 pub use cpu::Cpu;
 #[cfg(feature = "cuda")]
@@ -27,6 +28,7 @@ pub use gpu::{CARD_ARENA_BYTES, CARD_IMAGES, Emulator, Gpu, Launcher, Runtime, l
 pub(crate) use gpu::{Layout, layout};
 pub use measure::{Peaks, Stamp};
 pub use reference::Reference;
+pub use residents::{Pages, Residents};
 
 use crate::ops::{Call, Threads};
 use std::any::Any;
@@ -156,6 +158,12 @@ pub trait Device: Send + Sync {
     /// How many images a lane runs best at a time, where one image needs an arena of
     /// `arena_of_one` elements: as many as stay in a cache, or as many as fill a card.
     fn chunk(&self, arena_of_one: usize) -> usize;
+
+    /// The data sets that live here, where a device makes its inputs itself; `None` where the host is
+    /// to make them, which then has the pixels at hand.
+    fn residents(&self) -> Option<&Residents> {
+        None
+    }
 
     /// Waits until all calls so far are done.
     ///

@@ -7,8 +7,10 @@
 //! batches: a result depends neither on threads nor on chunking, nor on what else is evaluated.
 
 use super::Error;
+use super::feed::Feeder;
 use super::plan::{Mode, Program, Reads, lower, lower_tree};
 use super::tree::Tree;
+use crate::data::Selection;
 use crate::device::{Buffer, Device, Memory};
 use crate::ops::Threads;
 use crate::space::Arch;
@@ -35,6 +37,12 @@ pub trait Images: Sync {
 
     /// Writes images `first..` as `[n, side, side, 3]`, normalised, until `out` is full.
     fn load(&self, first: usize, side: usize, out: &mut [f32], threads: Threads);
+
+    /// What images `first..first + count` are made of, where that is stored pixels.
+    fn stored(&self, first: usize, count: usize) -> Option<Selection<'_>> {
+        let _ = (first, count);
+        None
+    }
 
     /// The class of an image.
     fn label(&self, index: usize) -> u32;
@@ -81,6 +89,7 @@ pub struct Engine {
     supernet: Arc<Supernet>,
     weights: Buffer,
     arenas: Mutex<Vec<Buffer>>,
+    feeders: Mutex<Vec<Feeder>>,
     budget: usize,
 }
 
@@ -121,7 +130,8 @@ impl Engine {
         let none = device.allocate(0)?;
         let memory = Memory { weights: &none, network: &none, arena: &mut weights };
         device.run(&derive_calls(&supernet.layout), memory, Threads::All)?;
-        Ok(Engine { device, supernet, weights, arenas: Mutex::new(Vec::new()), budget: BUDGET })
+        let (arenas, feeders) = (Mutex::default(), Mutex::default());
+        Ok(Engine { device, supernet, weights, arenas, feeders, budget: BUDGET })
     }
 
     /// Uses at most about `bytes` for what the networks of a population share: outputs that are kept
@@ -372,7 +382,8 @@ impl Engine {
         lower_tree(layout, tree, chunk, Mode::Inference, reads).0
     }
 
-    /// Loads the program's images from `first` on; fewer where there are no more.
+    /// Loads the program's images from `first` on; fewer where there are no more. A device that makes
+    /// its inputs itself does so.
     fn load(
         &self,
         program: &Program,
@@ -384,8 +395,17 @@ impl Engine {
         thread_local! {
             static STAGING: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
         }
-        let side = program.side;
-        let len = program.images.min(images.len() - first) * side * side * 3;
+        let (side, count) = (program.side, program.images.min(images.len() - first));
+        if self.device.residents().is_some()
+            && let Some(selection) = images.stored(first, count)
+        {
+            let feeders = || self.feeders.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let mut feeder = feeders().pop().unwrap_or_default();
+            feeder.make(&*self.device, &selection, side, (program.input, arena), threads)?;
+            feeders().push(feeder);
+            return Ok(());
+        }
+        let len = count * side * side * 3;
         // Taken, not borrowed: while loading waits for other threads, this one may be given another
         // network to run.
         let mut staging = STAGING.take();

@@ -7,6 +7,7 @@
 //! - [`Population`]: many networks evaluated as trees;
 //! - [`Engine::recalibrated`]: a network's recomputed batch-norm statistics, kept in its weights;
 //! - [`model`]: what plans cost before they run: bytes, operations, launches, time on a named machine;
+//! - `feed`: network inputs that a GPU makes out of stored pixels, for evaluation and training;
 //! - [`ensemble`]: the exits of a network weighted into one output.
 
 pub mod arena;
@@ -14,6 +15,7 @@ mod cropped;
 mod emit;
 pub mod ensemble;
 mod evaluate;
+pub(crate) mod feed;
 pub mod model;
 pub mod plan;
 mod population;

@@ -345,7 +345,8 @@ impl Loop<'_> {
         let steps = loader::steps_per_epoch(material.images.len(), settings.batch);
         let step = self.snapshot.state.step;
         let start = loader::position_of(step, steps);
-        Ok(Loader::start(material.dataset.clone(), material.images.clone(), settings, start)?)
+        let (dataset, images) = (material.dataset.clone(), material.images.clone());
+        Ok(train::batches(&*self.device, dataset, images, settings, start)?)
     }
 
     fn step(
@@ -376,7 +377,7 @@ impl Loop<'_> {
             }
         };
         let student = Student { arch: subject.picked.arch.clone(), weighting };
-        let batch = Batch { images: &images.images, labels: &images.labels, side: images.side };
+        let batch = Batch { images: images.images(), labels: &images.labels, side: images.side };
         let report = trainer.step(&batch, &[student], None, &settings)?;
         let loss = report.loss();
         let guess = (trainer.supernet().classes() as f64).ln();

@@ -15,6 +15,7 @@
 //! filters as `[k][k][c]`. A sub-network's weights are prefixes of these: the first `cout / 16`
 //! panels, the first `cin` rows of each.
 
+pub mod augment;
 pub mod batch_norm;
 pub mod branches;
 pub mod cases;
@@ -165,6 +166,8 @@ calls! {
     Score(score::Score),
     /// Stored pixels to a network's input.
     Preprocess(preprocess::Preprocess),
+    /// AutoAugment's operations on stored pixels.
+    Augment(augment::Augment),
     /// Gradient of a pointwise call's weights.
     PointwiseWeights(grad::pointwise::PointwiseWeights),
     /// Panels of the transposed matrix.

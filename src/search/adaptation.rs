@@ -220,7 +220,8 @@ impl<'a> Adapter<'a> {
         let steps = loader::steps_per_epoch(self.images.len(), self.batches.batch);
         let start = loader::position_of(progress.steps, steps);
         let (dataset, images) = (self.evaluator.shared_dataset(), self.images.clone());
-        Ok(Loader::start(dataset, images, self.batches.clone(), start)?)
+        let device = self.evaluator.engine().device();
+        Ok(train::batches(device, dataset, images, self.batches.clone(), start)?)
     }
 
     /// The distributions of the sub-networks of the round that is under way.
@@ -267,7 +268,7 @@ impl<'a> Adapter<'a> {
             epoch,
             step: progress.steps,
         };
-        let batch = Batch { images: &images.images, labels: &images.labels, side: images.side };
+        let batch = Batch { images: images.images(), labels: &images.labels, side: images.side };
         let report = self.team.step(&batch, &students, self.teacher.as_ref(), &step)?;
         let loss = report.loss();
         let taught = if self.teacher.is_some() { settings.kd_ratio } else { 0.0 };

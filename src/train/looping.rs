@@ -308,7 +308,8 @@ impl Loop<'_> {
         let steps = loader::steps_per_epoch(material.images.len(), settings.batch);
         let total = self.snapshot.state.total;
         let start = loader::position_of(total, steps);
-        Ok(Loader::start(material.dataset.clone(), material.images.clone(), settings, start)?)
+        let (dataset, images) = (material.dataset.clone(), material.images.clone());
+        Ok(super::batches(&*self.device, dataset, images, settings, start)?)
     }
 
     fn step(
@@ -344,7 +345,7 @@ impl Loop<'_> {
             images.side as u32,
         );
         let students: Vec<Student> = networks.into_iter().map(|arch| Student { arch, weighting }).collect();
-        let batch = Batch { images: &images.images, labels: &images.labels, side: images.side };
+        let batch = Batch { images: images.images(), labels: &images.labels, side: images.side };
         let report = self.team.step(&batch, &students, teacher, &settings)?;
         let state = &mut self.snapshot.state;
         let loss = report.loss();

@@ -36,7 +36,7 @@ pub use optimiser::{Decays, Optimiser, Rule};
 pub use state::{Best, Epoch, Snapshot, State};
 pub use tally::Tally;
 pub use team::{Team, TeamState};
-pub use trainer::{Batch, Gradient, OptimiserState, Report, Settings, Student, Teacher, Trainer};
+pub use trainer::{Batch, Gradient, OptimiserState, Report, Settings, Student, Teacher, Trainer, batches};
 
 use crate::{data, device, engine, evaluator, run, space, supernet};
 

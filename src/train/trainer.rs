@@ -4,7 +4,10 @@ use super::optimiser::{self, Optimiser, Rule};
 use super::places::Places;
 use super::program::{self, Objective, Program, Shared};
 use super::{Error, Weighting};
+use crate::data::loader::{self, Loader, Position};
+use crate::data::{self, Dataset, Source};
 use crate::device::{Buffer, Device, Memory};
+use crate::engine::feed::Feeder;
 use crate::ops::update::{Fill, FillParams};
 use crate::ops::{Call, Slot, Threads};
 use crate::random::stream;
@@ -15,15 +18,33 @@ use rand::RngExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Images of a step, normalised, and their classes.
+/// Images of a step and their classes.
 #[derive(Debug, Clone, Copy)]
 pub struct Batch<'a> {
-    /// `[images, side, side, 3]`
-    pub images: &'a [f32],
+    /// The images, or what they are made of.
+    pub images: Source<'a>,
     /// Class of each image.
     pub labels: &'a [u32],
     /// Side of the images, in pixels.
     pub side: usize,
+}
+
+/// The batches of a training on that device, from position `start` on: made ones, or where the device
+/// makes its inputs itself, described ones. The images are the same bits.
+///
+/// # Errors
+/// As [`Loader::start`].
+pub fn batches(
+    device: &dyn Device,
+    dataset: Arc<Dataset>,
+    images: Vec<u32>,
+    settings: loader::Settings,
+    start: Position,
+) -> Result<Loader, data::Error> {
+    match device.residents() {
+        Some(_) => Loader::describe(dataset, images, settings, start),
+        None => Loader::start(dataset, images, settings, start),
+    }
 }
 
 /// A sub-network of a step. Its resolution is that of the batch, whatever the architecture says.
@@ -109,6 +130,7 @@ pub struct Trainer {
     optimiser: Optimiser,
     state: Buffer,
     work: Buffer,
+    feeder: Feeder,
     /// Steps that each tensor has taken.
     steps: Vec<u64>,
 }
@@ -123,7 +145,8 @@ impl Trainer {
         let state = state_of(&*device, &supernet, &places)?;
         let work = device.allocate(places.reserved)?;
         let steps = vec![0; supernet.layout.tensors().len()];
-        Ok(Trainer { device, supernet, places, optimiser, state, work, steps })
+        let feeder = Feeder::default();
+        Ok(Trainer { device, supernet, places, optimiser, state, work, feeder, steps })
     }
 
     /// The device.
@@ -250,7 +273,13 @@ impl Trainer {
             self.work = self.device.allocate(0)?;
             self.work = self.device.allocate(needed)?;
         }
-        self.device.upload(&mut self.work, shared.input.offset, batch.images)?;
+        match batch.images {
+            Source::Made(pixels) => self.device.upload(&mut self.work, shared.input.offset, pixels)?,
+            Source::Stored(selection) => {
+                let to = (shared.input, &mut self.work);
+                self.feeder.make(&*self.device, &selection, batch.side, to, Threads::All)?;
+            }
+        }
         let labels: Vec<f32> = batch.labels.iter().map(|&label| label as f32).collect();
         self.device.upload(&mut self.work, shared.labels.offset, &labels)?;
         if let (Some(teacher), Some(program)) = (teacher, &teaching) {
@@ -289,8 +318,13 @@ impl Trainer {
 
     fn check(&self, batch: &Batch<'_>, students: &[Student]) -> Result<(), Error> {
         let (images, classes) = (batch.labels.len(), self.supernet.classes());
-        if images == 0 || batch.images.len() != images * batch.side * batch.side * 3 {
-            return Err(Error::Batch { images, side: batch.side, values: batch.images.len() });
+        let values = match batch.images {
+            Source::Made(pixels) => pixels.len(),
+            Source::Stored(selection) if !selection.is_sound() => 0,
+            Source::Stored(selection) => selection.indices.len() * batch.side * batch.side * 3,
+        };
+        if images == 0 || values != images * batch.side * batch.side * 3 {
+            return Err(Error::Batch { images, side: batch.side, values });
         }
         if let Some(&label) = batch.labels.iter().find(|&&label| label as usize >= classes) {
             return Err(Error::Label { label, classes });

@@ -151,10 +151,10 @@ struct ScoreArgs {
 };
 
 struct PreprocessArgs {
-    const float *x, *indices;
+    const float *x, *indices, *windows;
     float* y;
     unsigned images, side_in, side_out, first;
-    float scale, mean[3], std[3];
+    float scale, mean[3], std[3], factor[3], offset[3];
 };
 
 struct CopyArgs {
@@ -344,12 +344,16 @@ NAT_CHECK(preprocess) {
     check::Numbers numbers(7);
     const unsigned images = 2, side = 6, r = 9;
     const Floats x = numbers.floats(3 * side * side, 0, (1 << 24) - 1), indices = {2.0f, 0.0f};
+    // The whole image, once as it is and once mirrored, by way of windows.
+    const Floats windows = {0, 0, side, side, 0, 0, 0, side, side, 1};
     for (const bool chosen : {false, true}) {
         Floats y = poisoned(images * r * r * 3), wanted(y.size());
         for (unsigned i = 0; i < y.size(); ++i) {
             const unsigned c = i % 3, ox = i / 3 % r, oy = i / 3 / r % r, image = i / 3 / r / r;
             const float* stored = &x[(chosen ? static_cast<unsigned>(indices[image]) : 1 + image) * side * side];
-            const double v = std::fmax((oy + 0.5) * side / r - 0.5, 0.0), h = std::fmax((ox + 0.5) * side / r - 0.5, 0.0);
+            const unsigned shown = chosen && image == 1 ? r - 1 - ox : ox;
+            const double v = std::fmax((oy + 0.5) * side / r - 0.5, 0.0);
+            const double h = std::fmax((shown + 0.5) * side / r - 0.5, 0.0);
             const auto pixel = [&](unsigned py, unsigned px) {
                 const unsigned at = (py < side ? py : side - 1) * side + (px < side ? px : side - 1);
                 return ((static_cast<unsigned>(stored[at]) >> (8 * c) & 255u) / 255.0 - 0.5) / 0.25;
@@ -361,8 +365,9 @@ NAT_CHECK(preprocess) {
             const unsigned py = static_cast<unsigned>(v);
             wanted[i] = static_cast<float>((1.0 - (v - py)) * row(py) + (v - py) * row(py + 1));
         }
-        const PreprocessArgs args = {x.data(), chosen ? indices.data() : nullptr, y.data(), images, side, r, 1, 255.0f,
-                                     {0.5f, 0.5f, 0.5f}, {0.25f, 0.25f, 0.25f}};
+        const PreprocessArgs args = {x.data(), chosen ? indices.data() : nullptr, chosen ? windows.data() : nullptr,
+                                     y.data(), images, side, r, 1, 255.0f, {0.5f, 0.5f, 0.5f}, {0.25f, 0.25f, 0.25f},
+                                     {4 / 255.0f, 4 / 255.0f, 4 / 255.0f}, {-2.0f, -2.0f, -2.0f}};
         check::launch("preprocess_f32", {ceil_div(images * r * r, 128)}, {128}, 0, args);
         compare("preprocess", y, wanted);
     }

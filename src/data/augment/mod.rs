@@ -29,6 +29,7 @@ mod operations;
 mod policy;
 mod render;
 
+pub(crate) use operations::Change;
 pub use operations::Operation;
 pub use policy::Policy;
 pub use render::Renderer;

@@ -43,23 +43,63 @@ pub enum Operation {
     Sharpness(f32),
 }
 
+/// What an operation does to the pixels of images of one size: what is left when everything that
+/// needs the size or a function of the C library is worked out. Only whole numbers, single products
+/// and sums in f32 and f64, so a GPU gives the same bits.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Change {
+    /// Output (x, y) shows the input's pixel (c + a x + b y, f + d x + e y), in 16.16 fixed point.
+    Move([i64; 6]),
+    /// As the operation; so are all below.
+    AutoContrast,
+    Equalize,
+    Invert,
+    Solarize(u16),
+    /// The bits that are kept.
+    Posterize(u8),
+    Contrast(f32),
+    Color(f32),
+    Brightness(f32),
+    Sharpness(f32),
+}
+
 impl Operation {
     /// Apply it to `image`, `side x side x 3`; `scratch` is as long and is overwritten.
     pub(super) fn apply(self, image: &mut Vec<u8>, scratch: &mut Vec<u8>, side: usize) {
+        self.change(side).apply(image, scratch, side);
+    }
+
+    /// What it does to images of `side x side` pixels.
+    pub(crate) fn change(self, side: usize) -> Change {
         match self {
-            Self::ShearX(m) => affine([1.0, m, 0.0, 0.0, 1.0, 0.0], image, scratch, side),
-            Self::ShearY(m) => affine([1.0, 0.0, 0.0, m, 1.0, 0.0], image, scratch, side),
-            Self::TranslateX(d) => affine([1.0, 0.0, f64::from(-d), 0.0, 1.0, 0.0], image, scratch, side),
-            Self::TranslateY(d) => affine([1.0, 0.0, 0.0, 0.0, 1.0, f64::from(-d)], image, scratch, side),
-            Self::Rotate(degrees) => affine(rotation(degrees, side), image, scratch, side),
+            Self::ShearX(m) => affine([1.0, m, 0.0, 0.0, 1.0, 0.0]),
+            Self::ShearY(m) => affine([1.0, 0.0, 0.0, m, 1.0, 0.0]),
+            Self::TranslateX(d) => affine([1.0, 0.0, f64::from(-d), 0.0, 1.0, 0.0]),
+            Self::TranslateY(d) => affine([1.0, 0.0, 0.0, 0.0, 1.0, f64::from(-d)]),
+            Self::Rotate(degrees) => affine(rotation(degrees, side)),
+            Self::AutoContrast => Change::AutoContrast,
+            Self::Equalize => Change::Equalize,
+            Self::Invert => Change::Invert,
+            Self::Solarize(threshold) => Change::Solarize(threshold),
+            Self::Posterize(bits) => Change::Posterize(0xff_u8 << (8 - bits.clamp(1, 8))),
+            Self::Contrast(factor) => Change::Contrast(factor),
+            Self::Color(factor) => Change::Color(factor),
+            Self::Brightness(factor) => Change::Brightness(factor),
+            Self::Sharpness(factor) => Change::Sharpness(factor),
+        }
+    }
+}
+
+impl Change {
+    /// Apply it to `image`, `side x side x 3`; `scratch` is as long and is overwritten.
+    pub(crate) fn apply(self, image: &mut Vec<u8>, scratch: &mut Vec<u8>, side: usize) {
+        match self {
+            Self::Move(map) => moved(map, image, scratch, side),
             Self::AutoContrast => by_channel(image, stretched),
             Self::Equalize => by_channel(image, equalized),
             Self::Invert => each(image, |x| 255 - x),
             Self::Solarize(threshold) => each(image, |x| if u16::from(x) < threshold { x } else { 255 - x }),
-            Self::Posterize(bits) => {
-                let mask = 0xff_u8 << (8 - bits.clamp(1, 8));
-                each(image, |x| x & mask);
-            }
+            Self::Posterize(mask) => each(image, |x| x & mask),
             Self::Contrast(factor) => {
                 let sum: u64 = image.chunks_exact(3).map(|rgb| u64::from(grey(rgb))).sum();
                 let mean = (sum as f64 / (side * side) as f64 + 0.5) as u8;
@@ -177,10 +217,13 @@ fn rotation(degrees: f64, side: usize) -> [f64; 6] {
 
 /// Output (x, y) shows the pixel of the input at `(a x + b y + c, d x + e y + f)`, pixel centres at
 /// halves.
-fn affine([a, b, c, d, e, f]: [f64; 6], image: &mut Vec<u8>, scratch: &mut Vec<u8>, side: usize) {
+fn affine([a, b, c, d, e, f]: [f64; 6]) -> Change {
     let fixed = |x: f64| (x * 65_536.0 + 0.5).floor() as i64;
-    let (a, b, c) = (fixed(a), fixed(b), fixed(c + a * 0.5 + b * 0.5));
-    let (d, e, f) = (fixed(d), fixed(e), fixed(f + d * 0.5 + e * 0.5));
+    let (c, f) = (c + a * 0.5 + b * 0.5, f + d * 0.5 + e * 0.5);
+    Change::Move([a, b, c, d, e, f].map(fixed))
+}
+
+fn moved([a, b, c, d, e, f]: [i64; 6], image: &mut Vec<u8>, scratch: &mut Vec<u8>, side: usize) {
     scratch.clear();
     scratch.resize(image.len(), OUTSIDE);
     for (y, out) in scratch.chunks_exact_mut(side * 3).enumerate() {

@@ -25,7 +25,7 @@ fn dataset(side: usize) -> Dataset {
         classes: vec!["only".to_owned()],
         side,
         scale: 255.0,
-        images: pattern(side),
+        images: std::sync::Arc::new(pattern(side)),
         labels: vec![0],
         splits: Default::default(),
     }

@@ -124,6 +124,11 @@ impl Runtime for Card {
         (bytes / size_of::<f32>(), super::CARD_IMAGES)
     }
 
+    fn resident_budget(&self) -> usize {
+        // A quarter: Tiny ImageNet takes 1.8 GB.
+        self.0.card().memory_bytes / 4
+    }
+
     fn peak_sizes(&self) -> (usize, u32) {
         (1 << 27, 1 << 10)
     }

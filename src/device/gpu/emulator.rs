@@ -111,6 +111,10 @@ impl Runtime for Emulator {
         (1 << 21, 64)
     }
 
+    fn resident_budget(&self) -> usize {
+        1 << 30
+    }
+
     fn peak_sizes(&self) -> (usize, u32) {
         (1 << 18, 16)
     }

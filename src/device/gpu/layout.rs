@@ -83,6 +83,7 @@ mod tests {
             ops::kernel_transform::gpu::layouts(),
             ops::score::gpu::layouts(),
             ops::preprocess::gpu::layouts(),
+            ops::augment::gpu::layouts(),
             ops::grad::batch_norm::gpu::layouts(),
             ops::grad::squeeze_excite::gpu::layouts(),
             ops::grad::pool::gpu::layouts(),

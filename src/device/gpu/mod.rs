@@ -21,7 +21,7 @@ pub(crate) use layout::{Layout, layout};
 
 use super::launch::{Arguments, Geometry};
 use super::measure::{self, Peaks, Stamp};
-use super::{Buffer, Device, Error, Memory};
+use super::{Buffer, Device, Error, Memory, Residents};
 use crate::ops::{
     self, Call, Region, Threads, batch_norm, branches, depthwise, kernel_transform, pointwise, pool,
 };
@@ -119,6 +119,9 @@ pub trait Runtime: Send + Sync + 'static {
     /// Elements that an arena may well have, and the most images that are worth running at a time.
     fn arena_budget(&self) -> (usize, usize);
 
+    /// Bytes that data sets may take.
+    fn resident_budget(&self) -> usize;
+
     /// Elements of the arrays and rounds of the chains that peaks are measured with.
     fn peak_sizes(&self) -> (usize, u32);
 }
@@ -128,6 +131,7 @@ pub struct Gpu<R: Runtime> {
     runtime: R,
     /// What the cache is flushed with; made when first asked for.
     flush: Mutex<Option<R::Memory>>,
+    residents: Residents,
 }
 
 #[repr(C)]
@@ -158,7 +162,14 @@ struct PeakArgs {
 impl<R: Runtime> Gpu<R> {
     /// The device on that runtime.
     pub fn new(runtime: R) -> Gpu<R> {
-        Gpu { runtime, flush: Mutex::new(None) }
+        let residents = Residents::new(runtime.resident_budget());
+        Gpu { runtime, flush: Mutex::new(None), residents }
+    }
+
+    /// Lets data sets take at most `bytes`. Results do not depend on it.
+    #[must_use]
+    pub fn with_resident_budget(self, bytes: usize) -> Gpu<R> {
+        Gpu { residents: Residents::new(bytes), ..self }
     }
 
     /// The runtime.
@@ -205,6 +216,7 @@ fn dispatch(call: &Call, to: &Launcher<'_>) -> Result<(), Error> {
         Call::KernelTransform(call) => kernel_transform::gpu::launch(call, to),
         Call::Score(call) => score::gpu::launch(call, to),
         Call::Preprocess(call) => preprocess::gpu::launch(call, to),
+        Call::Augment(call) => ops::augment::gpu::launch(call, to),
         Call::PointwiseWeights(call) => ops::grad::pointwise::gpu::launch_weights(call, to),
         Call::Transpose(call) => ops::grad::pointwise::gpu::launch_transpose(call, to),
         Call::Scatter(call) => ops::grad::pointwise::gpu::launch_scatter(call, to),
@@ -294,6 +306,10 @@ impl<R: Runtime> Device for Gpu<R> {
     fn chunk(&self, arena_of_one: usize) -> usize {
         let (elements, images) = self.runtime.arena_budget();
         (elements / arena_of_one.max(1)).clamp(1, images)
+    }
+
+    fn residents(&self) -> Option<&Residents> {
+        Some(&self.residents)
     }
 
     fn synchronise(&self) -> Result<(), Error> {

@@ -5,8 +5,8 @@ use crate::ops::batch_norm::{ApplyParams, BnApply, BnFold, BnStatistics, FoldPar
 use crate::ops::branches::{self, Branch};
 use crate::ops::pointwise::panelled_len;
 use crate::ops::{
-    Activation, PANEL, Slot, depthwise, kernel_transform, pointwise, pool, preprocess, score, squeeze_excite,
-    stem, sum,
+    Activation, PANEL, Slot, augment, depthwise, kernel_transform, pointwise, pool, preprocess, score,
+    squeeze_excite, stem, sum,
 };
 
 /// The batch norm of a convolution, if `folded`.
@@ -327,7 +327,7 @@ fn score_case(images: usize, classes: usize) -> Case {
     b.finish(format!("{images} x {classes}"), call)
 }
 
-fn preprocess_case(images: usize, side: usize, r: usize, indices: bool) -> Case {
+fn preprocess_case(images: usize, side: usize, r: usize, indices: bool, pad: Option<usize>) -> Case {
     let mut b = Builder::default();
     let stored = images + 3;
     let call = preprocess::Preprocess {
@@ -342,9 +342,25 @@ fn preprocess_case(images: usize, side: usize, r: usize, indices: bool) -> Case 
         },
         x: b.input(stored * side * side, Fill::Whole(1 << 24)),
         indices: indices.then(|| b.input(images, Fill::Whole(stored as u32))),
+        windows: pad.map(|pad| b.input(images * preprocess::WINDOW, Fill::Windows { side, pad })),
         y: b.output(images * r * r * 3),
     };
-    b.finish(format!("{images} x {side} to {r}{}", if indices { ", chosen" } else { "" }), call)
+    let windows = pad.map_or(String::new(), |pad| format!(", windows {pad} out"));
+    b.finish(format!("{images} x {side} to {r}{}{windows}", if indices { ", chosen" } else { "" }), call)
+}
+
+fn augment_case(images: usize, side: usize) -> Case {
+    let mut b = Builder::default();
+    let stored = images + 3;
+    let call = augment::Augment {
+        params: augment::Params { images: images as u32, side: side as u32 },
+        x: b.input(stored * side * side, Fill::Whole(1 << 24)),
+        indices: b.input(images, Fill::Whole(stored as u32)),
+        operations: b.input(images * augment::OPERATIONS * augment::OPERATION, Fill::Operations(side)),
+        scratch: b.output(images * side * side),
+        y: b.output(images * side * side),
+    };
+    b.finish(format!("{images} x {side}"), call)
 }
 
 /// Shapes at the edges: every stride, sides 1 to 28, 8 to 1152 channels, prefixes of larger stored
@@ -454,8 +470,14 @@ pub(super) fn edges() -> Vec<Case> {
     for (images, side, r, indices) in
         [(1, 8, 32, false), (3, 32, 48, true), (2, 64, 40, false), (1, 7, 33, true)]
     {
-        cases.push(preprocess_case(images, side, r, indices));
+        cases.push(preprocess_case(images, side, r, indices, None));
     }
+    for (images, side, r, indices, pad) in
+        [(5, 8, 32, true, 1), (7, 32, 48, false, 4), (3, 64, 40, true, 0), (4, 1, 33, true, 1)]
+    {
+        cases.push(preprocess_case(images, side, r, indices, Some(pad)));
+    }
+    cases.extend([augment_case(38, 16), augment_case(19, 33), augment_case(3, 1), augment_case(5, 64)]);
     cases
 }
 
@@ -506,6 +528,7 @@ pub(super) fn network(images: usize, r: usize) -> Vec<Case> {
     cases.push(apply_case(images * widest * widest, 96, Relu, false, true));
     cases.push(fold_case(960, false));
     cases.push(kernel_transform_case(7, 960));
-    cases.push(preprocess_case(images, 64, r, false));
+    cases.push(preprocess_case(images, 64, r, true, Some(0)));
+    cases.push(augment_case(images, 64));
     cases
 }

@@ -10,8 +10,11 @@ mod convolution_gradients;
 mod forward;
 mod gradients;
 
+use super::augment::{self, OPERATION, OPERATIONS};
 use super::pointwise::panelled_index;
+use super::preprocess::WINDOW;
 use super::{Call, Region, Slot};
+use crate::data::augment::Operation;
 use crate::random::stream;
 use rand::RngExt;
 
@@ -33,6 +36,10 @@ enum Fill {
     Whole(u32),
     /// Each row of that many elements is a constant far from zero, with a little spread.
     Shifted(usize),
+    /// Windows of images of `side` pixels, up to `pad` pixels out of them.
+    Windows { side: usize, pad: usize },
+    /// Pairs of AutoAugment's operations on images of that side: all of them, and nothing, in turn.
+    Operations(usize),
     /// Multiples of `step` in -reach..=reach: sums of a few products of such numbers are exact, ties
     /// come up, and so do the corners of activations.
     Steps { step: f32, reach: f32 },
@@ -73,6 +80,7 @@ impl Case {
             Call::PointwiseWeights(call) => vec![call.dw],
             Call::DepthwiseWeights(call) => vec![call.dw],
             Call::StemWeights(call) => vec![call.dw],
+            Call::Augment(call) => vec![call.y],
             call => match gradients::scratch(call) {
                 Some(scratch) => call.writes().into_iter().filter(|&slot| slot != scratch).collect(),
                 None => call.writes(),
@@ -103,6 +111,25 @@ impl Fill {
             Fill::Whole(below) => {
                 out.fill_with(|| ((uniform() + 1.0) / 2.0 * below as f32).floor().min(below as f32 - 1.0))
             }
+            Fill::Windows { side, pad } => {
+                for row in out.chunks_exact_mut(WINDOW) {
+                    let mut below = |n: usize| ((uniform() + 1.0) / 2.0 * n as f32) as usize % n;
+                    let (width, height) = (1 + below(side + 2 * pad), 1 + below(side + 2 * pad));
+                    let mut place = |length: usize| below(side + 2 * pad + 1 - length) as f32 - pad as f32;
+                    let (left, top) = (place(width), place(height));
+                    row.copy_from_slice(&[left, top, width as f32, height as f32, below(2) as f32]);
+                }
+            }
+            Fill::Operations(side) => {
+                let all = operations();
+                let mut elements = Vec::with_capacity(out.len());
+                for i in 0..out.len() / (OPERATIONS * OPERATION) {
+                    let next = i + seed as usize;
+                    let pair = [all[next % all.len()], all[(next / 2 + next / all.len()) % all.len()]];
+                    augment::describe(&pair, side, &mut elements);
+                }
+                out.copy_from_slice(&elements);
+            }
             Fill::Shifted(row) => {
                 for (i, value) in out.iter_mut().enumerate() {
                     *value = (i % row) as f32 - 3.0 + 0.05 * uniform();
@@ -113,6 +140,32 @@ impl Fill {
             }
         }
     }
+}
+
+/// Every kind of operation, and none.
+fn operations() -> Vec<Option<Operation>> {
+    use Operation::*;
+    let some = [
+        ShearX(0.3),
+        ShearY(-0.2),
+        TranslateX(3),
+        TranslateY(-2),
+        Rotate(17.0),
+        AutoContrast,
+        Equalize,
+        Invert,
+        Solarize(113),
+        Posterize(5),
+        Contrast(1.6),
+        Contrast(0.3),
+        Color(1.9),
+        Color(0.2),
+        Brightness(0.4),
+        Brightness(1.7),
+        Sharpness(1.9),
+        Sharpness(0.1),
+    ];
+    some.into_iter().map(Some).chain([None]).collect()
 }
 
 /// Lays operands out.

@@ -10,15 +10,21 @@ const THREADS: u32 = 128;
 struct Args {
     x: u64,
     indices: u64,
+    windows: u64,
     y: u64,
     p: Params,
+    factor: [f32; 3],
+    offset: [f32; 3],
 }
 
 /// A thread an output pixel.
 pub(crate) fn launch(call: &Preprocess, to: &Launcher<'_>) -> Result<(), Error> {
     let p = call.params;
     let items = u64::from(p.images) * u64::from(p.side_out) * u64::from(p.side_out);
-    let args = Args { x: to.at(call.x), indices: to.at_or_null(call.indices), y: to.at(call.y), p };
+    let (factor, offset) = p.affine();
+    let (x, y) = (to.at(call.x), to.at(call.y));
+    let (indices, windows) = (to.at_or_null(call.indices), to.at_or_null(call.windows));
+    let args = Args { x, indices, windows, y, p, factor, offset };
     to.launch("preprocess_f32", to.covering(items, THREADS)?, &args)
 }
 
@@ -27,6 +33,6 @@ pub(crate) fn layouts() -> Vec<crate::device::Layout> {
     use crate::device::layout;
     vec![
         layout!("PreprocessParams", Params { images, side_in, side_out, first, scale, mean, std }),
-        layout!("PreprocessArgs", Args { x, indices, y, p }),
+        layout!("PreprocessArgs", Args { x, indices, windows, y, p, factor, offset }),
     ]
 }

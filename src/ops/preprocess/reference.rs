@@ -1,21 +1,20 @@
 //! The definition, written out.
 
 use super::super::real::Real;
-use super::{Args, Params, tap};
+use super::{Args, Params};
 
 /// Computes the call; see the module for the formula.
 pub fn run<T: Real>(p: &Params, a: Args<'_, T>) {
-    let (side_in, side_out) = (p.side_in as usize, p.side_out as usize);
+    let side_out = p.side_out as usize;
     let wide = |value: f32| T::of(f64::from(value));
     for image in 0..p.images as usize {
-        let stored = a.stored(p, image);
-        for oy in 0..side_out {
-            let v = tap::<T>(oy, side_in, side_out);
-            for ox in 0..side_out {
-                let h = tap::<T>(ox, side_in, side_out);
+        let view = a.view(p, image);
+        let (rows, columns) = view.taps(side_out);
+        for (oy, v) in rows.iter().enumerate() {
+            for (ox, h) in columns.iter().enumerate() {
                 for c in 0..3 {
                     let pixel = |y: usize, x: usize| {
-                        let value = (stored[y * side_in + x].wide() as u32 >> (8 * c)) & 255;
+                        let value = (view.pixel(y, x) >> (8 * c)) & 255;
                         (T::of(f64::from(value)) / wide(p.scale) - wide(p.mean[c])) / wide(p.std[c])
                     };
                     let row =
