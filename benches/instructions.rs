@@ -4,8 +4,8 @@
 //! valgrind, once with one iteration and once with three; half the difference is what an iteration
 //! costs, without the start of the program. The counts are kept below `target/instructions` in
 //! criterion's form, so `natv2 bench compare --criterion target/instructions` compares them. One
-//! thread; AVX2 at best, since valgrind has no more. Hash tables are seeded at random, so the last of
-//! five digits may change between runs. Without valgrind nothing is counted, and a line says so.
+//! thread; AVX2 at best, since valgrind has no more. Hash tables are seeded at random, so counts
+//! differ by some 0.03 per cent between runs. Without valgrind nothing is counted, and a line says so.
 
 mod common;
 #[path = "../tests/predictor/table.rs"]

@@ -22,6 +22,7 @@ use natv2::random::{Stream, stream};
 use natv2::space::walk::walk;
 use natv2::space::{Activation, Arch, Channels, ExitScaling, Family};
 use rand::RngExt;
+use std::collections::BTreeSet;
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -47,7 +48,13 @@ fn operators(c: &mut Criterion<DeviceTime>) {
         .measurement_time(Duration::from_millis(600))
         .warm_up_time(Duration::from_millis(200))
         .sample_size(10);
+    let mut seen = BTreeSet::new();
     for case in cases::network(64, 32) {
+        let called = format!("{}, {}", case.call.name(), case.name);
+        // Layers of one shape are one benchmark.
+        if !seen.insert(called.clone()) {
+            continue;
+        }
         let (host_weights, host_arena) = case.operands(1);
         let mut weights = device.allocate(case.weights).expect("memory");
         let mut arena = device.allocate(case.arena).expect("memory");
@@ -55,7 +62,7 @@ fn operators(c: &mut Criterion<DeviceTime>) {
         device.upload(&mut arena, 0, &host_arena).expect("a copy");
         let work = case.call.work();
         group.throughput(Throughput::Elements(if work.flops > 0 { work.flops } else { work.bytes / 8 }));
-        group.bench_function(id(&name, "operators", format!("{}, {}", case.call.name(), case.name)), |b| {
+        group.bench_function(id(&name, "operators", called), |b| {
             b.iter(|| {
                 let memory = Memory { weights: &weights, network: &weights, arena: &mut arena };
                 device.run(std::slice::from_ref(&case.call), memory, Threads::One).expect("a run");
