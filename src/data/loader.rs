@@ -304,7 +304,9 @@ impl Worker {
         let side = resolution(seed, position, &self.settings.resolutions);
         let recycled = self.pool.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let Buffers { mut labels, mut pixels, mut indices, mut drawn } = recycled.unwrap_or_default();
-        (labels.clear(), indices.clear(), drawn.clear());
+        labels.clear();
+        indices.clear();
+        drawn.clear();
         labels.reserve(count);
         let settings = &*self.settings;
         let described = self.describes.then(|| (self.dataset.clone(), settings.mean, settings.std));
