@@ -378,7 +378,7 @@ impl Engine {
     fn inference(&self, tree: &Tree, images: usize, reads: Reads) -> Program {
         let layout = &self.supernet.layout;
         let one = lower_tree(layout, tree, 1, Mode::Inference, reads).0.arena_len;
-        let chunk = self.device.chunk(one).min(images);
+        let chunk = even(images, self.device.chunk(one));
         lower_tree(layout, tree, chunk, Mode::Inference, reads).0
     }
 
@@ -471,6 +471,15 @@ impl Engine {
         {
             arenas.swap_remove(index);
         }
+    }
+}
+
+/// Images of a chunk, at most `most`, so that all chunks have as many but for the last, which lacks
+/// few: a pass over a chunk that is not full takes as long as over one that is.
+pub(super) fn even(images: usize, most: usize) -> usize {
+    match images {
+        0 => 1,
+        _ => images.div_ceil(images.div_ceil(most.max(1))),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::Pass;
 use crate::engine::BUDGET;
+use crate::engine::evaluate::even;
 use crate::engine::plan::{Mode, Reads, lower_tree};
 use crate::engine::population::cut;
 use crate::engine::tree::{Saving, Tree};
@@ -68,7 +69,7 @@ pub fn evaluation(
             None => passes.push(Pass::new(&section.stored, section.len, None, 1)),
         }
         if images > 0 {
-            let chunk = (taking.chunk)(one.arena_len).min(images);
+            let chunk = even(images, (taking.chunk)(one.arena_len));
             let program = lower_tree(layout, &tree, chunk, Mode::Inference, Reads::Scores).0;
             passes.push(Pass::program(&program, images.div_ceil(chunk) as u64));
             largest = largest.max(chunk);
