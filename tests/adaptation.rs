@@ -115,7 +115,7 @@ fn accuracies_are_those_of_the_adapted_weights_and_threads_change_nothing() {
     let expected: Vec<&str> = ["iteration", "front"].into_iter().chain(round).chain(round).collect();
     assert_eq!(kinds, expected);
     // And so does the page.
-    let page = natv2::search::page::page(EVALUATOR.space(), 10, &config, &state, "runs/x", &[]).unwrap();
+    let page = natv2::search::page::page(EVALUATOR.space(), 10, &config, &state, "runs/x", &[], &[]).unwrap();
     let html = natv2::report::render(&page);
     assert!(
         html.contains("adaptation: training loss") && html.contains("--weights runs/x/adapted.safetensors")

@@ -9,6 +9,7 @@ use crate::evaluator::{Evaluator, Options};
 use crate::export::{self, onnx};
 use crate::finetune::{self, Inputs, finetune};
 use crate::run::{Output, RunDirectory, StopFlag};
+use crate::search::results::FrontPoints;
 use crate::search::{self, State, page, search};
 use crate::space::Space;
 use crate::supernet::Network;
@@ -140,6 +141,7 @@ pub fn report(
     run: &Path,
 ) -> Result<String, Error> {
     let tuned = finetune::Summary::read(run)?.map(|summary| page::tuned(&summary)).unwrap_or_default();
-    let page = page::page(space, classes, config, state, &run.display().to_string(), &tuned)?;
+    let fronts = FrontPoints::read(run)?;
+    let page = page::page(space, classes, config, state, &run.display().to_string(), &tuned, &fronts)?;
     Ok(crate::report::render(&page))
 }

@@ -88,11 +88,11 @@ pub fn render_comparison(comparison: &Comparison) -> String {
 }
 
 /// The colours' names, as a caption begins.
-fn legend(comparison: &Comparison) -> String {
+pub(super) fn legend(groups: &[Group]) -> String {
     let key = |(index, group): (usize, &Group)| {
         format!("<span class=\"key {}\">{}</span> ", groups::class(index), Escaped(&group.name))
     };
-    comparison.groups.iter().enumerate().map(key).collect()
+    groups.iter().enumerate().map(key).collect()
 }
 
 fn results(html: &mut String, comparison: &Comparison) {
@@ -141,13 +141,14 @@ fn fronts(html: &mut String, comparison: &Comparison) {
     let caption = format!(
         "{} The fronts of all seeds on the validation images, and lines through those that no network of \
          their variant beats in the two objectives shown. Hover over a point, or tap it, to see its network.",
-        legend(comparison)
+        legend(&comparison.groups)
     );
     page::section(html, "fronts", "Pareto fronts", &caption);
     let count = comparison.objectives.len();
     let pairs = (0..count).flat_map(|up| (up + 1..count).map(move |across| (up, across)));
-    let charts: Vec<String> =
-        pairs.filter_map(|(up, across)| groups::fronts(comparison, up, across)).collect();
+    let charts: Vec<String> = pairs
+        .filter_map(|(up, across)| groups::fronts(&comparison.objectives, &comparison.groups, up, across))
+        .collect();
     figures(html, &charts, "No two objectives have been measured.");
     html.push_str("</section>\n");
 }
@@ -156,7 +157,7 @@ fn hypervolume(html: &mut String, comparison: &Comparison) {
     let caption = format!(
         "{} Mean over the seeds, and from the least to the greatest of them; one reference point for all. \
          Evaluations include those that are repeated after the weights were adapted.",
-        legend(comparison)
+        legend(&comparison.groups)
     );
     page::section(html, "progress", "Hypervolume", &caption);
     let chart = groups::curves(&comparison.groups, "evaluations", "hypervolume");

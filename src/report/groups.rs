@@ -1,10 +1,10 @@
 //! Charts of several groups: their points in one plane, and their curves with what they spread over.
 
 use super::chart::{BOTTOM, LEFT, RIGHT, TOP, axes, axis_name, open, outline};
-use super::comparison::{Comparison, Group};
+use super::comparison::Group;
 use super::markup::{Escaped, at, figure, measured, shown};
 use super::scale::{Form, Scale};
-use super::{Goal, Point};
+use super::{Goal, Objective, Point};
 use std::fmt::Write;
 
 /// Colours that the style sheet has for groups; beyond them they repeat.
@@ -18,13 +18,17 @@ pub(super) fn class(group: usize) -> String {
 /// The points of two objectives in the groups' colours; `None` where no point has both values.
 ///
 /// The objective named first goes up, the other to the right.
-pub(super) fn fronts(comparison: &Comparison, up: usize, across: usize) -> Option<String> {
+pub(super) fn fronts(
+    objectives: &[Objective],
+    all_groups: &[Group],
+    up: usize,
+    across: usize,
+) -> Option<String> {
     let place = |point: &Point| {
         let value = |index: usize| point.values.get(index).copied().and_then(shown);
         Some((value(across)?, value(up)?))
     };
-    let groups: Vec<Vec<(&Point, (f64, f64))>> = comparison
-        .groups
+    let groups: Vec<Vec<(&Point, (f64, f64))>> = all_groups
         .iter()
         .map(|group| group.points.iter().filter_map(|point| Some((point, place(point)?))).collect())
         .collect();
@@ -32,8 +36,8 @@ pub(super) fn fronts(comparison: &Comparison, up: usize, across: usize) -> Optio
     all().next()?;
     let x = Scale::new(all().map(|xy| xy.0), Form::Measured, LEFT, RIGHT);
     let y = Scale::new(all().map(|xy| xy.1), Form::Measured, BOTTOM, TOP);
-    let (over, under) = (comparison.objectives.get(across)?, comparison.objectives.get(up)?);
-    let mut svg = open(&format!("{} over {}, by variant", under.quantity.name, over.quantity.name));
+    let (over, under) = (objectives.get(across)?, objectives.get(up)?);
+    let mut svg = open(&format!("{} over {}, in groups", under.quantity.name, over.quantity.name));
     axes(&mut svg, (&x, Form::Measured, &axis_name(over)), (&y, Form::Measured, &axis_name(under)));
     for (index, points) in groups.iter().enumerate() {
         let _ = write!(svg, "<g class=\"group {}\">", class(index));
@@ -50,11 +54,11 @@ pub(super) fn fronts(comparison: &Comparison, up: usize, across: usize) -> Optio
             let _ = write!(svg, "<path d=\"{path}\"/>");
         }
         for (point, (vx, vy)) in points {
-            let mut text = format!("{}: {}", comparison.groups[index].name, point.label);
+            let mut text = format!("{}: {}", all_groups[index].name, point.label);
             if !point.hover.is_empty() {
                 let _ = write!(text, "\n{}", point.hover);
             }
-            for (objective, &value) in comparison.objectives.iter().zip(&point.values) {
+            for (objective, &value) in objectives.iter().zip(&point.values) {
                 let _ =
                     write!(text, "\n{}: {}", objective.quantity.name, measured(value, &objective.quantity));
             }

@@ -9,6 +9,7 @@
 //! | head | [`Report::title`], [`Report::summary`], [`Report::facts`] | as text |
 //! | fronts | [`Report::archive`], [`Report::front`] | a chart for each pair of [`Report::objectives`]: all points, the front's in colour, a line through those that no other point beats in these two objectives; hovering or tapping shows a point's text and all its values |
 //! | networks | [`Report::networks`], [`Report::columns`] | a table, then each [`Diagram`]; those without a note are folded away if others have one |
+//! | fronts over time | [`Report::earlier`] | a chart for each pair of [`Report::objectives`], a colour each iteration |
 //! | progress | [`Report::iterations`] | hypervolume, best accuracy, rank correlations and RMSE of the predictor by iteration |
 //! | fine-tuning | [`Report::tuned`] | test accuracy, parameters and MACs before and after, as a table and as arrows |
 //! | next | [`Report::commands`] | what to run now; those of the networks that do not stand out are folded away |
@@ -57,6 +58,8 @@ pub struct Report {
     /// The networks to present. Those with a note stand out: their points carry their names, and the
     /// pictures of the others are folded away; without any note all do.
     pub networks: Vec<Network>,
+    /// The fronts after some of the iterations, in order, each a group.
+    pub earlier: Vec<Group>,
     /// What was logged at each iteration, in order.
     pub iterations: Vec<Iteration>,
     /// Networks that were trained further.

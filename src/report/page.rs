@@ -3,7 +3,7 @@
 use super::chart::{self, Series};
 use super::diagram;
 use super::markup::{Escaped, count, figure, titled};
-use super::{Command, Iteration, Network, Report, tuned};
+use super::{Command, Iteration, Network, Report, comparison, groups, tuned};
 use std::fmt::Write;
 
 const STYLE: &str = include_str!("style.css");
@@ -18,6 +18,7 @@ pub(super) fn page(report: &Report) -> String {
         table(html, report);
         diagrams(html, report);
         tuned::section(html, &report.tuned);
+        earlier(html, report);
         progress(html, &report.iterations);
         commands(html, &report.commands);
         configuration(html, &report.configuration);
@@ -208,6 +209,25 @@ fn picture(html: &mut String, index: usize, network: &Network, largest: f64) {
         let _ = write!(html, "<code class=\"identity\">{}</code>", Escaped(&network.identity));
     }
     html.push_str("</figure>\n");
+}
+
+/// How the front moved.
+fn earlier(html: &mut String, report: &Report) {
+    if report.earlier.len() < 2 {
+        return;
+    }
+    let caption = "Accuracies are those that were measured then; adaptation changes them afterwards.";
+    let caption = format!("{}{caption}", comparison::legend(&report.earlier));
+    section(html, "earlier", "Fronts over time", &caption);
+    html.push_str("<div class=\"charts\">\n");
+    for up in 0..report.objectives.len() {
+        for across in up + 1..report.objectives.len() {
+            if let Some(svg) = groups::fronts(&report.objectives, &report.earlier, up, across) {
+                let _ = writeln!(html, "<figure>{svg}</figure>");
+            }
+        }
+    }
+    html.push_str("</div>\n</section>\n");
 }
 
 fn progress(html: &mut String, iterations: &[Iteration]) {

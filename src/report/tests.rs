@@ -56,6 +56,9 @@ fn filled(text: &str) -> Report {
                 top1_after: Some(69.0),
             })
             .collect(),
+        earlier: [65.0, 70.0]
+            .map(|top1| Group { name: text.into(), points: vec![point(top1, 0.3, 4.0)], ..Group::default() })
+            .into(),
         tuned: vec![Tuned {
             label: text.into(),
             note: text.into(),
@@ -114,12 +117,13 @@ fn a_full_report_has_all_its_parts() {
     let html = render(&filled("plain"));
     let names = tags(&html);
     let count = |name: &str| names.iter().filter(|n| *n == name).count();
-    // Three pairs of objectives, six charts over iterations, two of fine-tuning, one diagram.
-    assert_eq!(count("svg"), 12);
-    assert_eq!(count("section"), 7);
-    // Five points in each of three charts, three iterations with seven values each, both ends of two
-    // arrows, and a squeeze-excite mark.
-    assert_eq!(count("circle"), 3 * 5 + 3 * 7 + 2 * 2 + 1);
+    // Three pairs of objectives now and over time, six charts over iterations, two of fine-tuning, one
+    // diagram.
+    assert_eq!(count("svg"), 15);
+    assert_eq!(count("section"), 8);
+    // Five points in each of three charts, two earlier ones, three iterations with seven values each, both
+    // ends of two arrows, and a squeeze-excite mark.
+    assert_eq!(count("circle"), 3 * 5 + 3 * 2 + 3 * 7 + 2 * 2 + 1);
     assert!(html.contains("prefers-color-scheme: dark") && html.contains("name=\"viewport\""));
     assert_eq!(html, render(&filled("plain")));
 }

@@ -8,12 +8,13 @@
 //! time or the machine but what the state says of its device, so equal states give equal pages.
 
 use super::adaptation::{ADAPTED_FILE, WIDE_ADAPTED_FILE};
+use super::results::FrontPoints;
 use super::{Entry, Error, State, measure::name, objective_value, points};
 use crate::config::{Config, DataName, Objective};
 use crate::finetune;
 use crate::moo::tradeoff;
 use crate::report::{
-    self, Block, Command, Diagram, Goal, Iteration, Network, Point, Quantity, Report, Stage,
+    self, Block, Command, Diagram, Goal, Group, Iteration, Network, Point, Quantity, Report, Stage,
 };
 use crate::space::backbone::{DEPTHS, LAYERS, MAX_DEPTH, strided};
 use crate::space::show::grouped;
@@ -24,7 +25,8 @@ use crate::space::{Arch, Channels, Layer, Space, walk};
 const TRADE_OFFS: usize = 4;
 
 /// The report of a state of a search in the run directory `run`; `classes` are those of the data set,
-/// `tuned` the networks that were fine-tuned since, as [`tuned`] has them.
+/// `tuned` the networks that were fine-tuned since, as [`tuned`] has them, `fronts` those after each
+/// iteration.
 ///
 /// # Errors
 /// A genotype of another space.
@@ -35,6 +37,7 @@ pub fn page(
     state: &State,
     run: &str,
     tuned: &[report::Tuned],
+    fronts: &[FrontPoints],
 ) -> Result<Report, Error> {
     let objectives = &config.search.objectives;
     let front = state.archive.front(objectives);
@@ -61,6 +64,7 @@ pub fn page(
         ],
         configuration: config.to_toml(),
         tuned: tuned.to_vec(),
+        earlier: earlier(fronts, objectives),
         ..Report::default()
     };
     let mut exports = Vec::new();
@@ -87,6 +91,29 @@ pub fn page(
         report.archive.push(point(entry, &arch, name(&entry.genotype), objectives));
     }
     Ok(report)
+}
+
+/// The first front, that in the middle and the last.
+fn earlier(fronts: &[FrontPoints], objectives: &[Objective]) -> Vec<Group> {
+    let Some(last) = fronts.len().checked_sub(1) else { return Vec::new() };
+    let mut chosen = vec![0, last / 2, last];
+    chosen.dedup();
+    let group = |index: usize| {
+        let front = &fronts[index];
+        let point = |(number, row): (usize, &Vec<f64>)| Point {
+            label: (number + 1).to_string(),
+            hover: String::new(),
+            values: row.iter().zip(objectives).map(|(&value, &of)| shown(value, of)).collect(),
+        };
+        let points = front.points.iter().enumerate().map(point).collect();
+        Group { name: format!("iteration {}", front.iteration), points, ..Group::default() }
+    };
+    chosen.into_iter().map(group).collect()
+}
+
+/// A minimised value as people read it: accuracy, not error.
+fn shown(value: f64, objective: Objective) -> f64 {
+    if objective == Objective::Top1 { 100.0 - value } else { value }
 }
 
 /// The option that names the weights of a search that changed them.
@@ -406,7 +433,7 @@ mod tests {
         for family in Family::all() {
             let space = Space::new(family, &[32, 64], &[0.25, 1.0], ExitScaling::Once).unwrap();
             let state = state(&space, 40);
-            let page = page(&space, 10, &config, &state, "runs/x", &[]).unwrap();
+            let page = page(&space, 10, &config, &state, "runs/x", &[], &[]).unwrap();
             let front = state.archive.front(&config.search.objectives);
             assert_eq!(page.networks.len(), front.len());
             assert_eq!(page.front.len() + page.archive.len(), state.archive.entries.len());
@@ -437,7 +464,7 @@ mod tests {
     fn the_front_is_in_order_and_its_best_are_pointed_out() {
         let config = config::load("search", None, &[], Some(config::Profile::Tiny)).unwrap();
         let space = Space::paper(Family::SE_B);
-        let page = page(&space, 10, &config, &state(&space, 60), "runs/x", &[]).unwrap();
+        let page = page(&space, 10, &config, &state(&space, 60), "runs/x", &[], &[]).unwrap();
         assert!(page.networks.iter().map(|network| network.values[2]).is_sorted());
         assert!(page.networks[0].note.contains("fewest MACs"));
         for note in ["most accurate", "fewest parameters", "fewest MACs"] {
@@ -462,7 +489,7 @@ mod tests {
     fn a_state_without_networks_has_a_page() {
         let config = config::load("search", None, &[], Some(config::Profile::Tiny)).unwrap();
         let space = Space::paper(Family::SE_B);
-        let page = page(&space, 10, &config, &state(&space, 0), "runs/x", &[]).unwrap();
+        let page = page(&space, 10, &config, &state(&space, 0), "runs/x", &[], &[]).unwrap();
         assert!(page.networks.is_empty() && page.archive.is_empty());
         assert!(report::render(&page).contains("No network"));
     }

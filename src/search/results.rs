@@ -3,10 +3,12 @@
 //! Neither file holds a time, a path or a machine's name, so equal runs give equal bytes.
 
 use super::adaptation::{ADAPTED_FILE, WIDE_ADAPTED_FILE};
-use super::{Archive, Entry, Error, State};
+use super::{Archive, Entry, Error, STAGE, State};
 use crate::config::{Config, Objective};
+use crate::run;
 use crate::space::{Arch, Genotype, Space};
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// Version of the form of all three.
 pub const VERSION: u32 = 1;
@@ -94,6 +96,16 @@ pub struct FrontPoints {
 impl FrontPoints {
     /// The kind of the journal's event.
     pub const EVENT: &str = "front";
+
+    /// The fronts that the journal of the run in `path` holds, by iteration.
+    ///
+    /// # Errors
+    /// A journal that is damaged.
+    pub fn read(path: &Path) -> Result<Vec<FrontPoints>, Error> {
+        let fronts = run::events(path)?.into_iter();
+        let fronts = fronts.filter(|event| event.stage == STAGE && event.kind == FrontPoints::EVENT);
+        Ok(fronts.filter_map(|event| serde_json::from_value(event.data).ok()).collect())
+    }
 
     /// The front of an archive.
     pub fn of(archive: &Archive, objectives: &[Objective], iteration: u64) -> FrontPoints {

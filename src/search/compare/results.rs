@@ -164,11 +164,7 @@ impl Finished {
     /// # Errors
     /// A journal that is damaged.
     pub fn new(seed: u64, state: State, path: &Path) -> Result<Finished, Error> {
-        let fronts = crate::run::events(path)?.into_iter();
-        let fronts =
-            fronts.filter(|event| event.stage == crate::search::STAGE && event.kind == FrontPoints::EVENT);
-        let fronts = fronts.filter_map(|event| serde_json::from_value(event.data).ok()).collect();
-        Ok(Finished { seed, state, fronts })
+        Ok(Finished { seed, state, fronts: FrontPoints::read(path)? })
     }
 }
 
