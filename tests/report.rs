@@ -68,7 +68,7 @@ fn fine_tuned_networks_stand_on_the_page_with_what_they_were() {
     std::fs::write(folder.path().join("finetuned.json"), text).unwrap();
     let summary = Summary::read(folder.path()).unwrap().unwrap();
     let classes = evaluator.engine().supernet().classes();
-    let report = page(evaluator.space(), classes, &config, &state, "runs/x", &tuned(&summary)).unwrap();
+    let report = page(evaluator.space(), classes, &config, &state, "runs/x", &tuned(&summary), &[]).unwrap();
     let html = render(&report);
     tags(&html);
     let section = html.split("<section id=\"tuned\">").nth(1).unwrap().split("</section>").next().unwrap();
@@ -86,9 +86,18 @@ fn the_page_of_a_search_shows_its_front_and_needs_nothing_else() {
     let (evaluator, state) = finished(&config);
     let classes = evaluator.engine().supernet().classes();
     let run = "runs/<A & 'B'>";
-    let report = page(evaluator.space(), classes, &config, &state, run, &[]).unwrap();
+    let fronts: Vec<FrontPoints> = (0..5)
+        .map(|iteration| FrontPoints::of(&state.archive, &config.search.objectives, iteration))
+        .collect();
+    let report = page(evaluator.space(), classes, &config, &state, run, &[], &fronts).unwrap();
     let html = render(&report);
     let tags = tags(&html);
+    // The first front, the middle one and the last, accuracies as people read them.
+    let names: Vec<&str> = report.earlier.iter().map(|group| group.name.as_str()).collect();
+    assert_eq!(names, ["iteration 0", "iteration 2", "iteration 4"]);
+    let best = |values: &mut dyn Iterator<Item = f64>| values.fold(0.0, f64::max);
+    let accuracies = &mut report.earlier[2].points.iter().map(|point| point.values[0]);
+    assert_eq!(best(accuracies), best(&mut state.archive.entries.iter().map(|entry| entry.top1())));
 
     let front = state.archive.front(&config.search.objectives);
     assert_eq!(report.networks.len(), front.len());
@@ -126,5 +135,5 @@ fn the_page_of_a_search_shows_its_front_and_needs_nothing_else() {
     for number in 1..=front.len() {
         assert!(html.contains(&format!("--network {number} --format onnx")));
     }
-    assert_eq!(html, render(&page(evaluator.space(), classes, &config, &state, run, &[]).unwrap()));
+    assert_eq!(html, render(&page(evaluator.space(), classes, &config, &state, run, &[], &fronts).unwrap()));
 }
