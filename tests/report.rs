@@ -6,6 +6,7 @@ use natv2::evaluator::{Evaluator, Options};
 use natv2::finetune::results::Summary;
 use natv2::report::render;
 use natv2::run::{Output, RunDirectory, StopFlag, latest_checkpoint};
+use natv2::search::results::FrontPoints;
 use natv2::search::{
     Outcome, State,
     page::{page, tuned},
