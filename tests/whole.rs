@@ -141,6 +141,13 @@ fn a_run_goes_from_random_weights_to_networks_for_other_programs() {
     assert_eq!(last[..2], ["phase width-2 done", "front tested"]);
     assert!(last[2].starts_with("network ") && last[2].ends_with(" done"), "{last:?}");
     assert_eq!((&status["finished"], &status["iteration"]), (&true.into(), &2.into()));
+    let figures = folder.path().join("figures");
+    let mut pictures = Command::new(env!("CARGO_BIN_EXE_natv2"));
+    pictures.args(["report", "--json"]).arg(&run).arg("--charts").arg(&figures);
+    let page: Value = serde_json::from_slice(&finish(pictures).stdout).unwrap();
+    let charts = page["charts"].as_array().unwrap();
+    // Three pairs of objectives now and over time, fine-tuning, and the curves over iterations.
+    assert!(charts.len() > 10 && charts.iter().all(|file| Path::new(file.as_str().unwrap()).exists()));
     // A stage called by itself with the same settings finds its result.
     for stage in ["train", "search", "finetune"] {
         let mut again = Command::new(env!("CARGO_BIN_EXE_natv2"));

@@ -5,7 +5,7 @@ use super::{Error, Talk, output};
 use crate::config::Config;
 use crate::pipeline::found;
 use crate::pipeline::whole::{REPORT_FILE, report};
-use crate::report::render_comparison;
+use crate::report::{charts, render_comparison};
 use crate::run::{Exit, write_atomic};
 use crate::search::compare;
 use crate::search::compare::results::{self, Comparison};
@@ -18,11 +18,16 @@ use std::path::{Path, PathBuf};
 /// the progress of the search, the networks found, what fine-tuning made of them, and the configuration; of
 /// a comparison, with its fronts side by side.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  natv2 report runs/search-1a2b3c4d")]
+#[command(
+    after_help = "Examples:\n  natv2 report runs/search-1a2b3c4d\n  natv2 report runs/mine --charts figures     every chart as an SVG file too"
+)]
 pub struct Report {
     /// The run directory.
     #[arg(value_name = "DIR")]
     run: PathBuf,
+    /// Write every chart of the page as an SVG file of its own into this folder too.
+    #[arg(long, value_name = "FOLDER")]
+    charts: Option<PathBuf>,
     #[command(flatten)]
     talk: Talk,
 }
@@ -47,10 +52,22 @@ impl Report {
     fn write(&self, html: &str) -> Result<Exit, Error> {
         let file = self.run.join(REPORT_FILE);
         write_atomic(&file, html.as_bytes())?;
-        let file = file.display().to_string();
+        let mut written = vec![file.display().to_string()];
+        if let Some(folder) = &self.charts {
+            let failed =
+                |error: std::io::Error| Error::Output { file: folder.clone(), reason: error.to_string() };
+            std::fs::create_dir_all(folder).map_err(failed)?;
+            for (name, svg) in charts(html) {
+                let file = folder.join(format!("{name}.svg"));
+                write_atomic(&file, svg.as_bytes())?;
+                written.push(file.display().to_string());
+            }
+        }
         match self.talk.json {
-            true => output::json(&serde_json::json!({"version": 1, "report": file}))?,
-            false => output::print(&format!("{file}\n"))?,
+            true => output::json(
+                &serde_json::json!({"version": 1, "report": written[0], "charts": written[1..]}),
+            )?,
+            false => output::print(&(written.join("\n") + "\n"))?,
         }
         Ok(Exit::Done)
     }

@@ -21,10 +21,11 @@
 //! Nothing is left to chance: the same data gives the same bytes. All text is escaped. A value that is
 //! missing, NaN or infinite is a dash in a table and left out of a chart; a part without data says so.
 //!
-//! `page.rs` lays the page out, `chart.rs` draws points and lines on the axes of `scale.rs`,
+//! `page.rs` lays the page out, `alone.rs` takes charts out as files, `chart.rs` draws points and lines on the axes of `scale.rs`,
 //! `diagram.rs` draws networks, `tuned.rs` holds the part on fine-tuning, `comparison.rs` the page of a
 //! comparison and `groups.rs` its charts; `style.css` holds the palette (light and dark), `script.js` the tooltip.
 
+mod alone;
 mod chart;
 mod comparison;
 mod diagram;
@@ -36,6 +37,7 @@ mod scale;
 mod tests;
 mod tuned;
 
+pub use alone::charts;
 pub use comparison::{Band, Comparison, Estimate, Group, render_comparison};
 
 /// All that a page shows.

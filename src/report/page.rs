@@ -6,7 +6,7 @@ use super::markup::{Escaped, count, figure, titled};
 use super::{Command, Iteration, Network, Report, comparison, groups, tuned};
 use std::fmt::Write;
 
-const STYLE: &str = include_str!("style.css");
+pub(super) const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
 
 /// Nothing may be loaded from anywhere, whatever got into the page.

@@ -128,6 +128,22 @@ fn a_full_report_has_all_its_parts() {
     assert_eq!(html, render(&filled("plain")));
 }
 
+#[test]
+fn charts_stand_alone() {
+    let charts = charts(&render(&filled("a b")));
+    assert_eq!(charts.len(), 14);
+    let names: std::collections::BTreeSet<&String> = charts.iter().map(|(name, _)| name).collect();
+    assert_eq!((names.len(), charts[0].0.as_str()), (14, "01-a-b-over-a-b"));
+    for (name, svg) in &charts {
+        assert!(!name.contains(|c: char| !c.is_ascii_alphanumeric() && c != '-'), "{name}");
+        assert!(svg.starts_with("<svg xmlns=") && svg.ends_with("</svg>\n"));
+        let tags = tags(&format!("<!DOCTYPE html>{svg}"));
+        assert!(tags.iter().filter(|tag| *tag == "svg").count() == 1 && tags.contains(&"style".into()));
+    }
+    // An SVG file is XML, whose style is text.
+    assert!(!page::STYLE.contains(['<', '&']));
+}
+
 /// A comparison of two groups; `text` is put wherever text goes.
 fn compared(text: &str) -> Comparison {
     let Report { title, summary, facts, objectives, archive, front, columns, commands, .. } = filled(text);
