@@ -317,6 +317,59 @@ fn populations_modes_and_this_machine_are_planned() {
 }
 
 #[test]
+fn profiles_show_every_operator_of_every_pass() {
+    let small = ["--images", "9", "--calibration-images", "12", "--batch", "4", "--rounds", "1"];
+    let profile = |more: &[&str]| {
+        json_of(&[&["bench", "profile", "--device", "cpu", "--threads", "2"][..], &small, more].concat())
+    };
+    let report = profile(&["--width", "0.25", "--resolution", "32"]);
+    let profiles = report["profiles"].as_array().unwrap();
+    let works: Vec<&str> = profiles.iter().map(|profile| profile["work"].as_str().unwrap()).collect();
+    assert_eq!(works, ["evaluation", "training step"]);
+    // As many calls as the model plans, with the same bytes and operations.
+    let planned = |mode: &str, images: &str| {
+        plan(&["--width", "0.25", "--resolution", "32", "--mode", mode, "--images", images])
+    };
+    let step = &profiles[1]["passes"][0];
+    let model = planned("training", "4");
+    assert_eq!(step["total"]["calls"], model["total"]["calls"]);
+    for row in step["operators"].as_array().unwrap() {
+        let wanted = model["operators"].as_array().unwrap().iter();
+        let wanted = wanted.into_iter().find(|wanted| wanted["operator"] == row["operator"]).unwrap();
+        assert_eq!(row["calls"], wanted["calls"]);
+        let seconds = row["seconds"].as_f64().unwrap();
+        for (rate, amount) in [("gigaflops", "flops"), ("gigabytes_per_second", "bytes")] {
+            let (rate, amount) = (1e9 * row[rate].as_f64().unwrap(), wanted[amount].as_f64().unwrap());
+            assert!((rate * seconds - amount).abs() <= 1e-6 * amount, "{row} {wanted}");
+        }
+    }
+    // Shares of the time add up to the whole, unless lanes were kept waiting by other programs.
+    for profile in profiles {
+        let passes = profile["passes"].as_array().unwrap().iter();
+        let inside: f64 = passes.map(|pass| pass["total"]["share"].as_f64().unwrap()).sum();
+        let outside = profile["outside"].as_f64().unwrap();
+        assert!((inside + outside - 1.0).abs() < 1e-9 && outside >= 0.0, "{inside} {outside}");
+    }
+    // A population is profiled as the tree that it runs as.
+    let arch = |e: u8| json!({"r": 32, "ks": vec![3; 20], "e": vec![e; 20], "d": [2, 2, 2, 2, 2]});
+    let mut other = arch(3);
+    other["e"][17] = json!(6);
+    let two = json!([arch(3), other]).to_string();
+    let report = profile(&["--archs", &two, "--work", "evaluation"]);
+    assert_eq!((&report["networks"], report["profiles"].as_array().unwrap().len()), (&json!(2), 1));
+    let passes = report["profiles"][0]["passes"].as_array().unwrap();
+    let names: Vec<&str> = passes.iter().map(|pass| pass["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["recalibration", "inference"]);
+    let table =
+        succeeds(&[&["bench", "profile", "--device", "cpu", "--work", "evaluation"][..], &small].concat());
+    for part in ["measured peaks", "Depthwise", "outside of calls"] {
+        assert!(table.contains(part), "no {part:?} in {table}");
+    }
+    fails(2, &["bench", "profile", "--width", "1.0", "--exits", "all"], "one plain head");
+    fails(2, &["bench", "profile", "--work", "guess"], "evaluation, training");
+}
+
+#[test]
 fn evaluations_are_timed_with_equal_results() {
     let small = ["--images", "24", "--calibration-images", "24", "--rounds", "1", "--device", "cpu"];
     let report = json_of(&[&["bench", "evaluate", "--population", "3"][..], &small].concat());

@@ -10,6 +10,7 @@ time of a step in milliseconds.
 """
 
 import argparse
+import json
 import statistics
 import time
 
@@ -33,6 +34,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeat", type=int, default=15)
+    parser.add_argument("--json", help="write the medians, in milliseconds, to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
@@ -70,6 +72,7 @@ def main():
     largest = {"ks": 7, "e": 6, "d": 4}
     smallest = {"ks": 3, "e": 3, "d": 2}
     print(f"torch {torch.__version__}, {arguments.threads} threads")
+    medians = {}
     for name, settings, teach in [
         ("largest", [largest], False),
         ("smallest", [smallest], False),
@@ -80,7 +83,11 @@ def main():
             start = time.perf_counter()
             step(settings, teach)
             times.append(time.perf_counter() - start)
-        print(f"{name:<10} {1e3 * statistics.median(times[3:]):8.1f} ms a step")
+        medians[name] = 1e3 * statistics.median(times[3:])
+        print(f"{name:<10} {medians[name]:8.1f} ms a step")
+    if arguments.json:
+        with open(arguments.json, "w", encoding="utf-8") as file:
+            json.dump({"torch": torch.__version__, "threads": arguments.threads, "milliseconds": medians}, file)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,9 @@ pub struct Single {
     pub macs: u64,
     /// Seconds of an evaluation.
     pub seconds: Times,
-    /// Share of it that recalibration takes, 0 to 1.
+    /// Seconds of the images alone, with the stored statistics.
+    pub inference: Times,
+    /// Share of the evaluation that recalibration takes, 0 to 1.
     pub recalibration_share: f64,
     /// Peak memory of the process.
     pub peak_bytes: Option<u64>,
@@ -150,6 +152,7 @@ impl Bench<'_> {
             resolution: arch.r,
             macs: cost(supernet.channels(), arch, network.1, supernet.classes()).macs,
             seconds: times[0],
+            inference: times[1],
             recalibration_share: share(&times[0], &times[1]),
             peak_bytes: rounds::peak_bytes(),
         })

@@ -2,6 +2,7 @@
 //!
 //! - [`kernels`]: every operator's kernel over the shapes of real sub-networks;
 //! - [`plan`]: what a plan costs by the performance model, on cards and on this machine;
+//! - [`profile`]: where the time of networks goes, by operator;
 //! - [`evaluate`]: sub-networks a second, one by one and as populations;
 //! - [`search`]: the parts of a search's iteration;
 //! - [`train`]: optimiser steps;
@@ -12,6 +13,7 @@ pub mod compare;
 pub mod evaluate;
 pub mod kernels;
 pub mod plan;
+pub mod profile;
 pub mod rounds;
 pub mod search;
 pub mod train;

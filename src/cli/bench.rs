@@ -2,7 +2,9 @@
 
 mod compare;
 mod evaluate;
+mod networks;
 mod plan;
+mod profile;
 mod search;
 mod train;
 
@@ -20,6 +22,8 @@ pub enum Bench {
     Kernels(Kernels),
     /// What a plan costs before it runs, on cards and on this machine, beside the least it could.
     Plan(Box<plan::Plan>),
+    /// Where the time of networks goes, operator by operator, against this machine's peaks.
+    Profile(Box<profile::Profile>),
     /// Sub-networks a second, recalibration included: single ones, and populations as trees.
     Evaluate(evaluate::Evaluate),
     /// The parts of a search's iteration, and a whole one.
@@ -35,6 +39,7 @@ impl Bench {
         match self {
             Bench::Kernels(kernels) => kernels.run(),
             Bench::Plan(plan) => plan.run(),
+            Bench::Profile(profile) => profile.run(),
             Bench::Evaluate(evaluate) => evaluate.run(),
             Bench::Search(search) => search.run(),
             Bench::Train(train) => train.run(),
