@@ -6,6 +6,7 @@
 //! long as it lasts, idle lanes included. So rates are set against the peaks of the whole device, and
 //! what the calls do not account for is loading, planning, moving results, and lanes without work.
 
+use crate::data::Source;
 use crate::device::{Buffer, Device, Error as DeviceError, Memory, Peaks};
 use crate::engine::{Calibration, Engine, Error as EngineError, Images};
 use crate::evaluator::CALIBRATION_BATCH;
@@ -341,7 +342,7 @@ fn step(
     let mut images = vec![0.0; options.batch * side * side * 3];
     Noise::new(options.batch, side).load(0, side, &mut images, Threads::All);
     let labels: Vec<u32> = (0..options.batch).map(|i| (i % supernet.classes()) as u32).collect();
-    let batch = Batch { images: &images, labels: &labels, side };
+    let batch = Batch { images: Source::Made(&images), labels: &labels, side };
     // A rate so small that the weights stay what they are.
     let settings =
         Settings { rate: 1e-9, smoothing: 0.1, kd_ratio: 0.0, dropout: 0.1, seed: 0, epoch: 0, step: 0 };
