@@ -216,10 +216,10 @@ fn training(profile: Profile, schedule: Schedule) -> Training {
     Training {
         schedule,
         phases: None,
-        // An eighth of the epochs; so little that each phase keeps one.
+        // A fifth of the epochs; so little that each phase keeps one.
         scale: match profile {
             Profile::Paper => 1.0,
-            Profile::Quick => 0.12,
+            Profile::Quick => 0.2,
             Profile::Tiny => 0.001,
         },
         rate_scale: 1.0,

@@ -462,7 +462,7 @@ fn both_trainings_follow_their_schedule_and_the_profile() {
     assert_eq!((warmup.teacher, warmup.exit_weights), (Teacher::Fixed, ExitWeights::Desc));
     assert_eq!((train.validation_epochs, warmup.validation_epochs, warmup.validation_networks), (1, 10, 32));
     let other = of(&["train.schedule=ofa", "warmup.schedule=full", "warmup.teacher=none"]).unwrap();
-    assert_eq!((other.train.teacher, other.train.scale), (Teacher::Fixed, 0.12));
+    assert_eq!((other.train.teacher, other.train.scale), (Teacher::Fixed, 0.2));
     assert_eq!((other.warmup.teacher, other.warmup.batch), (Teacher::None, 32));
 }
 

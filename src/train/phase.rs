@@ -263,18 +263,18 @@ mod tests {
         let quick = of(&["profile=quick"]);
         let epochs: Vec<(usize, usize)> = quick.iter().map(|p| (p.epochs, p.warmup_epochs)).collect();
         let expected = [
-            (22, 0),
-            (14, 1),
-            (3, 0),
-            (14, 1),
-            (3, 0),
-            (7, 1),
-            (11, 1),
-            (14, 1),
-            (3, 0),
-            (14, 1),
-            (3, 0),
-            (14, 1),
+            (36, 0),
+            (24, 1),
+            (5, 0),
+            (24, 1),
+            (5, 0),
+            (12, 1),
+            (18, 1),
+            (24, 1),
+            (5, 0),
+            (24, 1),
+            (5, 0),
+            (24, 1),
         ];
         assert_eq!(epochs, expected);
         let tiny = of(&["profile=tiny"]);
