@@ -253,9 +253,10 @@ fn given_weights_are_warmed_up_where_they_come_from_elsewhere() {
     phases.dedup();
     assert_eq!(phases, ["full", "uniform"]);
     assert_eq!(events(&folder.path().join("auto")).unwrap()[0].stage, "warmup");
-    // Without the warm-up the classes do not fit.
+    // Without the warm-up the classes do not fit, and no directory is made.
     let refused = with("never", "never").output().unwrap();
     assert_eq!(refused.status.code(), Some(2));
     let message = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(message.contains("10 classes") && message.contains("7"), "{message}");
+    assert!(!folder.path().join("never").exists());
 }

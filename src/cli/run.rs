@@ -3,9 +3,8 @@
 use super::session::Session;
 use super::{Error, finetune, output, search, train};
 use crate::config::Objective;
-use crate::pipeline::training::{needed, prepare};
 use crate::pipeline::whole::REPORT_FILE;
-use crate::pipeline::{Outcome, Summary, whole};
+use crate::pipeline::{Outcome, Summary, begin, whole};
 use crate::run::{Exit, StopFlag};
 use clap::Args;
 use std::fmt::Write;
@@ -42,11 +41,11 @@ impl Run {
         let talk = self.session.globals.talk;
         let stop = StopFlag::install()?;
         let (config, place) = self.session.resolve("run")?;
-        let prepared = needed(&config)?.map(|stage| prepare(&config, stage)).transpose()?;
         let device = self.session.globals.open()?;
+        let start = begin(&config, place.path(), &device)?;
         let directory = place.enter(&config)?;
         talk.note(&format!("run directory: {}", directory.path().display()));
-        match whole(&config, prepared, &device, &directory, &stop, talk.progress())? {
+        match whole(&config, start, &device, &directory, &stop, talk.progress())? {
             Outcome::Stopped => {
                 let signal = stop.signal().unwrap_or("request");
                 talk.note(&format!("stopped ({signal}); nothing is lost: the same command goes on"));

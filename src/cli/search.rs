@@ -13,7 +13,7 @@ use std::fmt::Write;
 
 const AFTER_HELP: &str = "\
 Examples:
-  natv2 search                                   the built-in digits and super-network, two minutes
+  natv2 search                                   the built-in digits and super-network, ten seconds
   natv2 search --set supernet.weights=net.safetensors --set data.name=cifar10 \\
       --set data.dir=DATA_FOLDER --run runs/cifar     a super-network of your own
   natv2 search --set search.method=random        random search with as many evaluations

@@ -22,7 +22,7 @@ pub mod found;
 pub mod training;
 pub mod whole;
 
-pub use whole::{Outcome, Summary, whole};
+pub use whole::{Outcome, Start, Summary, begin, whole};
 
 use crate::config::Config;
 use crate::{data, device, engine, evaluator, export, finetune, run, search, space, supernet, train};

@@ -48,32 +48,52 @@ pub enum Outcome {
     Stopped,
 }
 
+/// What a whole run begins with.
+pub enum Start<'a> {
+    /// A training or a warm-up.
+    Training(training::Prepared<'a>),
+    /// A search of weights that are ready for it.
+    Search(Box<Evaluator>),
+}
+
+/// Loads what a whole run in the directory `run`, which need not exist, begins with.
+///
+/// # Errors
+/// Weights or data that cannot be read, or that do not belong together.
+pub fn begin<'a>(config: &'a Config, run: &Path, device: &Arc<dyn Device>) -> Result<Start<'a>, Error> {
+    Ok(match training::needed(config)? {
+        Some(stage) => Start::Training(training::prepare(config, stage)?),
+        None => Start::Search(Box::new(evaluator(config, Weights::trained(run, config), device)?)),
+    })
+}
+
 /// Runs every stage that `config` needs in `run`, from where it stands: training or warm-up, search,
-/// fine-tuning, export, report. `prepared` is the training, if [`training::needed`] says that there
-/// is one.
+/// fine-tuning, export, report.
 ///
 /// # Errors
 /// A stage fails; the run directory is as it was at its last checkpoint.
 pub fn whole(
     config: &Config,
-    prepared: Option<training::Prepared<'_>>,
+    start: Start<'_>,
     device: &Arc<dyn Device>,
     run: &RunDirectory,
     stop: &StopFlag,
     output: Output,
 ) -> Result<Outcome, Error> {
-    let mut summary = None;
-    if let Some(prepared) = prepared {
-        output.note(match prepared.stage() {
-            Stage::Warmup => "warm-up of the super-network on the data set",
-            Stage::Train => "training the super-network",
-        });
-        summary = prepared.run(device, run, stop, output)?;
-        if summary.is_none() {
-            return Ok(Outcome::Stopped);
+    let (summary, evaluator) = match start {
+        Start::Training(prepared) => {
+            output.note(match prepared.stage() {
+                Stage::Warmup => "warm-up of the super-network on the data set",
+                Stage::Train => "training the super-network",
+            });
+            let Some(summary) = prepared.run(device, run, stop, output)? else {
+                return Ok(Outcome::Stopped);
+            };
+            let trained = Weights::trained(run.path(), config);
+            (Some(summary), Box::new(evaluator(config, trained, device)?))
         }
-    }
-    let evaluator = evaluator(config, Weights::trained(run.path(), config), device)?;
+        Start::Search(evaluator) => (None, evaluator),
+    };
     output.note("searching");
     let (found, state) = match search(config, &evaluator, run, stop, output)? {
         search::Outcome::Stopped => return Ok(Outcome::Stopped),
