@@ -63,6 +63,7 @@ struct Bug {
 struct Options {
     unsigned threads = 1;
     bool reverse = false;
+    natv2_emulator_bank_counts* bank_counts = nullptr;  // of the launches that follow
 };
 inline Options& options() {
     static Options value;
