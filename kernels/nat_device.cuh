@@ -8,6 +8,7 @@
 //   nat_mma_f16, nat_mma_bf16                        mma.m16n8k16, f32 accumulation
 //   nat_ldmatrix_x1, _x2, _x4, and _trans            8 x 8 matrices of 16-bit elements
 //   nat_async_copy<16>, _commit, nat_async_wait<N>   cp.async
+//   nat_note_shared(address, bytes)                  an access whose bank conflicts the emulator counts
 //
 // Everything else is plain CUDA: threadIdx, __syncthreads, __shfl_xor_sync, atomicAdd, float4, ...
 // A literal __shared__ or inline assembly does not belong in a kernel file: it would not pass the
@@ -145,5 +146,14 @@ __device__ __forceinline__ void nat_async_wait() {
     nat_emulator::async_wait(pending);
 #else
     asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
+#endif
+}
+
+// Nothing on a card. Where the emulator counts bank conflicts, the access of this thread to `bytes` bytes
+// (4, 8 or 16) of shared memory that follows; ldmatrix and cp.async note themselves.
+__device__ __forceinline__ void nat_note_shared([[maybe_unused]] const void* address,
+                                                [[maybe_unused]] unsigned bytes NAT_CALLER_PARAMETER) {
+#if defined(NATV2_EMULATOR)
+    nat_emulator::note_shared(nat_emulator::SharedAccess::kPlain, address, bytes, NAT_EMULATOR_SITE);
 #endif
 }

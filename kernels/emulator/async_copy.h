@@ -6,6 +6,7 @@
 // done at once (so a kernel that overwrites a buffer still being read is found).
 #pragma once
 
+#include "bank_conflicts.h"
 #include "block.h"
 
 namespace nat_emulator {
@@ -26,6 +27,7 @@ inline void async_copy(void* to, const void* from, unsigned bytes, unsigned sour
         fail(Status::kBadAccess, site, "cp.async of %u bytes needs addresses that are multiples of it, not %p and %p",
              bytes, to, from);
     }
+    note_shared(SharedAccess::kAsyncCopy, to, bytes, site);
     const AsyncCopy copy = {to, from, bytes, source_bytes, current_thread->copies.committed};
     if (copies_land_at_once()) {
         perform(copy);

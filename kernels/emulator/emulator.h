@@ -20,6 +20,7 @@
 //   mma.h/.cpp    mma.m16n8k16 and ldmatrix with PTX's fragment layouts
 //   atomics.h     atomicAdd and its kin
 //   async_copy.h  cp.async with commit and wait groups
+//   bank_conflicts.h/.cpp  counts of bank conflicts, for launches that ask
 //   shared.h/.cpp shared memory: exact size, poisoned afresh for each block
 //   launch.h/.cpp the table of kernels, launches, operating-system threads, the C interface
 //   sanitizer.h   what Address- and ThreadSanitizer have to be told about fibers
@@ -34,6 +35,7 @@
 
 #include "atomics.h"
 #include "async_copy.h"
+#include "bank_conflicts.h"
 #include "launch.h"
 #include "mma.h"
 #include "shared.h"

@@ -1,5 +1,6 @@
 #include "launch.h"
 
+#include "bank_counter.h"
 #include "launch_state.h"
 #include "sanitizer.h"
 #include "shared.h"
@@ -118,6 +119,8 @@ int natv2_emulator_launch(const natv2_emulator_launch_request* request, char* me
     launch.block = dim3(b[0], b[1], b[2]);
     launch.dynamic_shared_bytes = request->shared_bytes;
     launch.reverse = request->order == 1 || reverse_by_environment();
+    BankCounter counter;
+    launch.counter = request->bank_counts != nullptr ? &counter : nullptr;
 
     const std::uint64_t blocks = static_cast<std::uint64_t>(g[0]) * g[1] * g[2];
     const std::uint64_t wanted = request->threads > 1 ? request->threads : 1;
@@ -125,6 +128,7 @@ int natv2_emulator_launch(const natv2_emulator_launch_request* request, char* me
     ThreadPool::instance().run(helpers, [&launch] { work(launch); });
     order_acquire(&launch.end_order);
     if (launch.status != Status::kOk) return refuse(launch.status, "%s", launch.message);
+    if (request->bank_counts != nullptr) counter.finish(request->bank_counts);
     return 0;
 }
 

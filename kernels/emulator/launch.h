@@ -5,6 +5,7 @@
 // cuLaunchKernel takes them, an array of pointers to the values.
 #pragma once
 
+#include "bank_conflicts.h"
 #include "block.h"
 
 #include <utility>
@@ -77,6 +78,7 @@ struct natv2_emulator_launch_request {
     const size_t* argument_bytes;  // their sizes
     uint32_t threads;             // operating-system threads to use, the caller included
     uint32_t order;               // 0 forward, 1 reverse; environment NATV2_EMULATOR_ORDER=reverse turns 0 into 1
+    natv2_emulator_bank_counts* bank_counts;  // filled where the launch succeeds; null: they are not counted
 };
 
 struct natv2_emulator_kernel_info {

@@ -13,12 +13,15 @@ namespace nat_emulator {
 
 constexpr std::size_t kMessageBytes = 1024;
 
+class BankCounter;  // bank_counter.h
+
 struct LaunchState {
     const KernelEntry* entry;
     void** arguments;
     dim3 grid, block;
     std::size_t dynamic_shared_bytes;
     bool reverse;
+    BankCounter* counter = nullptr;  // of bank conflicts, where they are counted
 
     std::atomic<std::uint64_t> next_block{0};
     std::atomic<bool> stop{false};

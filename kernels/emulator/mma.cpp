@@ -1,5 +1,6 @@
 #include "mma.h"
 
+#include "bank_conflicts.h"
 #include "half.h"
 
 namespace nat_emulator {
@@ -55,6 +56,7 @@ void execute_mma(void* const* requests, unsigned) {
 
 struct LdmatrixRequest {
     const unsigned* row;
+    const void* address;
     unsigned* registers;
     int matrices;
     bool transpose;
@@ -64,9 +66,13 @@ void execute_ldmatrix(void* const* requests, unsigned) {
     const auto& first = *static_cast<const LdmatrixRequest*>(requests[0]);
     for (int matrix = 0; matrix < first.matrices; ++matrix) {
         uint16_t element[8][8];
+        const void* addresses[8];
         for (int row = 0; row < 8; ++row) {
-            std::memcpy(element[row], static_cast<const LdmatrixRequest*>(requests[8 * matrix + row])->row, 16);
+            const auto& request = *static_cast<const LdmatrixRequest*>(requests[8 * matrix + row]);
+            std::memcpy(element[row], request.row, 16);
+            addresses[row] = request.address;
         }
+        note_matrix(addresses);
         for (int lane = 0; lane < 32; ++lane) {
             const int g = lane / 4, t = lane % 4;
             const uint16_t low = first.transpose ? element[2 * t][g] : element[g][2 * t];
@@ -90,9 +96,10 @@ void mma_m16n8k16(MmaType type, float d[4], const unsigned a[4], const unsigned 
     for (int i = 0; i < 4; ++i) d[i] = request.d[i];
 }
 
-void ldmatrix_exchange(unsigned* registers, const unsigned row[4], int matrices, bool transpose, Site site) {
+void ldmatrix_exchange(unsigned* registers, const unsigned row[4], const void* address, int matrices, bool transpose,
+                       Site site) {
     unsigned result[4] = {};
-    LdmatrixRequest request = {row, result, matrices, transpose};
+    LdmatrixRequest request = {row, address, result, matrices, transpose};
     warp_collective(kLdmatrix, 0xffffffffu, &request, site);
     for (int i = 0; i < matrices; ++i) registers[i] = result[i];
 }

@@ -22,8 +22,9 @@ enum class MmaType { kHalf, kBfloat16 };
 
 void mma_m16n8k16(MmaType type, float d[4], const unsigned a[4], const unsigned b[2], const float c[4], Site site);
 
-// Shares out the rows that the lanes have loaded: `row` is this lane's 16 bytes.
-void ldmatrix_exchange(unsigned* registers, const unsigned row[4], int matrices, bool transpose, Site site);
+// Shares out the rows that the lanes have loaded: `row` is this lane's 16 bytes, from `address`.
+void ldmatrix_exchange(unsigned* registers, const unsigned row[4], const void* address, int matrices, bool transpose,
+                       Site site);
 
 // Loads this lane's row here, in the kernel's own code, where the sanitizers watch.
 inline void ldmatrix(unsigned* registers, const void* address, int matrices, bool transpose, Site site) {
@@ -35,7 +36,7 @@ inline void ldmatrix(unsigned* registers, const void* address, int matrices, boo
         }
         std::memcpy(row, address, sizeof row);
     }
-    ldmatrix_exchange(registers, row, matrices, transpose, site);
+    ldmatrix_exchange(registers, row, address, matrices, transpose, site);
 }
 
 }  // namespace nat_emulator

@@ -387,6 +387,8 @@ mod ffi {
         argument_bytes: *const usize,
         threads: u32,
         order: u32,
+        /// Counts of bank conflicts, or null: the emulator's own checks ask for them.
+        bank_counts: *mut c_void,
     }
 
     #[repr(C)]
@@ -462,6 +464,7 @@ mod ffi {
                 ThreadOrder::Forward => 0,
                 ThreadOrder::Reverse => 1,
             },
+            bank_counts: std::ptr::null_mut(),
         };
         let mut message = [0u8; 1024];
         // SAFETY: the request is laid out as the C struct and its pointers live until the call

@@ -132,27 +132,28 @@ impl<'a, T: Real> Resolve<'a, T> for Resolver<'a, T> {
     }
 }
 
-macro_rules! training {
+macro_rules! named {
     ($($call:ident($($module:ident)::+, $function:ident),)*) => {
-        /// Runs a call of training by its definition.
+        /// Runs a call of the list by its definition.
         pub(super) fn run_definition<T: Real>(call: &Call, r: &Resolver<'_, T>) {
             match call {
                 $(Call::$call(c) => ops::$($module)::+::reference::$function(&c.params, c.resolve(r)),)*
-                other => unreachable!("{other:?} is a forward call"),
+                other => unreachable!("{other:?} has an arm of its own"),
             }
         }
 
-        /// Runs a call of training by its fast path.
+        /// Runs a call of the list by its fast path.
         pub(super) fn run_fast(call: &Call, r: &Resolver<'_, f32>, threads: Threads) {
             match call {
                 $(Call::$call(c) => ops::$($module)::+::cpu::$function(&c.params, c.resolve(r), threads),)*
-                other => unreachable!("{other:?} is a forward call"),
+                other => unreachable!("{other:?} has an arm of its own"),
             }
         }
     };
 }
 
-training! {
+named! {
+    PointwiseHalf(pointwise_half, run),
     Augment(augment, run),
     PointwiseWeights(grad::pointwise, weights),
     Transpose(grad::pointwise, transpose),
@@ -195,7 +196,7 @@ pub(super) trait HostOps<T> {
     fn kernel_transform(&self, p: &kernel_transform::Params, a: kernel_transform::Args<'_, T>);
     fn score(&self, p: &score::Params, a: score::Args<'_, T>);
     fn preprocess(&self, p: &preprocess::Params, a: preprocess::Args<'_, T>);
-    /// Any call that only training makes.
+    /// Any call of training, and the others of the list above.
     fn training(&self, call: &Call, resolver: &Resolver<'_, T>);
 }
 

@@ -13,7 +13,8 @@
 //! Layouts: activations NHWC, every channel count a multiple of 8 (checked when a plan is made).
 //! Pointwise weights lie in panels of [`PANEL`] output channels, `[cout / 16][cin][16]`, depthwise
 //! filters as `[k][k][c]`. A sub-network's weights are prefixes of these: the first `cout / 16`
-//! panels, the first `cin` rows of each.
+//! panels, the first `cin` rows of each. Buffers hold f32 elements; [`halves`] says how 16-bit
+//! numbers lie in them.
 
 pub mod augment;
 pub mod batch_norm;
@@ -21,11 +22,13 @@ pub mod branches;
 pub mod cases;
 pub mod depthwise;
 pub mod grad;
+pub mod halves;
 pub mod kernel_transform;
 pub mod loss;
 pub(crate) mod operator;
 pub mod parallel;
 pub mod pointwise;
+pub mod pointwise_half;
 pub mod pool;
 pub mod preprocess;
 pub(crate) mod real;
@@ -142,6 +145,8 @@ calls! {
     Stem(stem::Stem),
     /// 1x1 convolution or linear layer.
     Pointwise(pointwise::Pointwise),
+    /// 1x1 convolution or linear layer in 16-bit numbers.
+    PointwiseHalf(pointwise_half::PointwiseHalf),
     /// The parallel branches of a layer from one pass over their input.
     Branches(branches::Branches),
     /// Depthwise convolution.

@@ -63,6 +63,7 @@ struct Bug {
 struct Options {
     unsigned threads = 1;
     bool reverse = false;
+    natv2_emulator_bank_counts* bank_counts = nullptr;  // of the launches that follow
 };
 inline Options& options() {
     static Options value;
@@ -115,6 +116,7 @@ Outcome try_launch_in(bool reverse, const char* kernel, Shape grid, Shape block,
     request.argument_bytes = sizes;
     request.threads = options().threads;
     request.order = reverse ? 1 : 0;
+    request.bank_counts = options().bank_counts;
     char message[1024] = "";
     const int status = natv2_emulator_launch(&request, message, sizeof message);
     return {status, message};

@@ -1,5 +1,5 @@
 // Sample kernels that exercise the emulator; samples_check.cpp runs them. Not part of natv2.
-#include "nat_device.cuh"
+#include "pointwise_half.cuh"
 
 // C[m, n] = A[m, k] B[k, n] with 16 x 16 tiles in static shared memory; any sizes.
 constexpr int kTile = 16;
@@ -274,3 +274,7 @@ NAT_KERNEL(sample_indices, uint4* out) {
     out[block * blockDim.x * blockDim.y * blockDim.z + thread] =
         make_uint4(blockIdx.x * 100 + threadIdx.x, blockIdx.y * 100 + threadIdx.y, blockIdx.z * 100 + threadIdx.z, thread);
 }
+
+// A kernel of pointwise_half.cu with its rows as they come, to see that their turn is what keeps the
+// banks free of conflicts.
+POINTWISE_HALF_KERNEL(sample_pointwise_half_unswizzled, __half, 32, 32, 2, false)

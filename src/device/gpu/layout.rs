@@ -74,6 +74,7 @@ mod tests {
             super::super::layouts(),
             ops::stem::gpu::layouts(),
             ops::pointwise::gpu::layouts(),
+            ops::pointwise_half::gpu::layouts(),
             ops::branches::gpu::layouts(),
             ops::depthwise::gpu::layouts(),
             ops::squeeze_excite::gpu::layouts(),

@@ -204,6 +204,7 @@ fn dispatch(call: &Call, to: &Launcher<'_>) -> Result<(), Error> {
     match call {
         Call::Stem(call) => stem::gpu::launch(call, to),
         Call::Pointwise(call) => pointwise::gpu::launch(call, to),
+        Call::PointwiseHalf(call) => ops::pointwise_half::gpu::launch(call, to),
         Call::Branches(call) => branches::gpu::launch(call, to),
         Call::Depthwise(call) => depthwise::gpu::launch(call, to),
         Call::SqueezeExcite(call) => squeeze_excite::gpu::launch(call, to),

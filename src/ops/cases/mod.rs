@@ -9,8 +9,10 @@
 mod convolution_gradients;
 mod forward;
 mod gradients;
+mod halves;
 
 use super::augment::{self, OPERATION, OPERATIONS};
+use super::halves::{Format, PER_ELEMENT};
 use super::pointwise::panelled_index;
 use super::preprocess::WINDOW;
 use super::{Call, Region, Slot};
@@ -32,6 +34,10 @@ enum Fill {
     Rows { used: usize, stored: usize },
     /// Panels of a stored matrix of `stored` inputs; `cout` outputs by `cin` inputs are in use.
     Panels { cout: usize, cin: usize, stored: usize },
+    /// 16-bit numbers, uniform in -1..1, times the number.
+    Halves { format: Format, size: f32 },
+    /// Rows of `stored` 16-bit numbers of which the first `used` are in use; sums of products stay about 1.
+    HalfRows { format: Format, used: usize, stored: usize },
     /// Whole numbers below the number.
     Whole(u32),
     /// Each row of that many elements is a constant far from zero, with a little spread.
@@ -106,6 +112,18 @@ impl Fill {
                     for k in 0..cin {
                         out[panelled_index(stored, n, k)] = size * uniform();
                     }
+                }
+            }
+            Fill::Halves { format, size } => {
+                let values: Vec<f32> = (0..out.len() * PER_ELEMENT).map(|_| size * uniform()).collect();
+                out.copy_from_slice(&format.pack(&values));
+            }
+            Fill::HalfRows { format, used, stored } => {
+                let size = (3.0 / used as f32).sqrt();
+                for row in out.chunks_mut(stored / PER_ELEMENT) {
+                    let mut values = vec![f32::NAN; stored];
+                    values[..used].fill_with(|| size * uniform());
+                    row.copy_from_slice(&format.pack(&values));
                 }
             }
             Fill::Whole(below) => {
@@ -226,4 +244,9 @@ pub fn edges() -> Vec<Case> {
 pub fn network(images: usize, r: usize) -> Vec<Case> {
     let gradients = [convolution_gradients::network(images, r), gradients::network(images, r)].concat();
     [forward::network(images, r), gradients].concat()
+}
+
+/// Shapes at the edges of the operators on 16-bit numbers, in both formats.
+pub fn half_edges() -> Vec<Case> {
+    halves::edges()
 }

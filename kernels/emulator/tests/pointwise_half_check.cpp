@@ -1,0 +1,156 @@
+// Checks of pointwise_half.cu: all tiles in both formats on small shapes with whole numbers, where every
+// result is exact, and their bank conflicts. Accuracy over many shapes is what tests/ops_half.rs checks.
+#include "check.h"
+
+#include "../half.h"
+
+#include <string>
+
+namespace {
+
+using Halves = std::vector<uint16_t>;
+using Floats = std::vector<float>;
+
+struct Args {
+    const uint16_t *x, *w;
+    const float *scale, *shift, *gate;
+    const uint16_t* residual;
+    uint16_t* y;
+    unsigned images, side_in, side_out, cin, cout, weight_cin, stride, activation, format;
+};
+
+struct Tile {
+    const char* kernel;
+    unsigned rows, columns, threads;
+};
+
+const Tile kTiles[] = {
+    {"pointwise_half_wide", 128, 64, 128},
+    {"pointwise_half_mid", 128, 32, 128},
+    {"pointwise_half_thin", 128, 16, 128},
+    {"pointwise_half_small", 32, 32, 64},
+};
+
+unsigned ceil_div(unsigned a, unsigned b) { return (a + b - 1) / b; }
+
+Halves halves(const Floats& values, bool bf16) {
+    Halves bits;
+    for (const float value : values) {
+        bits.push_back(bf16 ? nat_emulator::float_to_bfloat16_bits(value) : nat_emulator::float_to_half_bits(value));
+    }
+    return bits;
+}
+
+struct Problem {
+    unsigned images, side, stride, cin, cout;
+    bool all;  // gate, batch norm, ReLU and residual
+};
+
+// Runs a kernel, checks every result, and returns its bank conflicts.
+natv2_emulator_bank_counts check_tile(const std::string& kernel, const Tile& tile, bool bf16, const Problem& p) {
+    check::Numbers numbers(p.cin + p.cout);
+    const unsigned out = ceil_div(p.side, p.stride), rows = p.images * out * out, stored = p.cin + 8;
+    // Sums of up to 40 products of these are whole numbers below 256: exact in both formats.
+    const Floats x = numbers.floats(p.images * p.side * p.side * p.cin, -1, 1), w = numbers.floats(p.cout * stored, -1, 1);
+    const Floats gate = numbers.floats(p.images * p.cin, 0, 2), residual = numbers.floats(rows * p.cout);
+    const Floats scale = numbers.floats(p.cout, 1, 2), shift = numbers.floats(p.cout);
+    const Halves x_bits = halves(x, bf16), w_bits = halves(w, bf16), residual_bits = halves(residual, bf16);
+    Floats wanted(rows * p.cout);
+    for (unsigned m = 0; m < rows; ++m) {
+        const unsigned image = m / (out * out), oy = m / out % out * p.stride, ox = m % out * p.stride;
+        for (unsigned n = 0; n < p.cout; ++n) {
+            float sum = 0.0f;
+            for (unsigned k = 0; k < p.cin; ++k) {
+                sum += x[((image * p.side + oy) * p.side + ox) * p.cin + k] * (p.all ? gate[image * p.cin + k] : 1.0f) *
+                       w[n * stored + k];
+            }
+            const float scaled = sum * scale[n] + shift[n];
+            wanted[m * p.cout + n] = p.all ? (scaled > 0.0f ? scaled : 0.0f) + residual[m * p.cout + n] : sum;
+        }
+    }
+    const Halves wanted_bits = halves(wanted, bf16);
+    Halves y(rows * p.cout, 0x7fa1);
+    const Args args = {x_bits.data(),
+                       w_bits.data(),
+                       p.all ? scale.data() : nullptr,
+                       p.all ? shift.data() : nullptr,
+                       p.all ? gate.data() : nullptr,
+                       p.all ? residual_bits.data() : nullptr,
+                       y.data(),
+                       p.images,
+                       p.side,
+                       out,
+                       p.cin,
+                       p.cout,
+                       stored,
+                       p.stride,
+                       p.all ? 1u : 0u,
+                       bf16 ? 1u : 0u};
+    natv2_emulator_bank_counts counts = {};
+    const unsigned blocks = ceil_div(rows, tile.rows) * ceil_div(p.cout, tile.columns);
+    check::options().bank_counts = &counts;
+    check::launch(kernel.c_str(), {blocks}, {tile.threads}, 0, args);
+    check::options().bank_counts = nullptr;
+    for (unsigned i = 0; i < y.size(); ++i) {
+        // 0 and -0 are one number.
+        const bool same = y[i] == wanted_bits[i] || ((y[i] | wanted_bits[i]) & 0x7fffu) == 0;
+        check::expect(same, "%s: element %u is %04x, not %04x", kernel.c_str(), i, y[i], wanted_bits[i]);
+    }
+    return counts;
+}
+
+const Problem kProblems[] = {
+    {1, 1, 1, 8, 8, false},    // one row, one chunk
+    {3, 5, 1, 40, 72, true},   // tails everywhere, more than one tile across
+    {2, 9, 2, 24, 16, true},   // a stride, two tiles down
+    {33, 2, 1, 16, 24, true},  // many images in a tile
+};
+
+}  // namespace
+
+NAT_CHECK(pointwise_half_is_exact_on_whole_numbers_without_bank_conflicts) {
+    for (const Tile& tile : kTiles) {
+        for (const bool bf16 : {false, true}) {
+            const std::string kernel = std::string(tile.kernel) + (bf16 ? "_bf16" : "_f16");
+            for (const Problem& problem : kProblems) {
+                const natv2_emulator_bank_counts counts = check_tile(kernel, tile, bf16, problem);
+                for (int kind = 0; kind < 3; ++kind) {
+                    check::expect(counts.turns[kind] > 0, "%s: no access of kind %d was seen", kernel.c_str(), kind);
+                    check::expect(counts.conflicts[kind] == 0, "%s: %llu bank conflicts in %llu turns of kind %d",
+                                  kernel.c_str(), static_cast<unsigned long long>(counts.conflicts[kind]),
+                                  static_cast<unsigned long long>(counts.turns[kind]), kind);
+                }
+            }
+        }
+    }
+}
+
+NAT_CHECK(without_the_turn_of_rows_ldmatrix_has_bank_conflicts) {
+    const Tile tile = kTiles[3];
+    for (const Problem& problem : kProblems) {
+        const natv2_emulator_bank_counts counts =
+            check_tile("sample_pointwise_half_unswizzled", tile, false, problem);
+        // Four of the eight rows of every matrix lie on the same banks; a turn takes four passes.
+        check::expect(counts.conflicts[0] == 3 * counts.turns[0] && counts.turns[0] > 0,
+                      "%llu bank conflicts in %llu turns of ldmatrix", static_cast<unsigned long long>(counts.conflicts[0]),
+                      static_cast<unsigned long long>(counts.turns[0]));
+        check::expect(counts.conflicts[1] == 0, "cp.async writes whole rows either way");
+    }
+}
+
+NAT_CHECK(bank_conflicts_are_those_of_the_model) {
+    alignas(128) static float memory[32 * 32];
+    const auto conflicts = [](unsigned stride, unsigned count, unsigned bytes) {
+        const void* addresses[32];
+        for (unsigned lane = 0; lane < count; ++lane) addresses[lane] = memory + lane * stride;
+        return nat_emulator::conflicts_of_turn(addresses, count, bytes);
+    };
+    check::expect(conflicts(1, 32, 4) == 0, "neighbours");
+    check::expect(conflicts(0, 32, 4) == 0, "one word for all");
+    check::expect(conflicts(2, 32, 4) == 1, "every other word");
+    check::expect(conflicts(32, 32, 4) == 31, "one bank");
+    check::expect(conflicts(2, 16, 8) == 0, "neighbouring pairs");
+    check::expect(conflicts(4, 8, 16) == 0, "neighbouring quads");
+    check::expect(conflicts(16, 8, 16) == 3, "quads 64 bytes apart");
+    check::expect(conflicts(20, 8, 16) == 0, "quads 80 bytes apart");
+}

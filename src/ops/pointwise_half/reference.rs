@@ -1,0 +1,46 @@
+//! The definition, written out.
+
+use super::super::halves::PER_ELEMENT;
+use super::super::real::{Real, activate};
+use super::{Args, Params};
+
+/// Computes the call; see the module for the formula.
+pub fn run<T: Real>(p: &Params, a: Args<'_, T>) {
+    let format = p.format();
+    let values: Vec<f32> = unrounded(p, &a).iter().map(|value| value.wide() as f32).collect();
+    for (y, element) in a.y.iter_mut().zip(format.pack(&values)) {
+        *y = T::of(f64::from(element));
+    }
+}
+
+/// The outputs `[rows, cout]` before they are rounded to the format; `y` is not touched.
+pub fn unrounded<T: Real>(p: &Params, a: &Args<'_, T>) -> Vec<T> {
+    a.check(p);
+    let (format, shape) = (p.format(), &p.shape);
+    let (cin, cout, stored) = (shape.cin as usize, shape.cout as usize, shape.weight_cin as usize);
+    let number = |value: f32| T::of(f64::from(value));
+    let numbers = |elements: &[T]| -> Vec<T> { format.unpack(elements).into_iter().map(number).collect() };
+    let (x, w) = (numbers(a.x), numbers(a.w));
+    let residual = a.residual.map(|residual| numbers(&residual[..shape.rows() * cout / PER_ELEMENT]));
+    let mut y = Vec::with_capacity(shape.rows() * cout);
+    for m in 0..shape.rows() {
+        let x = &x[shape.input_row(m) * cin..][..cin];
+        let gated = |k: usize| match a.gate {
+            // The product is rounded as the kernel does it: an f32 first, then the format.
+            Some(gate) => {
+                let gate = gate[m / shape.pixels() * cin + k].wide() as f32;
+                number(format.round(x[k].wide() as f32 * gate))
+            }
+            None => x[k],
+        };
+        let x: Vec<T> = (0..cin).map(gated).collect();
+        for n in 0..cout {
+            let w = &w[n * stored..][..cin];
+            let sum: T = x.iter().zip(w).map(|(&x, &w)| x * w).sum();
+            let scaled = sum * a.scale.map_or(T::one(), |s| s[n]) + a.shift.map_or(T::zero(), |s| s[n]);
+            let residual = residual.as_ref().map_or(T::zero(), |r| r[m * cout + n]);
+            y.push(activate(shape.activation, scaled) + residual);
+        }
+    }
+    y
+}
