@@ -5,7 +5,7 @@
 //!                + residual[m, n])
 //! ```
 //!
-//! As [`pointwise`](super::pointwise), but `x`, `w`, `residual` and `y` are [16-bit
+//! As [`pointwise`], but `x`, `w`, `residual` and `y` are [16-bit
 //! numbers](super::halves), `half()` rounds to their format, and the weights lie as rows of input
 //! channels. `scale`, `shift` and `gate` are f32: they are small, and made in f32. Sums and all that
 //! follows them are f32 until `y` is rounded, once. On a GPU the products are those of tensor cores.
