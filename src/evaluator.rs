@@ -6,8 +6,7 @@
 use crate::data::{self, Dataset, Selection, Spec, Split, Transform, Validation};
 use crate::device::Device;
 use crate::engine::ensemble::{ExitEvaluations, Strategy};
-use crate::engine::tree::Saving;
-use crate::engine::{self, Calibration, Engine, Evaluation, Images, Population};
+use crate::engine::{self, Calibration, Engine, Evaluation, Images, Population, evaluate_widths, of_width};
 use crate::ops::Threads;
 use crate::space::walk::Exits;
 use crate::space::{self, Arch, Family, Space};
@@ -146,7 +145,7 @@ pub fn load_supernet(weights: Option<&Path>, family: Option<Family>) -> Result<S
     }
 }
 
-/// Puts super-networks of different widths in order, and gives the space of all of them: NATv2
+/// Puts super-networks of different widths, at least one, in order, and gives the space of all of them: NATv2
 /// searches two side by side.
 ///
 /// # Errors
@@ -206,32 +205,47 @@ impl Evaluator {
             supernets.push(load_supernet(Some(wide), options.family)?);
         }
         let (supernets, space) = together(supernets)?;
-        let supernet = &supernets[0];
-        let card = &supernet.card;
         let validation =
             Validation { images: options.validation_images, fraction: options.validation_fraction };
-        let spec = data_of(options.data.clone(), options.data_dir.clone(), validation, Some(card));
-        let dataset = data::open(&spec)?;
-        let name = spec.name;
+        let card = supernets.first().map(|supernet| &supernet.card);
+        let spec = data_of(options.data.clone(), options.data_dir.clone(), validation, card);
+        let dataset = Arc::new(data::open(&spec)?);
+        Evaluator::new(supernets, space, dataset, options.calibration_images, device)
+    }
+
+    /// Puts super-networks, as [`together`] orders them, with their space on a device, beside data
+    /// that are loaded. Without `calibration_images` it is the card's number, or the data set's usual.
+    ///
+    /// # Errors
+    /// Data of other classes or without training images, a device that fails.
+    pub fn new(
+        supernets: Vec<Supernet>,
+        space: Space,
+        dataset: Arc<Dataset>,
+        calibration_images: Option<usize>,
+        device: Arc<dyn Device>,
+    ) -> Result<Evaluator, Error> {
+        let supernet = &supernets[0];
+        let card = &supernet.card;
+        let name = dataset.name();
         if dataset.classes().len() != supernet.classes() {
             return Err(Error::Classes {
-                dataset: name,
+                dataset: name.into(),
                 found: dataset.classes().len(),
                 file: supernet.file.clone(),
                 expected: supernet.classes(),
             });
         }
-        let usual = Pixels::usual(&name);
+        let usual = Pixels::usual(name);
         let pixels = Pixels { mean: card.mean.unwrap_or(usual.mean), std: card.std.unwrap_or(usual.std) };
-        let calibration_images =
-            options.calibration_images.or(card.calibration_images).unwrap_or(match &*name {
-                "cifar10" | "cifar100" => 960,
-                "tiny-imagenet" => 1000,
-                _ => 500,
-            });
+        let calibration_images = calibration_images.or(card.calibration_images).unwrap_or(match name {
+            "cifar10" | "cifar100" => 960,
+            "tiny-imagenet" => 1000,
+            _ => 500,
+        });
         let engine = |supernet| Engine::new(device.clone(), Arc::new(supernet));
         let engines = supernets.into_iter().map(engine).collect::<Result<_, _>>()?;
-        let evaluator = Evaluator { engines, dataset: Arc::new(dataset), pixels, calibration_images, space };
+        let evaluator = Evaluator { engines, dataset, pixels, calibration_images, space };
         evaluator.images(Split::Train, None)?;
         Ok(evaluator)
     }
@@ -243,11 +257,7 @@ impl Evaluator {
 
     /// The engine of the super-network that has a network; the narrowest where none has.
     pub fn engine_of(&self, arch: &Arch) -> &Engine {
-        &self.engines[self.index_of(arch)]
-    }
-
-    fn index_of(&self, arch: &Arch) -> usize {
-        self.engines.iter().position(|engine| engine.supernet().has_width(arch.w)).unwrap_or(0)
+        &self.engines[of_width(&self.engines, arch)]
     }
 
     /// The super-networks, by width.
@@ -372,22 +382,7 @@ impl Evaluator {
         let (images, train) = (self.images(split, count)?, self.images(Split::Train, None)?);
         let calibration =
             Calibration::Batches { images: &train, count: self.calibration_images, batch: CALIBRATION_BATCH };
-        if let [engine] = &self.engines[..] {
-            return Ok(engine.evaluate_population(networks, &images, calibration, stop, done)?);
-        }
-        // Networks of different widths share no weights.
-        let mut all = Population { results: vec![Vec::new(); networks.len()], saving: Saving::default() };
-        for (number, engine) in self.engines.iter().enumerate() {
-            let own: Vec<usize> =
-                (0..networks.len()).filter(|&index| self.index_of(&networks[index].0) == number).collect();
-            let members: Vec<_> = own.iter().map(|&index| networks[index].clone()).collect();
-            let done = |index: usize, results: &[Evaluation]| done(own[index], results);
-            let part = engine.evaluate_population(&members, &images, calibration, stop, &done)?;
-            let Some(part) = part else { return Ok(None) };
-            all.saving += part.saving;
-            own.iter().zip(part.results).for_each(|(&index, result)| all.results[index] = result);
-        }
-        Ok(Some(all))
+        Ok(evaluate_widths(&self.engines, networks, &images, calibration, stop, done)?)
     }
 
     /// Evaluates a network at each of `exits` and, with a strategy, as their weighted ensemble, from

@@ -1,12 +1,12 @@
 //! `natv2 compare`: other search methods, and other settings, on the same super-network and budget.
 
-use super::session::{Session, enter};
+use super::session::{Session, enter, stopped};
 use super::{Error, Talk, output};
 use crate::config::{self, Config, Method};
 use crate::data::Split;
 use crate::evaluator::{self, Evaluator};
 use crate::pipeline::options;
-use crate::pipeline::whole::{REPORT_FILE, report};
+use crate::pipeline::whole::{REPORT_FILE, write_report};
 use crate::run::{Exit, RunDirectory, StopFlag};
 use crate::search::compare::budget::{self, Budget, Counts};
 use crate::search::compare::page;
@@ -109,9 +109,7 @@ impl Compare {
             let evaluator = open.get(&entrant.config, &device)?;
             same_images(&mut images, evaluator, &entrant.variant)?;
             let Some(result) = entrant.search(evaluator, &path, &stop, &talk)? else {
-                let signal = stop.signal().unwrap_or("request");
-                talk.note(&format!("stopped ({signal}); nothing is lost: the same command goes on"));
-                return Ok(Exit::Stopped);
+                return Ok(stopped(&stop, &talk));
             };
             match finished.iter_mut().find(|(variant, _)| *variant == entrant.variant) {
                 Some((_, runs)) => runs.push(result),
@@ -248,9 +246,7 @@ impl Entrant {
         match search(&self.config, evaluator, &directory, stop, talk.progress())? {
             Outcome::Stopped => Ok(None),
             Outcome::Finished(_, state) => {
-                let classes = evaluator.engine().supernet().classes();
-                let page = report(evaluator.space(), classes, &self.config, &state, directory.path())?;
-                directory.write_atomic(REPORT_FILE, page.as_bytes())?;
+                write_report(&directory, evaluator, &self.config, &state)?;
                 Ok(Some(Finished::new(self.seed, *state, directory.path())?))
             }
         }

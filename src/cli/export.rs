@@ -10,7 +10,7 @@ use crate::run::{self, Exit, write_atomic};
 use crate::space::show::grouped;
 use crate::space::walk::Exits;
 use crate::space::{Arch, Family, Space, cost};
-use crate::supernet::{Card, Network, Supernet};
+use crate::supernet::{Card, Network, Supernet, of_width};
 use crate::train;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
@@ -134,7 +134,7 @@ impl Export {
                 known: Accuracies::default(),
             },
         };
-        let supernet = supernets.iter().find(|supernet| supernet.has_width(chosen.arch.w)).unwrap_or(narrow);
+        let supernet = of_width(&supernets, &chosen.arch).unwrap_or(narrow);
         let exits = self.exits(&chosen.arch, supernet)?;
         let named = self.data.is_some() || self.data_dir.is_some() || self.calibration_images.is_some();
         // The network ends at its last exit; with other exits, or other data, its accuracy is another.

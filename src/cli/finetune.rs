@@ -1,6 +1,6 @@
 //! `natv2 finetune`: what a search has found, trained on its own.
 
-use super::session::Session;
+use super::session::{Session, stopped};
 use super::{Error, output};
 use crate::finetune::{Finetuned, Inputs, Outcome, finetune, results};
 use crate::pipeline::found;
@@ -64,11 +64,7 @@ impl Finetune {
         let numbers: Vec<String> = inputs.picked.iter().map(|p| p.number.to_string()).collect();
         talk.note(&format!("networks {}", numbers.join(", ")));
         let summary = match finetune(&inputs, device, &directory, &stop, talk.progress())? {
-            Outcome::Stopped => {
-                let signal = stop.signal().unwrap_or("request");
-                talk.note(&format!("stopped ({signal}); nothing is lost: the same command goes on"));
-                return Ok(Exit::Stopped);
-            }
+            Outcome::Stopped => return Ok(stopped(&stop, &talk)),
             Outcome::Finished(summary) => summary,
         };
         match talk.json {

@@ -1,6 +1,6 @@
 //! `natv2 run`: the whole method in one run directory.
 
-use super::session::Session;
+use super::session::{Session, stopped};
 use super::{Error, finetune, output, search, train};
 use crate::config::Objective;
 use crate::pipeline::whole::REPORT_FILE;
@@ -46,11 +46,7 @@ impl Run {
         let directory = place.enter(&config)?;
         talk.note(&format!("run directory: {}", directory.path().display()));
         match whole(&config, start, &device, &directory, &stop, talk.progress())? {
-            Outcome::Stopped => {
-                let signal = stop.signal().unwrap_or("request");
-                talk.note(&format!("stopped ({signal}); nothing is lost: the same command goes on"));
-                Ok(Exit::Stopped)
-            }
+            Outcome::Stopped => Ok(stopped(&stop, &talk)),
             Outcome::Finished(summary) => {
                 match talk.json {
                     true => output::json(&summary)?,

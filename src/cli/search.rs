@@ -1,9 +1,9 @@
 //! `natv2 search`: sub-networks with the best trade-offs of a trained super-network.
 
-use super::session::{Opened, Session};
+use super::session::{Opened, Session, stopped};
 use super::{Error, output};
 use crate::config::Objective;
-use crate::pipeline::whole::{REPORT_FILE, report};
+use crate::pipeline::whole::write_report;
 use crate::run::{Exit, StopFlag};
 use crate::search::results::{Network, Summary};
 use crate::search::{Outcome, search};
@@ -42,15 +42,9 @@ impl Search {
         let path = directory.path().display();
         talk.note(&format!("run directory: {path}"));
         match search(&config, &evaluator, &directory, &stop, talk.progress())? {
-            Outcome::Stopped => {
-                let signal = stop.signal().unwrap_or("request");
-                talk.note(&format!("stopped ({signal}); nothing is lost: the same command goes on"));
-                Ok(Exit::Stopped)
-            }
+            Outcome::Stopped => Ok(stopped(&stop, &talk)),
             Outcome::Finished(summary, state) => {
-                let classes = evaluator.engine().supernet().classes();
-                let page = report(evaluator.space(), classes, &config, &state, directory.path())?;
-                directory.write_atomic(REPORT_FILE, page.as_bytes())?;
+                write_report(&directory, &evaluator, &config, &state)?;
                 match talk.json {
                     true => output::json(&summary)?,
                     false => output::print(&text(&summary, &config.search.objectives))?,

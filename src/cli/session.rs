@@ -6,7 +6,7 @@ use crate::config::{self, Config, Profile};
 use crate::evaluator::Evaluator;
 use crate::pipeline::found::Weights;
 use crate::pipeline::whole::evaluator;
-use crate::run::{self, RunDirectory};
+use crate::run::{self, Exit, RunDirectory, StopFlag};
 use crate::search::{self, State};
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -74,6 +74,13 @@ impl Session {
         };
         Ok((config, Place { path, existing }))
     }
+}
+
+/// Says that a run was stopped, and what goes on with it.
+pub(super) fn stopped(stop: &StopFlag, talk: &Talk) -> Exit {
+    let signal = stop.signal().unwrap_or("request");
+    talk.note(&format!("stopped ({signal}); nothing is lost: the same command goes on"));
+    Exit::Stopped
 }
 
 /// Where a run is or will be.

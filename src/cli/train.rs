@@ -1,6 +1,6 @@
 //! `natv2 train`: a super-network, from random weights or from a checkpoint, through all phases.
 
-use super::session::Session;
+use super::session::{Session, stopped};
 use super::{Error, output};
 use crate::pipeline::training::{Stage, Trained, prepare};
 use crate::run::{Exit, StopFlag};
@@ -44,9 +44,7 @@ impl Train {
         let path = directory.path().display().to_string();
         talk.note(&format!("run directory: {path}"));
         let Some(trained) = prepared.run(&device, &directory, &stop, talk.progress())? else {
-            let signal = stop.signal().unwrap_or("request");
-            talk.note(&format!("stopped ({signal}); nothing is lost: the same command goes on"));
-            return Ok(Exit::Stopped);
+            return Ok(stopped(&stop, &talk));
         };
         match talk.json {
             true => {

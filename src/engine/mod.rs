@@ -24,7 +24,7 @@ pub mod tree;
 
 pub use cropped::Cropped;
 pub use evaluate::{BUDGET, Calibration, Engine, Evaluation, Images};
-pub use population::Population;
+pub use population::{Population, evaluate_widths, of_width};
 
 use crate::{device, space};
 

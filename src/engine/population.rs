@@ -51,6 +51,41 @@ pub(super) fn cut(
     Cut { groups: groups(channels, networks, size, share), side_by_side, share }
 }
 
+/// The engine of some of different widths that has a network; the first where none has, which says so.
+pub fn of_width(engines: &[Engine], arch: &Arch) -> usize {
+    engines.iter().position(|engine| engine.supernet().has_width(arch.w)).unwrap_or(0)
+}
+
+/// As [`Engine::evaluate_population`], each network on the engine of its width. Networks of different
+/// widths share no weights, so there is a population an engine.
+///
+/// # Errors
+/// As [`Engine::evaluate_population`].
+pub fn evaluate_widths(
+    engines: &[Engine],
+    networks: &[(Arch, Exits)],
+    images: &dyn Images,
+    calibration: Calibration<'_>,
+    stop: &(dyn Fn() -> bool + Sync),
+    done: &(dyn Fn(usize, &[Evaluation]) + Sync),
+) -> Result<Option<Population>, Error> {
+    if let [engine] = engines {
+        return engine.evaluate_population(networks, images, calibration, stop, done);
+    }
+    let mut all = Population { results: vec![Vec::new(); networks.len()], saving: Saving::default() };
+    for (number, engine) in engines.iter().enumerate() {
+        let own: Vec<usize> =
+            (0..networks.len()).filter(|&index| of_width(engines, &networks[index].0) == number).collect();
+        let members: Vec<_> = own.iter().map(|&index| networks[index].clone()).collect();
+        let done = |index: usize, results: &[Evaluation]| done(own[index], results);
+        let part = engine.evaluate_population(&members, images, calibration, stop, &done)?;
+        let Some(part) = part else { return Ok(None) };
+        all.saving += part.saving;
+        own.iter().zip(part.results).for_each(|(&index, result)| all.results[index] = result);
+    }
+    Ok(Some(all))
+}
+
 impl Engine {
     /// Evaluates many networks, each at its exits, every distinct prefix once; `done` is called with
     /// the index and the results of each network once its group is finished, in any order.

@@ -3,7 +3,6 @@
 //! A checkpoint is taken at the end of every epoch and where a stop is asked for. What a step draws
 //! follows from the seed and its number, so a run that was interrupted ends with the same bits.
 
-use super::pick::of_width;
 use super::prune::{self, Scored};
 use super::results::{self, Finetuned, Measured, Summary};
 use super::state::{Best, Epoch, Part, Snapshot, State, with_tensors};
@@ -18,7 +17,7 @@ use crate::evaluator::{CALIBRATION_BATCH, SplitImages};
 use crate::run::{Curves, Journal, Output, Progress, RunDirectory, StopFlag};
 use crate::space::walk::Exits;
 use crate::space::{Arch, Family, cost};
-use crate::supernet::{Network, Supernet};
+use crate::supernet::{Network, Supernet, of_width};
 use crate::train::checks::{Health, MOST_ROLLBACKS, Reason, Watch};
 use crate::train::material::fingerprint;
 use crate::train::{

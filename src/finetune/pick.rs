@@ -6,7 +6,7 @@ use crate::evaluator::together;
 use crate::moo::{Points, tradeoff};
 use crate::space::walk::Exits;
 use crate::space::{Arch, Cost, Family, Genotype, cost};
-use crate::supernet::Supernet;
+use crate::supernet::{Supernet, of_width};
 use crate::train;
 use serde::Serialize;
 use serde_json::Value;
@@ -39,11 +39,6 @@ impl Picked {
         let arch = arch.canonical();
         Picked { number: 1, genotype, arch, search_top1: None, params, macs }
     }
-}
-
-/// The super-network that has an architecture.
-pub(super) fn of_width<'a>(supernets: &'a [Supernet], arch: &Arch) -> Option<&'a Supernet> {
-    supernets.iter().find(|supernet| supernet.has_width(arch.w))
 }
 
 /// A front as a search has left it.

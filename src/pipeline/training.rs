@@ -2,6 +2,7 @@
 
 use super::Error;
 use crate::config::{Config, RunWarmup, Schedule};
+use crate::data::Dataset;
 use crate::device::Device;
 use crate::run::{Output, RunDirectory, StopFlag};
 use crate::supernet::{Card, Supernet};
@@ -25,6 +26,7 @@ pub enum Stage {
 #[derive(Debug)]
 pub struct Prepared<'a> {
     stage: Stage,
+    dataset: Arc<Dataset>,
     /// One after the other; more than one where super-networks of two widths train each on its own.
     trainings: Vec<(Task<'a>, Vec<Supernet>)>,
 }
@@ -59,25 +61,30 @@ pub fn prepare(config: &Config, stage: Stage) -> Result<Prepared<'_>, Error> {
         Stage::Train if !together => start.into_iter().map(|supernet| vec![supernet]).collect(),
         _ => vec![start],
     };
-    let names = match stage {
-        Stage::Train => ["train", "train-wide"],
-        Stage::Warmup => ["warmup", "warmup-wide"],
+    let names: &[&'static str] = match stage {
+        Stage::Train => &["train", "train-wide"],
+        Stage::Warmup => &["warmup"],
     };
     let mut trainings = Vec::new();
-    for (number, (group, name)) in groups.into_iter().zip(names).enumerate() {
+    for (number, (group, &name)) in groups.into_iter().zip(names).enumerate() {
         let Some(first) = group.first() else { continue };
         let material = Material::new(training, first, dataset.clone(), config.data.augmentation, false)?;
         let phases = phase::phases(training, first.family, group.len() > 1);
         let wide = number > 0;
         trainings.push((Task { stage: name, wide, seed: config.seed, training, phases, material }, group));
     }
-    Ok(Prepared { stage, trainings })
+    Ok(Prepared { stage, dataset, trainings })
 }
 
 impl Prepared<'_> {
     /// Which training it is.
     pub fn stage(&self) -> Stage {
         self.stage
+    }
+
+    /// The data that it learns from.
+    pub fn dataset(&self) -> Arc<Dataset> {
+        self.dataset.clone()
     }
 
     /// Trains, from where the run directory stands, and writes weights, cards and summaries there;

@@ -86,11 +86,14 @@ pub fn whole(
                 Stage::Warmup => "warm-up of the super-network on the data set",
                 Stage::Train => "training the super-network",
             });
+            let dataset = prepared.dataset();
             let Some(summary) = prepared.run(device, run, stop, output)? else {
                 return Ok(Outcome::Stopped);
             };
-            let trained = Weights::trained(run.path(), config);
-            (Some(summary), Box::new(evaluator(config, trained, device)?))
+            let own = options(config)?;
+            let (supernets, space) = Weights::trained(run.path(), config).load(own.family)?;
+            let trained = Evaluator::new(supernets, space, dataset, own.calibration_images, device.clone())?;
+            (Some(summary), Box::new(trained))
         }
         Start::Search(evaluator) => (None, evaluator),
     };
@@ -111,9 +114,7 @@ pub fn whole(
     };
     let exported =
         tuned.networks.iter().map(|network| export_onnx(run, network)).collect::<Result<_, _>>()?;
-    let classes = evaluator.engine().supernet().classes();
-    let page = report(evaluator.space(), classes, config, &state, run.path())?;
-    run.write_atomic(REPORT_FILE, page.as_bytes())?;
+    write_report(run, &evaluator, config, &state)?;
     Ok(Outcome::Finished(Box::new(Summary {
         version: 1,
         run: run.path().display().to_string(),
@@ -164,4 +165,19 @@ pub fn report(
     let fronts = FrontPoints::read(run)?;
     let page = page::page(space, classes, config, state, &run.display().to_string(), &tuned, &fronts)?;
     Ok(crate::report::render(&page))
+}
+
+/// Writes that page into the run directory.
+///
+/// # Errors
+/// As [`report`]; writing fails.
+pub fn write_report(
+    run: &RunDirectory,
+    evaluator: &Evaluator,
+    config: &Config,
+    state: &State,
+) -> Result<(), Error> {
+    let classes = evaluator.engine().supernet().classes();
+    let page = report(evaluator.space(), classes, config, state, run.path())?;
+    Ok(run.write_atomic(REPORT_FILE, page.as_bytes())?)
 }

@@ -252,5 +252,11 @@ impl Supernet {
     }
 }
 
+/// The super-network of some of different widths that has an architecture; the first for one without a
+/// width.
+pub fn of_width<'a>(supernets: &'a [Supernet], arch: &Arch) -> Option<&'a Supernet> {
+    supernets.iter().find(|supernet| supernet.has_width(arch.w))
+}
+
 /// The scaling that reproduces a file's exits, both tried.
 pub(crate) const SCALINGS: [ExitScaling; 2] = [ExitScaling::Once, ExitScaling::Twice];

@@ -15,7 +15,7 @@ use crate::data::Dataset;
 use crate::data::augment::Augmentation;
 use crate::data::loader::{self, Loader};
 use crate::device::Device;
-use crate::engine::{Calibration, Engine, Evaluation};
+use crate::engine::{Calibration, Engine, Evaluation, evaluate_widths};
 use crate::evaluator::{CALIBRATION_BATCH, Pixels, SplitImages};
 use crate::run::{Curves, Journal, Output, Progress, RunDirectory, StopFlag};
 use crate::space::Arch;
@@ -506,17 +506,11 @@ pub fn evaluate(
         count: material.calibration.len(),
         batch: CALIBRATION_BATCH,
     };
-    let mut results = vec![None; networks.len()];
-    for supernet in weights {
-        let own: Vec<usize> =
-            (0..networks.len()).filter(|&index| supernet.has_width(networks[index].w)).collect();
-        let members: Vec<(Arch, Exits)> =
-            own.iter().map(|&index| (networks[index].clone(), Exits::single(&networks[index]))).collect();
-        let engine = Engine::new(device.clone(), Arc::new(supernet.clone()))?;
-        let population =
-            engine.evaluate_population(&members, &split(images), batches, &|| false, &|_, _| ())?;
-        let found = population.map(|population| population.results).unwrap_or_default();
-        own.iter().zip(found).for_each(|(&index, exits)| results[index] = exits.first().copied());
-    }
-    Ok(results.into_iter().flatten().collect())
+    let engine = |supernet: &Supernet| Engine::new(device.clone(), Arc::new(supernet.clone()));
+    let engines = weights.iter().map(engine).collect::<Result<Vec<Engine>, _>>()?;
+    let networks: Vec<(Arch, Exits)> =
+        networks.iter().map(|arch| (arch.clone(), Exits::single(arch))).collect();
+    let population = evaluate_widths(&engines, &networks, &split(images), batches, &|| false, &|_, _| ())?;
+    let results = population.map(|population| population.results).unwrap_or_default();
+    Ok(results.into_iter().map(|exits| exits[0]).collect())
 }

@@ -11,7 +11,7 @@ use crate::run::RunDirectory;
 use crate::space::sample::{Policy, sample};
 use crate::space::walk::Exits;
 use crate::space::{Arch, Space, cost};
-use crate::supernet::{Card, Supernet};
+use crate::supernet::{Card, Supernet, of_width};
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -92,7 +92,7 @@ pub fn summary(task: &Task<'_>, snapshot: &Snapshot, device: &Arc<dyn Device>) -
     }
     let results = evaluate(device, weights, &networks, &task.material, images)?;
     let measured = |(arch, result): (Arch, &Evaluation)| {
-        let of = weights.iter().find(|supernet| supernet.has_width(arch.w)).unwrap_or(narrow);
+        let of = of_width(weights, &arch).unwrap_or(narrow);
         let cost = cost(of.channels(), &arch, Exits::single(&arch), of.classes());
         Measured { arch, top1: result.top1(), loss: result.loss, params: cost.params, macs: cost.macs }
     };
