@@ -7,18 +7,18 @@
 //! is written; a search also keeps its run directory.
 
 use super::rounds::{self, Times};
-use crate::config::{self, Config, Objective};
+use crate::config::{Config, Objective};
 use crate::data::Split;
 use crate::evaluator::Evaluator;
 use crate::moo::evolve::{self, Problem};
 use crate::moo::{Points, subset};
-use crate::predictor::{self, Ensemble, Features};
+use crate::predictor::{Ensemble, Features};
 use crate::random::stream;
-use crate::search::candidates::Proposal;
+use crate::search::candidates::{Inner, Proposal};
 use crate::search::{Archive, Entry, Error, algorithm, initial, points};
 use crate::space::sample::Policy;
 use crate::space::walk::Exits;
-use crate::space::{Arch, Genotype, Repair, Space, cost};
+use crate::space::{Arch, Genotype, Space, cost};
 use serde::Serialize;
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -86,10 +86,7 @@ impl Begun<'_> {
     }
 
     fn fit(&self) -> Result<Ensemble, Error> {
-        let genotypes: Vec<&Genotype> = self.archive.entries.iter().map(|entry| &entry.genotype).collect();
-        let errors: Vec<f64> = self.archive.entries.iter().map(Entry::error).collect();
-        let features = Features::from_rows(&genotypes)?;
-        Ok(predictor::fit(&settings(self.config), &features, &errors, self.config.seed)?)
+        self.proposal().fit(|entry| Some(entry.error()))
     }
 
     fn proposal(&self) -> Proposal<'_> {
@@ -118,27 +115,6 @@ impl Begun<'_> {
     }
 }
 
-/// The predictor of a configuration.
-fn settings(config: &Config) -> predictor::Settings {
-    let asked = &config.predictor;
-    predictor::Settings {
-        kind: match asked.kind {
-            config::PredictorKind::Gbdt => predictor::Kind::Gbdt,
-            config::PredictorKind::Cart => predictor::Kind::Cart,
-        },
-        encoding: match asked.encoding {
-            config::Encoding::Integer => predictor::Encoding::Integer,
-            config::Encoding::OneHot => predictor::Encoding::OneHot,
-        },
-        folds: asked.folds,
-        target_scaling: match asked.target_scaling {
-            config::TargetScaling::Standard => predictor::TargetScaling::Standard,
-            config::TargetScaling::None => predictor::TargetScaling::None,
-        },
-        ..predictor::Settings::default()
-    }
-}
-
 fn evaluate(evaluator: &Evaluator, config: &Config, genotypes: &[Genotype]) -> Result<Vec<Entry>, Error> {
     let space = evaluator.space();
     let archs: Vec<Arch> = genotypes.iter().map(|g| space.decode(g)).collect::<Result<_, _>>()?;
@@ -159,49 +135,27 @@ fn evaluate(evaluator: &Evaluator, config: &Config, genotypes: &[Genotype]) -> R
 }
 
 /// The inner search's problem, with the time that its objectives take.
-struct Inner<'a> {
-    begun: &'a Begun<'a>,
-    error: &'a Ensemble,
+struct Timed<'a> {
+    inner: &'a Inner<'a>,
     seconds: Cell<f64>,
 }
 
-impl Inner<'_> {
-    fn objectives(&self, genomes: &[Genotype]) -> Result<Points, Error> {
-        let errors = self.error.predict(&Features::from_rows(genomes)?);
-        let (space, objectives) = (self.begun.space(), &self.begun.config.search.objectives);
-        let mut points = Points::with_capacity(objectives.len(), genomes.len());
-        for (genome, error) in genomes.iter().zip(errors) {
-            let arch = space.decode(genome)?;
-            let cost = cost(space.channels(&arch)?, &arch, Exits::single(&arch), self.begun.classes());
-            let value = |objective: &Objective| match objective {
-                Objective::Top1 => error,
-                Objective::Params => cost.params as f64,
-                Objective::Macs | Objective::Latency => cost.macs as f64,
-            };
-            points.push(&objectives.iter().map(value).collect::<Vec<f64>>());
-        }
-        Ok(points)
-    }
-}
-
-impl Problem for Inner<'_> {
+impl Problem for Timed<'_> {
     fn upper(&self) -> &[u8] {
-        self.begun.space().upper()
+        self.inner.upper()
     }
 
     fn lower(&self) -> &[u8] {
-        self.begun.space().lower()
+        self.inner.lower()
     }
 
     fn repair(&self, genome: &mut [u8]) {
-        self.begun.space().repair(genome, Repair::Fill);
+        self.inner.repair(genome);
     }
 
     fn evaluate(&self, genomes: &[Vec<u8>]) -> Points {
         let start = Instant::now();
-        // Repaired genomes always decode; should one not, its empty points are refused by the search.
-        let dimension = self.begun.config.search.objectives.len();
-        let points = self.objectives(genomes).unwrap_or_else(|_| Points::new(dimension));
+        let points = self.inner.evaluate(genomes);
         self.seconds.set(self.seconds.get() + start.elapsed().as_secs_f64());
         points
     }
@@ -254,15 +208,17 @@ pub fn run(evaluator: &Evaluator, config: &Config, rounds: usize) -> Result<Repo
         generations: search.generations,
         ..evolve::Settings::default()
     };
+    let proposal = begun.proposal();
+    let inner = Inner { proposal: &proposal, error, latency: None };
     let (mut whole, mut own, mut last) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..rounds.max(1) + 1 {
-        let inner = Inner { begun: &begun, error: &error, seconds: Cell::new(0.0) };
+        let timed = Timed { inner: &inner, seconds: Cell::new(0.0) };
         let start = Instant::now();
-        let outcome = evolve::run(&inner, &settings, &mut stream(config.seed, "search/inner", 1, 0))?;
+        let outcome = evolve::run(&timed, &settings, &mut stream(config.seed, "search/inner", 1, 0))?;
         let seconds = start.elapsed().as_secs_f64();
         if round > 0 {
             whole.push(seconds);
-            own.push(seconds - inner.seconds.get());
+            own.push(seconds - timed.seconds.get());
         }
         last = outcome.genomes;
     }
@@ -273,8 +229,7 @@ pub fn run(evaluator: &Evaluator, config: &Config, rounds: usize) -> Result<Repo
     let costs: Vec<Objective> = search.objectives.iter().copied().filter(|&o| o != Objective::Top1).collect();
     let fresh: Vec<Genotype> = last.into_iter().filter(|genome| !begun.seen.contains(genome)).collect();
     if !costs.is_empty() && !fresh.is_empty() {
-        let inner = Inner { begun: &begun, error: &error, seconds: Cell::new(0.0) };
-        let offered = cheap(&inner.objectives(&fresh)?, &search.objectives);
+        let offered = inner.costs(&fresh, &costs)?;
         let front = points(&begun.archive.front(&search.objectives), &costs);
         let subset =
             subset::Settings { population: search.subset_population, generations: search.subset_generations };
@@ -309,12 +264,6 @@ pub fn run(evaluator: &Evaluator, config: &Config, rounds: usize) -> Result<Repo
 /// Models of the ensemble.
 fn search_models(config: &Config, rows: usize) -> usize {
     config.predictor.folds.min(rows).max(1)
-}
-
-/// The objectives but the error.
-fn cheap(points: &Points, objectives: &[Objective]) -> Points {
-    let keep: Vec<usize> = (0..objectives.len()).filter(|&i| objectives[i] != Objective::Top1).collect();
-    Points::from_rows(keep.len(), points.rows().map(|row| keep.iter().map(|&i| row[i]).collect::<Vec<f64>>()))
 }
 
 impl fmt::Display for Report {

@@ -1,7 +1,6 @@
 //! `natv2 evaluate`: the accuracy of sub-networks on a data set.
 
-use super::{Error, Globals, Weights, input, output};
-use crate::data::Split;
+use super::{Error, Globals, Images, Weights, input, output};
 use crate::engine::Evaluation;
 use crate::engine::ensemble::Strategy;
 use crate::evaluator::{Evaluator, Options};
@@ -49,21 +48,8 @@ pub struct Evaluate {
     /// run, or a JSON list as text.
     #[arg(long, value_name = "FILE")]
     archs: Option<String>,
-    /// Data set: digits, cifar10, cifar100, tiny-imagenet or image-folder [default: the card's].
-    #[arg(long, value_name = "NAME")]
-    data: Option<String>,
-    /// Its folder, or the parent of that; digits needs none.
-    #[arg(long, value_name = "FOLDER")]
-    data_dir: Option<PathBuf>,
-    /// Split to measure on: test, val or train.
-    #[arg(long, value_name = "SPLIT", default_value = "test")]
-    split: Split,
-    /// Measure on the first N images of the split [default: all].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    images: Option<u32>,
-    /// Recalibrate on the first N training images [default: the card's, else the data set's usual number].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    calibration_images: Option<u32>,
+    #[command(flatten)]
+    images: Images,
     /// CIFAR: images of the validation split, the last of the training images [default: the card's,
     /// else a tenth].
     #[arg(long, value_name = "N")]
@@ -134,11 +120,11 @@ impl Evaluate {
             weights: self.weights.weights.clone(),
             wide_weights: self.wide_weights.clone(),
             family: self.weights.family,
-            data: self.data.clone(),
-            data_dir: self.data_dir.clone(),
+            data: self.images.data.clone(),
+            data_dir: self.images.data_dir.clone(),
             validation_images: self.validation_images.map(|n| n as usize),
             validation_fraction: self.validation_fraction,
-            calibration_images: self.calibration_images.map(|n| n as usize),
+            calibration_images: self.images.calibration_images.map(|n| n as usize),
         };
         let evaluator = Evaluator::open(&options, self.globals.open()?)?;
         let supernet = evaluator.engine().supernet();
@@ -157,7 +143,7 @@ impl Evaluate {
             progress.advance(1);
         };
         let started = Instant::now();
-        let count = self.images.map(|n| n as usize);
+        let count = self.images.images.map(|n| n as usize);
         let sets: Vec<Exits> = archs
             .iter()
             .map(|arch| input::exits(self.exits.as_deref(), self.ensemble, "--exits", arch, supernet))
@@ -165,7 +151,7 @@ impl Evaluate {
         let mut saving = None;
         let measured: Vec<Measured> = if self.ensemble.is_some() {
             let one = |(index, (arch, &set)): (usize, (_, &Exits))| {
-                let result = evaluator.evaluate_exits(arch, set, self.ensemble, self.split, count)?;
+                let result = evaluator.evaluate_exits(arch, set, self.ensemble, self.images.split, count)?;
                 // The network answers with its ensemble, or with its last exit.
                 let whole = result.ensemble.unwrap_or(result.exits[result.exits.len() - 1]);
                 done(index, &[whole]);
@@ -174,7 +160,8 @@ impl Evaluate {
             archs.iter().zip(&sets).enumerate().map(one).collect::<Result<_, _>>()?
         } else {
             let networks: Vec<(Arch, Exits)> = archs.iter().cloned().zip(sets.iter().copied()).collect();
-            let found = evaluator.evaluate_population(&networks, self.split, count, &|| false, &done)?;
+            let found =
+                evaluator.evaluate_population(&networks, self.images.split, count, &|| false, &done)?;
             saving = found.as_ref().map(|population| population.saving);
             // Nothing asks for a stop, so there always are results; a network answers with its last.
             let results = found.map(|population| population.results).unwrap_or_default().into_iter();
@@ -220,7 +207,7 @@ impl Evaluate {
     fn table(&self, report: &Report<'_>, dataset: &str) -> String {
         let mut out = format!(
             "{} {} images of {dataset}, recalibrated on {} training images; {:.2} s on {}\n\n",
-            report.images, self.split, report.calibration_images, report.seconds, report.device
+            report.images, self.images.split, report.calibration_images, report.seconds, report.device
         );
         let early_exits = report.results.first().is_some_and(|row| row.arch.family.early_exits);
         let exit = |text: String| if early_exits { format!(" {text:>4}") } else { String::new() };

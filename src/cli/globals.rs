@@ -1,6 +1,7 @@
 //! Flags that many subcommands share.
 
 use super::{Error, output};
+use crate::data::Split;
 use crate::device::{self, Device};
 use crate::evaluator;
 use crate::ops::simd::Isa;
@@ -130,6 +131,26 @@ pub struct Seed {
     /// Seed of all random numbers: the same seed gives the same result.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
+}
+
+/// The images that networks are measured and recalibrated on.
+#[derive(Debug, Clone, Args)]
+pub struct Images {
+    /// Data set: digits, cifar10, cifar100, tiny-imagenet or image-folder [default: the card's].
+    #[arg(long, value_name = "NAME")]
+    pub data: Option<String>,
+    /// Its folder, or the parent of that; digits needs none.
+    #[arg(long, value_name = "FOLDER")]
+    pub data_dir: Option<PathBuf>,
+    /// Split to measure on: test, val or train.
+    #[arg(long, value_name = "SPLIT", default_value = "test")]
+    pub split: Split,
+    /// Measure on the first N images of the split [default: all].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub images: Option<u32>,
+    /// Recalibrate on the first N training images [default: the card's, else the data set's usual number].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub calibration_images: Option<u32>,
 }
 
 /// A super-network to run.

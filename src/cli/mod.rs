@@ -37,7 +37,7 @@ mod supernet;
 mod train;
 
 pub use error::Error;
-pub use globals::{Globals, Machine, Seed, Talk, Weights};
+pub use globals::{Globals, Images, Machine, Seed, Talk, Weights};
 
 use crate::run::Exit;
 use clap::{Parser, Subcommand};

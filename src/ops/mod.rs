@@ -37,6 +37,7 @@ pub mod simd;
 pub mod squeeze_excite;
 pub mod stem;
 pub mod sum;
+mod tile;
 pub mod update;
 
 pub use crate::space::Activation;

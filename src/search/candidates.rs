@@ -117,7 +117,7 @@ impl Proposal<'_> {
     }
 
     /// A predictor of one measurement, fitted to the archive.
-    fn fit(&self, target: impl Fn(&super::Entry) -> Option<f64>) -> Result<Ensemble, Error> {
+    pub(crate) fn fit(&self, target: impl Fn(&super::Entry) -> Option<f64>) -> Result<Ensemble, Error> {
         let settings = &self.config.predictor;
         let settings = predictor::Settings {
             kind: match settings.kind {
@@ -142,15 +142,15 @@ impl Proposal<'_> {
 }
 
 /// The inner search's problem.
-struct Inner<'a> {
-    proposal: &'a Proposal<'a>,
-    error: Ensemble,
-    latency: Option<Ensemble>,
+pub(crate) struct Inner<'a> {
+    pub(crate) proposal: &'a Proposal<'a>,
+    pub(crate) error: Ensemble,
+    pub(crate) latency: Option<Ensemble>,
 }
 
 impl Inner<'_> {
     /// The objectives of many genotypes, all minimised.
-    fn costs(&self, genotypes: &[Genotype], objectives: &[Objective]) -> Result<Points, Error> {
+    pub(crate) fn costs(&self, genotypes: &[Genotype], objectives: &[Objective]) -> Result<Points, Error> {
         let features = Features::from_rows(genotypes)?;
         let predict = |needed: Objective, ensemble: Option<&Ensemble>| match ensemble {
             Some(ensemble) if objectives.contains(&needed) => ensemble.predict(&features),

@@ -2,12 +2,10 @@
 
 use super::{Error, print};
 use crate::bench::evaluate::{Options, run};
-use crate::cli::{Globals, Seed, Weights};
-use crate::data::Split;
+use crate::cli::{Globals, Images, Seed, Weights};
 use crate::evaluator::{self, Evaluator};
 use crate::run::Exit;
 use clap::Args;
-use std::path::PathBuf;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -26,21 +24,8 @@ not count, the ways in turns; spread is the longest less the shortest, of the me
 pub struct Evaluate {
     #[command(flatten)]
     weights: Weights,
-    /// Data set: digits, cifar10, cifar100, tiny-imagenet or image-folder [default: the card's].
-    #[arg(long, value_name = "NAME")]
-    data: Option<String>,
-    /// Its folder, or the parent of that; digits needs none.
-    #[arg(long, value_name = "FOLDER")]
-    data_dir: Option<PathBuf>,
-    /// Split to measure on: test, val or train.
-    #[arg(long, value_name = "SPLIT", default_value = "test")]
-    split: Split,
-    /// Measure on the first N images of the split [default: all].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    images: Option<u32>,
-    /// Recalibrate on the first N training images [default: the card's, else the data set's usual number].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    calibration_images: Option<u32>,
+    #[command(flatten)]
+    images: Images,
     /// Networks of a random population; may be repeated, 0 for none.
     #[arg(long, value_name = "N", default_values_t = [10u32, 100], value_parser = clap::value_parser!(u32).range(0..=100_000))]
     population: Vec<u32>,
@@ -58,17 +43,17 @@ impl Evaluate {
         let options = evaluator::Options {
             weights: self.weights.weights.clone(),
             family: self.weights.family,
-            data: self.data,
-            data_dir: self.data_dir,
-            calibration_images: self.calibration_images.map(|n| n as usize),
+            data: self.images.data,
+            data_dir: self.images.data_dir,
+            calibration_images: self.images.calibration_images.map(|n| n as usize),
             ..evaluator::Options::default()
         };
         let evaluator = Evaluator::open(&options, self.globals.open()?)?;
         let report = run(
             &evaluator,
             &Options {
-                split: self.split,
-                images: self.images.map(|n| n as usize),
+                split: self.images.split,
+                images: self.images.images.map(|n| n as usize),
                 rounds: self.rounds.into(),
                 populations: self.population.iter().filter(|&&n| n > 0).map(|&n| n as usize).collect(),
                 seed: self.seed.seed,

@@ -2,6 +2,7 @@
 
 use super::{Params, Pointwise};
 use crate::device::{Error, Launcher};
+use crate::ops::tile::{Tile, Tiles};
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -16,45 +17,22 @@ struct Args {
     p: Params,
 }
 
-/// One of the kernels: they differ in their tile alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Tile {
-    kernel: &'static str,
-    rows: u64,
-    columns: u64,
-    threads: u32,
-    /// Time for a padded column against that of `WIDE`, in per cent: a smaller tile reads its
-    /// operands from shared memory more often.
-    cost: u64,
-}
+/// The kernels differ in their tile alone. Costs: a smaller tile reads its operands from shared memory
+/// more often.
+type Kernel = &'static str;
 
-const WIDE: Tile = Tile { kernel: "pointwise_wide", rows: 128, columns: 64, threads: 128, cost: 100 };
-const MID: Tile = Tile { kernel: "pointwise_mid", rows: 128, columns: 32, threads: 128, cost: 115 };
-const THIN: Tile = Tile { kernel: "pointwise_thin", rows: 128, columns: 16, threads: 128, cost: 140 };
-const SMALL: Tile = Tile { kernel: "pointwise_small", rows: 32, columns: 32, threads: 64, cost: 140 };
+const WIDE: Tile<Kernel> = Tile { kernel: "pointwise_wide", rows: 128, columns: 64, threads: 128, cost: 100 };
+const MID: Tile<Kernel> = Tile { kernel: "pointwise_mid", rows: 128, columns: 32, threads: 128, cost: 115 };
+const THIN: Tile<Kernel> = Tile { kernel: "pointwise_thin", rows: 128, columns: 16, threads: 128, cost: 140 };
+const SMALL: Tile<Kernel> = Tile { kernel: "pointwise_small", rows: 32, columns: 32, threads: 64, cost: 140 };
 
-impl Tile {
-    fn blocks(&self, rows: u64, columns: u64) -> u64 {
-        rows.div_ceil(self.rows) * columns.div_ceil(self.columns)
-    }
-
-    /// The tile that wastes least on columns that are not there; the small one where the large
-    /// ones are too few to give every multiprocessor two blocks.
-    fn suiting(rows: u64, columns: u64, multiprocessors: u32) -> Tile {
-        let cost = |tile: &Tile| columns.next_multiple_of(tile.columns) * tile.cost;
-        let best = [WIDE, MID, THIN].into_iter().min_by_key(cost).unwrap_or(WIDE);
-        match best.blocks(rows, columns) < 2 * u64::from(multiprocessors) {
-            true => SMALL,
-            false => best,
-        }
-    }
-}
+const TILES: Tiles<Kernel> = Tiles { large: [WIDE, MID, THIN], small: SMALL };
 
 /// A block a tile of the product; tiles of the same rows are neighbours, to share them in the cache.
 pub(crate) fn launch(call: &Pointwise, to: &Launcher<'_>) -> Result<(), Error> {
     let p = call.params;
     let (rows, columns) = (to.count(p.rows() as u64)?, u64::from(p.cout));
-    let tile = Tile::suiting(rows, columns, to.multiprocessors());
+    let tile = TILES.suiting(rows, columns, to.multiprocessors());
     let args = Args {
         x: to.at(call.x),
         w: to.at(call.w),
@@ -86,7 +64,7 @@ mod tests {
 
     #[test]
     fn tiles_fit_their_shapes() {
-        let many = |columns| Tile::suiting(1 << 20, columns, 132).kernel;
+        let many = |columns| TILES.suiting(1 << 20, columns, 132).kernel;
         assert_eq!(
             [8, 16, 24, 32].map(many),
             ["pointwise_thin", "pointwise_thin", "pointwise_mid", "pointwise_mid"]
@@ -95,7 +73,7 @@ mod tests {
             [40, 64, 96, 128, 960].map(many),
             ["pointwise_wide", "pointwise_wide", "pointwise_mid", "pointwise_wide", "pointwise_wide"]
         );
-        assert_eq!(Tile::suiting(100, 1280, 132), SMALL);
-        assert_eq!(Tile::suiting(100, 1280, 1), WIDE);
+        assert_eq!(TILES.suiting(100, 1280, 132), SMALL);
+        assert_eq!(TILES.suiting(100, 1280, 1), WIDE);
     }
 }
