@@ -6,7 +6,7 @@
 
 struct PointwiseHalfParams {
     PointwiseParams shape;
-    unsigned format;  // 0 f16, 1 bf16: the kernel's name says it too
+    unsigned format;  // 1 f16, 2 bf16: the kernel's name says it too
 };
 
 // 16-bit numbers are given by their bits.

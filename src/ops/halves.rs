@@ -15,14 +15,32 @@ use half::{bf16, f16};
 /// Numbers of an element.
 pub const PER_ELEMENT: usize = 2;
 
-/// What 16-bit numbers are.
+/// What 16-bit numbers are. Parameters that kernels share hold the number of a format, or 0 for f32.
 #[repr(u32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// IEEE binary16: 11 significant bits, at most 65504.
-    F16 = 0,
+    F16 = 1,
     /// The upper half of an f32: 8 significant bits.
-    Bf16 = 1,
+    Bf16 = 2,
+}
+
+/// The number that parameters have for a map in `format`, or in f32.
+pub fn number(format: Option<Format>) -> u32 {
+    format.map_or(0, |format| format as u32)
+}
+
+/// What a number of [`number`] stands for.
+pub fn stored(number: u32) -> Option<Format> {
+    Format::ALL.into_iter().find(|&format| format as u32 == number)
+}
+
+/// Elements that so many numbers take: an even number of them, where they have 16 bits.
+pub fn elements(format: Option<Format>, numbers: usize) -> usize {
+    match format {
+        Some(_) => numbers / PER_ELEMENT,
+        None => numbers,
+    }
 }
 
 impl Format {
@@ -31,7 +49,12 @@ impl Format {
 
     /// The format that a kernel's parameters name.
     pub(crate) fn of(number: u32) -> Format {
-        if number == Format::Bf16 as u32 { Format::Bf16 } else { Format::F16 }
+        stored(number).unwrap_or(Format::F16)
+    }
+
+    /// Where this format's kernel stands in a list of one a format.
+    pub(crate) fn index(self) -> usize {
+        self as usize - 1
     }
 
     /// Bits of the nearest number, ties to even; infinite where it is too large.
@@ -69,6 +92,20 @@ impl Format {
     /// Elements of an even number of values, each rounded.
     pub fn pack(self, values: &[f32]) -> Vec<f32> {
         values.chunks_exact(PER_ELEMENT).map(|pair| self.element(pair[0], pair[1])).collect()
+    }
+
+    /// The numbers of elements as the elements' own type, exactly: what an operator's definition
+    /// computes with.
+    pub(crate) fn widen<T: Real>(self, elements: &[T]) -> Vec<T> {
+        self.unpack(elements).into_iter().map(|number| T::of(f64::from(number))).collect()
+    }
+
+    /// Rounds values into elements, two each: how a definition's result is stored. Values go through
+    /// f32, as they do on every device.
+    pub(crate) fn narrow<T: Real>(self, values: &[T], elements: &mut [T]) {
+        for (element, pair) in elements.iter_mut().zip(values.chunks_exact(PER_ELEMENT)) {
+            *element = T::of(f64::from(self.element(pair[0].wide() as f32, pair[1].wide() as f32)));
+        }
     }
 
     /// The numbers of elements, which may be held as any float type.

@@ -36,7 +36,7 @@ pub(crate) fn launch(call: &PointwiseHalf, to: &Launcher<'_>) -> Result<(), Erro
     debug_assert!(call.reads().iter().chain(&call.writes()).all(|slot| slot.offset.is_multiple_of(4)));
     let (rows, columns) = (to.count(p.shape.rows() as u64)?, u64::from(p.shape.cout));
     let tile = TILES.suiting(rows, columns, to.multiprocessors());
-    let kernel = tile.kernel[p.format() as usize];
+    let kernel = tile.kernel[p.format().index()];
     to.launch(kernel, to.blocks(tile.blocks(rows, columns), tile.threads)?, &call.addresses(to))
 }
 

@@ -6,11 +6,7 @@ use super::{Args, Params};
 
 /// Computes the call; see the module for the formula.
 pub fn run<T: Real>(p: &Params, a: Args<'_, T>) {
-    let format = p.format();
-    let values: Vec<f32> = unrounded(p, &a).iter().map(|value| value.wide() as f32).collect();
-    for (y, element) in a.y.iter_mut().zip(format.pack(&values)) {
-        *y = T::of(f64::from(element));
-    }
+    p.format().narrow(&unrounded(p, &a), a.y);
 }
 
 /// The outputs `[rows, cout]` before they are rounded to the format; `y` is not touched.
@@ -19,9 +15,8 @@ pub fn unrounded<T: Real>(p: &Params, a: &Args<'_, T>) -> Vec<T> {
     let (format, shape) = (p.format(), &p.shape);
     let (cin, cout, stored) = (shape.cin as usize, shape.cout as usize, shape.weight_cin as usize);
     let number = |value: f32| T::of(f64::from(value));
-    let numbers = |elements: &[T]| -> Vec<T> { format.unpack(elements).into_iter().map(number).collect() };
-    let (x, w) = (numbers(a.x), numbers(a.w));
-    let residual = a.residual.map(|residual| numbers(&residual[..shape.rows() * cout / PER_ELEMENT]));
+    let (x, w) = (format.widen(a.x), format.widen(a.w));
+    let residual = a.residual.map(|residual| format.widen(&residual[..shape.rows() * cout / PER_ELEMENT]));
     let mut y = Vec::with_capacity(shape.rows() * cout);
     for m in 0..shape.rows() {
         let x = &x[shape.input_row(m) * cin..][..cin];
