@@ -252,6 +252,7 @@ pub(super) fn run<T: Real>(ops: &impl HostOps<T>, call: &Call, r: &Resolver<'_, 
                 scale: r.optional(c.scale),
                 shift: r.optional(c.shift),
                 y: r.write(c.y),
+                pool: c.pool.map(|pool| r.write(pool)),
             },
         ),
         Call::SqueezeExcite(c) => ops.squeeze_excite(

@@ -170,6 +170,7 @@ fn depthwise_case(
     (kernel, stride): (usize, usize),
     (channels, more): (usize, usize),
     folded: Option<Activation>,
+    pooled: bool,
 ) -> Case {
     let mut b = Builder::default();
     let (side_out, stored) = (side.div_ceil(stride), channels + more);
@@ -191,9 +192,11 @@ fn depthwise_case(
         scale,
         shift,
         y: b.output(images * side_out * side_out * channels),
+        pool: pooled.then(|| b.output(images * channels)),
     };
+    let means = if pooled { ", means" } else { "" };
     let name = format!("{images} x {side}, {kernel}x{kernel}/{stride}, {channels} of {stored}");
-    b.finish(name + &described(activation, folded.is_some()), call)
+    b.finish(name + &described(activation, folded.is_some()) + means, call)
 }
 
 fn squeeze_excite_case((images, side): (usize, usize), channels: usize, hidden: usize, more: usize) -> Case {
@@ -434,7 +437,7 @@ pub(super) fn edges() -> Vec<Case> {
                 ((1, 14), (96, 48), None),
                 ((3, 28), (16, 8), Some(Linear)),
             ] {
-                cases.push(depthwise_case(map, (kernel, stride), channels, folded));
+                cases.push(depthwise_case(map, (kernel, stride), channels, folded, folded.is_some()));
             }
         }
     }
@@ -489,7 +492,7 @@ pub(super) fn network(images: usize, r: usize) -> Vec<Case> {
     let mut cases = Vec::new();
     let mut side = r.div_ceil(2);
     cases.push(stem_case(images, r, 16, true));
-    cases.push(depthwise_case((images, side), (3, 1), (16, 0), Some(Relu)));
+    cases.push(depthwise_case((images, side), (3, 1), (16, 0), Some(Relu), false));
     // Input and output channels, stride, kernel, expansion, SE and activation.
     let stages = [
         (16, 24, 2, 3, 6, false, Relu),
@@ -507,7 +510,7 @@ pub(super) fn network(images: usize, r: usize) -> Vec<Case> {
         cases.push(pointwise_case((images, side, 1), (cin, mid, 0), Around::Folded(activation)));
         cases.push(branches_case((images, side, stride), (cin, mid, cout), 7, Some(activation)));
         let depthwise =
-            depthwise_case((images, side), (kernel, stride), (mid, widest - mid), Some(activation));
+            depthwise_case((images, side), (kernel, stride), (mid, widest - mid), Some(activation), squeeze);
         cases.push(depthwise);
         side = side.div_ceil(stride);
         if squeeze {

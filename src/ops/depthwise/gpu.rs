@@ -2,6 +2,7 @@
 
 use super::{Depthwise, Params};
 use crate::device::{Error, Launcher};
+use crate::ops::pool;
 
 const THREADS: u32 = 128;
 /// Channels of a block.
@@ -20,8 +21,17 @@ struct Args {
     p: Params,
 }
 
-/// A block a tile of an image for 32 channels; a thread an output where maps are small.
+/// The map, then its means.
 pub(crate) fn launch(call: &Depthwise, to: &Launcher<'_>) -> Result<(), Error> {
+    launch_map(call, to)?;
+    let Some(pool) = call.pool else { return Ok(()) };
+    let Params { images, side_out, channels, .. } = call.params;
+    let params = pool::Params { images, side_in: side_out, side_out: 1, channels };
+    pool::gpu::launch_global(&pool::GlobalPool { params, x: call.y, y: pool }, to)
+}
+
+/// A block a tile of an image for 32 channels; a thread an output where maps are small.
+fn launch_map(call: &Depthwise, to: &Launcher<'_>) -> Result<(), Error> {
     let p = call.params;
     let args = Args {
         x: to.at(call.x),
