@@ -12,7 +12,7 @@ use super::plan::{Mode, Program, Reads, lower, lower_tree};
 use super::tree::Tree;
 use crate::data::Selection;
 use crate::device::{Buffer, Device, Memory};
-use crate::ops::Threads;
+use crate::ops::{Call, Threads};
 use crate::space::Arch;
 use crate::space::walk::Exits;
 use crate::supernet::{Supernet, derive_calls};
@@ -311,7 +311,7 @@ impl Engine {
         let Some(batches) = batches else {
             let (_, section) = lower_tree(layout, tree, 1, Mode::Inference, Reads::Scores);
             let mut arena = self.arena(section.len)?;
-            self.run(&section.stored, &mut arena, threads)?;
+            self.run(&[Call::from(section.stored)], &mut arena, threads)?;
             return Ok(Some(Prepared(arena)));
         };
         let mode = Mode::Recalibration { batches: batches.count };
@@ -336,7 +336,7 @@ impl Engine {
                 }
                 batch(index, &mut arena, threads)?;
             }
-            self.run(&section.averaged, &mut arena, threads)?;
+            self.run(&[Call::from(section.averaged)], &mut arena, threads)?;
             return Ok(Some(Prepared(arena)));
         }
         // Each batch's share of the averages, to be added up in order: the same sums as above.
@@ -364,12 +364,12 @@ impl Engine {
         }
         let mut arena = self.arena(section.len)?;
         self.device.upload(&mut arena, 0, &sums)?;
-        self.run(&section.averaged, &mut arena, threads)?;
+        self.run(&[Call::from(section.averaged)], &mut arena, threads)?;
         Ok(Some(Prepared(arena)))
     }
 
     /// Calls that write to `arena` and need no other network.
-    fn run(&self, calls: &[crate::ops::Call], arena: &mut Buffer, threads: Threads) -> Result<(), Error> {
+    fn run(&self, calls: &[Call], arena: &mut Buffer, threads: Threads) -> Result<(), Error> {
         let memory = Memory { weights: &self.weights, network: &self.weights, arena };
         Ok(self.device.run(calls, memory, threads)?)
     }
