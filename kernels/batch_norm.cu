@@ -4,7 +4,8 @@
 //   bn_partials_f32   mean and squared deviations (M2) of blocks of 256 rows    4 rows channels     3 rows channels
 //   bn_merge_f32      mean and biased variance of the batch, average += weight * batch
 //                                                                               8 blocks channels   8 blocks channels
-//   bn_fold_f32       scale = gamma / sqrt(variance + epsilon), shift = beta + (bias - mean) * scale
+//                     and, where asked for, what bn_fold_f32 makes of them      16 channels         5 channels
+//   bn_fold_f32       of many batch norms: scale = gamma / sqrt(variance + epsilon), shift = beta + (bias - mean) * scale
 //                                                                               24 channels         5 channels
 //   bn_apply_f32      y = activation(x * scale + shift) + residual              8 rows channels (12 with residual)
 //                                                                                                   4 rows channels
@@ -16,18 +17,30 @@
 
 struct StatisticsParams {
     unsigned rows, channels;
-    float weight;
+    float weight, epsilon;
 };
-NAT_LAYOUT(StatisticsParams, rows, channels, weight);
+NAT_LAYOUT(StatisticsParams, rows, channels, weight, epsilon);
 
 struct StatisticsArgs {
     const float* x;
     float* partials;  // [blocks][2][channels]
     float* batch;     // [2][channels]
     float* average;   // [2][channels]
+    const float* gamma;  // or null, and then so are the next three
+    const float* beta;
+    float* scale;
+    float* shift;
     StatisticsParams p;
 };
-NAT_LAYOUT(StatisticsArgs, x, partials, batch, average, p);
+NAT_LAYOUT(StatisticsArgs, x, partials, batch, average, gamma, beta, scale, shift, p);
+
+// Scale and shift of a channel, whose affine parameters are at gamma and beta.
+__device__ __forceinline__ void fold_channel(const float* gamma, const float* beta, float bias, float mean, float variance,
+                                             float epsilon, float* scale, float* shift) {
+    const float factor = *gamma / sqrtf(variance + epsilon);
+    *scale = factor;
+    *shift = *beta + (bias - mean) * factor;
+}
 
 constexpr unsigned kBlockRows = 256;  // crate::ops::batch_norm::BLOCK_ROWS
 constexpr unsigned kStatisticsQuads = 8, kStatisticsLanes = 16;
@@ -113,6 +126,8 @@ NAT_KERNEL_BOUNDED(bn_merge_f32, kMergeThreads, StatisticsArgs a) {
     a.batch[p.channels + c] = variance;
     a.average[c] += p.weight * mean;
     a.average[p.channels + c] += p.weight * variance;
+    if (a.gamma == nullptr) return;
+    fold_channel(a.gamma + c, a.beta + c, 0.0f, mean, variance, p.epsilon, a.scale + c, a.shift + c);
 }
 
 struct FoldParams {
@@ -134,14 +149,20 @@ struct FoldArgs {
 NAT_LAYOUT(FoldArgs, gamma, beta, mean, variance, bias, scale, shift, p);
 
 constexpr unsigned kFoldThreads = 128;
+constexpr unsigned kFolds = 64;  // 4 KiB, which is what every driver takes as arguments
 
-NAT_KERNEL_BOUNDED(bn_fold_f32, kFoldThreads, FoldArgs a) {
+struct FoldsArgs {
+    FoldArgs folds[kFolds];
+};
+NAT_LAYOUT(FoldsArgs, folds);
+
+// Row y of the grid folds batch norm y, a thread a channel; rows are as long as the widest needs.
+NAT_KERNEL_BOUNDED(bn_fold_f32, kFoldThreads, FoldsArgs all) {
+    const FoldArgs& a = all.folds[blockIdx.y];
     const unsigned c = blockIdx.x * kFoldThreads + threadIdx.x;
     if (c >= a.p.channels) return;
-    const float scale = a.gamma[c] / sqrtf(a.variance[c] + a.p.epsilon);
     const float bias = a.bias != nullptr ? a.bias[c] : 0.0f;
-    a.scale[c] = scale;
-    a.shift[c] = a.beta[c] + (bias - a.mean[c]) * scale;
+    fold_channel(a.gamma + c, a.beta + c, bias, a.mean[c], a.variance[c], a.p.epsilon, a.scale + c, a.shift + c);
 }
 
 struct ApplyParams {

@@ -12,8 +12,8 @@
 //                                                                              16 channels hidden       4 images channels hidden
 //   se_input_f32    dx = dxg gate + dz                                         8 images pixels channels 2 images pixels channels
 //
-// Only the first and the last read maps. Each element of a weight's gradient is one thread's sum over the images
-// in order; other partial sums meet in shared memory and are added in order.
+// Only the first and the last read maps. A quad of a weight's gradient is one thread's sum over the images in
+// order; other partial sums meet in shared memory and are added in order.
 #include "nat_common.cuh"
 
 struct SqueezeExciteGradParams {
@@ -95,6 +95,9 @@ NAT_KERNEL_BOUNDED(se_squeeze_f32, kSeSqueezeThreads, SqueezeExciteGradArgs a) {
 
 constexpr unsigned kSeThreads = 256;
 constexpr unsigned kSeParts = kSeThreads / kPanel;
+constexpr unsigned kSePanelQuads = kPanel / 4;
+constexpr unsigned kSePanelThreads = kSePanelQuads * kSeParts;  // of a hidden panel, each a quad of its rows
+constexpr unsigned kSePanelsAtATime = kSeThreads / kSePanelThreads;
 
 // x . w over the 16 outputs (or the last 8) of a row of a panel.
 __device__ __forceinline__ float panel_row(const float* x, const float* w, unsigned count) {
@@ -103,11 +106,11 @@ __device__ __forceinline__ float panel_row(const float* x, const float* w, unsig
     return (sum.x + sum.y) + (sum.z + sum.w);
 }
 
-// The sum of the 16 parts of unit j that the block has left in shared memory.
-__device__ __forceinline__ float sum_of_parts(const float* parts, unsigned j) {
+// The sums of the 16 parts of units j to j + 3 that the block has left in shared memory.
+__device__ __forceinline__ Quad sum_of_parts(const float* parts, unsigned j) {
     const float* from = parts + j / kPanel * kSeThreads + j % kPanel;
-    float sum = from[0];
-    for (unsigned i = 1; i < kSeParts; ++i) sum += from[i * kPanel];
+    Quad sum = load_quad(from);
+    for (unsigned i = 1; i < kSeParts; ++i) sum = sum + load_quad(from + i * kPanel);
     return sum;
 }
 
@@ -127,28 +130,32 @@ NAT_KERNEL_BOUNDED(se_layers_f32, kSeThreads, SqueezeExciteGradArgs a) {
     const unsigned column = threadIdx.x % kPanel, part = threadIdx.x / kPanel;
     const unsigned hidden_panels = ceil_div(p.hidden, kPanel), channel_panels = ceil_div(p.channels, kPanel);
 
-    for (unsigned c = threadIdx.x; c < p.channels; c += kSeThreads) z[c] = s.z[wide + c];
+    for (unsigned c = 4 * threadIdx.x; c < p.channels; c += 4 * kSeThreads) store_quad(z + c, load_quad(s.z + wide + c));
     __syncthreads();
-    // h: 16 threads a panel of hidden units, 16 parts of the channels.
-    for (unsigned panel = 0; panel < hidden_panels; ++panel) {
-        const float* w = a.reduce + panel * p.weight_channels * kPanel + column;
-        float sum = 0.0f;
-        for (unsigned c = part; c < p.channels; c += kSeParts) sum += z[c] * w[c * kPanel];
-        parts[(panel * kSeParts + part) * kPanel + column] = sum;
+    // h: four panels of hidden units at a time, 16 parts of the channels, a thread a quad of a panel's rows.
+    for (unsigned panel = threadIdx.x / kSePanelThreads; panel < hidden_panels; panel += kSePanelsAtATime) {
+        const unsigned four = threadIdx.x % kSePanelQuads * 4, share = threadIdx.x / kSePanelQuads % kSeParts;
+        const float* w = a.reduce + panel * p.weight_channels * kPanel + four;
+        Quad sum = splat(0.0f);
+        for (unsigned c = share; c < p.channels; c += kSeParts) sum = multiply_add(z[c], load_quad(w + c * kPanel), sum);
+        store_quad(parts + (panel * kSeParts + share) * kPanel + four, sum);
     }
     __syncthreads();
-    for (unsigned j = threadIdx.x; j < p.hidden; j += kSeThreads) {
-        h[j] = activate(kRelu, sum_of_parts(parts, j) + a.reduce_bias[j]);
-        s.h[narrow + j] = h[j];
+    for (unsigned j = 4 * threadIdx.x; j < p.hidden; j += 4 * kSeThreads) {
+        const Quad units = activate(kRelu, sum_of_parts(parts, j) + load_quad(a.reduce_bias + j));
+        store_quad(h + j, units);
+        store_quad(s.h + narrow + j, units);
     }
     __syncthreads();
-    // dq: a thread a channel.
-    for (unsigned c = threadIdx.x; c < p.channels; c += kSeThreads) {
+    // dq: a thread a quad of channels.
+    for (unsigned c = 4 * threadIdx.x; c < p.channels; c += 4 * kSeThreads) {
         const float* w = a.expand + c / kPanel * p.weight_hidden * kPanel + c % kPanel;
-        float sum = 0.0f;
-        for (unsigned j = 0; j < p.hidden; ++j) sum += h[j] * w[j * kPanel];
-        dq[c] = s.dq[wide + c] * derivative(kHSigmoid, sum + a.expand_bias[c]);
-        s.dq[wide + c] = dq[c];
+        Quad sum = splat(0.0f);
+        for (unsigned j = 0; j < p.hidden; ++j) sum = multiply_add(h[j], load_quad(w + j * kPanel), sum);
+        const Quad slope = derivative(kHSigmoid, sum + load_quad(a.expand_bias + c));
+        const Quad product = load_quad(s.dq + wide + c) * slope;
+        store_quad(dq + c, product);
+        store_quad(s.dq + wide + c, product);
     }
     __syncthreads();
     // dh: a thread a hidden unit and every 16th panel of channels.
@@ -164,10 +171,13 @@ NAT_KERNEL_BOUNDED(se_layers_f32, kSeThreads, SqueezeExciteGradArgs a) {
         parts[(tile * kSeParts + part) * kPanel + column] = sum;
     }
     __syncthreads();
-    for (unsigned j = threadIdx.x; j < p.hidden; j += kSeThreads) {
+    for (unsigned j = 4 * threadIdx.x; j < p.hidden; j += 4 * kSeThreads) {
         // A unit that is not above zero had nothing to say; at zero ReLU's derivative is zero.
-        dh[j] = h[j] > 0.0f ? sum_of_parts(parts, j) : 0.0f;
-        s.dh[narrow + j] = dh[j];
+        const Quad units = load_quad(h + j), sum = sum_of_parts(parts, j);
+        const Quad kept = make_float4(units.x > 0.0f ? sum.x : 0.0f, units.y > 0.0f ? sum.y : 0.0f,
+                                      units.z > 0.0f ? sum.z : 0.0f, units.w > 0.0f ? sum.w : 0.0f);
+        store_quad(dh + j, kept);
+        store_quad(s.dh + narrow + j, kept);
     }
     __syncthreads();
     // dz: a thread a channel.
@@ -181,36 +191,39 @@ NAT_KERNEL_BOUNDED(se_layers_f32, kSeThreads, SqueezeExciteGradArgs a) {
     }
 }
 
-// sum over images of dy[image, n] x[image, k]
-__device__ __forceinline__ float over_images(unsigned images, const float* dy, unsigned dy_stride, const float* x,
-                                             unsigned x_stride) {
-    float sum = 0.0f;
+// sum over images of dy[image, n] x[image, k], for a quad of n
+__device__ __forceinline__ Quad over_images(unsigned images, const float* dy, unsigned dy_stride, const float* x,
+                                            unsigned x_stride) {
+    Quad sum = splat(0.0f);
     for (unsigned image = 0; image < images; ++image) {
-        sum += dy[static_cast<size_t>(image) * dy_stride] * x[static_cast<size_t>(image) * x_stride];
+        const size_t row = image;
+        sum = multiply_add(x[row * x_stride], load_quad(dy + row * dy_stride), sum);
     }
     return sum;
 }
 
-// sum over images of dy[image, n]
-__device__ __forceinline__ float over_images(unsigned images, const float* dy, unsigned dy_stride) {
-    float sum = 0.0f;
-    for (unsigned image = 0; image < images; ++image) sum += dy[static_cast<size_t>(image) * dy_stride];
+// sum over images of dy[image, n], for a quad of n
+__device__ __forceinline__ Quad over_images(unsigned images, const float* dy, unsigned dy_stride) {
+    Quad sum = splat(0.0f);
+    for (unsigned image = 0; image < images; ++image) sum = sum + load_quad(dy + static_cast<size_t>(image) * dy_stride);
     return sum;
 }
 
-// A thread makes one element: of dreduce and dexpand, in the order of their panels, then of the biases.
+__device__ __forceinline__ void add_quad(float* to, Quad value) { store_quad(to, load_quad(to) + value); }
+
+// A thread makes a quad: of dreduce and dexpand, in the order of their panels, then of the biases.
 NAT_KERNEL_BOUNDED(se_weights_f32, kSeThreads, SqueezeExciteGradArgs a) {
     const SqueezeExciteGradParams& p = a.p;
     const SqueezeExciteScratch s = parts_of(a);
     const unsigned reduce = ceil_div(p.hidden, kPanel) * kPanel * p.channels;
     const unsigned expand = ceil_div(p.channels, kPanel) * kPanel * p.hidden;
-    unsigned i = blockIdx.x * kSeThreads + threadIdx.x;
+    unsigned i = 4 * (blockIdx.x * kSeThreads + threadIdx.x);
     if (i < reduce) {
         const unsigned lane = i % kPanel, c = i / kPanel % p.channels, panel = i / kPanel / p.channels;
         const unsigned j = panel * kPanel + lane;
         if (j >= p.hidden) return;
-        a.dreduce[(panel * p.weight_channels + c) * kPanel + lane] +=
-            over_images(p.images, s.dh + j, p.hidden, s.z + c, p.channels);
+        add_quad(a.dreduce + (panel * p.weight_channels + c) * kPanel + lane,
+                 over_images(p.images, s.dh + j, p.hidden, s.z + c, p.channels));
         return;
     }
     i -= reduce;
@@ -218,15 +231,15 @@ NAT_KERNEL_BOUNDED(se_weights_f32, kSeThreads, SqueezeExciteGradArgs a) {
         const unsigned lane = i % kPanel, j = i / kPanel % p.hidden, panel = i / kPanel / p.hidden;
         const unsigned c = panel * kPanel + lane;
         if (c >= p.channels) return;
-        a.dexpand[(panel * p.weight_hidden + j) * kPanel + lane] +=
-            over_images(p.images, s.dq + c, p.channels, s.h + j, p.hidden);
+        add_quad(a.dexpand + (panel * p.weight_hidden + j) * kPanel + lane,
+                 over_images(p.images, s.dq + c, p.channels, s.h + j, p.hidden));
         return;
     }
     i -= expand;
     if (i < p.hidden) {
-        a.dreduce_bias[i] += over_images(p.images, s.dh + i, p.hidden);
+        add_quad(a.dreduce_bias + i, over_images(p.images, s.dh + i, p.hidden));
     } else if (i - p.hidden < p.channels) {
-        a.dexpand_bias[i - p.hidden] += over_images(p.images, s.dq + i - p.hidden, p.channels);
+        add_quad(a.dexpand_bias + i - p.hidden, over_images(p.images, s.dq + i - p.hidden, p.channels));
     }
 }
 

@@ -11,9 +11,11 @@
 #include "layout.h"
 // The host compiler keeps arrays in registers only where it unrolls the loops over them.
 #define NAT_UNROLL _Pragma("GCC unroll 64")
+#define NAT_UNROLL_TWICE _Pragma("GCC unroll 2")
 #else
 #define NAT_LAYOUT(T, ...) static_assert(sizeof(T) > 0, "")
 #define NAT_UNROLL _Pragma("unroll")
+#define NAT_UNROLL_TWICE _Pragma("unroll 2")
 #endif
 
 using Quad = float4;

@@ -7,9 +7,9 @@
 // bytes: 4 images channels (pixels + 1) + 4 (2 channels hidden + channels + hidden)
 // FLOPs: images channels (pixels + 4 hidden)
 //
-// One block an image. The pixels are shared out over `groups` groups of threads, a thread a quad of channels;
-// then 16 threads a hidden panel and 16 parts of the channels; then a thread an output channel, neighbouring
-// threads reading the 16 floats of a panel's row. Partial sums meet in shared memory and are added in order.
+// One block an image. The pixels are shared out over `groups` groups of threads, a thread a quad of channels; then
+// four hidden panels at a time, 16 parts of the channels, a thread a quad of a panel's rows; then a thread a quad of
+// output channels. Partial sums meet in shared memory and are added in order.
 #include "nat_common.cuh"
 
 struct SqueezeExciteParams {
@@ -30,7 +30,10 @@ struct SqueezeExciteArgs {
 NAT_LAYOUT(SqueezeExciteArgs, x, reduce, reduce_bias, expand, expand_bias, gate, p, groups);
 
 constexpr unsigned kSqueezeThreads = 256;
-constexpr unsigned kSqueezeParts = kSqueezeThreads / kPanel;
+constexpr unsigned kSqueezeParts = 16;
+constexpr unsigned kPanelQuads = kPanel / 4;
+constexpr unsigned kPanelThreads = kPanelQuads * kSqueezeParts;  // of a hidden panel
+constexpr unsigned kPanelsAtATime = kSqueezeThreads / kPanelThreads;
 
 // Dynamic shared memory, in floats: z [channels], h [hidden], and scratch for the larger of
 // [groups][channels] and [panels][kSqueezeParts][16].
@@ -58,26 +61,27 @@ NAT_KERNEL_BOUNDED(squeeze_excite_f32, kSqueezeThreads, SqueezeExciteArgs a) {
     }
     __syncthreads();
 
-    const unsigned column = threadIdx.x % kPanel, part = threadIdx.x / kPanel;
-    for (unsigned panel = 0; panel < ceil_div(p.hidden, kPanel); ++panel) {
+    for (unsigned panel = threadIdx.x / kPanelThreads; panel < ceil_div(p.hidden, kPanel); panel += kPanelsAtATime) {
+        const unsigned column = threadIdx.x % kPanelQuads * 4, part = threadIdx.x / kPanelQuads % kSqueezeParts;
         const float* w = a.reduce + panel * p.weight_channels * kPanel + column;
-        float sum = 0.0f;
-        for (unsigned c = part; c < p.channels; c += kSqueezeParts) sum += z[c] * w[c * kPanel];
-        scratch[(panel * kSqueezeParts + part) * kPanel + column] = sum;
+        Quad sum = splat(0.0f);
+        NAT_UNROLL_TWICE  // more would spill registers on sm_80
+        for (unsigned c = part; c < p.channels; c += kSqueezeParts) sum = multiply_add(z[c], load_quad(w + c * kPanel), sum);
+        store_quad(scratch + (panel * kSqueezeParts + part) * kPanel + column, sum);
     }
     __syncthreads();
-    for (unsigned j = threadIdx.x; j < p.hidden; j += kSqueezeThreads) {
-        const float* from = scratch + j / kPanel * kSqueezeThreads + j % kPanel;
-        float sum = from[0];
-        for (unsigned i = 1; i < kSqueezeParts; ++i) sum += from[i * kPanel];
-        h[j] = activate(kRelu, sum + a.reduce_bias[j]);
+    for (unsigned j = 4 * threadIdx.x; j < p.hidden; j += 4 * kSqueezeThreads) {
+        const float* from = scratch + j / kPanel * kSqueezeParts * kPanel + j % kPanel;
+        Quad sum = load_quad(from);
+        for (unsigned i = 1; i < kSqueezeParts; ++i) sum = sum + load_quad(from + i * kPanel);
+        store_quad(h + j, activate(kRelu, sum + load_quad(a.reduce_bias + j)));
     }
     __syncthreads();
 
-    for (unsigned c = threadIdx.x; c < p.channels; c += kSqueezeThreads) {
+    for (unsigned c = 4 * threadIdx.x; c < p.channels; c += 4 * kSqueezeThreads) {
         const float* w = a.expand + c / kPanel * p.weight_hidden * kPanel + c % kPanel;
-        float sum = 0.0f;
-        for (unsigned j = 0; j < p.hidden; ++j) sum += h[j] * w[j * kPanel];
-        a.gate[image * p.channels + c] = activate(kHSigmoid, sum + a.expand_bias[c]);
+        Quad sum = splat(0.0f);
+        for (unsigned j = 0; j < p.hidden; ++j) sum = multiply_add(h[j], load_quad(w + j * kPanel), sum);
+        store_quad(a.gate + image * p.channels + c, activate(kHSigmoid, sum + load_quad(a.expand_bias + c)));
     }
 }

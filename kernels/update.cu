@@ -10,11 +10,18 @@
 //   adamw_f32             w *= 1 - rate decay, m and v moving averages of g and g^2,
 //                         w -= rate (m / correction1) / (sqrt(v / correction2) + epsilon)    28 n  15 n
 //
-// Element-wise kernels take an element a thread: tensors start anywhere in a buffer and have any length. Sums have
-// a shape that is a function of the length alone and are added in order.
+// Element-wise kernels take four elements a thread, as a quad where all operands are aligned to quads, else one by
+// one: tensors start anywhere in a buffer and have any length. Sums have a shape that is a function of the length
+// alone and are added in order.
 #include "nat_common.cuh"
 
 constexpr unsigned kUpdateThreads = 256;
+
+// The first of this thread's four elements.
+__device__ __forceinline__ unsigned first_of_four() { return 4 * (blockIdx.x * kUpdateThreads + threadIdx.x); }
+
+// Whether quads can be read at an address.
+__device__ __forceinline__ bool takes_quads(const float* at) { return reinterpret_cast<size_t>(at) % sizeof(Quad) == 0; }
 
 struct UpdateFillParams {
     unsigned len;
@@ -29,8 +36,12 @@ struct UpdateFillArgs {
 NAT_LAYOUT(UpdateFillArgs, y, p);
 
 NAT_KERNEL_BOUNDED(update_fill_f32, kUpdateThreads, UpdateFillArgs a) {
-    const unsigned i = blockIdx.x * kUpdateThreads + threadIdx.x;
-    if (i < a.p.len) a.y[i] = a.p.value;
+    const unsigned first = first_of_four();
+    if (first + 4 <= a.p.len && takes_quads(a.y)) {
+        store_quad(a.y + first, splat(a.p.value));
+    } else {
+        for (unsigned i = first; i < min(first + 4, a.p.len); ++i) a.y[i] = a.p.value;
+    }
 }
 
 struct SumOfSquaresParams {
@@ -59,13 +70,22 @@ __device__ __forceinline__ T block_sum(T* shared, T value) {
     return shared[threadIdx.x];
 }
 
-// A block of threads a block of elements.
+// A block of threads a block of elements, a thread every 256th of them. A whole block comes in quads, by way of
+// shared memory.
 NAT_KERNEL_BOUNDED(square_partials_f32, kUpdateThreads, SumOfSquaresArgs a) {
     NAT_SHARED(float, shared, kUpdateThreads);
+    NAT_SHARED(float, staged, kSquareBlock);
     const unsigned first = blockIdx.x * kSquareBlock;
-    const unsigned end = first + min(kSquareBlock, a.p.len - first);
+    const unsigned count = min(kSquareBlock, a.p.len - first);
+    const float* x = a.x + first;
     float sum = 0.0f;
-    for (unsigned i = first + threadIdx.x; i < end; i += kUpdateThreads) sum += a.x[i] * a.x[i];
+    if (count == kSquareBlock && takes_quads(x)) {
+        for (unsigned i = 4 * threadIdx.x; i < kSquareBlock; i += 4 * kUpdateThreads) store_quad(staged + i, load_quad(x + i));
+        __syncthreads();
+        for (unsigned i = threadIdx.x; i < kSquareBlock; i += kUpdateThreads) sum += staged[i] * staged[i];
+    } else {
+        for (unsigned i = threadIdx.x; i < count; i += kUpdateThreads) sum += x[i] * x[i];
+    }
     sum = block_sum(shared, sum);
     if (threadIdx.x == 0) a.partials[blockIdx.x] = sum;
 }
@@ -120,15 +140,29 @@ struct SgdArgs {
 };
 NAT_LAYOUT(SgdArgs, g, clip, velocity, w, p);
 
+// One element; g is scaled by the clipping factor.
+__device__ __forceinline__ void sgd_step(const SgdParams& p, float factor, float g, float& velocity, float& w) {
+    const float d = factor * g + p.decay * w;
+    velocity = p.momentum * velocity + d;
+    w = w - p.rate * (p.nesterov == 1 ? d + p.momentum * velocity : velocity);
+}
+
 NAT_KERNEL_BOUNDED(sgd_f32, kUpdateThreads, SgdArgs a) {
     const SgdParams& p = a.p;
-    const unsigned i = blockIdx.x * kUpdateThreads + threadIdx.x;
-    if (i >= p.len) return;
-    const float factor = a.clip != nullptr ? a.clip[1] : 1.0f, w = a.w[i];
-    const float d = factor * a.g[i] + p.decay * w;
-    const float velocity = p.momentum * a.velocity[i] + d;
-    a.velocity[i] = velocity;
-    a.w[i] = w - p.rate * (p.nesterov == 1 ? d + p.momentum * velocity : velocity);
+    const unsigned first = first_of_four();
+    const float factor = a.clip != nullptr ? a.clip[1] : 1.0f;
+    if (first + 4 <= p.len && takes_quads(a.g) && takes_quads(a.velocity) && takes_quads(a.w)) {
+        const Quad g = load_quad(a.g + first);
+        Quad velocity = load_quad(a.velocity + first), w = load_quad(a.w + first);
+        sgd_step(p, factor, g.x, velocity.x, w.x);
+        sgd_step(p, factor, g.y, velocity.y, w.y);
+        sgd_step(p, factor, g.z, velocity.z, w.z);
+        sgd_step(p, factor, g.w, velocity.w, w.w);
+        store_quad(a.velocity + first, velocity);
+        store_quad(a.w + first, w);
+    } else {
+        for (unsigned i = first; i < min(first + 4, p.len); ++i) sgd_step(p, factor, a.g[i], a.velocity[i], a.w[i]);
+    }
 }
 
 struct AdamWParams {
@@ -147,15 +181,30 @@ struct AdamWArgs {
 };
 NAT_LAYOUT(AdamWArgs, g, clip, m, v, w, p);
 
+// One element; the gradient is scaled by the clipping factor.
+__device__ __forceinline__ void adamw_step(const AdamWParams& p, float factor, float gradient, float& m, float& v, float& w) {
+    const float g = factor * gradient;
+    m = m + (1.0f - p.beta1) * (g - m);
+    v = v + (1.0f - p.beta2) * (g * g - v);
+    const float root = sqrtf(v / p.correction2) + p.epsilon;
+    w = w * (1.0f - p.rate * p.decay) - p.rate * (m / p.correction1) / root;
+}
+
 NAT_KERNEL_BOUNDED(adamw_f32, kUpdateThreads, AdamWArgs a) {
     const AdamWParams& p = a.p;
-    const unsigned i = blockIdx.x * kUpdateThreads + threadIdx.x;
-    if (i >= p.len) return;
-    const float g = (a.clip != nullptr ? a.clip[1] : 1.0f) * a.g[i];
-    const float m = a.m[i] + (1.0f - p.beta1) * (g - a.m[i]);
-    const float v = a.v[i] + (1.0f - p.beta2) * (g * g - a.v[i]);
-    a.m[i] = m;
-    a.v[i] = v;
-    const float root = sqrtf(v / p.correction2) + p.epsilon;
-    a.w[i] = a.w[i] * (1.0f - p.rate * p.decay) - p.rate * (m / p.correction1) / root;
+    const unsigned first = first_of_four();
+    const float factor = a.clip != nullptr ? a.clip[1] : 1.0f;
+    if (first + 4 <= p.len && takes_quads(a.g) && takes_quads(a.m) && takes_quads(a.v) && takes_quads(a.w)) {
+        const Quad g = load_quad(a.g + first);
+        Quad m = load_quad(a.m + first), v = load_quad(a.v + first), w = load_quad(a.w + first);
+        adamw_step(p, factor, g.x, m.x, v.x, w.x);
+        adamw_step(p, factor, g.y, m.y, v.y, w.y);
+        adamw_step(p, factor, g.z, m.z, v.z, w.z);
+        adamw_step(p, factor, g.w, m.w, v.w, w.w);
+        store_quad(a.m + first, m);
+        store_quad(a.v + first, v);
+        store_quad(a.w + first, w);
+    } else {
+        for (unsigned i = first; i < min(first + 4, p.len); ++i) adamw_step(p, factor, a.g[i], a.m[i], a.v[i], a.w[i]);
+    }
 }

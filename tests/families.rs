@@ -179,11 +179,9 @@ fn counted(program: &Program, section: &Section, classes: usize) -> Cost {
         cost.params += u64::from(weights);
         cost.macs += macs;
     }
-    for call in &section.stored {
-        if let Call::BnFold(fold) = call {
-            // Weight and bias, and the bias of a convolution in front.
-            cost.params += u64::from(fold.params.channels) * (2 + u64::from(fold.bias.is_some()));
-        }
+    for fold in &section.stored.folds {
+        // Weight and bias, and the bias of a convolution in front.
+        cost.params += u64::from(fold.params.channels) * (2 + u64::from(fold.bias.is_some()));
     }
     cost
 }

@@ -220,7 +220,7 @@ mod emulated {
     use super::*;
     use natv2::data::Selection;
     use natv2::device::emulated::ThreadOrder;
-    use natv2::device::launch::{Arguments, Geometry};
+    use natv2::device::launch::{Arguments, Geometry, RecordedLaunch};
     use natv2::device::{Emulator, Error, Gpu, Runtime};
     use natv2::engine::{Calibration, Engine, Evaluation, Images};
     use natv2::space::walk::Exits;
@@ -237,6 +237,7 @@ mod emulated {
     impl Runtime for Counting {
         type Memory = <Emulator as Runtime>::Memory;
         type Event = <Emulator as Runtime>::Event;
+        type Graph = <Emulator as Runtime>::Graph;
 
         fn describe(&self) -> String {
             self.0.describe()
@@ -266,6 +267,13 @@ mod emulated {
         ) -> Result<(), Error> {
             // SAFETY: passed on to the caller.
             unsafe { self.0.launch(kernel, geometry, arguments, threads) }
+        }
+        fn graph(&self, launches: Vec<RecordedLaunch>) -> Result<Option<Self::Graph>, Error> {
+            self.0.graph(launches)
+        }
+        unsafe fn launch_graph(&self, graph: &Self::Graph, threads: Threads) -> Result<(), Error> {
+            // SAFETY: passed on to the caller.
+            unsafe { self.0.launch_graph(graph, threads) }
         }
         fn synchronise(&self) -> Result<(), Error> {
             self.0.synchronise()

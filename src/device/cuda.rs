@@ -9,16 +9,18 @@
 //! Every error names the driver call that failed and what to do about it (`error.rs`).
 
 mod error;
+mod graph;
 mod images;
 mod memory;
 mod nvrtc;
 
 pub use error::CudaError;
+pub use graph::CudaGraph;
 pub use images::{KernelHeader, KernelSource, kernel_headers, kernel_sources};
 pub use memory::CudaMemory;
 pub use nvrtc::{Nvrtc, Output};
 
-use super::launch::{Arguments, Geometry};
+use super::launch::{Arguments, Geometry, RecordedLaunch};
 use cudarc::driver::sys::{self, CUdevice_attribute};
 use cudarc::driver::{CudaContext, CudaFunction, CudaStream, result};
 use error::Checked;
@@ -281,22 +283,13 @@ impl CudaRuntime {
         arguments: &Arguments<'_>,
     ) -> Result<(), CudaError> {
         self.bind()?;
-        let found = self.kernel(kernel)?;
-        if let Some(wanted) = &found.argument_bytes
-            && wanted.as_slice() != arguments.bytes()
-        {
-            return Err(CudaError::BadArguments {
-                kernel: kernel.to_owned(),
-                wanted: wanted.clone(),
-                given: arguments.bytes().to_vec(),
-            });
-        }
+        let function = self.kernel_for(kernel, arguments)?;
         let (grid, block) = (geometry.grid, geometry.block);
         let mut pointers = arguments.pointers().to_vec();
         // SAFETY: function and stream belong to the bound context; the rest is the caller's promise.
         unsafe {
             result::launch_kernel(
-                found.function.cu_function(),
+                function.cu_function(),
                 (grid[0], grid[1], grid[2]),
                 (block[0], block[1], block[2]),
                 geometry.shared_bytes,
@@ -305,6 +298,36 @@ impl CudaRuntime {
             )
         }
         .map_err(|failure| CudaError::launch(kernel, geometry, failure))
+    }
+
+    /// Puts launches together, each behind the one before, to be started at once; starts none. The
+    /// driver must support CUDA 12.
+    ///
+    /// # Errors
+    ///
+    /// As for [`launch`](CudaRuntime::launch).
+    pub fn graph(&self, launches: &[RecordedLaunch]) -> Result<CudaGraph, CudaError> {
+        self.bind()?;
+        let with_kernel = |launch: &'_ RecordedLaunch| self.kernel_for(launch.kernel, &launch.arguments());
+        let kernels = launches.iter().map(with_kernel).collect::<Result<Vec<_>, _>>()?;
+        let launches: Vec<_> = kernels.into_iter().zip(launches).collect();
+        CudaGraph::new(&self.context, &launches)
+    }
+
+    /// Starts the launches of a graph, after everything before them. Their own errors show at a later
+    /// call.
+    ///
+    /// # Errors
+    ///
+    /// [`CudaError::Driver`].
+    ///
+    /// # Safety
+    ///
+    /// As for [`launch`](CudaRuntime::launch), for each of them.
+    pub unsafe fn launch_graph(&self, graph: &CudaGraph) -> Result<(), CudaError> {
+        self.bind()?;
+        // SAFETY: passed on to the caller.
+        unsafe { graph.launch(&self.stream) }
     }
 
     /// Loads a kernel now rather than at its first launch.
@@ -353,6 +376,19 @@ impl CudaRuntime {
         let kernel = Kernel { function, argument_bytes };
         kernels.insert(name.to_owned(), kernel.clone());
         Ok(kernel)
+    }
+
+    /// A kernel that takes arguments of these sizes, as far as they are known.
+    fn kernel_for(&self, name: &str, arguments: &Arguments<'_>) -> Result<CudaFunction, CudaError> {
+        let Kernel { function, argument_bytes } = self.kernel(name)?;
+        match argument_bytes {
+            Some(wanted) if wanted != arguments.bytes() => Err(CudaError::BadArguments {
+                kernel: name.to_owned(),
+                wanted,
+                given: arguments.bytes().to_vec(),
+            }),
+            _ => Ok(function),
+        }
     }
 
     /// More than 48 KiB of dynamic shared memory has to be asked for, kernel by kernel.

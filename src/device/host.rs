@@ -279,20 +279,26 @@ pub(super) fn run<T: Real>(ops: &impl HostOps<T>, call: &Call, r: &Resolver<'_, 
                 partials: r.write(c.partials),
                 batch: r.write(c.batch),
                 average: r.write(c.average),
+                fold: c.fold.map(|fold| batch_norm::BatchFoldArgs {
+                    gamma: r.read(fold.gamma),
+                    beta: r.read(fold.beta),
+                    scale: r.write(fold.scale),
+                    shift: r.write(fold.shift),
+                }),
             },
         ),
-        Call::BnFold(c) => ops.fold(
-            &c.params,
-            batch_norm::FoldArgs {
-                gamma: r.read(c.gamma),
-                beta: r.read(c.beta),
-                mean: r.read(c.mean),
-                variance: r.read(c.variance),
-                bias: r.optional(c.bias),
-                scale: r.write(c.scale),
-                shift: r.write(c.shift),
-            },
-        ),
+        Call::BnFold(c) => c.folds.iter().for_each(|fold| {
+            let args = batch_norm::FoldArgs {
+                gamma: r.read(fold.gamma),
+                beta: r.read(fold.beta),
+                mean: r.read(fold.mean),
+                variance: r.read(fold.variance),
+                bias: r.optional(fold.bias),
+                scale: r.write(fold.scale),
+                shift: r.write(fold.shift),
+            };
+            ops.fold(&fold.params, args);
+        }),
         Call::BnApply(c) => ops.apply(
             &c.params,
             batch_norm::ApplyArgs {

@@ -6,6 +6,7 @@
 
 use std::ffi::c_void;
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 
 /// Geometry of a launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +55,7 @@ impl<'a> Arguments<'a> {
     /// One more argument.
     #[must_use]
     pub fn and<T: Copy>(mut self, value: &'a T) -> Arguments<'a> {
+        const { assert!(align_of::<T>() <= align_of::<u64>(), "what a RecordedLaunch can hold") };
         self.pointers.push(std::ptr::from_ref(value).cast_mut().cast());
         self.bytes.push(size_of::<T>());
         self
@@ -67,6 +69,43 @@ impl<'a> Arguments<'a> {
     /// The sizes of the values in bytes.
     pub fn bytes(&self) -> &[usize] {
         &self.bytes
+    }
+}
+
+/// A launch that can be made again: it has copies of its arguments.
+#[derive(Clone, Debug)]
+pub struct RecordedLaunch {
+    /// The kernel's name.
+    pub kernel: &'static str,
+    /// Its geometry.
+    pub geometry: Geometry,
+    /// The values, each in whole words; the bytes between a struct's fields are as they were.
+    values: Vec<Box<[MaybeUninit<u64>]>>,
+    bytes: Vec<usize>,
+}
+
+impl RecordedLaunch {
+    /// Copies a launch.
+    pub fn new(kernel: &'static str, geometry: Geometry, arguments: &Arguments<'_>) -> RecordedLaunch {
+        let copy = |(&from, &bytes): (&*mut c_void, &usize)| {
+            let mut to = vec![MaybeUninit::uninit(); bytes.div_ceil(size_of::<u64>())].into_boxed_slice();
+            // SAFETY: `Arguments` holds references to values of these sizes; `to` is new and as large.
+            unsafe {
+                std::ptr::copy_nonoverlapping(from.cast::<u8>(), to.as_mut_ptr().cast::<u8>(), bytes);
+            }
+            to
+        };
+        let values = arguments.pointers.iter().zip(&arguments.bytes).map(copy).collect();
+        RecordedLaunch { kernel, geometry, values, bytes: arguments.bytes.clone() }
+    }
+
+    /// The arguments again.
+    pub fn arguments(&self) -> Arguments<'_> {
+        Arguments {
+            pointers: self.values.iter().map(|value| value.as_ptr().cast_mut().cast()).collect(),
+            bytes: self.bytes.clone(),
+            borrowed: PhantomData,
+        }
     }
 }
 
@@ -88,5 +127,19 @@ mod tests {
         let arguments = Arguments::of(&a).and(&b);
         assert_eq!(arguments.bytes(), [8, 4]);
         assert_eq!(arguments.pointers().len(), 2);
+    }
+
+    #[test]
+    fn a_recorded_launch_has_its_own_arguments() {
+        let recorded = {
+            let (a, b) = (7u64, [2u8, 3, 5]);
+            RecordedLaunch::new("some_kernel", Geometry::linear(2, 64), &Arguments::of(&a).and(&b))
+        };
+        let arguments = recorded.arguments();
+        assert_eq!(arguments.bytes(), [8, 3]);
+        // SAFETY: the pointers are to copies of the two values.
+        let (a, b) =
+            unsafe { (*arguments.pointers()[0].cast::<u64>(), *arguments.pointers()[1].cast::<[u8; 3]>()) };
+        assert_eq!((a, b), (7, [2, 3, 5]));
     }
 }

@@ -17,6 +17,7 @@ mod gpu;
 mod host;
 pub mod launch;
 mod measure;
+mod recording;
 mod reference;
 mod residents;
 
@@ -27,6 +28,7 @@ pub use gpu::{CARD_ARENA_BYTES, CARD_IMAGES, Emulator, Gpu, Launcher, Runtime, l
 #[cfg(test)]
 pub(crate) use gpu::{Layout, layout};
 pub use measure::{Peaks, Stamp};
+pub use recording::Recording;
 pub use reference::Reference;
 pub use residents::{Pages, Residents};
 
@@ -145,6 +147,26 @@ pub trait Device: Send + Sync {
     /// # Errors
     /// The device fails.
     fn run(&self, calls: &[Call], memory: Memory<'_>, threads: Threads) -> Result<(), Error>;
+
+    /// Makes the calls ready to be run again and again on these buffers, at less cost than by
+    /// [`Device::run`]; runs nothing. `None` where there is nothing to be saved: on a CPU.
+    ///
+    /// # Errors
+    /// The device fails.
+    fn record(&self, calls: &[Call], memory: Memory<'_>) -> Result<Option<Recording>, Error> {
+        let _ = (calls, memory);
+        Ok(None)
+    }
+
+    /// Runs what was recorded, as [`Device::run`] would, if that was on these very buffers; whether
+    /// it was.
+    ///
+    /// # Errors
+    /// The device fails.
+    fn replay(&self, recording: &Recording, memory: Memory<'_>, threads: Threads) -> Result<bool, Error> {
+        let _ = (recording, memory, threads);
+        Ok(false)
+    }
 
     /// How many lists of calls run best at a time, each on its own arena: the threads of a CPU.
     fn lanes(&self) -> usize;

@@ -1,7 +1,9 @@
 //! Single calls of a plan: shapes to parameters, and batch norms folded or measured.
 
 use super::plan::{BN_EPSILON, Lowering, Map, Mode};
-use crate::ops::batch_norm::{ApplyParams, BnApply, BnFold, BnStatistics, FoldParams, StatisticsParams};
+use crate::ops::batch_norm::{
+    ApplyParams, BatchFold, BnApply, BnStatistics, Fold, FoldParams, StatisticsParams,
+};
 use crate::ops::depthwise::{self, Depthwise};
 use crate::ops::pointwise::{self, Pointwise};
 use crate::ops::pool::{self, MaxPool};
@@ -221,20 +223,18 @@ impl Lowering<'_> {
             len: len * channels,
         };
         let weights = |offset: usize| Slot::weights(offset, channels);
-        let fold = |mean: Slot, variance: Slot| {
-            Call::from(BnFold {
-                params: FoldParams { channels: channels as u32, epsilon: BN_EPSILON },
-                gamma: weights(bn.gamma),
-                beta: weights(bn.beta),
-                mean,
-                variance,
-                bias,
-                scale: place(Region::Arena, 2, 1),
-                shift: place(Region::Arena, 3, 1),
-            })
+        let fold = |mean: Slot, variance: Slot| Fold {
+            params: FoldParams { channels: channels as u32, epsilon: BN_EPSILON },
+            gamma: weights(bn.gamma),
+            beta: weights(bn.beta),
+            mean,
+            variance,
+            bias,
+            scale: place(Region::Arena, 2, 1),
+            shift: place(Region::Arena, 3, 1),
         };
-        self.section.stored.push(fold(weights(bn.mean), weights(bn.variance)));
-        self.section.averaged.push(fold(place(Region::Arena, 0, 1), place(Region::Arena, 1, 1)));
+        self.section.stored.folds.push(fold(weights(bn.mean), weights(bn.variance)));
+        self.section.averaged.folds.push(fold(place(Region::Arena, 0, 1), place(Region::Arena, 1, 1)));
         Norm {
             channels,
             gamma: weights(bn.gamma),
@@ -272,9 +272,8 @@ impl Lowering<'_> {
     }
 
     /// Statistics of `x`, averaged into the section: all that a batch norm needs of whose output
-    /// nothing else is made. What comes back is the batch's mean and variance, in scratch that is
-    /// given back already: calls run in order.
-    pub(super) fn batch_statistics(&mut self, x: Map, norm: &Norm, batches: usize) -> Slot {
+    /// nothing else is made. The scratch places are given back at once: calls run in order.
+    pub(super) fn batch_statistics(&mut self, x: Map, norm: &Norm, batches: usize, fold: Option<BatchFold>) {
         let (rows, channels) = (self.images * x.side * x.side, norm.channels);
         let partials = self.arena.take(BnStatistics::partials_len(rows, channels));
         let batch = self.arena.take(2 * channels);
@@ -283,35 +282,26 @@ impl Lowering<'_> {
                 rows: rows as u32,
                 channels: channels as u32,
                 weight: 1.0 / batches as f32,
+                epsilon: BN_EPSILON,
             },
             x: x.slot,
             partials,
             batch,
             average: norm.average,
+            fold,
         }));
         [partials, batch].into_iter().for_each(|slot| self.arena.give_back(slot));
-        batch
     }
 
-    /// Statistics of `x`, averaged into the section, and the scale and shift of this batch. The
-    /// scratch places are given back at once: calls run in order, and the next to take them comes
-    /// behind the application.
+    /// Statistics of `x`, averaged into the section, and the scale and shift of this batch. Their
+    /// places are given back at once: calls run in order, and the next to take them comes behind the
+    /// application.
     pub(super) fn batch_fold(&mut self, x: Map, norm: &Norm, batches: usize) -> (Slot, Slot) {
         let channels = norm.channels;
-        // Taken first, so that the fold does not write where it reads.
         let folded = self.arena.take(2 * channels);
-        let batch = self.batch_statistics(x, norm, batches);
         let (scale, shift) = (folded.part(0, channels), folded.part(channels, channels));
-        self.calls.push(Call::from(BnFold {
-            params: FoldParams { channels: channels as u32, epsilon: BN_EPSILON },
-            gamma: norm.gamma,
-            beta: norm.beta,
-            mean: batch.part(0, channels),
-            variance: batch.part(channels, channels),
-            bias: None,
-            scale,
-            shift,
-        }));
+        let fold = BatchFold { gamma: norm.gamma, beta: norm.beta, scale, shift };
+        self.batch_statistics(x, norm, batches, Some(fold));
         self.arena.give_back(folded);
         (scale, shift)
     }

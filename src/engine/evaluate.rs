@@ -9,10 +9,11 @@
 use super::Error;
 use super::feed::Feeder;
 use super::plan::{Mode, Program, Reads, lower, lower_tree};
+use super::repeated::Repeated;
 use super::tree::Tree;
 use crate::data::Selection;
 use crate::device::{Buffer, Device, Memory};
-use crate::ops::Threads;
+use crate::ops::{Call, Threads};
 use crate::space::Arch;
 use crate::space::walk::Exits;
 use crate::supernet::{Supernet, derive_calls};
@@ -178,13 +179,14 @@ impl Engine {
             return Ok(Vec::new());
         };
         let program = self.inference(&tree, images.len(), Reads::Logits);
+        let repeated = self.repeated(&program, images.len(), &prepared);
         let classes = self.supernet.classes();
         let mut out = vec![Vec::with_capacity(images.len() * classes); exits.len()];
         for first in (0..images.len()).step_by(program.images) {
             let count = program.images.min(images.len() - first);
             let mut arena = self.arena(program.arena_len)?;
             self.load(&program, images, first, &mut arena, Threads::All)?;
-            self.infer(&program, &prepared, &mut arena, Threads::All)?;
+            repeated.run(&mut arena, Threads::All)?;
             let mut chunk = vec![0.0; count * program.logit_stride];
             for (out, slot) in out.iter_mut().zip(&program.logits) {
                 self.device.download(&arena, slot.offset, &mut chunk)?;
@@ -192,6 +194,7 @@ impl Engine {
             }
             self.give_back(arena);
         }
+        drop(repeated);
         self.give_back(prepared.0);
         Ok(out)
     }
@@ -227,10 +230,11 @@ impl Engine {
     ) -> Result<Option<Vec<Vec<Evaluation>>>, Error> {
         let Some(prepared) = self.prepare(tree, batches, threads, stop)? else { return Ok(None) };
         let program = self.inference(tree, images.len(), Reads::Scores);
+        let repeated = self.repeated(&program, images.len(), &prepared);
         let chunks = images.len().div_ceil(program.images);
         let chunk = |index: usize| match stop() {
             true => Ok(None),
-            false => self.score(&program, images, index * program.images, &prepared).map(Some),
+            false => self.score(&program, images, index * program.images, &repeated).map(Some),
         };
         // A device of one lane, a card, is filled by one chunk.
         let scores: Option<Vec<Vec<f32>>> = match threads {
@@ -239,6 +243,7 @@ impl Engine {
             }
             _ => (0..chunks).map(chunk).collect::<Result<_, Error>>()?,
         };
+        drop(repeated);
         self.give_back(prepared.0);
         let Some(scores) = scores else { return Ok(None) };
         let leaf = |&leaf: &usize| summarise(scores.iter().map(|s| s.as_slice()), leaf, tree.leaves);
@@ -311,15 +316,17 @@ impl Engine {
         let Some(batches) = batches else {
             let (_, section) = lower_tree(layout, tree, 1, Mode::Inference, Reads::Scores);
             let mut arena = self.arena(section.len)?;
-            self.run(&section.stored, &mut arena, threads)?;
+            self.run(&[Call::from(section.stored)], &mut arena, threads)?;
             return Ok(Some(Prepared(arena)));
         };
         let mode = Mode::Recalibration { batches: batches.count };
         let (program, section) = lower_tree(layout, tree, batches.size, mode, Reads::Scores);
         let zero = vec![0.0; section.len];
+        let nothing = (&self.weights, &self.weights);
+        let repeated = Repeated::new(&*self.device, &program.calls, nothing, batches.count);
         let batch = |index: usize, arena: &mut Buffer, threads| -> Result<(), Error> {
             self.load(&program, batches.images, index * batches.size, arena, threads)?;
-            self.run(&program.calls, arena, threads)
+            Ok(repeated.run(arena, threads)?)
         };
         let lanes = match threads {
             Threads::All => self.device.batch_lanes(),
@@ -336,7 +343,7 @@ impl Engine {
                 }
                 batch(index, &mut arena, threads)?;
             }
-            self.run(&section.averaged, &mut arena, threads)?;
+            self.run(&[Call::from(section.averaged)], &mut arena, threads)?;
             return Ok(Some(Prepared(arena)));
         }
         // Each batch's share of the averages, to be added up in order: the same sums as above.
@@ -364,12 +371,12 @@ impl Engine {
         }
         let mut arena = self.arena(section.len)?;
         self.device.upload(&mut arena, 0, &sums)?;
-        self.run(&section.averaged, &mut arena, threads)?;
+        self.run(&[Call::from(section.averaged)], &mut arena, threads)?;
         Ok(Some(Prepared(arena)))
     }
 
     /// Calls that write to `arena` and need no other network.
-    fn run(&self, calls: &[crate::ops::Call], arena: &mut Buffer, threads: Threads) -> Result<(), Error> {
+    fn run(&self, calls: &[Call], arena: &mut Buffer, threads: Threads) -> Result<(), Error> {
         let memory = Memory { weights: &self.weights, network: &self.weights, arena };
         Ok(self.device.run(calls, memory, threads)?)
     }
@@ -416,6 +423,12 @@ impl Engine {
         Ok(())
     }
 
+    /// An inference program, to be run on `images` images.
+    fn repeated<'a>(&'a self, program: &'a Program, images: usize, prepared: &'a Prepared) -> Repeated<'a> {
+        let runs = images.div_ceil(program.images);
+        Repeated::new(&*self.device, &program.calls, (&self.weights, &prepared.0), runs)
+    }
+
     /// Runs a program whose images are loaded.
     fn infer(
         &self,
@@ -434,7 +447,7 @@ impl Engine {
         program: &Program,
         images: &dyn Images,
         first: usize,
-        prepared: &Prepared,
+        repeated: &Repeated<'_>,
     ) -> Result<Vec<f32>, Error> {
         let count = program.images.min(images.len() - first);
         let mut arena = self.arena(program.arena_len)?;
@@ -442,7 +455,7 @@ impl Engine {
         let mut labels = vec![0.0; program.images];
         labels[..count].iter_mut().enumerate().for_each(|(i, label)| *label = images.label(first + i) as f32);
         self.device.upload(&mut arena, program.labels.offset, &labels)?;
-        self.infer(program, prepared, &mut arena, Threads::One)?;
+        repeated.run(&mut arena, Threads::One)?;
         let mut out = vec![0.0; 2 * count * program.scores.len()];
         for (out, slot) in out.chunks_exact_mut(2 * count).zip(&program.scores) {
             self.device.download(&arena, slot.offset, out)?;
@@ -455,8 +468,9 @@ impl Engine {
     fn arena(&self, len: usize) -> Result<Buffer, Error> {
         let mut arenas = self.arenas.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let fitting = arenas.iter().enumerate().filter(|(_, b)| b.len() >= len && b.len() <= 4 * len + 4096);
-        if let Some((index, _)) = fitting.min_by_key(|(_, buffer)| buffer.len()) {
-            return Ok(arenas.swap_remove(index));
+        // Of equals that which came back last: what it was used for last is likely to go on.
+        if let Some((index, _)) = fitting.rev().min_by_key(|(_, buffer)| buffer.len()) {
+            return Ok(arenas.remove(index));
         }
         drop(arenas);
         Ok(self.device.allocate(len)?)
@@ -469,7 +483,7 @@ impl Engine {
         if arenas.len() > 4 * self.device.lanes() + 4
             && let Some((index, _)) = arenas.iter().enumerate().min_by_key(|(_, b)| b.len())
         {
-            arenas.swap_remove(index);
+            arenas.remove(index);
         }
     }
 }

@@ -8,6 +8,7 @@
 //! - [`Engine::recalibrated`]: a network's recomputed batch-norm statistics, kept in its weights;
 //! - [`model`]: what plans cost before they run: bytes, operations, launches, time on a named machine;
 //! - `feed`: network inputs that a GPU makes out of stored pixels, for evaluation and training;
+//! - `repeated`: programs that run once a chunk or a batch, recorded where a device can;
 //! - [`ensemble`]: the exits of a network weighted into one output.
 
 pub mod arena;
@@ -19,6 +20,7 @@ pub(crate) mod feed;
 pub mod model;
 pub mod plan;
 mod population;
+mod repeated;
 mod statistics;
 pub mod tree;
 

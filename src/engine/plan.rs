@@ -14,6 +14,7 @@
 use super::arena::Arena;
 use super::emit::Norm;
 use super::tree::{Step, Tree};
+use crate::ops::batch_norm::BnFold;
 use crate::ops::branches::{self, Branch, Branches};
 use crate::ops::pointwise::Pointwise;
 use crate::ops::pool::GlobalPool;
@@ -81,9 +82,9 @@ pub struct Section {
     /// Elements.
     pub len: usize,
     /// Folds the checkpoint's running statistics; the section is the arena.
-    pub stored: Vec<Call>,
+    pub stored: BnFold,
     /// Folds the averages that recalibration has left; its arena is the arena.
-    pub averaged: Vec<Call>,
+    pub averaged: BnFold,
 }
 
 /// What a program gives of every head.
@@ -501,7 +502,7 @@ impl Lowering<'_> {
                 residual: None,
                 y: wide.slot,
             }));
-            self.batch_statistics(wide, &norm, batches);
+            self.batch_statistics(wide, &norm, batches, None);
             self.free(wide);
             return None;
         }

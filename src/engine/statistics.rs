@@ -8,7 +8,7 @@
 use super::plan::{Mode, Reads, lower_tree};
 use super::tree::Tree;
 use super::{Calibration, Engine, Error};
-use crate::ops::{Call, Threads};
+use crate::ops::Threads;
 use crate::space::Arch;
 use crate::space::walk::Exits;
 use crate::supernet::Supernet;
@@ -37,8 +37,7 @@ impl Engine {
         self.device().download(&prepared.0, 0, &mut averages)?;
         self.give_back(prepared.0);
         // Both lists fold the batch norms in walk order: one from the weights, one from the averages.
-        for pair in section.stored.iter().zip(&section.averaged) {
-            let (Call::BnFold(stored), Call::BnFold(averaged)) = pair else { continue };
+        for (stored, averaged) in section.stored.folds.iter().zip(&section.averaged.folds) {
             for (to, from) in [(stored.mean, averaged.mean), (stored.variance, averaged.variance)] {
                 supernet.packed[to.offset..][..to.len].copy_from_slice(&averages[from.offset..][..from.len]);
             }

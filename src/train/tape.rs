@@ -7,7 +7,7 @@
 use super::places::Places;
 use crate::engine::arena::Arena;
 use crate::engine::plan::BN_EPSILON;
-use crate::ops::batch_norm::{ApplyParams, BnApply, BnFold, BnStatistics, FoldParams, StatisticsParams};
+use crate::ops::batch_norm::{ApplyParams, BatchFold, BnApply, BnStatistics, StatisticsParams};
 use crate::ops::depthwise::{self, Depthwise};
 use crate::ops::grad::activation::{self, Activate};
 use crate::ops::pointwise::{self, Pointwise};
@@ -459,23 +459,24 @@ impl Tape<'_> {
         let partials = self.arena.take(BnStatistics::partials_len(rows, channels));
         let average = self.arena.take(2 * channels);
         self.calls.push(Call::from(BnStatistics {
-            params: StatisticsParams { rows: rows as u32, channels: channels as u32, weight: 1.0 },
+            params: StatisticsParams {
+                rows: rows as u32,
+                channels: channels as u32,
+                weight: 1.0,
+                epsilon: BN_EPSILON,
+            },
             x: z.slot,
             partials,
             batch: norm.batch,
             average,
+            fold: Some(BatchFold {
+                gamma: Slot::weights(bn.gamma, channels),
+                beta: Slot::weights(bn.beta, channels),
+                scale: norm.scale,
+                shift: norm.shift,
+            }),
         }));
         [partials, average].into_iter().for_each(|slot| self.arena.give_back(slot));
-        self.calls.push(Call::from(BnFold {
-            params: FoldParams { channels: channels as u32, epsilon: BN_EPSILON },
-            gamma: Slot::weights(bn.gamma, channels),
-            beta: Slot::weights(bn.beta, channels),
-            mean: norm.batch.part(0, channels),
-            variance: norm.batch.part(channels, channels),
-            bias: None,
-            scale: norm.scale,
-            shift: norm.shift,
-        }));
         self.norms.push(norm);
         norm
     }

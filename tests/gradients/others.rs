@@ -38,24 +38,13 @@ impl BatchNorm {
         let (mut batch, mut scale, mut shift) =
             (vec![0.0; 2 * self.channels], vec![0.0; self.channels], vec![0.0; self.channels]);
         batch_norm::reference::statistics(
-            &batch_norm::StatisticsParams { rows, channels, weight: 0.0 },
+            &batch_norm::StatisticsParams { rows, channels, weight: 0.0, epsilon: 1e-5 },
             batch_norm::StatisticsArgs {
                 x: z,
                 partials: &mut vec![0.0; batch_norm::BnStatistics::partials_len(self.rows, self.channels)],
                 batch: &mut batch,
                 average: &mut vec![0.0; 2 * self.channels],
-            },
-        );
-        batch_norm::reference::fold(
-            &batch_norm::FoldParams { channels, epsilon: 1e-5 },
-            batch_norm::FoldArgs {
-                gamma,
-                beta,
-                mean: &batch[..self.channels],
-                variance: &batch[self.channels..],
-                bias: None,
-                scale: &mut scale,
-                shift: &mut shift,
+                fold: Some(batch_norm::BatchFoldArgs { gamma, beta, scale: &mut scale, shift: &mut shift }),
             },
         );
         let mut y = vec![0.0; z.len()];

@@ -167,7 +167,7 @@ NAT_CHECK(squeeze_excite_gradients) {
                                         stored_hidden};
     check::launch("se_squeeze_f32", {images * 2}, {128}, 0, args);
     check::launch("se_layers_f32", {images}, {256}, 4 * (2 * (channels + hidden) + 2 * 256), args);
-    check::launch("se_weights_f32", {ceil_div(32 * channels + 48 * hidden + channels + hidden, 256)}, {256}, 0, args);
+    check::launch("se_weights_f32", {ceil_div((32 * channels + 48 * hidden + channels + hidden) / 4, 256)}, {256}, 0, args);
     check::launch("se_input_f32", {ceil_div(map / 4, 256)}, {256}, 0, args);
     compare("se dx", found_dx, floats(dx, 0.0));
     compare("se dreduce", found_dreduce, floats(dreduce, 1.0));
@@ -377,7 +377,7 @@ struct AdamWArgs {
 NAT_CHECK(updates) {
     check::Numbers numbers(17);
     for (const unsigned len : {1u, 5003u}) {
-        const unsigned grid = ceil_div(len, 256), blocks = ceil_div(len, 4096);
+        const unsigned grid = ceil_div(ceil_div(len, 4), 256), blocks = ceil_div(len, 4096);
         const Floats g = numbers.floats(len), start = numbers.floats(len), moment = numbers.floats(len);
         const Floats positive = numbers.floats(len, 1, 4);
         Floats y = poisoned(len), partials = poisoned(blocks), square = poisoned(1), clip = poisoned(2), wanted(1);

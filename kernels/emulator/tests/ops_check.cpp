@@ -275,22 +275,35 @@ NAT_CHECK(batch_norm) {
             wanted[c] = static_cast<float>(sum / rows), wanted[channels + c] = static_cast<float>(squares / rows);
         }
         for (unsigned i = 0; i < 2 * channels; ++i) wanted_average[i] = 1.0f + 0.5f * wanted[i];
-        const StatisticsArgs args = {x.data(), partials.data(), batch.data(), average.data(), rows, channels, 0.5f};
+        const Floats gamma = numbers.floats(channels, 1, 3), beta = numbers.floats(channels), bias = numbers.floats(channels);
+        Floats scale = poisoned(channels), shift = poisoned(channels), wanted_scale(channels), wanted_shift(channels);
+        const auto folded = [&](const Floats& variance, bool biased) {
+            for (unsigned c = 0; c < channels; ++c) {
+                wanted_scale[c] = gamma[c] / std::sqrt(variance[c] + 1.0f);
+                wanted_shift[c] = beta[c] + ((biased ? bias[c] : 0.0f) - batch[c]) * wanted_scale[c];
+            }
+        };
+        const StatisticsArgs args = {x.data(), partials.data(), batch.data(), average.data(), gamma.data(), beta.data(),
+                                     scale.data(), shift.data(), rows, channels, 0.5f, 1.0f};
         check::launch("bn_partials_f32", {blocks * 2}, {128}, 0, args);
         check::launch("bn_merge_f32", {2}, {256}, 0, args);
         compare("bn_statistics", batch, wanted);
         compare("bn average", average, wanted_average);
+        folded(Floats(batch.begin() + channels, batch.end()), false);
+        compare("bn_merge scale", scale, wanted_scale);
+        compare("bn_merge shift", shift, wanted_shift);
 
-        const Floats gamma = numbers.floats(channels, 1, 3), beta = numbers.floats(channels), bias = numbers.floats(channels);
         const Floats variance = numbers.floats(channels, 1, 4);
-        Floats scale = poisoned(channels), shift = poisoned(channels), wanted_scale(channels), wanted_shift(channels);
-        for (unsigned c = 0; c < channels; ++c) {
-            wanted_scale[c] = gamma[c] / std::sqrt(variance[c] + 1.0f);
-            wanted_shift[c] = beta[c] + (bias[c] - batch[c]) * wanted_scale[c];
+        scale = poisoned(channels), shift = poisoned(channels);
+        folded(variance, true);
+        // The second half of the channels as a batch norm of its own.
+        const unsigned half = channels / 2;
+        FoldsArgs folds = {};
+        for (unsigned i = 0; i < 2; ++i) {
+            const unsigned c = i * half;
+            folds.folds[i] = {&gamma[c], &beta[c], &batch[c], &variance[c], &bias[c], &scale[c], &shift[c], half, 1.0f};
         }
-        const FoldArgs fold = {gamma.data(), beta.data(), batch.data(), variance.data(), bias.data(),
-                               scale.data(), shift.data(), channels, 1.0f};
-        check::launch("bn_fold_f32", {1}, {128}, 0, fold);
+        check::launch("bn_fold_f32", {1, 2}, {128}, 0, folds);
         compare("bn_fold scale", scale, wanted_scale);
         compare("bn_fold shift", shift, wanted_shift);
 

@@ -2,8 +2,8 @@
 
 use super::Runtime;
 use crate::device::Error;
-use crate::device::cuda::{CudaError, CudaEvent, CudaMemory, CudaRuntime};
-use crate::device::launch::{Arguments, Geometry};
+use crate::device::cuda::{CudaError, CudaEvent, CudaGraph, CudaMemory, CudaRuntime};
+use crate::device::launch::{Arguments, Geometry, RecordedLaunch};
 use crate::ops::Threads;
 use std::time::Duration;
 
@@ -37,6 +37,7 @@ impl Card {
 impl Runtime for Card {
     type Memory = CudaMemory;
     type Event = CudaEvent;
+    type Graph = CudaGraph;
 
     fn describe(&self) -> String {
         let card = self.0.card();
@@ -93,6 +94,19 @@ impl Runtime for Card {
     ) -> Result<(), Error> {
         // SAFETY: passed on to the caller.
         unsafe { self.0.launch(kernel, geometry, arguments) }.map_err(|error| self.failed(error))
+    }
+
+    fn graph(&self, launches: Vec<RecordedLaunch>) -> Result<Option<CudaGraph>, Error> {
+        // Drivers of CUDA 11 make graphs through another function.
+        match self.0.cuda_version() < (12, 0) {
+            true => Ok(None),
+            false => self.0.graph(&launches).map(Some).map_err(|error| self.failed(error)),
+        }
+    }
+
+    unsafe fn launch_graph(&self, graph: &CudaGraph, _: Threads) -> Result<(), Error> {
+        // SAFETY: passed on to the caller.
+        unsafe { self.0.launch_graph(graph) }.map_err(|error| self.failed(error))
     }
 
     fn synchronise(&self) -> Result<(), Error> {

@@ -3,7 +3,7 @@
 use super::Runtime;
 use crate::device::Error;
 use crate::device::emulated::{EmulatedEvent, EmulatedMemory, EmulatedRuntime, EmulatorError, ThreadOrder};
-use crate::device::launch::{Arguments, Geometry};
+use crate::device::launch::{Arguments, Geometry, RecordedLaunch};
 use crate::ops::Threads;
 use std::time::Duration;
 
@@ -41,6 +41,7 @@ fn failed(error: EmulatorError) -> Error {
 impl Runtime for Emulator {
     type Memory = EmulatedMemory;
     type Event = EmulatedEvent;
+    type Graph = Vec<RecordedLaunch>;
 
     fn describe(&self) -> String {
         format!("emulated (the CUDA kernels on the CPU, {} threads)", self.all.threads())
@@ -79,6 +80,17 @@ impl Runtime for Emulator {
         };
         // SAFETY: passed on to the caller.
         unsafe { runtime.launch(kernel, geometry, arguments) }.map_err(failed)
+    }
+
+    fn graph(&self, launches: Vec<RecordedLaunch>) -> Result<Option<Vec<RecordedLaunch>>, Error> {
+        Ok(Some(launches))
+    }
+
+    unsafe fn launch_graph(&self, graph: &Vec<RecordedLaunch>, threads: Threads) -> Result<(), Error> {
+        // SAFETY: passed on to the caller.
+        let launch =
+            |l: &RecordedLaunch| unsafe { self.launch(l.kernel, l.geometry, &l.arguments(), threads) };
+        graph.iter().try_for_each(launch)
     }
 
     fn synchronise(&self) -> Result<(), Error> {

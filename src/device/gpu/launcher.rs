@@ -4,7 +4,7 @@ use crate::device::Error;
 use crate::device::launch::{Arguments, Geometry};
 use crate::ops::{Region, Slot};
 
-type Launch<'a> = &'a dyn Fn(&'static str, Geometry, &Arguments<'_>) -> Result<(), Error>;
+pub(super) type Launch<'a> = &'a dyn Fn(&'static str, Geometry, &Arguments<'_>) -> Result<(), Error>;
 
 /// Launches the kernels of one list of calls.
 pub struct Launcher<'a> {

@@ -15,18 +15,20 @@ mod layout;
 #[cfg(feature = "cuda")]
 pub use card::Card;
 pub use emulator::Emulator;
+use launcher::Launch;
 pub use launcher::Launcher;
 #[cfg(test)]
 pub(crate) use layout::{Layout, layout};
 
-use super::launch::{Arguments, Geometry};
+use super::launch::{Arguments, Geometry, RecordedLaunch};
 use super::measure::{self, Peaks, Stamp};
-use super::{Buffer, Device, Error, Memory, Residents};
+use super::recording::Buffers;
+use super::{Buffer, Device, Error, Memory, Recording, Residents};
 use crate::ops::{
     self, Call, Region, Threads, batch_norm, branches, depthwise, kernel_transform, pointwise, pool,
 };
 use crate::ops::{preprocess, score, squeeze_excite, stem, sum};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -45,6 +47,8 @@ pub trait Runtime: Send + Sync + 'static {
     type Memory: Send + Sync + 'static;
     /// A point in time among the launches.
     type Event: 'static;
+    /// Launches that were put together.
+    type Graph: Send + Sync + 'static;
 
     /// One line for tables and logs.
     fn describe(&self) -> String;
@@ -88,6 +92,22 @@ pub trait Runtime: Send + Sync + 'static {
         arguments: &Arguments<'_>,
         threads: Threads,
     ) -> Result<(), Error>;
+
+    /// Puts launches together, each behind the one before, to be started at once; starts none.
+    /// `None` where that cannot be had.
+    ///
+    /// # Errors
+    /// The device refuses one of them.
+    fn graph(&self, launches: Vec<RecordedLaunch>) -> Result<Option<Self::Graph>, Error>;
+
+    /// Starts launches that were put together; may return before they have run.
+    ///
+    /// # Errors
+    /// They are refused, or an earlier one has failed.
+    ///
+    /// # Safety
+    /// As [`Runtime::launch`], for each of them.
+    unsafe fn launch_graph(&self, graph: &Self::Graph, threads: Threads) -> Result<(), Error>;
 
     /// Waits until all launches have ended.
     ///
@@ -175,6 +195,19 @@ impl<R: Runtime> Gpu<R> {
     /// The runtime.
     pub fn runtime(&self) -> &R {
         &self.runtime
+    }
+
+    fn buffers(&self, memory: &Memory<'_>) -> Buffers {
+        [memory.weights, memory.network, memory.arena]
+            .map(|buffer| (self.runtime.address(buffer.memory()), buffer.len()))
+    }
+
+    /// Gives `launch` every launch of the calls on these buffers.
+    fn each_launch(&self, calls: &[Call], buffers: Buffers, launch: Launch<'_>) -> Result<(), Error> {
+        let [weights, network, arena] = buffers;
+        let regions = [(Region::Weights, weights), (Region::Network, network), (Region::Arena, arena)];
+        let launcher = Launcher::new(regions, self.runtime.multiprocessors(), launch);
+        calls.iter().try_for_each(|call| dispatch(call, &launcher))
     }
 
     /// Launches `kernel`, a thread an item, with arguments that hold addresses of `memory` alone.
@@ -284,20 +317,32 @@ impl<R: Runtime> Device for Gpu<R> {
     }
 
     fn run(&self, calls: &[Call], memory: Memory<'_>, threads: Threads) -> Result<(), Error> {
-        let region = |buffer: &Buffer| (self.runtime.address(buffer.memory()), buffer.len());
-        let regions = [
-            (Region::Weights, region(memory.weights)),
-            (Region::Network, region(memory.network)),
-            (Region::Arena, region(memory.arena)),
-        ];
         let launch = |kernel, geometry, arguments: &Arguments<'_>| {
             // SAFETY: `Launcher::at` gives addresses of slots inside the buffers, which this call
             // borrows and which outlive the launch, since freeing and copying wait for the stream.
             // What a kernel does inside its slots is what `tests/ops.rs` checks.
             unsafe { self.runtime.launch(kernel, geometry, arguments, threads) }
         };
-        let launcher = Launcher::new(regions, self.runtime.multiprocessors(), &launch);
-        calls.iter().try_for_each(|call| dispatch(call, &launcher))
+        self.each_launch(calls, self.buffers(&memory), &launch)
+    }
+
+    fn record(&self, calls: &[Call], memory: Memory<'_>) -> Result<Option<Recording>, Error> {
+        let (buffers, launches) = (self.buffers(&memory), RefCell::new(Vec::new()));
+        let launch = |kernel, geometry, arguments: &Arguments<'_>| {
+            launches.borrow_mut().push(RecordedLaunch::new(kernel, geometry, arguments));
+            Ok(())
+        };
+        self.each_launch(calls, buffers, &launch)?;
+        let graph = self.runtime.graph(launches.into_inner())?;
+        Ok(graph.map(|graph| Recording::new(graph, buffers)))
+    }
+
+    fn replay(&self, recording: &Recording, memory: Memory<'_>, threads: Threads) -> Result<bool, Error> {
+        let Some(graph) = recording.on::<R::Graph>(self.buffers(&memory)) else { return Ok(false) };
+        // SAFETY: as in `run`: the addresses are of slots inside these buffers, which are where and as
+        // large as they were when it was recorded.
+        unsafe { self.runtime.launch_graph(graph, threads)? };
+        Ok(true)
     }
 
     fn lanes(&self) -> usize {

@@ -6,6 +6,7 @@ use crate::engine::evaluate::even;
 use crate::engine::plan::{Mode, Reads, lower_tree};
 use crate::engine::population::cut;
 use crate::engine::tree::{Saving, Tree};
+use crate::ops::Call;
 use crate::space::Arch;
 use crate::space::walk::Exits;
 use crate::supernet::Layout;
@@ -64,9 +65,9 @@ pub fn evaluation(
                 let mode = Mode::Recalibration { batches };
                 let (program, section) = lower_tree(layout, &tree, batch, mode, Reads::Scores);
                 passes.push(Pass::program(&program, batches as u64));
-                passes.push(Pass::new(&section.averaged, section.len, None, 1));
+                passes.push(Pass::new(&[Call::from(section.averaged)], section.len, None, 1));
             }
-            None => passes.push(Pass::new(&section.stored, section.len, None, 1)),
+            None => passes.push(Pass::new(&[Call::from(section.stored)], section.len, None, 1)),
         }
         if images > 0 {
             let chunk = even(images, (taking.chunk)(one.arena_len));

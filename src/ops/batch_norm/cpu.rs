@@ -8,6 +8,7 @@ use super::super::Threads;
 use super::super::parallel::pieces;
 use super::super::simd::{Kernel, Vector, dispatch};
 pub use super::reference::fold;
+use super::reference::fold_batch;
 use super::{ApplyArgs, ApplyParams, BLOCK_ROWS, StatisticsArgs, StatisticsParams};
 
 /// Mean and biased variance of every channel.
@@ -36,6 +37,7 @@ pub fn statistics(p: &StatisticsParams, a: StatisticsArgs<'_, f32>, threads: Thr
     for (average, batch) in a.average.iter_mut().zip(a.batch.iter()) {
         *average += p.weight * batch;
     }
+    fold_batch(p, a.fold, a.batch);
 }
 
 struct Block<'a> {

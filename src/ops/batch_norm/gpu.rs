@@ -1,7 +1,12 @@
 //! Launch geometry of `kernels/batch_norm.cu`.
 
-use super::{ApplyParams, BLOCK_ROWS, BnApply, BnFold, BnStatistics, FoldParams, StatisticsParams};
+use super::{ApplyParams, BLOCK_ROWS, BnApply, BnFold, BnStatistics, Fold, FoldParams, StatisticsParams};
+use crate::device::launch::Geometry;
 use crate::device::{Error, Launcher};
+
+/// Foldings of a launch: as many as 4 KiB of arguments can name.
+const FOLDS: usize = 64;
+const FOLD_THREADS: u32 = 128;
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -10,6 +15,10 @@ struct StatisticsArgs {
     partials: u64,
     batch: u64,
     average: u64,
+    gamma: u64,
+    beta: u64,
+    scale: u64,
+    shift: u64,
     p: StatisticsParams,
 }
 
@@ -22,6 +31,10 @@ pub(crate) fn launch_statistics(call: &BnStatistics, to: &Launcher<'_>) -> Resul
         partials: to.at(call.partials),
         batch: to.at(call.batch),
         average: to.at(call.average),
+        gamma: to.at_or_null(call.fold.map(|fold| fold.gamma)),
+        beta: to.at_or_null(call.fold.map(|fold| fold.beta)),
+        scale: to.at_or_null(call.fold.map(|fold| fold.scale)),
+        shift: to.at_or_null(call.fold.map(|fold| fold.shift)),
         p,
     };
     let blocks = u64::from(p.rows.div_ceil(BLOCK_ROWS as u32)) * chunks;
@@ -30,7 +43,7 @@ pub(crate) fn launch_statistics(call: &BnStatistics, to: &Launcher<'_>) -> Resul
 }
 
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct FoldArgs {
     gamma: u64,
     beta: u64,
@@ -42,19 +55,33 @@ struct FoldArgs {
     p: FoldParams,
 }
 
-/// A thread a channel.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct FoldsArgs {
+    folds: [FoldArgs; FOLDS],
+}
+
+/// A thread a channel, a row of blocks a folding.
 pub(crate) fn launch_fold(call: &BnFold, to: &Launcher<'_>) -> Result<(), Error> {
-    let args = FoldArgs {
-        gamma: to.at(call.gamma),
-        beta: to.at(call.beta),
-        mean: to.at(call.mean),
-        variance: to.at(call.variance),
-        bias: to.at_or_null(call.bias),
-        scale: to.at(call.scale),
-        shift: to.at(call.shift),
-        p: call.params,
+    let addresses = |fold: &Fold| FoldArgs {
+        gamma: to.at(fold.gamma),
+        beta: to.at(fold.beta),
+        mean: to.at(fold.mean),
+        variance: to.at(fold.variance),
+        bias: to.at_or_null(fold.bias),
+        scale: to.at(fold.scale),
+        shift: to.at(fold.shift),
+        p: fold.params,
     };
-    to.launch("bn_fold_f32", to.covering(u64::from(call.params.channels), 128)?, &args)
+    for folds in call.folds.chunks(FOLDS) {
+        let channels = folds.iter().map(|fold| fold.params.channels).max().unwrap_or(0);
+        let mut args = FoldsArgs { folds: [FoldArgs::default(); FOLDS] };
+        args.folds.iter_mut().zip(folds).for_each(|(args, fold)| *args = addresses(fold));
+        let row = to.covering(u64::from(channels), FOLD_THREADS)?;
+        let geometry = Geometry { grid: [row.grid[0], folds.len() as u32, 1], ..row };
+        to.launch("bn_fold_f32", geometry, &args)?;
+    }
+    Ok(())
 }
 
 #[repr(C)]
@@ -87,10 +114,14 @@ pub(crate) fn launch_apply(call: &BnApply, to: &Launcher<'_>) -> Result<(), Erro
 pub(crate) fn layouts() -> Vec<crate::device::Layout> {
     use crate::device::layout;
     vec![
-        layout!("StatisticsParams", StatisticsParams { rows, channels, weight }),
-        layout!("StatisticsArgs", StatisticsArgs { x, partials, batch, average, p }),
+        layout!("StatisticsParams", StatisticsParams { rows, channels, weight, epsilon }),
+        layout!(
+            "StatisticsArgs",
+            StatisticsArgs { x, partials, batch, average, gamma, beta, scale, shift, p }
+        ),
         layout!("FoldParams", FoldParams { channels, epsilon }),
         layout!("FoldArgs", FoldArgs { gamma, beta, mean, variance, bias, scale, shift, p }),
+        layout!("FoldsArgs", FoldsArgs { folds }),
         layout!("ApplyParams", ApplyParams { rows, channels, activation }),
         layout!("ApplyArgs", ApplyArgs { x, scale, shift, residual, y, p }),
     ]

@@ -2,8 +2,8 @@
 //!
 //! In inference a batch norm is folded into the convolution before it and costs nothing. Where a
 //! batch's own statistics are needed (recalibration, training) the convolution writes its raw
-//! output, [`BnStatistics`] reduces it, [`BnFold`] makes a scale and a shift of the result, and
-//! [`BnApply`] applies them.
+//! output, [`BnStatistics`] reduces it and makes a scale and a shift of the result, and [`BnApply`]
+//! applies them. [`BnFold`] folds the stored or averaged statistics of whole networks.
 
 pub mod cpu;
 pub(crate) mod gpu;
@@ -25,12 +25,15 @@ pub struct StatisticsParams {
     pub channels: u32,
     /// What this batch adds to the average: one over the number of batches.
     pub weight: f32,
+    /// Added to the variance where the statistics are folded.
+    pub epsilon: f32,
 }
 
 /// Mean and biased variance of every channel over a batch, added to an average over batches.
 ///
 /// The map is cut into blocks of [`BLOCK_ROWS`] rows. Each block leaves its mean and its sum of
-/// squared deviations, and these are merged in order by Chan's formula.
+/// squared deviations, and these are merged in order by Chan's formula. With [`BnStatistics::fold`]
+/// the batch's statistics are folded at once, as [`Fold`] has it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BnStatistics {
     /// Shape.
@@ -43,6 +46,21 @@ pub struct BnStatistics {
     pub batch: Slot,
     /// `+= weight * batch`, of the same form.
     pub average: Slot,
+    /// What the batch's statistics are folded into, if they are.
+    pub fold: Option<BatchFold>,
+}
+
+/// The affine parameters that a batch's own statistics are folded with, and the places of the results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchFold {
+    /// `[channels]`
+    pub gamma: Slot,
+    /// `[channels]`
+    pub beta: Slot,
+    /// Result `[channels]`.
+    pub scale: Slot,
+    /// Result `[channels]`.
+    pub shift: Slot,
 }
 
 impl BnStatistics {
@@ -52,16 +70,20 @@ impl BnStatistics {
     }
 
     pub(super) fn reads(&self) -> Vec<Slot> {
-        vec![self.x, self.average]
+        let affine = self.fold.into_iter().flat_map(|fold| [fold.gamma, fold.beta]);
+        [self.x, self.average].into_iter().chain(affine).collect()
     }
 
     pub(super) fn writes(&self) -> Vec<Slot> {
-        vec![self.partials, self.batch, self.average]
+        let folded = self.fold.into_iter().flat_map(|fold| [fold.scale, fold.shift]);
+        [self.partials, self.batch, self.average].into_iter().chain(folded).collect()
     }
 
     pub(super) fn work(&self) -> Work {
-        let len = u64::from(self.params.rows) * u64::from(self.params.channels);
-        Work { bytes: 4 * len, flops: 4 * len }
+        let channels = u64::from(self.params.channels);
+        let len = u64::from(self.params.rows) * channels;
+        let folded = if self.fold.is_some() { channels } else { 0 };
+        Work { bytes: 4 * len + 16 * folded, flops: 4 * len + 5 * folded }
     }
 }
 
@@ -72,11 +94,21 @@ pub struct StatisticsArgs<'a, T> {
     pub partials: &'a mut [T],
     pub batch: &'a mut [T],
     pub average: &'a mut [T],
+    pub fold: Option<BatchFoldArgs<'a, T>>,
+}
+
+/// The operands of [`BatchFold`] on the host.
+#[allow(missing_docs)]
+pub struct BatchFoldArgs<'a, T> {
+    pub gamma: &'a [T],
+    pub beta: &'a [T],
+    pub scale: &'a mut [T],
+    pub shift: &'a mut [T],
 }
 
 /// Shape of a folding, shared with the kernel.
 #[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct FoldParams {
     /// Channels in use.
     pub channels: u32,
@@ -86,7 +118,7 @@ pub struct FoldParams {
 
 /// `scale = gamma / sqrt(variance + epsilon)`, `shift = beta + (bias - mean) * scale`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct BnFold {
+pub struct Fold {
     /// Shape.
     pub params: FoldParams,
     /// `[channels]`
@@ -105,23 +137,34 @@ pub struct BnFold {
     pub shift: Slot,
 }
 
+/// Many foldings at once: the batch norms of a network, or of a tree of them. None reads what another
+/// writes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct BnFold {
+    /// Them.
+    pub folds: Vec<Fold>,
+}
+
 impl BnFold {
     pub(super) fn reads(&self) -> Vec<Slot> {
-        let fixed = [self.gamma, self.beta, self.mean, self.variance];
-        fixed.into_iter().chain(self.bias).collect()
+        let of = |fold: &Fold| {
+            let fixed = [fold.gamma, fold.beta, fold.mean, fold.variance];
+            fixed.into_iter().chain(fold.bias).collect::<Vec<_>>()
+        };
+        self.folds.iter().flat_map(of).collect()
     }
 
     pub(super) fn writes(&self) -> Vec<Slot> {
-        vec![self.scale, self.shift]
+        self.folds.iter().flat_map(|fold| [fold.scale, fold.shift]).collect()
     }
 
     pub(super) fn work(&self) -> Work {
-        let channels = u64::from(self.params.channels);
+        let channels: u64 = self.folds.iter().map(|fold| u64::from(fold.params.channels)).sum();
         Work { bytes: 24 * channels, flops: 5 * channels }
     }
 }
 
-/// The operands of [`BnFold`] on the host.
+/// The operands of [`Fold`] on the host.
 #[allow(missing_docs)]
 pub struct FoldArgs<'a, T> {
     pub gamma: &'a [T],

@@ -1,7 +1,7 @@
 //! The definitions, written out.
 
 use super::super::real::{Real, activate};
-use super::{ApplyArgs, ApplyParams, FoldArgs, FoldParams, StatisticsArgs, StatisticsParams};
+use super::{ApplyArgs, ApplyParams, BatchFoldArgs, FoldArgs, FoldParams, StatisticsArgs, StatisticsParams};
 
 /// Mean and biased variance in two passes over each channel. The scratch slot is not needed here
 /// and filled with zeros, so that no device leaves it undefined.
@@ -17,6 +17,19 @@ pub fn statistics<T: Real>(p: &StatisticsParams, a: StatisticsArgs<'_, T>) {
     for (average, &batch) in a.average.iter_mut().zip(a.batch.iter()) {
         *average = *average + T::of(f64::from(p.weight)) * batch;
     }
+    fold_batch(p, a.fold, a.batch);
+}
+
+/// Folds a batch's own statistics, where that is asked for.
+pub(super) fn fold_batch<T: Real>(
+    p: &StatisticsParams,
+    fold_into: Option<BatchFoldArgs<'_, T>>,
+    batch: &[T],
+) {
+    let Some(BatchFoldArgs { gamma, beta, scale, shift }) = fold_into else { return };
+    let (mean, variance) = batch.split_at(p.channels as usize);
+    let params = FoldParams { channels: p.channels, epsilon: p.epsilon };
+    fold(&params, FoldArgs { gamma, beta, mean, variance, bias: None, scale, shift });
 }
 
 /// Scale and shift of a batch norm.

@@ -1,7 +1,9 @@
 //! Cases of the forward operators.
 
 use super::{Builder, Case, Fill};
-use crate::ops::batch_norm::{ApplyParams, BnApply, BnFold, BnStatistics, FoldParams, StatisticsParams};
+use crate::ops::batch_norm::{
+    ApplyParams, BatchFold, BnApply, BnFold, BnStatistics, Fold, FoldParams, StatisticsParams,
+};
 use crate::ops::branches::{self, Branch};
 use crate::ops::pointwise::panelled_len;
 use crate::ops::{
@@ -262,31 +264,45 @@ fn sum_case(len: usize, terms: usize) -> Case {
     b.finish(format!("{terms} of {len}"), sum::Sum { params, x, y })
 }
 
-fn statistics_case(rows: usize, channels: usize) -> Case {
+fn statistics_case(rows: usize, channels: usize, fold: bool) -> Case {
     let mut b = Builder::default();
+    let params =
+        StatisticsParams { rows: rows as u32, channels: channels as u32, weight: 0.25, epsilon: 1e-5 };
     let call = BnStatistics {
-        params: StatisticsParams { rows: rows as u32, channels: channels as u32, weight: 0.25 },
+        params,
         x: b.input(rows * channels, Fill::Shifted(channels)),
         partials: b.output(BnStatistics::partials_len(rows, channels)),
         batch: b.output(2 * channels),
         average: b.input(2 * channels, Fill::Values(1.0)),
+        fold: fold.then(|| BatchFold {
+            gamma: b.weights(channels, Fill::Positive),
+            beta: b.weights(channels, Fill::Values(1.0)),
+            scale: b.output(channels),
+            shift: b.output(channels),
+        }),
     };
-    b.finish(format!("{rows} x {channels}"), call)
+    b.finish(format!("{rows} x {channels}{}", if fold { ", folded" } else { "" }), call)
 }
 
-fn fold_case(channels: usize, bias: bool) -> Case {
+/// Batch norms of these many channels; every other behind a bias, beginning with the first or not.
+fn fold_case(channels: &[usize], bias: bool) -> Case {
     let mut b = Builder::default();
-    let call = BnFold {
+    let fold = |(index, &channels): (usize, &usize)| Fold {
         params: FoldParams { channels: channels as u32, epsilon: 1e-5 },
         gamma: b.weights(channels, Fill::Positive),
         beta: b.weights(channels, Fill::Values(1.0)),
         mean: b.input(channels, Fill::Values(1.0)),
         variance: b.input(channels, Fill::Positive),
-        bias: bias.then(|| b.weights(channels, Fill::Values(1.0))),
+        bias: (bias == (index % 2 == 0)).then(|| b.weights(channels, Fill::Values(1.0))),
         scale: b.output(channels),
         shift: b.output(channels),
     };
-    b.finish(format!("{channels}{}", if bias { " with bias" } else { "" }), call)
+    let folds = channels.iter().enumerate().map(fold).collect();
+    let name = match channels {
+        [one] => one.to_string(),
+        many => format!("{} of up to {}", many.len(), many.iter().max().unwrap_or(&0)),
+    };
+    b.finish(format!("{name}{}", if bias { " with bias" } else { "" }), BnFold { folds })
 }
 
 fn apply_case(rows: usize, channels: usize, activation: Activation, residual: bool, in_place: bool) -> Case {
@@ -459,9 +475,13 @@ pub(super) fn edges() -> Vec<Case> {
     }
     cases.extend([sum_case(8, 2), sum_case(1032, 3), sum_case(4096, 4)]);
     for (rows, channels) in [(1, 8), (2, 1152), (49, 40), (256, 16), (257, 24), (1500, 72), (5000, 8)] {
-        cases.push(statistics_case(rows, channels));
+        cases.push(statistics_case(rows, channels, false));
+        cases.push(statistics_case(rows, channels, true));
     }
-    cases.extend([fold_case(8, false), fold_case(1152, true)]);
+    cases.extend([fold_case(&[8], false), fold_case(&[1152], true)]);
+    // More than a launch takes.
+    let widths: Vec<usize> = (0..70).map(|index| [8, 1152, 136, 40][index % 4]).collect();
+    cases.push(fold_case(&widths, true));
     cases.push(apply_case(1, 8, Relu, false, false));
     cases.push(apply_case(147, 40, HSwish, true, false));
     cases.push(apply_case(5, 1152, Linear, false, true));
@@ -527,9 +547,9 @@ pub(super) fn network(images: usize, r: usize) -> Vec<Case> {
     let widest = r.div_ceil(2);
     cases.push(max_pool_case(images, widest, 16));
     cases.push(sum_case(images * widest * widest * 24, 3));
-    cases.push(statistics_case(images * widest * widest, 96));
+    cases.push(statistics_case(images * widest * widest, 96, true));
     cases.push(apply_case(images * widest * widest, 96, Relu, false, true));
-    cases.push(fold_case(960, false));
+    cases.push(fold_case(&[960; 50], false));
     cases.push(kernel_transform_case(7, 960));
     cases.push(preprocess_case(images, 64, r, true, Some(0)));
     cases.push(augment_case(images, 64));

@@ -256,22 +256,52 @@ fn loss_case((images, classes): (usize, usize), smoothing: f32, teacher: bool, t
     b.finish(format!("{images} x {classes}, smoothing {smoothing}{teacher}{ties}"), call)
 }
 
-fn fill_case(len: usize) -> Case {
-    let mut b = Builder::default();
-    let params = update::FillParams { len: len as u32, value: 0.5 };
-    let y = b.output(len);
-    b.finish(format!("{len}"), update::Fill { params, y })
+/// How far a tensor of a case of the optimisers lies from where four elements can be read at once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lies {
+    Aligned,
+    OneOff,
 }
 
-fn squares_case(len: usize) -> Case {
+impl Lies {
+    /// The place of a tensor of `len` elements, in one that is longer where it lies one off.
+    fn output(self, b: &mut Builder, len: usize) -> Slot {
+        match self {
+            Lies::Aligned => b.output(len),
+            Lies::OneOff => b.output(len + 1).part(1, len),
+        }
+    }
+
+    fn input(self, b: &mut Builder, len: usize, fill: Fill) -> Slot {
+        let slot = self.output(b, len);
+        b.fills.push((slot, fill));
+        slot
+    }
+
+    fn described(self) -> &'static str {
+        match self {
+            Lies::Aligned => "",
+            Lies::OneOff => ", one off",
+        }
+    }
+}
+
+fn fill_case(len: usize, lies: Lies) -> Case {
+    let mut b = Builder::default();
+    let params = update::FillParams { len: len as u32, value: 0.5 };
+    let y = lies.output(&mut b, len);
+    b.finish(format!("{len}{}", lies.described()), update::Fill { params, y })
+}
+
+fn squares_case(len: usize, lies: Lies) -> Case {
     let mut b = Builder::default();
     let call = SumOfSquares {
         params: update::SquaresParams { len: len as u32 },
-        x: b.input(len, Fill::Values(1.0)),
+        x: lies.input(&mut b, len, Fill::Values(1.0)),
         partials: b.output(SumOfSquares::partials_len(len)),
         y: b.output(1),
     };
-    b.finish(format!("{len}"), call)
+    b.finish(format!("{len}{}", lies.described()), call)
 }
 
 fn clip_case(count: usize, limit: f32) -> Case {
@@ -284,7 +314,7 @@ fn clip_case(count: usize, limit: f32) -> Case {
     b.finish(format!("{count}, limit {limit}"), call)
 }
 
-fn sgd_case(len: usize, nesterov: bool, clip: bool) -> Case {
+fn sgd_case(len: usize, nesterov: bool, clip: bool, lies: Lies) -> Case {
     let mut b = Builder::default();
     let (stored, fill) = prefix(len, if clip { 13 } else { 0 });
     let call = Sgd {
@@ -298,13 +328,14 @@ fn sgd_case(len: usize, nesterov: bool, clip: bool) -> Case {
         g: b.input(stored, fill),
         clip: clip.then(|| b.input(2, Fill::Positive)),
         velocity: b.input(stored, fill),
-        w: b.input(stored, fill),
+        w: lies.input(&mut b, stored, fill),
     };
     let kind = if nesterov { "Nesterov" } else { "plain" };
-    b.finish(format!("{len}, {kind}{}", if clip { ", clipped" } else { "" }), call)
+    let clipped = if clip { ", clipped" } else { "" };
+    b.finish(format!("{len}, {kind}{clipped}{}", lies.described()), call)
 }
 
-fn adamw_case(len: usize, clip: bool) -> Case {
+fn adamw_case(len: usize, clip: bool, lies: Lies) -> Case {
     let mut b = Builder::default();
     let (stored, fill) = prefix(len, if clip { 13 } else { 0 });
     let call = AdamW {
@@ -322,9 +353,10 @@ fn adamw_case(len: usize, clip: bool) -> Case {
         clip: clip.then(|| b.input(2, Fill::Positive)),
         m: b.input(stored, fill),
         v: b.input(len, Fill::Positive),
-        w: b.input(stored, fill),
+        w: lies.input(&mut b, stored, fill),
     };
-    b.finish(format!("{len}{}", if clip { ", clipped" } else { "" }), call)
+    let clipped = if clip { ", clipped" } else { "" };
+    b.finish(format!("{len}{clipped}{}", lies.described()), call)
 }
 
 pub(super) fn edges() -> Vec<Case> {
@@ -378,11 +410,15 @@ pub(super) fn edges() -> Vec<Case> {
     cases.push(loss_case((37, 16), 0.1, false, true));
     cases.push(loss_case((5, 77), 0.1, true, false));
     cases.push(loss_case((3, 1000), 0.0, true, false));
-    cases.extend([fill_case(1), fill_case(20_003)]);
-    cases.extend([squares_case(1), squares_case(4096), squares_case(20_003)]);
+    use Lies::{Aligned, OneOff};
+    cases.extend([fill_case(1, Aligned), fill_case(20_003, Aligned), fill_case(1030, OneOff)]);
+    cases.extend([squares_case(1, Aligned), squares_case(4096, Aligned), squares_case(20_003, Aligned)]);
+    cases.push(squares_case(9_000, OneOff));
     cases.extend([clip_case(1, 100.0), clip_case(417, 1.0), clip_case(5, f32::INFINITY)]);
-    cases.extend([sgd_case(1, false, false), sgd_case(20_003, true, true), sgd_case(1000, false, true)]);
-    cases.extend([adamw_case(1, false), adamw_case(20_003, true)]);
+    cases.extend([sgd_case(1, false, false, Aligned), sgd_case(20_003, true, true, Aligned)]);
+    cases.extend([sgd_case(1000, false, true, Aligned), sgd_case(1030, true, true, OneOff)]);
+    cases.extend([adamw_case(1, false, Aligned), adamw_case(20_003, true, Aligned)]);
+    cases.push(adamw_case(1030, false, OneOff));
     cases
 }
 
@@ -404,11 +440,11 @@ pub(super) fn network(images: usize, r: usize) -> Vec<Case> {
         kernel_transform_case(7, 960),
         targets_case(images, 200, 5),
         loss_case((images, 200), 0.1, true, false),
-        fill_case(153_600),
-        squares_case(153_600),
+        fill_case(153_600, Lies::Aligned),
+        squares_case(153_600, Lies::Aligned),
         clip_case(400, 1.0),
-        sgd_case(153_600, true, true),
-        adamw_case(153_600, true),
+        sgd_case(153_600, true, true, Lies::Aligned),
+        adamw_case(153_600, true, Lies::Aligned),
     ];
     cases.extend(activation_cases(images * 1280, HSwish, true));
     cases

@@ -82,7 +82,10 @@ impl Case {
     /// The slots whose contents are the result: what is written, but for scratch.
     pub fn results(&self) -> Vec<Slot> {
         match &self.call {
-            Call::BnStatistics(call) => vec![call.batch, call.average],
+            Call::BnStatistics(call) => {
+                let folded = call.fold.into_iter().flat_map(|fold| [fold.scale, fold.shift]);
+                [call.batch, call.average].into_iter().chain(folded).collect()
+            }
             Call::PointwiseWeights(call) => vec![call.dw],
             Call::DepthwiseWeights(call) => vec![call.dw],
             Call::StemWeights(call) => vec![call.dw],

@@ -1,13 +1,20 @@
 //! Launch geometry of `kernels/update.cu`.
 
 use super::{AdamW, BLOCK, ClipFactor, Fill, Sgd, SumOfSquares};
+use crate::device::launch::Geometry;
 use crate::device::{Error, Launcher};
 
 const THREADS: u32 = 256;
 
-/// A thread an element.
+/// A thread for every four of `len` elements, which are numbered in 32 bits, those behind the last too.
+fn fours(len: u32, to: &Launcher<'_>) -> Result<Geometry, Error> {
+    to.count(u64::from(len) + 4 * u64::from(THREADS))?;
+    to.covering(u64::from(len).div_ceil(4), THREADS)
+}
+
+/// A thread four elements.
 pub(crate) fn launch_fill(call: &Fill, to: &Launcher<'_>) -> Result<(), Error> {
-    let geometry = to.covering(u64::from(call.params.len), THREADS)?;
+    let geometry = fours(call.params.len, to)?;
     to.launch("update_fill_f32", geometry, &call.addresses(to))
 }
 
@@ -24,15 +31,15 @@ pub(crate) fn launch_clip(call: &ClipFactor, to: &Launcher<'_>) -> Result<(), Er
     to.launch("clip_factor_f32", to.blocks(1, THREADS)?, &call.addresses(to))
 }
 
-/// A thread an element.
+/// A thread four elements.
 pub(crate) fn launch_sgd(call: &Sgd, to: &Launcher<'_>) -> Result<(), Error> {
-    let geometry = to.covering(u64::from(call.params.len), THREADS)?;
+    let geometry = fours(call.params.len, to)?;
     to.launch("sgd_f32", geometry, &call.addresses(to))
 }
 
-/// A thread an element.
+/// A thread four elements.
 pub(crate) fn launch_adamw(call: &AdamW, to: &Launcher<'_>) -> Result<(), Error> {
-    let geometry = to.covering(u64::from(call.params.len), THREADS)?;
+    let geometry = fours(call.params.len, to)?;
     to.launch("adamw_f32", geometry, &call.addresses(to))
 }
 

@@ -7,7 +7,7 @@ use crate::ops::PANEL;
 
 const THREADS: u32 = 256;
 
-/// A block 32 channels of an image; a block an image; a thread a weight; a thread a quad of `dx`.
+/// A block 32 channels of an image; a block an image; a thread a quad of weights; a thread a quad of `dx`.
 pub(crate) fn launch_run(call: &SqueezeExciteGrad, to: &Launcher<'_>) -> Result<(), Error> {
     let (p, args) = (call.params, call.addresses(to));
     let blocks = u64::from(p.images) * u64::from(p.channels.div_ceil(32));
@@ -21,7 +21,7 @@ pub(crate) fn launch_run(call: &SqueezeExciteGrad, to: &Launcher<'_>) -> Result<
     let stored = |rows: u32, columns: u32| u64::from(rows.next_multiple_of(panel)) * u64::from(columns);
     let biases = u64::from(p.channels + p.hidden);
     let items = stored(p.hidden, p.channels) + stored(p.channels, p.hidden) + biases;
-    to.launch("se_weights_f32", to.covering(items, THREADS)?, &args)?;
+    to.launch("se_weights_f32", to.covering(items / 4, THREADS)?, &args)?;
 
     let items = u64::from(p.images) * u64::from(p.pixels) * u64::from(p.channels / 4);
     to.launch("se_input_f32", to.covering(items, THREADS)?, &args)
