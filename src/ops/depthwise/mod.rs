@@ -11,6 +11,7 @@ pub mod cpu;
 pub(crate) mod gpu;
 pub mod reference;
 
+use super::halves::bytes;
 use super::{Slot, Work};
 
 /// Shape of a depthwise call, shared with the kernel.
@@ -33,6 +34,8 @@ pub struct Params {
     pub stride: u32,
     /// An [`Activation`](super::Activation).
     pub activation: u32,
+    /// What maps are stored as: a [`Format`](super::halves::Format)'s number, or 0 for f32.
+    pub format: u32,
 }
 
 /// A depthwise call.
@@ -72,7 +75,8 @@ impl Depthwise {
             None => (0, 0),
         };
         Work {
-            bytes: 4 * (per_side(p.side_in) + per_side(p.side_out) + taps * channels + pooled),
+            bytes: bytes(p.format) * (per_side(p.side_in) + per_side(p.side_out))
+                + 4 * (taps * channels + pooled),
             flops: 2 * taps * per_side(p.side_out) + summed,
         }
     }
