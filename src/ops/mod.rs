@@ -14,7 +14,7 @@
 //! Pointwise weights lie in panels of [`PANEL`] output channels, `[cout / 16][cin][16]`, depthwise
 //! filters as `[k][k][c]`. A sub-network's weights are prefixes of these: the first `cout / 16`
 //! panels, the first `cin` rows of each. Buffers hold f32 elements; [`halves`] says how 16-bit
-//! numbers lie in them.
+//! numbers lie in them; an operator whose parameters have a `format` takes maps of either kind.
 
 pub mod augment;
 pub mod batch_norm;

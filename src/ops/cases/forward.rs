@@ -306,7 +306,12 @@ pub(super) fn sum_case(format: Option<Format>, len: usize, terms: usize) -> Case
 }
 
 /// Channels of an f32 map are far from zero, with a little spread; one of 16 bits has no digits for that.
-pub(super) fn statistics_case(format: Option<Format>, (rows, channels): (usize, usize), fold: bool) -> Case {
+pub(super) fn statistics_case(
+    format: Option<Format>,
+    (rows, channels): (usize, usize),
+    shifted: bool,
+    fold: bool,
+) -> Case {
     let mut b = Builder::default();
     let params = StatisticsParams {
         rows: rows as u32,
@@ -317,9 +322,9 @@ pub(super) fn statistics_case(format: Option<Format>, (rows, channels): (usize, 
     };
     let call = BnStatistics {
         params,
-        x: match format {
-            None => b.input(rows * channels, Fill::Shifted(channels)),
-            Some(_) => map(&mut b, format, rows * channels, 1.0),
+        x: match shifted {
+            true => b.input(rows * channels, Fill::Shifted(channels)),
+            false => map(&mut b, format, rows * channels, 1.0),
         },
         partials: b.output(BnStatistics::partials_len(rows, channels)),
         batch: b.output(2 * channels),
@@ -539,8 +544,8 @@ pub(super) fn edges() -> Vec<Case> {
     }
     cases.extend([sum_case(None, 8, 2), sum_case(None, 1032, 3), sum_case(None, 4096, 4)]);
     for (rows, channels) in [(1, 8), (2, 1152), (49, 40), (256, 16), (257, 24), (1500, 72), (5000, 8)] {
-        cases.push(statistics_case(None, (rows, channels), false));
-        cases.push(statistics_case(None, (rows, channels), true));
+        cases.push(statistics_case(None, (rows, channels), true, false));
+        cases.push(statistics_case(None, (rows, channels), true, true));
     }
     cases.extend([fold_case(&[8], false), fold_case(&[1152], true)]);
     // More than a launch takes.
@@ -617,7 +622,7 @@ pub(super) fn network(images: usize, r: usize) -> Vec<Case> {
     let widest = r.div_ceil(2);
     cases.push(max_pool_case(None, images, widest, 16));
     cases.push(sum_case(None, images * widest * widest * 24, 3));
-    cases.push(statistics_case(None, (images * widest * widest, 96), true));
+    cases.push(statistics_case(None, (images * widest * widest, 96), true, true));
     cases.push(apply_case(None, (images * widest * widest, 96), Relu, false, true));
     cases.push(fold_case(&[960; 50], false));
     cases.push(kernel_transform_case(7, 960));
