@@ -119,7 +119,10 @@ __device__ __forceinline__ void depthwise_small(const DepthwiseArgs& a) {
     const int top = static_cast<int>(oy * p.stride) - kKernel / 2, left = static_cast<int>(ox * p.stride) - kKernel / 2;
     const int side = static_cast<int>(p.side_in);
     Quad sum = splat(0.0f);
+    // Four 16-bit taps at a time, with their addresses, would spill registers.
+    [[maybe_unused]] constexpr int kTaps = sizeof(T) == 4 ? 4 : 1;
     for (int iy = max(top, 0); iy < min(top + kKernel, side); ++iy) {
+        NAT_UNROLL_BY(kTaps)
         for (int ix = max(left, 0); ix < min(left + kKernel, side); ++ix) {
             const unsigned tap = (iy - top) * kKernel + (ix - left);
             sum = multiply_add(load_numbers(x + static_cast<unsigned>(iy * side + ix) * p.channels),

@@ -69,7 +69,7 @@ __device__ __forceinline__ void squeeze_excite(const SqueezeExciteArgs& a, float
         const unsigned column = threadIdx.x % kPanelQuads * 4, part = threadIdx.x / kPanelQuads % kSqueezeParts;
         const float* w = a.reduce + panel * p.weight_channels * kPanel + column;
         Quad sum = splat(0.0f);
-        NAT_UNROLL_TWICE  // more would spill registers on sm_80
+        NAT_UNROLL_BY(2)  // more would spill registers on sm_80
         for (unsigned c = part; c < p.channels; c += kSqueezeParts) sum = multiply_add(z[c], load_quad(w + c * kPanel), sum);
         store_quad(scratch + (panel * kSqueezeParts + part) * kPanel + column, sum);
     }

@@ -285,7 +285,7 @@ fn a_plan_is_printed_for_every_card() {
     let half = plan(&[&wide[..], &["--precision", "bf16"]].concat());
     assert_eq!(half["precision"], "bf16");
     let factor = half["total"]["bytes"].as_f64().unwrap() / total["bytes"].as_f64().unwrap();
-    assert!((0.5..0.55).contains(&factor), "{factor}");
+    assert!((0.5..0.58).contains(&factor), "{factor}");
     for (machine, other) in machines.iter().zip(half["machines"].as_array().unwrap()) {
         assert_eq!((&machine["f32"], &machine["bf16"]), (&other["f32"], &other["bf16"]));
         let rows = half["operators"].as_array().unwrap().iter();
