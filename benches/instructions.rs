@@ -12,6 +12,7 @@ mod common;
 mod table;
 
 use common::synthetic::Synthetic;
+use natv2::engine::Precision;
 use natv2::engine::plan::{Mode, Reads, lower, lower_tree};
 use natv2::engine::tree::Tree;
 use natv2::moo::{Points, directions, evolve, sorting};
@@ -91,7 +92,7 @@ fn lowering(times: usize, mode: Mode) {
     let layout = layout();
     let middle = Arch { ks: [5; 20], e: [4; 20], d: [3; 5], ..Arch::largest(Family::SE_B, 64, None) };
     for _ in 0..times {
-        black_box(lower(black_box(&layout), &middle, Exits::single(&middle), 64, mode));
+        black_box(lower(black_box(&layout), &middle, Exits::single(&middle), 64, mode, Precision::F32));
     }
 }
 
@@ -104,7 +105,7 @@ fn tree(times: usize) {
     let members: Vec<(&Arch, Exits)> = archs.iter().map(|arch| (arch, Exits::single(arch))).collect();
     for _ in 0..times {
         let tree = Tree::new(layout.channels(), black_box(&members));
-        black_box(lower_tree(&layout, &tree, 64, Mode::Inference, Reads::Scores));
+        black_box(lower_tree(&layout, &tree, 64, Mode::Inference, Reads::Scores, Precision::F32));
     }
 }
 

@@ -39,7 +39,7 @@ fn plan(c: &mut Criterion) {
         [("inference", Mode::Inference), ("recalibration", Mode::Recalibration { batches: 5 })]
     {
         group.bench_function(id(&named, "lower", name), |b| {
-            b.iter(|| lower(black_box(&layout), &middle, exits, 64, mode));
+            b.iter(|| lower(black_box(&layout), &middle, exits, 64, mode, Precision::F32));
         });
     }
     for count in [32, 100] {
@@ -48,7 +48,7 @@ fn plan(c: &mut Criterion) {
         group.bench_function(id(&named, "lower", format!("a tree of {count}")), |b| {
             b.iter(|| {
                 let tree = Tree::new(layout.channels(), black_box(&members));
-                lower_tree(&layout, &tree, 64, Mode::Inference, Reads::Scores)
+                lower_tree(&layout, &tree, 64, Mode::Inference, Reads::Scores, Precision::F32)
             });
         });
     }
@@ -70,7 +70,7 @@ fn plan(c: &mut Criterion) {
     group.bench_function(id(&named, "model", "100 networks, 500 and 2,000 images"), |b| {
         b.iter(|| {
             let taking = Taking { lanes: 1, chunk: &card_chunk };
-            let planned = evaluation(&layout, black_box(&networks), workload, taking);
+            let planned = evaluation(&layout, black_box(&networks), workload, taking, Precision::F32);
             seconds(&planned.passes, card, Precision::F32)
         });
     });

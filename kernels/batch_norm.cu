@@ -1,28 +1,31 @@
 // Batch norm where a batch's own statistics are needed: statistics, folding, application.
 //
-//   kernel            computes                                                  bytes               FLOPs
-//   bn_partials_f32   mean and squared deviations (M2) of blocks of 256 rows    4 rows channels     3 rows channels
-//   bn_merge_f32      mean and biased variance of the batch, average += weight * batch
-//                                                                               8 blocks channels   8 blocks channels
-//                     and, where asked for, what bn_fold_f32 makes of them      16 channels         5 channels
-//   bn_fold_f32       of many batch norms: scale = gamma / sqrt(variance + epsilon), shift = beta + (bias - mean) * scale
-//                                                                               24 channels         5 channels
-//   bn_apply_f32      y = activation(x * scale + shift) + residual              8 rows channels (12 with residual)
-//                                                                                                   4 rows channels
+//   kernel         computes                                                  bytes, s a number   FLOPs
+//   bn_partials_*  mean and squared deviations (M2) of blocks of 256 rows    s rows channels     3 rows channels
+//   bn_merge_f32   mean and biased variance of the batch, average += weight * batch
+//                                                                            8 blocks channels   8 blocks channels
+//                  and, where asked for, what bn_fold_f32 makes of them      16 channels         5 channels
+//   bn_fold_f32    of many batch norms: scale = gamma / sqrt(variance + epsilon), shift = beta + (bias - mean) * scale
+//                                                                            24 channels         5 channels
+//   bn_apply_*     y = activation(x * scale + shift) + residual              2 s rows channels (3 s with residual)
+//                                                                                                4 rows channels
+//
+// Maps are f32, f16 or bf16, per-channel numbers f32. 16-bit maps: checked on the emulator, not yet on a card.
 //
 // Statistics read the map once. Deviations are taken from the block's first row, so that their squares do
 // not cancel where a mean is large against the spread. The shape of the reduction is a function of the rows
 // alone and everything is added in order: no atomics, the same bits every time.
-#include "nat_common.cuh"
+#include "nat_formats.cuh"
 
 struct StatisticsParams {
     unsigned rows, channels;
     float weight, epsilon;
+    unsigned format;
 };
-NAT_LAYOUT(StatisticsParams, rows, channels, weight, epsilon);
+NAT_LAYOUT(StatisticsParams, rows, channels, weight, epsilon, format);
 
 struct StatisticsArgs {
-    const float* x;
+    const void* x;
     float* partials;  // [blocks][2][channels]
     float* batch;     // [2][channels]
     float* average;   // [2][channels]
@@ -43,45 +46,61 @@ __device__ __forceinline__ void fold_channel(const float* gamma, const float* be
 }
 
 constexpr unsigned kBlockRows = 256;  // crate::ops::batch_norm::BLOCK_ROWS
-constexpr unsigned kStatisticsQuads = 8, kStatisticsLanes = 16;
-constexpr unsigned kStatisticsThreads = kStatisticsQuads * kStatisticsLanes;
+constexpr unsigned kStatisticsChannels = 32, kStatisticsThreads = 128;
 
-// A block of threads takes 32 channels of a block of rows: 16 lanes take every 16th row, a thread a quad.
-NAT_KERNEL_BOUNDED(bn_partials_f32, kStatisticsThreads, StatisticsArgs a) {
-    NAT_SHARED(Quad, sums, kStatisticsThreads);
-    NAT_SHARED(Quad, squares, kStatisticsThreads);
+// A block of threads takes 32 channels of a block of rows. Eight threads in f32, four in 16 bits, have the 16
+// bytes each of a row's channels, and every 16th or 32nd row.
+template <class T>
+__device__ __forceinline__ void partials(const StatisticsArgs& a, Chunk<T>* sums, Chunk<T>* squares) {
+    constexpr unsigned kChunks = kStatisticsChannels / kChunk<T>, kLanes = kStatisticsThreads / kChunks;
     const StatisticsParams& p = a.p;
-    const unsigned chunks = ceil_div(p.channels, 4 * kStatisticsQuads);
-    const unsigned quad = threadIdx.x % kStatisticsQuads, lane = threadIdx.x / kStatisticsQuads;
-    const unsigned c = (blockIdx.x % chunks * kStatisticsQuads + quad) * 4;
-    const unsigned block = blockIdx.x / chunks;
+    const unsigned groups = ceil_div(p.channels, kStatisticsChannels);
+    const unsigned chunk = threadIdx.x % kChunks, lane = threadIdx.x / kChunks;
+    const unsigned c = blockIdx.x % groups * kStatisticsChannels + chunk * kChunk<T>;
+    const unsigned block = blockIdx.x / groups;
     const unsigned rows = min(kBlockRows, p.rows - block * kBlockRows);
     const bool there = c < p.channels;
 
-    const float* x = a.x + static_cast<size_t>(block) * kBlockRows * p.channels + c;
-    const Quad first = there ? load_quad(x) : splat(0.0f);
-    Quad sum = splat(0.0f), square = splat(0.0f);
+    const T* x = static_cast<const T*>(a.x) + static_cast<size_t>(block) * kBlockRows * p.channels + c;
+    Chunk<T> first = {}, sum = {}, square = {};
     if (there) {
-        for (unsigned row = lane; row < rows; row += kStatisticsLanes) {
-            const Quad deviation = load_quad(x + row * p.channels) - first;
-            sum = sum + deviation;
-            square = multiply_add(deviation, deviation, square);
+        first = load_chunk(x);
+        for (unsigned row = lane; row < rows; row += kLanes) {
+            const Chunk<T> value = load_chunk(x + row * p.channels);
+            NAT_UNROLL
+            for (unsigned q = 0; q < kChunkQuads<T>; ++q) {
+                const Quad deviation = value.quads[q] - first.quads[q];
+                sum.quads[q] = sum.quads[q] + deviation;
+                square.quads[q] = multiply_add(deviation, deviation, square.quads[q]);
+            }
         }
     }
     sums[threadIdx.x] = sum;
     squares[threadIdx.x] = square;
     __syncthreads();
     if (lane != 0 || !there) return;
-    for (unsigned i = 1; i < kStatisticsLanes; ++i) {
-        sum = sum + sums[i * kStatisticsQuads + quad];
-        square = square + squares[i * kStatisticsQuads + quad];
+    for (unsigned i = 1; i < kLanes; ++i) {
+        sum = sum + sums[i * kChunks + chunk];
+        square = square + squares[i * kChunks + chunk];
     }
     const Quad share = splat(1.0f / static_cast<float>(rows));
-    const Quad mean = sum * share;
     float* out = a.partials + static_cast<size_t>(block) * 2 * p.channels + c;
-    store_quad(out, first + mean);
-    store_quad(out + p.channels, max_quad(square - sum * mean, splat(0.0f)));
+    NAT_UNROLL
+    for (unsigned q = 0; q < kChunkQuads<T>; ++q) {
+        const Quad mean = sum.quads[q] * share;
+        store_quad(out + 4 * q, first.quads[q] + mean);
+        store_quad(out + p.channels + 4 * q, max_quad(square.quads[q] - sum.quads[q] * mean, splat(0.0f)));
+    }
 }
+
+#define PARTIALS_KERNEL(suffix, T)                                                          \
+    NAT_KERNEL_BOUNDED(bn_partials_##suffix, kStatisticsThreads, StatisticsArgs a) { \
+        NAT_SHARED(Chunk<T>, sums, kStatisticsThreads);                                     \
+        NAT_SHARED(Chunk<T>, squares, kStatisticsThreads);                                  \
+        partials<T>(a, sums, squares);                                                      \
+    }
+
+NAT_EVERY_FORMAT(PARTIALS_KERNEL)
 
 constexpr unsigned kMergeChannels = 32, kMergeSegments = 8;
 constexpr unsigned kMergeThreads = kMergeChannels * kMergeSegments;
@@ -166,31 +185,41 @@ NAT_KERNEL_BOUNDED(bn_fold_f32, kFoldThreads, FoldsArgs all) {
 }
 
 struct ApplyParams {
-    unsigned rows, channels, activation;
+    unsigned rows, channels, activation, format;
 };
-NAT_LAYOUT(ApplyParams, rows, channels, activation);
+NAT_LAYOUT(ApplyParams, rows, channels, activation, format);
 
 struct ApplyArgs {
-    const float* x;  // may be y
+    const void* x;  // may be y
     const float* scale;
     const float* shift;
-    const float* residual;  // or null
-    float* y;
+    const void* residual;  // or null
+    void* y;
     ApplyParams p;
 };
 NAT_LAYOUT(ApplyArgs, x, scale, shift, residual, y, p);
 
 constexpr unsigned kApplyThreads = 256;
 
-NAT_KERNEL_BOUNDED(bn_apply_f32, kApplyThreads, ApplyArgs a) {
+template <class T>
+__device__ __forceinline__ void apply(const ApplyArgs& a) {
     const ApplyParams& p = a.p;
-    const unsigned quads = p.channels / 4;
+    const unsigned chunks = p.channels / kChunk<T>;
     const size_t i = static_cast<size_t>(blockIdx.x) * kApplyThreads + threadIdx.x;
-    if (i >= static_cast<size_t>(p.rows) * quads) return;
-    // i % quads without a 64-bit division.
-    const unsigned c = (blockIdx.x % quads * kApplyThreads + threadIdx.x) % quads * 4;
-    Quad value = multiply_add(load_quad(a.x + 4 * i), load_quad(a.scale + c), load_quad(a.shift + c));
-    value = activate(p.activation, value);
-    if (a.residual != nullptr) value = value + load_quad(a.residual + 4 * i);
-    store_quad(a.y + 4 * i, value);
+    if (i >= static_cast<size_t>(p.rows) * chunks) return;
+    // i % chunks without a 64-bit division.
+    const unsigned c = (blockIdx.x % chunks * kApplyThreads + threadIdx.x) % chunks * kChunk<T>;
+    Chunk<T> value = load_chunk(static_cast<const T*>(a.x) + kChunk<T> * i);
+    NAT_UNROLL
+    for (unsigned q = 0; q < kChunkQuads<T>; ++q) {
+        const Quad scale = load_quad(a.scale + c + 4 * q), shift = load_quad(a.shift + c + 4 * q);
+        value.quads[q] = activate(p.activation, multiply_add(value.quads[q], scale, shift));
+    }
+    if (a.residual != nullptr) value = value + load_chunk(static_cast<const T*>(a.residual) + kChunk<T> * i);
+    store_chunk(static_cast<T*>(a.y) + kChunk<T> * i, value);
 }
+
+#define APPLY_KERNEL(suffix, T) \
+    NAT_KERNEL_BOUNDED(bn_apply_##suffix, kApplyThreads, ApplyArgs a) { apply<T>(a); }
+
+NAT_EVERY_FORMAT(APPLY_KERNEL)

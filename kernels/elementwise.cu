@@ -1,12 +1,14 @@
-// Element-wise kernels on f32: fill, and sums of up to four arrays.
+// Element-wise kernels: fill, and sums of up to four arrays, in f32, f16 or bf16.
 //
-// Sizes are counts of float4 (16 bytes), since every channel count is a multiple of 8. One thread
-// handles one float4, so a warp moves 512 consecutive bytes an access.
+// Sizes are counts of 16 bytes, since every channel count is a multiple of 8. One thread handles 16
+// bytes, so a warp moves 512 consecutive bytes an access.
 //
 //   kernel       computes                      bytes       FLOPs
 //   fill_f32     y[i] = value                  4 n         0
-//   sum_f32      y[i] = a[i] + b[i] (+ c + d)  4 n (k + 1) n (k - 1)   for k arrays, n elements
-#include "nat_common.cuh"
+//   sum_*        y[i] = a[i] + b[i] (+ c + d)  s n (k + 1) n (k - 1)   for k arrays, n numbers of s bytes
+//
+// 16-bit sums: checked on the emulator, not yet on a card.
+#include "nat_formats.cuh"
 
 constexpr int kElementwiseThreads = 256;
 
@@ -24,20 +26,27 @@ NAT_KERNEL_BOUNDED(fill_f32, kElementwiseThreads, FillParams p) {
 
 // y may be one of the inputs. c, and d with it, may be null.
 struct SumParams {
-    const float4* a;
-    const float4* b;
-    const float4* c;
-    const float4* d;
-    float4* y;
-    unsigned quads;  // n / 4
+    const void* a;
+    const void* b;
+    const void* c;
+    const void* d;
+    void* y;
+    unsigned quads;  // of 16 bytes
 };
 NAT_LAYOUT(SumParams, a, b, c, d, y, quads);
 
-NAT_KERNEL_BOUNDED(sum_f32, kElementwiseThreads, SumParams p) {
+template <class T>
+__device__ __forceinline__ void sum(const SumParams& p) {
     const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= p.quads) return;
-    Quad sum = p.a[i] + p.b[i];
-    if (p.c != nullptr) sum = sum + p.c[i];
-    if (p.d != nullptr) sum = sum + p.d[i];
-    p.y[i] = sum;
+    const size_t at = kChunk<T> * static_cast<size_t>(i);
+    Chunk<T> total = load_chunk(static_cast<const T*>(p.a) + at) + load_chunk(static_cast<const T*>(p.b) + at);
+    if (p.c != nullptr) total = total + load_chunk(static_cast<const T*>(p.c) + at);
+    if (p.d != nullptr) total = total + load_chunk(static_cast<const T*>(p.d) + at);
+    store_chunk(static_cast<T*>(p.y) + at, total);
 }
+
+#define SUM_KERNEL(suffix, T) \
+    NAT_KERNEL_BOUNDED(sum_##suffix, kElementwiseThreads, SumParams p) { sum<T>(p); }
+
+NAT_EVERY_FORMAT(SUM_KERNEL)

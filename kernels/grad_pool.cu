@@ -10,9 +10,9 @@
 #include "nat_common.cuh"
 
 struct PoolGradParams {
-    unsigned images, side_in, side_out, channels;
+    unsigned images, side_in, side_out, channels, format;
 };
-NAT_LAYOUT(PoolGradParams, images, side_in, side_out, channels);
+NAT_LAYOUT(PoolGradParams, images, side_in, side_out, channels, format);
 
 struct GlobalPoolGradArgs {
     const float* dy;

@@ -17,9 +17,9 @@
 #include "nat_common.cuh"
 
 struct SqueezeExciteGradParams {
-    unsigned images, pixels, channels, hidden, weight_channels, weight_hidden;
+    unsigned images, pixels, channels, hidden, weight_channels, weight_hidden, format;
 };
-NAT_LAYOUT(SqueezeExciteGradParams, images, pixels, channels, hidden, weight_channels, weight_hidden);
+NAT_LAYOUT(SqueezeExciteGradParams, images, pixels, channels, hidden, weight_channels, weight_hidden, format);
 
 struct SqueezeExciteGradArgs {
     const float* x;

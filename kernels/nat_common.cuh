@@ -12,10 +12,12 @@
 // The host compiler keeps arrays in registers only where it unrolls the loops over them.
 #define NAT_UNROLL _Pragma("GCC unroll 64")
 #define NAT_UNROLL_TWICE _Pragma("GCC unroll 2")
+#define NAT_ROLLED _Pragma("GCC unroll 1")
 #else
 #define NAT_LAYOUT(T, ...) static_assert(sizeof(T) > 0, "")
 #define NAT_UNROLL _Pragma("unroll")
 #define NAT_UNROLL_TWICE _Pragma("unroll 2")
+#define NAT_ROLLED _Pragma("unroll 1")
 #endif
 
 using Quad = float4;

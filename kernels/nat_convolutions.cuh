@@ -1,4 +1,5 @@
-// The shapes of the convolutions, which their kernels and those of their gradients take.
+// The shapes of the convolutions, which their kernels and those of their gradients take. A format is that of
+// maps, as crate::ops::halves numbers it: the kernel's name says it too.
 #pragma once
 
 #include "nat_common.cuh"
@@ -8,11 +9,11 @@ struct PointwiseParams {
 };
 
 struct DepthwiseParams {
-    unsigned images, side_in, side_out, channels, weight_channels, kernel, stride, activation;
+    unsigned images, side_in, side_out, channels, weight_channels, kernel, stride, activation, format;
 };
 
 struct StemParams {
-    unsigned images, side_in, side_out, cout, activation;
+    unsigned images, side_in, side_out, cout, activation, format;
 };
 
 // The row of a pointwise call's input that row m of its output reads.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "nat_convolutions.cuh"
+#include "nat_formats.cuh"
 
 struct PointwiseHalfParams {
     PointwiseParams shape;
@@ -19,40 +20,6 @@ struct PointwiseHalfArgs {
     const uint16_t* residual;  // or null
     uint16_t* y;
     PointwiseHalfParams p;
-};
-
-// What differs between the formats. A word holds two numbers, the first in its lower half.
-template <class T>
-struct Halves;
-
-template <>
-struct Halves<__half> {
-    static __device__ __forceinline__ float2 unpack(unsigned word) {
-        return __half22float2(*reinterpret_cast<const __half2*>(&word));
-    }
-    static __device__ __forceinline__ unsigned pack(float low, float high) {
-        const __half2 pair = __floats2half2_rn(low, high);
-        return *reinterpret_cast<const unsigned*>(&pair);
-    }
-    static __device__ __forceinline__ void multiply_add(float (&sums)[4], const unsigned (&a)[4],
-                                                        const unsigned (&b)[2]) {
-        nat_mma_f16(sums, a, b, sums);
-    }
-};
-
-template <>
-struct Halves<__nv_bfloat16> {
-    static __device__ __forceinline__ float2 unpack(unsigned word) {
-        return __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&word));
-    }
-    static __device__ __forceinline__ unsigned pack(float low, float high) {
-        const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-        return *reinterpret_cast<const unsigned*>(&pair);
-    }
-    static __device__ __forceinline__ void multiply_add(float (&sums)[4], const unsigned (&a)[4],
-                                                        const unsigned (&b)[2]) {
-        nat_mma_bf16(sums, a, b, sums);
-    }
 };
 
 constexpr unsigned kHalfSlice = 32;  // input channels in shared memory at a time
@@ -230,8 +197,8 @@ struct PointwiseHalfTile {
                 second = activate(p.activation, multiply_add(second, scale[1], shift[1]));
                 if (a.residual != nullptr) {
                     const uint4 r = *reinterpret_cast<const uint4*>(a.residual + at);
-                    first = first + quad_of(r.x, r.y);
-                    second = second + quad_of(r.z, r.w);
+                    first = first + unpack_quad<T>(r.x, r.y);
+                    second = second + unpack_quad<T>(r.z, r.w);
                 }
                 *reinterpret_cast<uint4*>(a.y + at) =
                     make_uint4(Halves<T>::pack(first.x, first.y), Halves<T>::pack(first.z, first.w),
@@ -245,11 +212,6 @@ private:
     static __device__ __forceinline__ unsigned scaled(unsigned word, float low, float high) {
         const float2 pair = Halves<T>::unpack(word);
         return Halves<T>::pack(pair.x * low, pair.y * high);
-    }
-
-    static __device__ __forceinline__ Quad quad_of(unsigned first, unsigned second) {
-        const float2 low = Halves<T>::unpack(first), high = Halves<T>::unpack(second);
-        return make_float4(low.x, low.y, high.x, high.y);
     }
 };
 

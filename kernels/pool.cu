@@ -1,54 +1,75 @@
-// Pooling: the mean over an image, and the 2x2 maximum in ceil mode.
+// Pooling: the mean over an image, and the 2x2 maximum in ceil mode. Maps are f32, f16 or bf16; means are f32.
 //
-//   kernel       y                                                 bytes                       FLOPs
-//   global_pool  y[i, c] = mean over pixels of x[i, :, :, c]       4 channels images (pixels + 1)     channels images pixels
-//   max_pool     y[i, oy, ox, c] = max of x[i, 2 oy.., 2 ox.., c]  4 channels images (in^2 + out^2)   as many
+//   kernel         y                                                 bytes, s a number                      FLOPs
+//   global_pool_*  y[i, c] = mean over pixels of x[i, :, :, c]       channels images (s pixels + 4)         channels images pixels
+//   max_pool_*     y[i, oy, ox, c] = max of x[i, 2 oy.., 2 ox.., c]  s channels images (in^2 + out^2)       as many
 //
-// A thread makes a quad of channels; neighbouring threads have neighbouring quads, so every access of a warp
-// is to consecutive bytes. Pixels are added in order.
-#include "nat_common.cuh"
+// A thread makes 16 bytes of channels; neighbouring threads have neighbouring ones, so every access of a warp
+// is to consecutive bytes. Pixels are added in order. 16-bit maps: checked on the emulator, not yet on a card.
+#include "nat_formats.cuh"
 
 struct PoolParams {
-    unsigned images, side_in, side_out, channels;
+    unsigned images, side_in, side_out, channels, format;
 };
-NAT_LAYOUT(PoolParams, images, side_in, side_out, channels);
+NAT_LAYOUT(PoolParams, images, side_in, side_out, channels, format);
 
 struct PoolArgs {
-    const float* x;
-    float* y;
+    const void* x;
+    void* y;
     PoolParams p;
 };
 NAT_LAYOUT(PoolArgs, x, y, p);
 
 constexpr unsigned kPoolThreads = 128;
 
-NAT_KERNEL_BOUNDED(global_pool_f32, kPoolThreads, PoolArgs a) {
+template <class T>
+__device__ __forceinline__ void global_pool(const PoolArgs& a) {
     const PoolParams& p = a.p;
-    const unsigned quads = p.channels / 4, pixels = p.side_in * p.side_in;
+    const unsigned chunks = p.channels / kChunk<T>, pixels = p.side_in * p.side_in;
     const unsigned i = blockIdx.x * kPoolThreads + threadIdx.x;
-    if (i >= p.images * quads) return;
-    const size_t image = i / quads;
-    const float* x = a.x + image * pixels * p.channels + i % quads * 4;
-    Quad sum = splat(0.0f);
-    for (unsigned pixel = 0; pixel < pixels; ++pixel) sum = sum + load_quad(x + pixel * p.channels);
+    if (i >= p.images * chunks) return;
+    const size_t image = i / chunks;
+    const T* x = static_cast<const T*>(a.x) + image * pixels * p.channels + i % chunks * kChunk<T>;
+    Chunk<T> sum = {};
+    for (unsigned pixel = 0; pixel < pixels; ++pixel) sum = sum + load_chunk(x + pixel * p.channels);
     const float count = static_cast<float>(pixels);
-    store_quad(a.y + 4 * static_cast<size_t>(i), make_float4(sum.x / count, sum.y / count, sum.z / count, sum.w / count));
+    NAT_UNROLL
+    for (unsigned q = 0; q < kChunkQuads<T>; ++q) {
+        const Quad s = sum.quads[q];
+        sum.quads[q] = make_float4(s.x / count, s.y / count, s.z / count, s.w / count);
+    }
+    store_floats(static_cast<float*>(a.y) + kChunk<T> * static_cast<size_t>(i), sum);
 }
 
-NAT_KERNEL_BOUNDED(max_pool_f32, kPoolThreads, PoolArgs a) {
+template <class T>
+__device__ __forceinline__ Chunk<T> max_chunk(Chunk<T> a, const Chunk<T>& b) {
+    NAT_UNROLL
+    for (unsigned q = 0; q < kChunkQuads<T>; ++q) a.quads[q] = max_quad(a.quads[q], b.quads[q]);
+    return a;
+}
+
+template <class T>
+__device__ __forceinline__ void max_pool(const PoolArgs& a) {
     const PoolParams& p = a.p;
-    const unsigned quads = p.channels / 4, pixels = p.side_out * p.side_out;
+    const unsigned chunks = p.channels / kChunk<T>, pixels = p.side_out * p.side_out;
     const unsigned i = blockIdx.x * kPoolThreads + threadIdx.x;
-    if (i >= p.images * pixels * quads) return;
-    const unsigned pixel = i / quads % pixels;
-    const size_t image = i / quads / pixels;
+    if (i >= p.images * pixels * chunks) return;
+    const unsigned pixel = i / chunks % pixels;
+    const size_t image = i / chunks / pixels;
     const unsigned iy = pixel / p.side_out * 2, ix = pixel % p.side_out * 2;
-    const float* x = a.x + ((image * p.side_in + iy) * p.side_in + ix) * p.channels + i % quads * 4;
+    const T* x = static_cast<const T*>(a.x) + ((image * p.side_in + iy) * p.side_in + ix) * p.channels +
+                 i % chunks * kChunk<T>;
     const bool right = ix + 1 < p.side_in, below = iy + 1 < p.side_in;
     const unsigned row = p.side_in * p.channels;
-    Quad best = load_quad(x);
-    if (right) best = max_quad(best, load_quad(x + p.channels));
-    if (below) best = max_quad(best, load_quad(x + row));
-    if (right && below) best = max_quad(best, load_quad(x + row + p.channels));
-    store_quad(a.y + 4 * static_cast<size_t>(i), best);
+    Chunk<T> best = load_chunk(x);
+    if (right) best = max_chunk(best, load_chunk(x + p.channels));
+    if (below) best = max_chunk(best, load_chunk(x + row));
+    if (right && below) best = max_chunk(best, load_chunk(x + row + p.channels));
+    store_chunk(static_cast<T*>(a.y) + kChunk<T> * static_cast<size_t>(i), best);
 }
+
+#define POOL_KERNELS(suffix, T)                                                                       \
+    NAT_KERNEL_BOUNDED(global_pool_##suffix, kPoolThreads, PoolArgs a) { global_pool<T>(a); } \
+    NAT_KERNEL_BOUNDED(max_pool_##suffix, kPoolThreads, PoolArgs a) { max_pool<T>(a); }
+
+NAT_EVERY_FORMAT(POOL_KERNELS)

@@ -4,21 +4,23 @@
 //   h[i, j] = relu(sum_c z[i, c] * reduce[j, c] + reduce_bias[j])
 //   gate[i, c] = hsigmoid(sum_j h[i, j] * expand[c, j] + expand_bias[c])
 //
-// bytes: 4 images channels (pixels + 1) + 4 (2 channels hidden + channels + hidden)
+// The map x is f32, f16 or bf16, everything else f32. 16-bit maps: checked on the emulator, not yet on a card.
+//
+// bytes: images channels (s pixels + 4) + 4 (2 channels hidden + channels + hidden), s a number of the map
 // FLOPs: images channels (pixels + 4 hidden)
 //
-// One block an image. The pixels are shared out over `groups` groups of threads, a thread a quad of channels; then
-// four hidden panels at a time, 16 parts of the channels, a thread a quad of a panel's rows; then a thread a quad of
-// output channels. Partial sums meet in shared memory and are added in order.
-#include "nat_common.cuh"
+// One block an image. The pixels are shared out over `groups` groups of threads, a thread 16 bytes of channels;
+// then four hidden panels at a time, 16 parts of the channels, a thread a quad of a panel's rows; then a thread a
+// quad of output channels. Partial sums meet in shared memory and are added in order.
+#include "nat_formats.cuh"
 
 struct SqueezeExciteParams {
-    unsigned images, pixels, channels, hidden, weight_channels, weight_hidden;
+    unsigned images, pixels, channels, hidden, weight_channels, weight_hidden, format;
 };
-NAT_LAYOUT(SqueezeExciteParams, images, pixels, channels, hidden, weight_channels, weight_hidden);
+NAT_LAYOUT(SqueezeExciteParams, images, pixels, channels, hidden, weight_channels, weight_hidden, format);
 
 struct SqueezeExciteArgs {
-    const float* x;
+    const void* x;
     const float* reduce;
     const float* reduce_bias;
     const float* expand;
@@ -37,21 +39,23 @@ constexpr unsigned kPanelsAtATime = kSqueezeThreads / kPanelThreads;
 
 // Dynamic shared memory, in floats: z [channels], h [hidden], and scratch for the larger of
 // [groups][channels] and [panels][kSqueezeParts][16].
-NAT_KERNEL_BOUNDED(squeeze_excite_f32, kSqueezeThreads, SqueezeExciteArgs a) {
-    NAT_DYNAMIC_SHARED(float, memory);
+template <class T>
+__device__ __forceinline__ void squeeze_excite(const SqueezeExciteArgs& a, float* memory) {
     const SqueezeExciteParams& p = a.p;
     float* z = memory;
     float* h = z + p.channels;
     float* scratch = h + p.hidden;
     const size_t image = blockIdx.x;
 
-    const float* x = a.x + image * p.pixels * p.channels;
-    const unsigned quads = p.channels / 4;
-    for (unsigned i = threadIdx.x; i < a.groups * quads; i += kSqueezeThreads) {
-        const unsigned group = i / quads, c = i % quads * 4;
-        Quad sum = splat(0.0f);
-        for (unsigned pixel = group; pixel < p.pixels; pixel += a.groups) sum = sum + load_quad(x + pixel * p.channels + c);
-        store_quad(scratch + group * p.channels + c, sum);
+    const T* x = static_cast<const T*>(a.x) + image * p.pixels * p.channels;
+    const unsigned chunks = p.channels / kChunk<T>;
+    for (unsigned i = threadIdx.x; i < a.groups * chunks; i += kSqueezeThreads) {
+        const unsigned group = i / chunks, c = i % chunks * kChunk<T>;
+        Chunk<T> sum = {};
+        for (unsigned pixel = group; pixel < p.pixels; pixel += a.groups) {
+            sum = sum + load_chunk(x + pixel * p.channels + c);
+        }
+        store_floats(scratch + group * p.channels + c, sum);
     }
     __syncthreads();
     for (unsigned c = threadIdx.x; c < p.channels; c += kSqueezeThreads) {
@@ -85,3 +89,11 @@ NAT_KERNEL_BOUNDED(squeeze_excite_f32, kSqueezeThreads, SqueezeExciteArgs a) {
         store_quad(a.gate + image * p.channels + c, activate(kHSigmoid, sum + load_quad(a.expand_bias + c)));
     }
 }
+
+#define SQUEEZE_EXCITE_KERNEL(suffix, T)                                                    \
+    NAT_KERNEL_BOUNDED(squeeze_excite_##suffix, kSqueezeThreads, SqueezeExciteArgs a) { \
+        NAT_DYNAMIC_SHARED(float, memory);                                                  \
+        squeeze_excite<T>(a, memory);                                                       \
+    }
+
+NAT_EVERY_FORMAT(SQUEEZE_EXCITE_KERNEL)

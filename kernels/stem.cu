@@ -2,21 +2,24 @@
 //
 //   y[i, oy, ox, n] = activation(scale[n] * sum_{ky, kx, c} x[i, 2 oy + ky - 1, 2 ox + kx - 1, c] * w[ky, kx, c, n] + shift[n])
 //
-// bytes: 4 (3 images side_in^2 + cout images side_out^2 + 27 cout)   FLOPs: 54 cout images side_out^2
+// y is f32, f16 or bf16, everything else f32. 16-bit maps: checked on the emulator, not yet on a card.
+//
+// bytes: 4 (3 images side_in^2 + 27 cout) + s cout images side_out^2, s a number of y   FLOPs: 54 cout images side_out^2
 //
 // A block takes 8 x 16 outputs of an image. Their inputs, 17 x 33 pixels with zeros outside the image, and
-// all filters go to shared memory. A thread makes four outputs of a row for a quad of channels: of the nine
+// all filters go to shared memory. A thread makes four outputs of a row for 16 bytes of channels: of the nine
 // inputs of a row of taps and colour each serves up to two outputs, and each filter quad all four.
 #include "nat_convolutions.cuh"
+#include "nat_formats.cuh"
 
-NAT_LAYOUT(StemParams, images, side_in, side_out, cout, activation);
+NAT_LAYOUT(StemParams, images, side_in, side_out, cout, activation, format);
 
 struct StemArgs {
     const float* x;
     const float* w;
     const float* scale;  // or null
     const float* shift;  // or null
-    float* y;
+    void* y;
     StemParams p;
 };
 NAT_LAYOUT(StemArgs, x, w, scale, shift, y, p);
@@ -26,9 +29,8 @@ constexpr int kStemX = 16, kStemY = 8, kStemStrip = 4;
 constexpr int kStemInX = 3 * (2 * kStemX + 1), kStemInY = 2 * kStemY + 1;  // floats of a row, rows
 
 // Dynamic shared memory: the filters, [27][cout].
-NAT_KERNEL_BOUNDED(stem_f32, kStemThreads, StemArgs a) {
-    NAT_SHARED(float, inputs, kStemInX * kStemInY);
-    NAT_DYNAMIC_SHARED(float, filters);
+template <class T>
+__device__ __forceinline__ void stem(const StemArgs& a, float* inputs, float* filters) {
     const StemParams& p = a.p;
     const unsigned across = ceil_div(p.side_out, kStemX), down = ceil_div(p.side_out, kStemY);
     const unsigned tile = blockIdx.x % (across * down);
@@ -47,36 +49,54 @@ NAT_KERNEL_BOUNDED(stem_f32, kStemThreads, StemArgs a) {
     }
     __syncthreads();
 
-    const unsigned quads = p.cout / 4;
-    for (unsigned i = threadIdx.x; i < quads * kStemY * (kStemX / kStemStrip); i += kStemThreads) {
-        const unsigned n = i % quads * 4, strip = i / quads;
+    const unsigned chunks = p.cout / kChunk<T>;
+    for (unsigned i = threadIdx.x; i < chunks * kStemY * (kStemX / kStemStrip); i += kStemThreads) {
+        const unsigned n = i % chunks * kChunk<T>, strip = i / chunks;
         const unsigned tile_x = strip % (kStemX / kStemStrip) * kStemStrip, tile_y = strip / (kStemX / kStemStrip);
         const unsigned oy = first_y + tile_y;
         if (oy >= p.side_out || first_x + tile_x >= p.side_out) continue;
-        Quad sums[kStemStrip];
-        NAT_UNROLL
-        for (int j = 0; j < kStemStrip; ++j) sums[j] = splat(0.0f);
+        Chunk<T> sums[kStemStrip] = {};
         for (int ky = 0; ky < 3; ++ky) {
             const float* from = inputs + (2 * tile_y + ky) * kStemInX + 6 * tile_x;
             NAT_UNROLL
             for (int kx = 0; kx < 3; ++kx) {
                 NAT_UNROLL
                 for (int c = 0; c < 3; ++c) {
-                    const Quad w = load_quad(filters + ((ky * 3 + kx) * 3 + c) * p.cout + n);
                     NAT_UNROLL
-                    for (int j = 0; j < kStemStrip; ++j) {
-                        sums[j] = multiply_add(from[(2 * j + kx) * 3 + c], w, sums[j]);
+                    for (unsigned q = 0; q < kChunkQuads<T>; ++q) {
+                        const Quad w = load_quad(filters + ((ky * 3 + kx) * 3 + c) * p.cout + n + 4 * q);
+                        NAT_UNROLL
+                        for (int j = 0; j < kStemStrip; ++j) {
+                            Quad& sum = sums[j].quads[q];
+                            sum = multiply_add(from[(2 * j + kx) * 3 + c], w, sum);
+                        }
                     }
                 }
             }
         }
-        const Quad scale = load_quad_or(a.scale, n, 1.0f), shift = load_quad_or(a.shift, n, 0.0f);
+        NAT_UNROLL
+        for (unsigned q = 0; q < kChunkQuads<T>; ++q) {
+            const Quad scale = load_quad_or(a.scale, n + 4 * q, 1.0f), shift = load_quad_or(a.shift, n + 4 * q, 0.0f);
+            NAT_UNROLL
+            for (int j = 0; j < kStemStrip; ++j) {
+                sums[j].quads[q] = activate(p.activation, multiply_add(sums[j].quads[q], scale, shift));
+            }
+        }
         NAT_UNROLL
         for (int j = 0; j < kStemStrip; ++j) {
             const unsigned ox = first_x + tile_x + j;
             if (ox >= p.side_out) continue;
             const size_t at = ((image * p.side_out + oy) * p.side_out + ox) * p.cout + n;
-            store_quad(a.y + at, activate(p.activation, multiply_add(sums[j], scale, shift)));
+            store_chunk(static_cast<T*>(a.y) + at, sums[j]);
         }
     }
 }
+
+#define STEM_KERNEL(suffix, T)                                          \
+    NAT_KERNEL_BOUNDED(stem_##suffix, kStemThreads, StemArgs a) { \
+        NAT_SHARED(float, inputs, kStemInX * kStemInY);                 \
+        NAT_DYNAMIC_SHARED(float, filters);                             \
+        stem<T>(a, inputs, filters);                                    \
+    }
+
+NAT_EVERY_FORMAT(STEM_KERNEL)

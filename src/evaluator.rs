@@ -6,7 +6,9 @@
 use crate::data::{self, Dataset, Selection, Spec, Split, Transform, Validation};
 use crate::device::Device;
 use crate::engine::ensemble::{ExitEvaluations, Strategy};
-use crate::engine::{self, Calibration, Engine, Evaluation, Images, Population, evaluate_widths, of_width};
+use crate::engine::{
+    self, Calibration, Engine, Evaluation, Images, Population, Precision, evaluate_widths, of_width,
+};
 use crate::ops::Threads;
 use crate::space::walk::Exits;
 use crate::space::{self, Arch, Family, Space};
@@ -93,6 +95,8 @@ pub struct Options {
     pub validation_fraction: Option<f64>,
     /// Training images for recalibration.
     pub calibration_images: Option<usize>,
+    /// What maps are stored as while networks run.
+    pub precision: Precision,
 }
 
 /// A super-network on a device, or several of different widths, a data set, and how its pixels become
@@ -210,7 +214,8 @@ impl Evaluator {
         let card = supernets.first().map(|supernet| &supernet.card);
         let spec = data_of(options.data.clone(), options.data_dir.clone(), validation, card);
         let dataset = Arc::new(data::open(&spec)?);
-        Evaluator::new(supernets, space, dataset, options.calibration_images, device)
+        let images = options.calibration_images;
+        Evaluator::new(supernets, space, dataset, images, options.precision, device)
     }
 
     /// Puts super-networks, as [`together`] orders them, with their space on a device, beside data
@@ -223,6 +228,7 @@ impl Evaluator {
         space: Space,
         dataset: Arc<Dataset>,
         calibration_images: Option<usize>,
+        precision: Precision,
         device: Arc<dyn Device>,
     ) -> Result<Evaluator, Error> {
         let supernet = &supernets[0];
@@ -243,7 +249,7 @@ impl Evaluator {
             "tiny-imagenet" => 1000,
             _ => 500,
         });
-        let engine = |supernet| Engine::new(device.clone(), Arc::new(supernet));
+        let engine = |supernet| Engine::in_precision(device.clone(), Arc::new(supernet), precision);
         let engines = supernets.into_iter().map(engine).collect::<Result<_, _>>()?;
         let evaluator = Evaluator { engines, dataset, pixels, calibration_images, space };
         evaluator.images(Split::Train, None)?;
@@ -287,7 +293,8 @@ impl Evaluator {
     /// The device fails.
     pub fn with_weights(&self, supernets: Vec<Supernet>) -> Result<Evaluator, Error> {
         let engine = |(old, supernet): (&Engine, Supernet)| {
-            Ok(Engine::new(old.shared_device(), Arc::new(supernet))?.with_budget(old.budget()))
+            let engine = Engine::in_precision(old.shared_device(), Arc::new(supernet), old.precision())?;
+            Ok(engine.with_budget(old.budget()))
         };
         let engines = self.engines.iter().zip(supernets).map(engine).collect::<Result<_, Error>>()?;
         let (dataset, space) = (self.dataset.clone(), self.space.clone());
@@ -327,7 +334,7 @@ impl Evaluator {
     }
 
     /// What the results of [`Evaluator::evaluate`] depend on besides the architecture, as a short
-    /// hexadecimal name: weights, images, recalibration, device kind and instruction set.
+    /// hexadecimal name: weights, images, recalibration, device kind, instruction set and precision.
     pub fn fingerprint(&self, split: Split, count: Option<usize>) -> Result<String, Error> {
         let images = self.images(split, count)?;
         let mut hash = Sha256::new();
@@ -335,7 +342,7 @@ impl Evaluator {
             hash.update(bytemuck::cast_slice::<f32, u8>(&supernet.packed));
         }
         hash.update(bytemuck::cast_slice::<f32, u8>(&[self.pixels.mean, self.pixels.std].concat()));
-        hash.update(self.engine().device().arithmetic());
+        hash.update(self.engine().arithmetic());
         hash.update(self.engine().supernet().family.to_string());
         hash.update((self.calibration_images() as u64).to_le_bytes());
         let calibration = &self.dataset.split(Split::Train)[..self.calibration_images()];

@@ -6,6 +6,7 @@ mod measurement;
 use criterion::measurement::Measurement;
 use natv2::data::Source;
 use natv2::device::{self, Buffer, Cpu, Device, Error, Memory};
+use natv2::engine::Precision;
 use natv2::engine::model::floor::prefixes;
 use natv2::engine::model::{Floor, Pass, Taking, Tally, Until, Workload, evaluation, tally};
 use natv2::engine::{Calibration, Cropped, Engine};
@@ -118,7 +119,7 @@ fn the_model_counts_what_an_evaluation_runs() {
             let ran = recorder.take();
             let taking = Taking { lanes: 1, chunk: &|_| CHUNK };
             let workload = Workload { images: 10, calibration: planned };
-            let plan = evaluation(&supernet.layout, &networks, workload, taking);
+            let plan = evaluation(&supernet.layout, &networks, workload, taking, Precision::F32);
             assert_eq!(tally(&plan.passes), ran, "{family}");
             assert_eq!(plan.chunk, CHUNK);
             // Random weights with stored statistics may give a loss that is no number.
@@ -280,6 +281,18 @@ fn a_plan_is_printed_for_every_card() {
     assert_eq!(more["total"]["launches"], total["launches"]);
     let factor = more["total"]["bytes"].as_f64().unwrap() / total["bytes"].as_f64().unwrap();
     assert!((1.7..2.0).contains(&factor), "{factor}");
+    // In 16 bits maps take half the bytes, and nothing but maps and weights is 16 bits.
+    let half = plan(&[&wide[..], &["--precision", "bf16"]].concat());
+    assert_eq!(half["precision"], "bf16");
+    let factor = half["total"]["bytes"].as_f64().unwrap() / total["bytes"].as_f64().unwrap();
+    assert!((0.5..0.55).contains(&factor), "{factor}");
+    for (machine, other) in machines.iter().zip(half["machines"].as_array().unwrap()) {
+        assert_eq!((&machine["f32"], &machine["bf16"]), (&other["f32"], &other["bf16"]));
+        let rows = half["operators"].as_array().unwrap().iter();
+        let name = machine["name"].as_str().unwrap();
+        let sum: f64 = rows.map(|row| row["seconds"][name].as_f64().unwrap()).sum();
+        assert!((sum / seconds(machine, "bf16") - 1.0).abs() < 1e-9);
+    }
     // The table says the same.
     let table = succeeds(&[&["bench", "plan"][..], &CARDS, &wide].concat());
     for part in ["Pointwise", "floor: fused layers", "H100: 3350 GB/s", "in shared"] {
@@ -311,6 +324,8 @@ fn populations_modes_and_this_machine_are_planned() {
     fails(2, &["bench", "plan", "--machine", "tpu"], "machines are a100");
     fails(2, &["bench", "plan", "--mode", "guess"], "modes are inference");
     fails(2, &["bench", "plan", "--teacher"], "--mode training");
+    fails(2, &["bench", "plan", "--mode", "training", "--precision", "bf16"], "in f32 alone");
+    fails(2, &["bench", "plan", "--precision", "f8"], "f32, f16 and bf16");
     let wide = json!({"r": 48, "w": 1.0, "ks": vec![3; 20], "e": vec![3; 20], "d": [2, 2, 2, 2, 2]});
     fails(2, &["bench", "plan", "--arch", &wide.to_string()], "--width 1");
     fails(2, &["bench", "plan", "--exits", "all"], "one plain head");

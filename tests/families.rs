@@ -4,7 +4,7 @@ use natv2::config::{self, Profile};
 use natv2::device::{self, Cpu};
 use natv2::engine::ensemble::{Strategy, combine};
 use natv2::engine::plan::{Mode, Program, Section, lower};
-use natv2::engine::{Calibration, Cropped, Engine};
+use natv2::engine::{Calibration, Cropped, Engine, Precision};
 use natv2::evaluator::{self, Evaluator, Options};
 use natv2::ops::{Call, Region, Slot, Threads};
 use natv2::random::{Stream, stream};
@@ -83,7 +83,7 @@ fn genotypes_come_back_and_are_equal_exactly_if_the_networks_are() {
         let (space, layout) = (space(family), layout(family));
         let calls = |g: &[u8]| {
             let arch = space.decode(g).unwrap();
-            lower(&layout, &arch, Exits::single(&arch), 1, Mode::Inference).0.calls
+            lower(&layout, &arch, Exits::single(&arch), 1, Mode::Inference, Precision::F32).0.calls
         };
         networks(family, NETWORKS).par_iter().enumerate().for_each(|(index, genotype)| {
             let mut rng = stream(12, "mutate", index as u64, 0);
@@ -193,7 +193,7 @@ fn counts_are_those_of_the_plan_that_runs() {
         networks(family, NETWORKS).par_iter().enumerate().for_each(|(index, genotype)| {
             let arch = space.decode(genotype).unwrap();
             let exits = if index % 4 == 0 { Exits::up_to(&arch) } else { Exits::single(&arch) };
-            let (program, section) = lower(&layout, &arch, exits, 1, Mode::Inference);
+            let (program, section) = lower(&layout, &arch, exits, 1, Mode::Inference, Precision::F32);
             let expected = cost(space.channels(&arch).unwrap(), &arch, exits, CLASSES);
             assert_eq!(counted(&program, &section, CLASSES), expected, "{family} {genotype:?}");
         });
@@ -210,7 +210,7 @@ fn branches_share_their_input_and_save_its_traffic() {
             let layers = walk(space.channels(&arch).unwrap(), &arch);
             let several = layers.filter(|layer| arch.nw[layer.index].count_ones() > 1).count();
             for mode in [Mode::Inference, Mode::Recalibration { batches: 2 }] {
-                let calls = lower(&layout, &arch, Exits::single(&arch), 2, mode).0.calls;
+                let calls = lower(&layout, &arch, Exits::single(&arch), 2, mode, Precision::F32).0.calls;
                 let shared = calls.iter().filter(|call| matches!(call, Call::Branches(_))).count();
                 assert_eq!(shared, several, "{family} {genotype:?}");
                 let (together, apart) = (traffic(&calls), traffic(&separate(&calls)));

@@ -1,5 +1,5 @@
 //! The operators on 16-bit numbers on every device, from one table of shapes
-//! (`natv2::ops::cases::half_edges`).
+//! (`natv2::ops::cases::half_products`).
 //!
 //! Three bounds, from the tightest: every output is the f64 result of the rounded operands, rounded
 //! once, but for what f32 sums leave open; the squared error against the reference device, which
@@ -10,7 +10,7 @@
 
 use natv2::bench::kernels::arena_after;
 use natv2::device::{Cpu, Device, Reference};
-use natv2::ops::cases::{Case, half_edges};
+use natv2::ops::cases::{Case, half_products};
 use natv2::ops::halves::Format;
 use natv2::ops::pointwise::{self, panelled_index, panelled_len};
 use natv2::ops::pointwise_half::{self, PointwiseHalf};
@@ -86,7 +86,7 @@ fn squared_error(found: &[f64], wanted: &[f64]) -> f64 {
 
 fn check_all(devices: &[&dyn Device]) {
     let reference = Reference::<f64>::new();
-    for case in half_edges() {
+    for case in half_products() {
         let format = call_of(&case).params.format();
         let (values, slack) = exact(&case);
         let rounded = results(&reference, &case);
@@ -112,7 +112,7 @@ fn check_all(devices: &[&dyn Device]) {
 
 /// Results must not depend on the number of threads, to the bit.
 fn same_on_one_thread(device: &dyn Device) {
-    for case in half_edges() {
+    for case in half_products() {
         let y = call_of(&case).y;
         let bits = |threads| -> Vec<u32> {
             let arena = arena_after(device, &case, threads).unwrap();
@@ -124,7 +124,7 @@ fn same_on_one_thread(device: &dyn Device) {
 
 #[test]
 fn no_case_is_there_twice_and_both_formats_are() {
-    let cases = half_edges();
+    let cases = half_products();
     let names: std::collections::BTreeSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
     assert_eq!(names.len(), cases.len());
     for format in Format::ALL {

@@ -5,7 +5,7 @@
 use natv2::device::{self, Device};
 use natv2::engine::plan::{Mode, Reads, lower, lower_tree};
 use natv2::engine::tree::Tree;
-use natv2::engine::{Calibration, Cropped, Engine, Evaluation};
+use natv2::engine::{Calibration, Cropped, Engine, Evaluation, Precision};
 use natv2::ops::Threads;
 use natv2::random::stream;
 use natv2::space::sample::{Policy, sample};
@@ -143,10 +143,10 @@ fn a_population_of_one_runs_what_a_network_runs() {
     for (arch, exits) in population(family, 6) {
         let tree = Tree::new(net.channels(), &[(&arch, exits)]);
         assert_eq!(tree.saving().distinct, tree.saving().executions);
-        let alone = lower(&net.layout, &arch, exits, 4, Mode::Inference).0;
-        let program = lower_tree(&net.layout, &tree, 4, Mode::Inference, Reads::Logits).0;
+        let alone = lower(&net.layout, &arch, exits, 4, Mode::Inference, Precision::F32).0;
+        let program = lower_tree(&net.layout, &tree, 4, Mode::Inference, Reads::Logits, Precision::F32).0;
         assert_eq!(program.calls, alone.calls);
-        let scored = lower_tree(&net.layout, &tree, 4, Mode::Inference, Reads::Scores).0;
+        let scored = lower_tree(&net.layout, &tree, 4, Mode::Inference, Reads::Scores, Precision::F32).0;
         assert_eq!(scored.calls.len(), alone.calls.len() + exits.len());
     }
 }

@@ -1,7 +1,8 @@
 //! `natv2 bench plan`: what a plan costs before it runs, beside the least that it could.
 //!
 //! The numbers are the [model's](crate::engine::model): no network runs here. Cards come from their
-//! data sheets; "this machine" is measured when it is asked for.
+//! data sheets; "this machine" is measured when it is asked for. A plan in another precision is another
+//! plan, lowered as the engine does it.
 
 use crate::device::Device;
 use crate::engine::model::floor::{blocks_within, prefixes};
@@ -68,6 +69,8 @@ pub struct Options<'a> {
     pub cards: Vec<Machine>,
     /// A device to measure and to plan for.
     pub device: Option<&'a dyn Device>,
+    /// What the plan stores maps in; training has f32 alone.
+    pub precision: Precision,
 }
 
 /// What the calls of an operator come to, and their time on every machine.
@@ -78,7 +81,7 @@ pub struct Row {
     /// Calls, launches, bytes, operations, planned for a card.
     #[serde(flatten)]
     pub tally: Tally,
-    /// Seconds in f32, by machine.
+    /// Seconds, by machine that runs the precision.
     pub seconds: BTreeMap<String, f64>,
 }
 
@@ -107,18 +110,18 @@ pub struct On {
     pub chunk: usize,
     /// What its plan comes to.
     pub plan: Tally,
-    /// In f32, as plans are today.
+    /// The plan in f32.
     pub f32: Time,
-    /// The same plan with two bytes an element; `None` where no such arithmetic runs.
+    /// The plan in bf16; `None` where there is none, or no tensor core to run it on.
     pub bf16: Option<Time>,
 }
 
 /// The floor of the whole plan.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Bound {
-    /// Bytes of fused layers in f32, maps and weights.
+    /// Bytes of fused layers, maps and weights.
     pub fused_bytes: u64,
-    /// Bytes of single operators in f32.
+    /// Bytes of single operators.
     pub unfused_bytes: u64,
     /// Operations.
     pub flops: u64,
@@ -149,24 +152,26 @@ pub struct Report {
     pub calibration_images: usize,
     /// What shared prefixes save.
     pub saving: Saving,
+    /// What maps are stored in, in all that follows but the machines' own times.
+    pub precision: Precision,
     /// The plan for a card: calls, launches, bytes, operations.
     pub total: Tally,
     /// The same, by operator.
     pub operators: Vec<Row>,
     /// The floor.
     pub floor: Bound,
-    /// Bytes of the plan over those of the floor, both in f32.
+    /// Bytes of the plan over those of the floor.
     pub traffic_ratio: f64,
     /// The machines.
     pub machines: Vec<On>,
 }
 
 impl Bound {
-    fn new((images, floor): (usize, Floor), weights: u64) -> Bound {
-        let elements = |maps: u64| 4 * (images as u64 * maps + weights);
+    fn new((images, floor): (usize, Floor), weights: u64, precision: Precision) -> Bound {
+        let stored = |maps: u64| precision.bytes() * (images as u64 * maps + weights);
         Bound {
-            fused_bytes: elements(floor.fused),
-            unfused_bytes: elements(floor.unfused),
+            fused_bytes: stored(floor.fused),
+            unfused_bytes: stored(floor.unfused),
             flops: 2 * images as u64 * floor.macs,
             blocks: floor.blocks,
         }
@@ -195,15 +200,16 @@ impl Options<'_> {
         if self.mode == Mode::Recalibration { 0 } else { self.images }
     }
 
-    /// The passes on a machine that takes work so.
-    fn passes(&self, lanes: usize, chunk: &dyn Fn(usize) -> usize) -> Planned {
+    /// The passes on a machine that takes work so; `None` where there is no such plan.
+    fn passes(&self, precision: Precision, lanes: usize, chunk: &dyn Fn(usize) -> usize) -> Option<Planned> {
         if self.mode == Mode::Training {
-            let passes = self.step();
-            return Planned { passes, saving: Saving::default(), chunk: self.images };
+            let planned = || Planned { passes: self.step(), saving: Saving::default(), chunk: self.images };
+            return (precision == Precision::F32).then(planned);
         }
         let workload = Workload { images: self.measured_images(), calibration: self.calibration() };
         let forced = |arena: usize| self.batch.unwrap_or_else(|| chunk(arena));
-        evaluation(self.layout, self.networks, workload, Taking { lanes, chunk: &forced })
+        let taking = Taking { lanes, chunk: &forced };
+        Some(evaluation(self.layout, self.networks, workload, taking, precision))
     }
 
     fn step(&self) -> Vec<Pass> {
@@ -242,13 +248,13 @@ impl Options<'_> {
             return self.training_bound();
         }
         let logits = of(self.networks, Until::Logits);
-        let mut bound = Bound::new((self.measured_images(), logits), 0);
+        let mut bound = Bound::new((self.measured_images(), logits), 0, self.precision);
         if self.measured_images() > 0 {
-            bound = bound.plus(Bound::new((0, Floor::default()), logits.weights));
+            bound = bound.plus(Bound::new((0, Floor::default()), logits.weights, self.precision));
         }
         if let Some((batches, batch)) = self.calibration() {
             let norms = of(self.networks, Until::Norms);
-            bound = bound.plus(Bound::new((batches * batch, norms), norms.weights));
+            bound = bound.plus(Bound::new((batches * batch, norms), norms.weights, self.precision));
         }
         bound
     }
@@ -273,29 +279,37 @@ impl Options<'_> {
                 macs: 3 * floor.macs,
                 ..floor
             };
-            sum = sum.plus(Bound::new((self.images, back), 8 * floor.weights));
+            sum = sum.plus(Bound::new((self.images, back), 8 * floor.weights, Precision::F32));
         }
         if self.teacher {
             let floor = one(&Arch::largest(self.family, side, None));
-            sum = sum.plus(Bound::new((self.images, floor), floor.weights));
+            sum = sum.plus(Bound::new((self.images, floor), floor.weights, Precision::F32));
         }
         sum
     }
 }
 
-/// Plans, and estimates the plan on every machine.
+/// How a machine takes work: lists of calls side by side, and images of a pass.
+type Takes<'a> = (usize, &'a dyn Fn(usize) -> usize);
+
+/// Plans, and estimates the plan on every machine. Training is planned in f32, whatever was asked for.
 ///
 /// # Errors
 /// A device that is to be measured fails.
 pub fn run(options: &Options<'_>) -> Result<Report, crate::device::Error> {
-    let plan = options.passes(1, &card_chunk);
+    let precision = if options.mode == Mode::Training { Precision::F32 } else { options.precision };
+    let none = Planned { passes: Vec::new(), saving: Saving::default(), chunk: 0 };
+    let passes = |precision, (lanes, chunk): Takes<'_>| options.passes(precision, lanes, chunk);
+    let plan = passes(precision, (1, &card_chunk)).unwrap_or_else(|| none.clone());
     let floor = options.bound();
     let trees = prefixes(options.layout.channels(), options.networks);
-    let on = |machine: Machine, planned: &Planned| {
-        let time = |precision: Precision| -> Option<Time> {
-            let all: f64 = seconds(&planned.passes, &machine, precision)?.values().sum();
-            let floor_seconds = floor_seconds(floor.fused_bytes / 4, floor.flops, &machine, precision)?;
-            let in_shared = |bytes: u64| blocks_within(&trees, bytes / precision.bytes());
+    let on = |machine: Machine, takes: Takes<'_>| {
+        let time = |own: Precision| -> Option<Time> {
+            let planned = passes(own, takes)?;
+            let all: f64 = seconds(&planned.passes, &machine, own)?.values().sum();
+            let elements = floor.fused_bytes / precision.bytes();
+            let floor_seconds = floor_seconds(elements, floor.flops, &machine, own)?;
+            let in_shared = |bytes: u64| blocks_within(&trees, bytes / own.bytes());
             Some(Time {
                 seconds: all,
                 launch_seconds: total(&planned.passes).launches as f64 * machine.launch_seconds,
@@ -307,28 +321,29 @@ pub fn run(options: &Options<'_>) -> Result<Report, crate::device::Error> {
         // Every machine computes in f32.
         let f32 = time(Precision::F32)?;
         let bf16 = time(Precision::Bf16);
+        let planned = passes(precision, takes).unwrap_or_else(|| none.clone());
         Some(On { chunk: planned.chunk, plan: total(&planned.passes), f32, bf16, machine })
     };
     let mut times: Vec<(String, BTreeMap<&'static str, f64>)> = Vec::new();
     let mut machines = Vec::new();
     for card in &options.cards {
-        times.push((card.name.clone(), seconds(&plan.passes, card, Precision::F32).unwrap_or_default()));
-        machines.extend(on(card.clone(), &plan));
+        times.push((card.name.clone(), seconds(&plan.passes, card, precision).unwrap_or_default()));
+        machines.extend(on(card.clone(), (1, &card_chunk)));
     }
     if let Some(device) = options.device {
         let machine = Machine::measured(device)?;
-        let own = options.passes(device.lanes(), &|arena| device.chunk(arena));
-        times
-            .push((machine.name.clone(), seconds(&own.passes, &machine, Precision::F32).unwrap_or_default()));
-        machines.extend(on(machine, &own));
+        let takes: Takes<'_> = (device.lanes(), &|arena| device.chunk(arena));
+        let own = passes(precision, takes).unwrap_or_else(|| none.clone());
+        times.push((machine.name.clone(), seconds(&own.passes, &machine, precision).unwrap_or_default()));
+        machines.extend(on(machine, takes));
     }
     let mut operators: Vec<Row> = tally(&plan.passes)
         .into_iter()
         .map(|(operator, tally)| {
             let of = |(name, seconds): &(String, BTreeMap<&str, f64>)| {
-                (name.clone(), seconds.get(operator).copied().unwrap_or(0.0))
+                seconds.get(operator).map(|&seconds| (name.clone(), seconds))
             };
-            Row { operator, tally, seconds: times.iter().map(of).collect() }
+            Row { operator, tally, seconds: times.iter().filter_map(of).collect() }
         })
         .collect();
     operators.sort_by(|a, b| b.tally.bytes.cmp(&a.tally.bytes).then(a.operator.cmp(b.operator)));
@@ -346,6 +361,7 @@ pub fn run(options: &Options<'_>) -> Result<Report, crate::device::Error> {
         images: options.measured_images(),
         calibration_images: options.calibration().map_or(0, |(batches, batch)| batches * batch),
         saving: plan.saving,
+        precision,
         total,
         operators,
         floor,
@@ -393,18 +409,20 @@ impl fmt::Display for Report {
             let (mb, mflop) = (mega(bytes), mega(flops));
             write!(f, "{:<20} {calls:>8} {launches:>9} {mb:>11.2} {mflop:>11.1}", row.operator)?;
             for on in &self.machines {
-                let seconds = row.seconds.get(&on.machine.name).copied().unwrap_or(0.0);
-                write!(f, " {:>11.3}", 1e3 * seconds)?;
+                let seconds = row.seconds.get(&on.machine.name);
+                let text = seconds.map_or_else(|| "-".into(), |seconds| format!("{:.3}", 1e3 * seconds));
+                write!(f, " {text:>11}")?;
             }
             writeln!(f)?;
         }
         let Tally { calls, launches, bytes, flops } = self.total;
         write!(f, "{:<20} {calls:>8} {launches:>9} {:>11.2} {:>11.1}", "total", mega(bytes), mega(flops))?;
         for on in &self.machines {
-            write!(f, " {:>11.3}", 1e3 * on.f32.seconds)?;
+            let all = self.operators.iter().filter_map(|row| row.seconds.get(&on.machine.name));
+            write!(f, " {:>11.3}", 1e3 * all.sum::<f64>())?;
         }
         let all = self.all_images() as f64;
-        writeln!(f, "\n\nTraffic in f32 (a plan in bf16 would move half), the whole and an image:")?;
+        writeln!(f, "\n\nTraffic in {}, the whole and an image:", self.precision)?;
         for (name, bytes) in [
             ("this plan", bytes),
             ("operators one by one", self.floor.unfused_bytes),
@@ -449,7 +467,7 @@ impl fmt::Display for Report {
         for on in &self.machines {
             let Machine { bandwidth, f32_flops, tensor_flops, launch_seconds, .. } = &on.machine;
             let tensor =
-                tensor_flops.map(|t| format!(", {:.0} in bf16 products", t / 1e12)).unwrap_or_default();
+                tensor_flops.map(|t| format!(", {:.0} in 16-bit products", t / 1e12)).unwrap_or_default();
             writeln!(
                 f,
                 "{}: {:.0} GB/s, {:.2} TFLOP/s in f32{tensor}, {:.2} us a launch, {:.1} MB of cache",

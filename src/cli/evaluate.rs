@@ -1,8 +1,8 @@
 //! `natv2 evaluate`: the accuracy of sub-networks on a data set.
 
 use super::{Error, Globals, Images, Weights, input, output};
-use crate::engine::Evaluation;
 use crate::engine::ensemble::Strategy;
+use crate::engine::{Evaluation, Precision};
 use crate::evaluator::{Evaluator, Options};
 use crate::run::{Exit, Progress};
 use crate::space::show::grouped;
@@ -26,7 +26,7 @@ training images in file order, without augmentation, in batches of 100; a last p
 left out. Images to measure on are taken in file order too.
 
 JSON: {\"version\":1,\"results\":[{\"arch\",\"top1\",\"loss\",\"params\",\"macs\"}],\"images\",
-\"calibration_images\",\"seconds\",\"device\"}, top1 in per cent, in the order asked for. With --exits
+\"calibration_images\",\"seconds\",\"device\",\"precision\"}, top1 in per cent, in the order asked for. With --exits
 or --ensemble every result also has \"exits\":[{\"exit\",\"top1\",\"loss\"}]; its own top1 and loss are
 the ensemble's, or without one the last exit's, and its cost is that of the network with these exits.";
 
@@ -57,6 +57,9 @@ pub struct Evaluate {
     /// Folders: share of the validation split in each class [default: 0.1; tiny-imagenet 0.15].
     #[arg(long, value_name = "SHARE")]
     validation_fraction: Option<f64>,
+    /// What maps are stored as while networks run: f32, f16 or bf16.
+    #[arg(long, value_name = "PRECISION", default_value = "f32")]
+    precision: Precision,
     /// EE families: measure these exits of each network, as in 1,3,5 or all, from one pass.
     #[arg(long, value_name = "LIST")]
     exits: Option<String>,
@@ -76,6 +79,7 @@ struct Report<'a> {
     calibration_images: usize,
     seconds: f64,
     device: String,
+    precision: Precision,
 }
 
 #[derive(Serialize)]
@@ -125,6 +129,7 @@ impl Evaluate {
             validation_images: self.validation_images.map(|n| n as usize),
             validation_fraction: self.validation_fraction,
             calibration_images: self.images.calibration_images.map(|n| n as usize),
+            precision: self.precision,
         };
         let evaluator = Evaluator::open(&options, self.globals.open()?)?;
         let supernet = evaluator.engine().supernet();
@@ -196,6 +201,7 @@ impl Evaluate {
             calibration_images: evaluator.calibration_images(),
             seconds,
             device: evaluator.engine().device().describe(),
+            precision: self.precision,
         };
         match talk.json {
             true => output::json(&report)?,
@@ -206,8 +212,16 @@ impl Evaluate {
 
     fn table(&self, report: &Report<'_>, dataset: &str) -> String {
         let mut out = format!(
-            "{} {} images of {dataset}, recalibrated on {} training images; {:.2} s on {}\n\n",
-            report.images, self.images.split, report.calibration_images, report.seconds, report.device
+            "{} {} images of {dataset}, recalibrated on {} training images; {:.2} s on {}{}\n\n",
+            report.images,
+            self.images.split,
+            report.calibration_images,
+            report.seconds,
+            report.device,
+            match report.precision {
+                Precision::F32 => String::new(),
+                other => format!(" in {other}"),
+            }
         );
         let early_exits = report.results.first().is_some_and(|row| row.arch.family.early_exits);
         let exit = |text: String| if early_exits { format!(" {text:>4}") } else { String::new() };

@@ -2,6 +2,7 @@
 
 use super::session::stored_config;
 use super::{Error, Globals, input, output};
+use crate::engine::Precision;
 use crate::engine::ensemble::Strategy;
 use crate::evaluator::{Evaluator, Options};
 use crate::export::{self, Accuracies, Ensemble, onnx};
@@ -206,6 +207,8 @@ impl Export {
             data: self.data.clone().or(from.data),
             data_dir: self.data_dir.clone().or(from.data_dir),
             calibration_images: self.calibration_images.map(|n| n as usize).or(from.calibration_images),
+            // Exported networks are f32, and so are the statistics that they take along.
+            precision: Precision::F32,
             ..from
         })
     }

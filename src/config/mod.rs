@@ -23,8 +23,8 @@ pub use error::Error;
 pub use finetune::{Exits, Finetune, FinetuneOptimiser, Pick};
 pub use schema::{
     Adaptation, Algorithm, Augmentation, Config, Data, DataName, Distribution, Encoding, ExitScaling, Family,
-    Method, Objective, Policy, Predictor, PredictorKind, Profile, Run, RunWarmup, Search, Supernet,
-    TargetScaling,
+    Method, Objective, Policy, Precision, Predictor, PredictorKind, Profile, Run, RunWarmup, Search,
+    Supernet, TargetScaling,
 };
 pub use training::{Decay, ExitWeights, Optimiser, Phase, Schedule, Teacher, Training, Widths};
 

@@ -121,6 +121,7 @@ pub(super) fn defaults(command: &str, given: &Given) -> Config {
             candidates: counts.candidates,
             calibration_images: counts.images,
             eval_images: counts.images,
+            precision: Precision::F32,
             // Candidates come out of the population, and folds out of the archive: where only one
             // side is given, the other follows.
             population: counts.inner.0.max(given.candidates.unwrap_or(0)),

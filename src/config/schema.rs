@@ -106,6 +106,8 @@ pub struct Search {
     pub calibration_images: Option<usize>,
     /// Validation images of an evaluation; `None`: all.
     pub eval_images: Option<usize>,
+    /// What maps are stored as while networks are evaluated.
+    pub precision: Precision,
     /// Individuals of the inner search.
     pub population: usize,
     /// Generations of the inner search.
@@ -309,6 +311,17 @@ words!(
         Nsga2 = "nsga2",
         /// NSGA-II for two objectives, NSGA-III for more.
         Auto = "auto",
+    }
+);
+words!(
+    /// What maps are stored as while networks are evaluated.
+    Precision {
+        /// Four bytes a number.
+        F32 = "f32",
+        /// IEEE binary16.
+        F16 = "f16",
+        /// The upper half of an f32.
+        Bf16 = "bf16",
     }
 );
 words!(

@@ -84,6 +84,15 @@ pub(super) struct Resolver<'a, T> {
     network: &'a [T],
     arena: *mut T,
     len: usize,
+    /// Maps that a call finds widened in place of what their slots hold.
+    wide: &'a [Wide<T>],
+}
+
+/// The numbers of a slot's 16-bit map.
+struct Wide<T> {
+    slot: Slot,
+    start: *mut T,
+    len: usize,
 }
 
 impl<'a, T: Real> Resolver<'a, T> {
@@ -94,10 +103,20 @@ impl<'a, T: Real> Resolver<'a, T> {
             network: memory.network.memory::<HostMemory<T>>().slice(),
             len: arena.len(),
             arena: arena.as_mut_ptr(),
+            wide: &[],
         }
     }
 
+    fn widened(&self, slot: Slot) -> Option<&Wide<T>> {
+        self.wide.iter().find(|wide| wide.slot == slot)
+    }
+
     fn read(&self, slot: Slot) -> &'a [T] {
+        if let Some(wide) = self.widened(slot) {
+            // SAFETY: as in the arena: `run` keeps the numbers for 'a and touches them only when the
+            // call is done, and a call that writes a slot does not read it too.
+            return unsafe { std::slice::from_raw_parts(wide.start, wide.len) };
+        }
         match slot.region {
             Region::Weights => &self.weights[slot.offset..][..slot.len],
             Region::Network => &self.network[slot.offset..][..slot.len],
@@ -112,6 +131,10 @@ impl<'a, T: Real> Resolver<'a, T> {
 
     #[allow(clippy::mut_from_ref)]
     fn write(&self, slot: Slot) -> &'a mut [T] {
+        if let Some(wide) = self.widened(slot) {
+            // SAFETY: as in `read`.
+            return unsafe { std::slice::from_raw_parts_mut(wide.start, wide.len) };
+        }
         assert!(slot.region == Region::Arena && slot.offset + slot.len <= self.len, "slot outside the arena");
         // SAFETY: as in `read`; one call never resolves overlapping slots if one is written.
         unsafe { std::slice::from_raw_parts_mut(self.arena.add(slot.offset), slot.len) }
@@ -200,8 +223,31 @@ pub(super) trait HostOps<T> {
     fn training(&self, call: &Call, resolver: &Resolver<'_, T>);
 }
 
-/// Runs one call.
+/// Runs one call. One on 16-bit maps is run on their numbers, and what it writes is rounded.
 pub(super) fn run<T: Real>(ops: &impl HostOps<T>, call: &Call, r: &Resolver<'_, T>) {
+    let Some(ops::Widened { format, call, maps }) = ops::widened(call) else {
+        return run_plain(ops, call, r);
+    };
+    let (reads, writes) = (call.reads(), call.writes());
+    let numbers = |&slot: &Slot| match reads.contains(&slot) {
+        true => format.widen(r.read(slot)),
+        false => vec![T::nan(); ops::halves::PER_ELEMENT * slot.len],
+    };
+    let mut all: Vec<Vec<T>> = maps.iter().map(numbers).collect();
+    let place = |(&slot, numbers): (&Slot, &mut Vec<T>)| Wide {
+        slot,
+        start: numbers.as_mut_ptr(),
+        len: numbers.len(),
+    };
+    let wide: Vec<Wide<T>> = maps.iter().zip(&mut all).map(place).collect();
+    run_plain(ops, &call, &Resolver { wide: &wide, ..*r });
+    for (&slot, numbers) in maps.iter().zip(&all).filter(|(slot, _)| writes.contains(slot)) {
+        format.narrow(numbers, r.write(slot));
+    }
+}
+
+/// Runs one call on maps in f32.
+fn run_plain<T: Real>(ops: &impl HostOps<T>, call: &Call, r: &Resolver<'_, T>) {
     debug_assert!(crate::ops::is_sound(call), "{call:?}");
     match call {
         Call::Stem(c) => ops.stem(

@@ -5,12 +5,14 @@ use crate::ops::batch_norm::{
     ApplyParams, BatchFold, BnApply, BnStatistics, Fold, FoldParams, StatisticsParams,
 };
 use crate::ops::depthwise::{self, Depthwise};
+use crate::ops::halves::number;
 use crate::ops::pointwise::{self, Pointwise};
+use crate::ops::pointwise_half::{self, PointwiseHalf};
 use crate::ops::pool::{self, MaxPool};
 use crate::ops::squeeze_excite::{self, SqueezeExcite};
 use crate::ops::{Activation, Call, Region, Slot};
 use crate::space::backbone::strided;
-use crate::supernet::{BatchNorm, Panels, Squeeze};
+use crate::supernet::{BatchNorm, Layout, Panels, Squeeze};
 
 /// A batch norm of the network being lowered.
 pub(super) struct Norm {
@@ -34,17 +36,10 @@ impl Lowering<'_> {
         shift: Option<Slot>,
         activation: Activation,
     ) -> Map {
-        let y = self.map(1, cout);
-        self.calls.push(Call::from(Pointwise {
-            params: self.pointwise_params(x, y, w, 1, activation),
-            x: x.slot,
-            w: w.prefix(cout),
-            scale: None,
-            shift,
-            gate: None,
-            residual: None,
-            y: y.slot,
-        }));
+        let y = self.features(cout);
+        let product = Product { x, w, y, stride: 1, bias: shift, gate: None };
+        let folded = Folded { activation, ..Folded::raw() };
+        self.calls.push(product.call(self.layout, self.images as u32, folded));
         y
     }
 
@@ -58,6 +53,7 @@ impl Lowering<'_> {
                 hidden: hidden as u32,
                 weight_channels: squeeze.reduce.cin as u32,
                 weight_hidden: squeeze.expand.cin as u32,
+                format: number(x.format),
             },
             x: x.slot,
             reduce: squeeze.reduce.prefix(hidden),
@@ -81,26 +77,7 @@ impl Lowering<'_> {
             side_in: x.side as u32,
             side_out: y.side as u32,
             channels: x.channels as u32,
-        }
-    }
-
-    pub(super) fn pointwise_params(
-        &self,
-        x: Map,
-        y: Map,
-        w: &Panels,
-        stride: usize,
-        act: Activation,
-    ) -> pointwise::Params {
-        pointwise::Params {
-            images: self.images as u32,
-            side_in: x.side as u32,
-            side_out: y.side as u32,
-            cin: x.channels as u32,
-            cout: y.channels as u32,
-            weight_cin: w.cin as u32,
-            stride: stride as u32,
-            activation: act as u32,
+            format: number(x.format),
         }
     }
 
@@ -119,18 +96,10 @@ impl Lowering<'_> {
     ) -> Map {
         let y = self.map(strided(x.side, stride), cout);
         let norm = self.norm(bn, cout, None);
-        let params = self.pointwise_params(x, y, w, stride, activation);
-        self.normalised(y, &norm, activation, residual.map(|map| map.slot), |folded, _| {
-            Call::from(Pointwise {
-                params: pointwise::Params { activation: folded.activation as u32, ..params },
-                x: x.slot,
-                w: w.prefix(cout),
-                scale: folded.scale,
-                shift: folded.shift,
-                gate,
-                residual: folded.residual,
-                y: y.slot,
-            })
+        let (layout, product) = (self.layout, Product { x, w, y, stride, bias: None, gate });
+        let residual = residual.map(|map| map.slot);
+        self.normalised(y, &norm, activation, residual, |folded, images| {
+            product.call(layout, images, folded)
         });
         y
     }
@@ -143,22 +112,14 @@ impl Lowering<'_> {
         bias: Slot,
         bn: &BatchNorm,
         activation: Activation,
+        residual: Option<Map>,
     ) -> Map {
         let y = self.map(x.side, w.cout);
         let norm = self.norm(bn, w.cout, Some(bias));
-        let params = self.pointwise_params(x, y, w, 1, activation);
-        self.normalised(y, &norm, activation, None, |folded, _| {
-            Call::from(Pointwise {
-                params: pointwise::Params { activation: folded.activation as u32, ..params },
-                x: x.slot,
-                w: w.prefix(w.cout),
-                scale: folded.scale,
-                // Folding has put the bias into the shift; a raw output has it here.
-                shift: folded.shift.or(Some(bias)),
-                gate: None,
-                residual: folded.residual,
-                y: y.slot,
-            })
+        let (layout, product) = (self.layout, Product { x, w, y, stride: 1, bias: Some(bias), gate: None });
+        let residual = residual.map(|map| map.slot);
+        self.normalised(y, &norm, activation, residual, |folded, images| {
+            product.call(layout, images, folded)
         });
         y
     }
@@ -185,6 +146,7 @@ impl Lowering<'_> {
                     kernel: kernel as u32,
                     stride: stride as u32,
                     activation: folded.activation as u32,
+                    format: number(y.format),
                 },
                 x: x.slot,
                 w,
@@ -197,14 +159,20 @@ impl Lowering<'_> {
     }
 
     /// The transform branch where there is nothing to convolve: batch norm and activation of `x`.
-    pub(super) fn normalise_copy(&mut self, x: Map, bn: &BatchNorm, activation: Activation) -> Map {
+    pub(super) fn normalise_copy(
+        &mut self,
+        x: Map,
+        bn: &BatchNorm,
+        activation: Activation,
+        residual: Option<Map>,
+    ) -> Map {
         let y = self.map(x.side, x.channels);
         let norm = self.norm(bn, x.channels, None);
         let (scale, shift) = match self.mode {
             Mode::Inference => (norm.scale, norm.shift),
             Mode::Recalibration { batches } => self.batch_fold(x, &norm, batches),
         };
-        self.apply(x.slot, y, scale, shift, activation, None);
+        self.apply(x.slot, y, scale, shift, activation, residual.map(|map| map.slot));
         y
     }
 
@@ -259,8 +227,7 @@ impl Lowering<'_> {
                 self.calls.push(convolution(folded, images));
             }
             Mode::Recalibration { batches } => {
-                let raw = Folded { activation: Activation::None, scale: None, shift: None, residual: None };
-                self.calls.push(convolution(raw, images));
+                self.calls.push(convolution(Folded::raw(), images));
                 let (scale, shift) = self.batch_fold(y, norm, batches);
                 self.apply(y.slot, y, scale, shift, activation, residual);
             }
@@ -279,6 +246,7 @@ impl Lowering<'_> {
                 channels: channels as u32,
                 weight: 1.0 / batches as f32,
                 epsilon: BN_EPSILON,
+                format: number(x.format),
             },
             x: x.slot,
             partials,
@@ -316,6 +284,7 @@ impl Lowering<'_> {
                 rows: (self.images * y.side * y.side) as u32,
                 channels: y.channels as u32,
                 activation: activation as u32,
+                format: number(y.format),
             },
             x,
             scale,
@@ -332,4 +301,53 @@ pub(super) struct Folded {
     pub(super) scale: Option<Slot>,
     pub(super) shift: Option<Slot>,
     pub(super) residual: Option<Slot>,
+}
+
+impl Folded {
+    /// The output as the convolution makes it.
+    pub(super) fn raw() -> Folded {
+        Folded { activation: Activation::None, scale: None, shift: None, residual: None }
+    }
+}
+
+/// A 1x1 convolution, or a linear layer, without what is folded into it.
+pub(super) struct Product<'a> {
+    pub(super) x: Map,
+    pub(super) w: &'a Panels,
+    pub(super) y: Map,
+    pub(super) stride: usize,
+    /// Of the convolution itself. Folding puts it into the shift; a raw output has it from here.
+    pub(super) bias: Option<Slot>,
+    pub(super) gate: Option<Slot>,
+}
+
+impl Product<'_> {
+    /// The call: of the operator for the output's numbers, which are those of the input.
+    pub(super) fn call(&self, layout: &Layout, images: u32, folded: Folded) -> Call {
+        let &Product { x, w, y, stride, gate, .. } = self;
+        let shape = pointwise::Params {
+            images,
+            side_in: x.side as u32,
+            side_out: y.side as u32,
+            cin: x.channels as u32,
+            cout: y.channels as u32,
+            weight_cin: w.cin as u32,
+            stride: stride as u32,
+            activation: folded.activation as u32,
+        };
+        let Folded { scale, residual, .. } = folded;
+        let shift = folded.shift.or(self.bias);
+        let (x, y, outputs) = (x.slot, y.slot, y.channels);
+        match self.y.format {
+            None => {
+                let w = w.prefix(outputs);
+                Call::from(Pointwise { params: shape, x, w, scale, shift, gate, residual, y })
+            }
+            Some(format) => {
+                let params = pointwise_half::Params { shape, format: format as u32 };
+                let w = layout.rows(w, outputs);
+                Call::from(PointwiseHalf { params, x, w, scale, shift, gate, residual, y })
+            }
+        }
+    }
 }

@@ -6,11 +6,11 @@
 //! is the same in any chunk, chunks are summed in order, and so are the averages of recalibration's
 //! batches: a result depends neither on threads nor on chunking, nor on what else is evaluated.
 
-use super::Error;
 use super::feed::Feeder;
-use super::plan::{Mode, Program, Reads, lower, lower_tree};
+use super::plan::{Mode, Program, Reads, Section, lower, lower_tree};
 use super::repeated::Repeated;
 use super::tree::Tree;
+use super::{Error, Precision};
 use crate::data::Selection;
 use crate::device::{Buffer, Device, Memory};
 use crate::ops::{Call, Threads};
@@ -92,6 +92,7 @@ pub struct Engine {
     arenas: Mutex<Vec<Buffer>>,
     feeders: Mutex<Vec<Feeder>>,
     budget: usize,
+    precision: Precision,
 }
 
 /// Networks whose batch norms are folded: the buffer whose start is their section.
@@ -126,13 +127,33 @@ impl Engine {
     /// # Errors
     /// The device fails.
     pub fn new(device: Arc<dyn Device>, supernet: Arc<Supernet>) -> Result<Engine, Error> {
-        let mut weights = device.allocate(supernet.packed.len())?;
-        device.upload(&mut weights, 0, &supernet.packed)?;
+        Engine::in_precision(device, supernet, Precision::F32)
+    }
+
+    /// The same with maps in a precision, and 16-bit rows of the 1x1 convolutions behind the weights.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn in_precision(
+        device: Arc<dyn Device>,
+        supernet: Arc<Supernet>,
+        precision: Precision,
+    ) -> Result<Engine, Error> {
+        let (layout, packed) = (&supernet.layout, &supernet.packed);
+        let mut weights = match precision.format() {
+            None => device.allocate(packed.len())?,
+            Some(format) => {
+                let mut weights = device.allocate(layout.len_with_rows())?;
+                device.upload(&mut weights, layout.len(), &layout.pack_rows(packed, format))?;
+                weights
+            }
+        };
+        device.upload(&mut weights, 0, packed)?;
         let none = device.allocate(0)?;
         let memory = Memory { weights: &none, network: &none, arena: &mut weights };
-        device.run(&derive_calls(&supernet.layout), memory, Threads::All)?;
+        device.run(&derive_calls(layout), memory, Threads::All)?;
         let (arenas, feeders) = (Mutex::default(), Mutex::default());
-        Ok(Engine { device, supernet, weights, arenas, feeders, budget: BUDGET })
+        Ok(Engine { device, supernet, weights, arenas, feeders, budget: BUDGET, precision })
     }
 
     /// Uses at most about `bytes` for what the networks of a population share: outputs that are kept
@@ -144,6 +165,17 @@ impl Engine {
 
     pub(crate) fn budget(&self) -> usize {
         self.budget
+    }
+
+    /// What maps are stored as.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// What the bits of a result depend on beside weights and images: the device's arithmetic, and the
+    /// precision where it is not f32.
+    pub fn arithmetic(&self) -> String {
+        self.precision.arithmetic(&*self.device)
     }
 
     /// The device.
@@ -261,7 +293,7 @@ impl Engine {
         self.check(arch, exits, batch.min(repeats), "time a network")?;
         let tree = Tree::new(self.supernet.channels(), &[(arch, exits)]);
         let Some(prepared) = self.prepare(&tree, None, Threads::All, &|| false)? else { return Ok(0.0) };
-        let program = lower(&self.supernet.layout, arch, exits, batch, Mode::Inference).0;
+        let program = lower(&self.supernet.layout, arch, exits, batch, Mode::Inference, self.precision).0;
         let mut arena = self.arena(program.arena_len)?;
         self.device.upload(&mut arena, program.input.offset, &vec![0.0; program.input.len])?;
         let mut logits = vec![0.0; program.logits[0].len];
@@ -312,15 +344,14 @@ impl Engine {
         threads: Threads,
         stop: &(dyn Fn() -> bool + Sync),
     ) -> Result<Option<Prepared>, Error> {
-        let layout = &self.supernet.layout;
         let Some(batches) = batches else {
-            let (_, section) = lower_tree(layout, tree, 1, Mode::Inference, Reads::Scores);
+            let (_, section) = self.lower(tree, 1, Mode::Inference, Reads::Scores);
             let mut arena = self.arena(section.len)?;
             self.run(&[Call::from(section.stored)], &mut arena, threads)?;
             return Ok(Some(Prepared(arena)));
         };
         let mode = Mode::Recalibration { batches: batches.count };
-        let (program, section) = lower_tree(layout, tree, batches.size, mode, Reads::Scores);
+        let (program, section) = self.lower(tree, batches.size, mode, Reads::Scores);
         let zero = vec![0.0; section.len];
         let nothing = (&self.weights, &self.weights);
         let repeated = Repeated::new(&*self.device, &program.calls, nothing, batches.count);
@@ -383,10 +414,14 @@ impl Engine {
 
     /// The inference program, for as many images at a time as suit the device.
     fn inference(&self, tree: &Tree, images: usize, reads: Reads) -> Program {
-        let layout = &self.supernet.layout;
-        let one = lower_tree(layout, tree, 1, Mode::Inference, reads).0.arena_len;
+        let one = self.lower(tree, 1, Mode::Inference, reads).0.arena_len;
         let chunk = even(images, self.device.chunk(one));
-        lower_tree(layout, tree, chunk, Mode::Inference, reads).0
+        self.lower(tree, chunk, Mode::Inference, reads).0
+    }
+
+    /// A tree of networks of this super-network, in this precision.
+    pub(super) fn lower(&self, tree: &Tree, images: usize, mode: Mode, reads: Reads) -> (Program, Section) {
+        lower_tree(&self.supernet.layout, tree, images, mode, reads, self.precision)
     }
 
     /// Loads the program's images from `first` on; fewer where there are no more. A device that makes

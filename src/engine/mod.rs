@@ -7,6 +7,7 @@
 //! - [`Population`]: many networks evaluated as trees;
 //! - [`Engine::recalibrated`]: a network's recomputed batch-norm statistics, kept in its weights;
 //! - [`model`]: what plans cost before they run: bytes, operations, launches, time on a named machine;
+//! - [`Precision`]: f32, or 16 bits for what crosses memory between operators;
 //! - `feed`: network inputs that a GPU makes out of stored pixels, for evaluation and training;
 //! - `repeated`: programs that run once a chunk or a batch, recorded where a device can;
 //! - [`ensemble`]: the exits of a network weighted into one output.
@@ -20,6 +21,7 @@ pub(crate) mod feed;
 pub mod model;
 pub mod plan;
 mod population;
+mod precision;
 mod repeated;
 mod statistics;
 pub mod tree;
@@ -27,6 +29,7 @@ pub mod tree;
 pub use cropped::Cropped;
 pub use evaluate::{BUDGET, Calibration, Engine, Evaluation, Images};
 pub use population::{Population, evaluate_widths, of_width};
+pub use precision::Precision;
 
 use crate::{device, space};
 

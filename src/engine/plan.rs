@@ -10,13 +10,18 @@
 //! variance and the folded scale and shift. The section is at the start of the arena of the pass
 //! that fills it (recalibration, or folding the stored statistics), and inference reads it there
 //! as [`Region::Network`].
+//!
+//! Maps are stored in a [`Precision`]. In 16 bits 1x1 convolutions are calls of their own operator on the
+//! rows behind the packed weights, and so are parallel branches, one by one; pooled features and all
+//! behind them are f32. In f32 nothing of that is there.
 
+use super::Precision;
 use super::arena::Arena;
-use super::emit::Norm;
+use super::emit::{Folded, Norm, Product};
 use super::tree::{Step, Tree};
 use crate::ops::batch_norm::BnFold;
 use crate::ops::branches::{self, Branch, Branches};
-use crate::ops::pointwise::Pointwise;
+use crate::ops::halves::{self, Format};
 use crate::ops::pool::GlobalPool;
 use crate::ops::score::{self, Score};
 use crate::ops::stem::{self, Stem};
@@ -100,9 +105,16 @@ pub enum Reads {
 ///
 /// The last exit bounds the network. The layout must have the parts that the architecture's family
 /// needs, which a [`Supernet`](crate::supernet::Supernet) of that family does.
-pub fn lower(layout: &Layout, arch: &Arch, exits: Exits, images: usize, mode: Mode) -> (Program, Section) {
+pub fn lower(
+    layout: &Layout,
+    arch: &Arch,
+    exits: Exits,
+    images: usize,
+    mode: Mode,
+    precision: Precision,
+) -> (Program, Section) {
     let tree = Tree::new(layout.channels(), &[(arch, exits)]);
-    lower_tree(layout, &tree, images, mode, Reads::Logits)
+    lower_tree(layout, &tree, images, mode, Reads::Logits, precision)
 }
 
 /// Lowers all networks of a tree, for `images` images at a time. Recalibration gives neither logits
@@ -113,17 +125,19 @@ pub fn lower_tree(
     images: usize,
     mode: Mode,
     reads: Reads,
+    precision: Precision,
 ) -> (Program, Section) {
     let section = match mode {
         Mode::Inference => 0,
         // Inference lays out the same section, so its length is known before anything is placed.
-        Mode::Recalibration { .. } => lower_tree(layout, tree, 1, Mode::Inference, reads).1.len,
+        Mode::Recalibration { .. } => lower_tree(layout, tree, 1, Mode::Inference, reads, precision).1.len,
     };
     let none = Slot { region: Region::Arena, offset: 0, len: 0 };
     let mut lowering = Lowering {
         layout,
         mode,
         reads,
+        format: precision.format(),
         images,
         arena: Arena::with_reserved(section),
         calls: Vec::new(),
@@ -140,6 +154,8 @@ pub(super) struct Lowering<'a> {
     pub(super) layout: &'a Layout,
     pub(super) mode: Mode,
     reads: Reads,
+    /// What maps are stored as, unless it is f32.
+    pub(super) format: Option<Format>,
     pub(super) images: usize,
     pub(super) arena: Arena,
     pub(super) calls: Vec<Call>,
@@ -157,6 +173,8 @@ pub(super) struct Map {
     pub(super) slot: Slot,
     pub(super) side: usize,
     pub(super) channels: usize,
+    /// What it is stored as, unless it is f32.
+    pub(super) format: Option<Format>,
 }
 
 /// Where a walk stands: the newest output, and the outputs of the stage's first two layers where
@@ -178,7 +196,7 @@ impl Lowering<'_> {
         let side = tree.side;
         let input = self.arena.take(self.images * side * side * 3);
         self.labels = self.arena.take(self.images);
-        let image = Map { slot: input, side, channels: 3 };
+        let image = Map { slot: input, side, channels: 3, format: None };
         for &root in &tree.roots {
             self.node(tree, root, Path { x: image, earlier: [None; 2] });
         }
@@ -253,7 +271,18 @@ impl Lowering<'_> {
 
     pub(super) fn map(&mut self, side: usize, channels: usize) -> Map {
         debug_assert!(channels.is_multiple_of(8), "kernels vectorise over groups of 8 channels");
-        Map { slot: self.arena.take(self.images * side * side * channels), side, channels }
+        let numbers = self.images * side * side * channels;
+        Map {
+            slot: self.arena.take(halves::elements(self.format, numbers)),
+            side,
+            channels,
+            format: self.format,
+        }
+    }
+
+    /// Features of every image, in f32.
+    pub(super) fn features(&mut self, channels: usize) -> Map {
+        Map { slot: self.arena.take(self.images * channels), side: 1, channels, format: None }
     }
 
     /// Gives a map back, once all that share it have.
@@ -281,6 +310,7 @@ impl Lowering<'_> {
                     side_out: stem.side as u32,
                     cout: channels.stem as u32,
                     activation: folded.activation as u32,
+                    format: halves::number(stem.format),
                 },
                 x: image.slot,
                 w: Slot::weights(layout.first.stem, 27 * channels.stem),
@@ -330,7 +360,11 @@ impl Lowering<'_> {
         }
         let sum = self.map(y.side, y.channels);
         let terms: Vec<Slot> = std::iter::once(y.slot).chain(added).collect();
-        let params = sum::Params { len: y.slot.len as u32, terms: terms.len() as u32 };
+        let params = sum::Params {
+            len: (self.images * y.side * y.side * y.channels) as u32,
+            terms: terms.len() as u32,
+            format: halves::number(y.format),
+        };
         self.calls.push(Call::from(Sum { params, x: terms, y: sum.slot }));
         self.free(y);
         Path { x: sum, earlier }
@@ -344,7 +378,10 @@ impl Lowering<'_> {
         let running = [branches.mbconv, branches.pointwise, branches.transform];
         match &block.parallel {
             Some(parallel) if running.iter().filter(|&&runs| runs).count() > 1 => {
-                let (wide, sum) = self.branches(layer, &block, parallel, x);
+                let (wide, sum) = match self.format {
+                    None => self.branches(layer, &block, parallel, x),
+                    Some(_) => self.separate_branches(layer, &block, parallel, x),
+                };
                 match wide {
                     Some(wide) => {
                         let y = self.mbconv(layer, &block, wide, Some(sum));
@@ -357,19 +394,7 @@ impl Lowering<'_> {
             Some(((panels, bn), _)) if branches.pointwise => {
                 self.pointwise(x, panels, layer.cout, layer.stride, bn, layer.activation, None, None)
             }
-            Some((_, transform)) if branches.transform => {
-                let pooled = (layer.stride > 1).then(|| self.max_pool(x));
-                let from = pooled.unwrap_or(x);
-                let y = match &transform.conv {
-                    Some((panels, bias)) => {
-                        let bias = Slot::weights(*bias, layer.cout);
-                        self.biased_pointwise(from, panels, bias, &transform.bn, layer.activation)
-                    }
-                    None => self.normalise_copy(from, &transform.bn, layer.activation),
-                };
-                pooled.into_iter().for_each(|map| self.free(map));
-                y
-            }
+            Some((_, transform)) if branches.transform => self.transform(layer, transform, x, None),
             _ => {
                 let (panels, bn) = (&block.expand, &block.expand_bn);
                 let wide = self.pointwise(x, panels, layer.mid, 1, bn, layer.activation, None, None);
@@ -394,6 +419,45 @@ impl Lowering<'_> {
         gate.into_iter().for_each(|gate| self.arena.give_back(gate));
         self.free(deep);
         y
+    }
+
+    /// The transform branch as calls of its own, with `residual` added.
+    fn transform(&mut self, layer: &Layer, transform: &Transform, x: Map, residual: Option<Map>) -> Map {
+        let pooled = (layer.stride > 1).then(|| self.max_pool(x));
+        let from = pooled.unwrap_or(x);
+        let y = match &transform.conv {
+            Some((panels, bias)) => {
+                let bias = Slot::weights(*bias, layer.cout);
+                self.biased_pointwise(from, panels, bias, &transform.bn, layer.activation, residual)
+            }
+            None => self.normalise_copy(from, &transform.bn, layer.activation, residual),
+        };
+        pooled.into_iter().for_each(|map| self.free(map));
+        y
+    }
+
+    /// What [`Lowering::branches`] gives from a call a branch, each of which adds the sum so far.
+    fn separate_branches(
+        &mut self,
+        layer: &Layer,
+        block: &Block,
+        ((panels, bn), transform): &((Panels, BatchNorm), Transform),
+        x: Map,
+    ) -> (Option<Map>, Map) {
+        let &Layer { mid, cout, stride, activation, .. } = layer;
+        let wide = layer
+            .branches
+            .mbconv
+            .then(|| self.pointwise(x, &block.expand, mid, 1, &block.expand_bn, activation, None, None));
+        let mut sum = (layer.branches.mbconv && layer.shortcut).then_some(x);
+        if layer.branches.pointwise {
+            sum = Some(self.pointwise(x, panels, cout, stride, bn, activation, None, sum));
+        }
+        if layer.branches.transform {
+            let y = self.transform(layer, transform, x, sum);
+            sum.replace(y).filter(|before| *before != x).into_iter().for_each(|before| self.free(before));
+        }
+        (wide, sum.expect("a branch beside the MBConv"))
     }
 
     /// The branches that read the layer's input, from one pass over it: the map that the expansion
@@ -484,22 +548,14 @@ impl Lowering<'_> {
         if let Mode::Recalibration { batches } = self.mode {
             let wide = self.map(x.side, shape.expand);
             let norm = self.norm(bn, shape.expand, None);
-            self.calls.push(Call::from(Pointwise {
-                params: self.pointwise_params(x, wide, &head.expand, 1, Activation::None),
-                x: x.slot,
-                w: head.expand.prefix(shape.expand),
-                scale: None,
-                shift: None,
-                gate: None,
-                residual: None,
-                y: wide.slot,
-            }));
+            let product = Product { x, w: &head.expand, y: wide, stride: 1, bias: None, gate: None };
+            self.calls.push(product.call(self.layout, self.images as u32, Folded::raw()));
             self.batch_statistics(wide, &norm, batches, None);
             self.free(wide);
             return None;
         }
         let wide = self.pointwise(x, &head.expand, shape.expand, 1, bn, Activation::HSwish, None, None);
-        let pooled = self.map(1, shape.expand);
+        let pooled = self.features(shape.expand);
         self.calls.push(Call::from(GlobalPool {
             params: self.pool_params(wide, pooled),
             x: wide.slot,

@@ -119,7 +119,7 @@ impl Engine {
             let members: Vec<(&Arch, Exits)> =
                 group.iter().map(|&i| (&networks[i].0, networks[i].1)).collect();
             let at_a_time = batches.map_or(1, |batches| batches.size);
-            let tree = Tree::new(channels, &members).bounded(at_a_time, share);
+            let tree = Tree::new(channels, &members).bounded(at_a_time, self.precision().numbers(share));
             let results = self.evaluate_tree(&tree, images, batches, threads, stop)?;
             let Some(results) = results else { return Ok(None) };
             group.iter().zip(&results).for_each(|(&index, result)| done(index, result));

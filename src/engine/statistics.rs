@@ -5,7 +5,7 @@
 //! super-network takes them along: with [`Calibration::Stored`] it then gives the same logits, bit
 //! for bit, as it did with recalibration.
 
-use super::plan::{Mode, Reads, lower_tree};
+use super::plan::{Mode, Reads};
 use super::tree::Tree;
 use super::{Calibration, Engine, Error};
 use crate::ops::Threads;
@@ -32,7 +32,7 @@ impl Engine {
         let Some(prepared) = self.prepare(&tree, Some(batches), Threads::All, &|| false)? else {
             return Ok(supernet);
         };
-        let (_, section) = lower_tree(&supernet.layout, &tree, 1, Mode::Inference, Reads::Logits);
+        let (_, section) = self.lower(&tree, 1, Mode::Inference, Reads::Logits);
         let mut averages = vec![0.0; section.len];
         self.device().download(&prepared.0, 0, &mut averages)?;
         self.give_back(prepared.0);

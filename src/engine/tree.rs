@@ -164,13 +164,13 @@ impl Tree {
         }
     }
 
-    /// The same networks in a tree that never keeps more than `elements` elements of outputs for
+    /// The same networks in a tree that never keeps more than `numbers` numbers of outputs for
     /// `images` images at a time, beside what runs: where it would, the layers before are run again.
     #[must_use]
-    pub fn bounded(mut self, images: usize, elements: usize) -> Tree {
+    pub fn bounded(mut self, images: usize, numbers: usize) -> Tree {
         let mut index = 0;
         while index < self.roots.len() {
-            self.bound(self.roots[index], None, &mut Vec::new(), 0, (images, elements));
+            self.bound(self.roots[index], None, &mut Vec::new(), 0, (images, numbers));
             index += 1;
         }
         self

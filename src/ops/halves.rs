@@ -43,6 +43,39 @@ pub fn elements(format: Option<Format>, numbers: usize) -> usize {
     }
 }
 
+/// Bytes of a number of a map in a format, or in f32.
+pub fn bytes(number: u32) -> u64 {
+    if stored(number).is_some() { 2 } else { 4 }
+}
+
+/// Numbers of 16 bytes, which is what a thread of most kernels takes at a time.
+pub(crate) fn chunk(number: u32) -> u32 {
+    16 / bytes(number) as u32
+}
+
+/// The kernel of a format, of those that `NAT_EVERY_FORMAT` makes of one source.
+macro_rules! kernel {
+    ($name:literal, $format:expr) => {
+        match $crate::ops::halves::stored($format) {
+            None => concat!($name, "_f32"),
+            Some($crate::ops::halves::Format::F16) => concat!($name, "_f16"),
+            Some($crate::ops::halves::Format::Bf16) => concat!($name, "_bf16"),
+        }
+    };
+}
+
+/// The same where the kernel for f32 has no suffix.
+macro_rules! suffixed {
+    ($name:literal, $format:expr) => {
+        match $crate::ops::halves::stored($format) {
+            None => $name,
+            Some($crate::ops::halves::Format::F16) => concat!($name, "_f16"),
+            Some($crate::ops::halves::Format::Bf16) => concat!($name, "_bf16"),
+        }
+    };
+}
+pub(crate) use {kernel, suffixed};
+
 impl Format {
     /// Both.
     pub const ALL: [Format; 2] = [Format::F16, Format::Bf16];

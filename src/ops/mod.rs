@@ -39,9 +39,11 @@ pub mod stem;
 pub mod sum;
 mod tile;
 pub mod update;
+mod widened;
 
 pub use crate::space::Activation;
 pub use real::Real;
+pub(crate) use widened::{Widened, widened};
 
 /// Output channels of a panel of pointwise weights.
 pub const PANEL: usize = 16;
@@ -91,7 +93,7 @@ impl Slot {
 /// Memory traffic and arithmetic of a call, for the performance model and the benchmarks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Work {
-    /// Bytes read and written once each, in f32.
+    /// Bytes read and written once each.
     pub bytes: u64,
     /// Floating point operations; a multiply-add counts as two.
     pub flops: u64,

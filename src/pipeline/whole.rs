@@ -92,7 +92,10 @@ pub fn whole(
             };
             let own = options(config)?;
             let (supernets, space) = Weights::trained(run.path(), config).load(own.family)?;
-            let trained = Evaluator::new(supernets, space, dataset, own.calibration_images, device.clone())?;
+            let trained = {
+                let images = own.calibration_images;
+                Evaluator::new(supernets, space, dataset, images, own.precision, device.clone())?
+            };
             (Some(summary), Box::new(trained))
         }
         Start::Search(evaluator) => (None, evaluator),

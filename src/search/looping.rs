@@ -97,14 +97,14 @@ struct Search<'a> {
 impl Search<'_> {
     /// Resumed accuracies must be comparable with those in the archive.
     fn check_inputs(&self, state: &State) -> Result<(), Error> {
-        let now = self.evaluator.engine().device().arithmetic();
+        let now = self.evaluator.engine().arithmetic();
         if state.fingerprint == self.meter.fingerprint() {
             return Ok(());
         }
         let remedy = match state.arithmetic == now {
             true => "give the weights and the data that it began with, or another --run",
             false => {
-                "choose the device and instruction set that it began with (--device, --isa), or another --run"
+                "choose the device, instruction set and precision that it began with (--device, --isa, search.precision), or another --run"
             }
         };
         Err(Error::OtherInputs {
@@ -137,7 +137,7 @@ impl Search<'_> {
         seen.sort();
         let mut state = State::new(
             self.meter.fingerprint().into(),
-            self.evaluator.engine().device().arithmetic(),
+            self.evaluator.engine().arithmetic(),
             archive,
             seen,
             reference,

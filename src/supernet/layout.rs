@@ -6,6 +6,7 @@
 //! of the checkpoint, and behind them the *derived* part: depthwise filters of sizes 5 and 3, made
 //! by the kernel transform whenever weights change.
 
+use crate::ops::halves::PER_ELEMENT;
 use crate::ops::{PANEL, Slot, pointwise::panelled_len};
 use crate::space::Arch;
 use crate::space::backbone::{Channels, Head, LAYERS, MAX_DEPTH, STAGE_TABLE, STAGES, expanded, squeezed};
@@ -274,6 +275,30 @@ impl Layout {
     /// Elements of the packed buffer, the derived part included.
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Elements of the packed buffer with the 16-bit rows of the 1x1 convolutions behind it.
+    pub fn len_with_rows(&self) -> usize {
+        self.len + self.derived.div_ceil(PER_ELEMENT)
+    }
+
+    /// The 16-bit rows of the first `cout` outputs of a 1x1 convolution, as an engine has them behind the
+    /// packed buffer: every row's first half as far into that part as its panels are into the buffer.
+    pub fn rows(&self, panels: &Panels, cout: usize) -> Slot {
+        debug_assert!(cout <= panels.cout);
+        Slot::weights(self.len + panels.offset / PER_ELEMENT, cout * panels.cin / PER_ELEMENT)
+    }
+
+    /// The 1x1 convolutions of maps.
+    pub fn convolutions(&self) -> impl Iterator<Item = Panels> {
+        let block = |block: &Block| {
+            let parallel = block.parallel.map(|((pointwise, _), transform)| {
+                [Some(pointwise), transform.conv.map(|(panels, _)| panels)]
+            });
+            [block.expand, block.project].into_iter().chain(parallel.into_iter().flatten().flatten())
+        };
+        let heads = self.head.iter().chain(&self.exits).map(|head| head.expand);
+        std::iter::once(self.first.project).chain(self.blocks.iter().flat_map(block)).chain(heads)
     }
 
     /// Never: every super-network has tensors.

@@ -1,6 +1,7 @@
 //! From checkpoint tensors to the packed buffer and back, and the calls that make the derived part.
 
 use super::{Checkpoint, Error, Layout, Packing, Tensor, TensorLayout};
+use crate::ops::halves::{Format, PER_ELEMENT};
 use crate::ops::{Call, Region, Slot, kernel_transform, pointwise::panelled_index};
 use std::collections::BTreeMap;
 
@@ -57,6 +58,23 @@ impl Layout {
             layout.positions(|to, from| packed[to] = tensor.data[from]);
         }
         Ok(packed)
+    }
+
+    /// The weights of a packed buffer's 1x1 convolutions as rows of 16-bit numbers: what lies behind it
+    /// where [`Layout::rows`] are read.
+    pub fn pack_rows(&self, packed: &[f32], format: Format) -> Vec<f32> {
+        let mut rows = vec![0.0; self.len_with_rows() - self.len()];
+        let mut row = Vec::new();
+        for panels in self.convolutions() {
+            let (cin, to) = (panels.cin, self.rows(&panels, panels.cout).offset - self.len());
+            for n in 0..panels.cout {
+                row.clear();
+                row.extend((0..cin).map(|k| packed[panels.offset + panelled_index(cin, n, k)]));
+                let width = cin / PER_ELEMENT;
+                rows[to + n * width..][..width].copy_from_slice(&format.pack(&row));
+            }
+        }
+        rows
     }
 
     /// The tensors of a packed buffer, by name.

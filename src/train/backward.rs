@@ -294,7 +294,7 @@ impl<'a, 't> Backward<'a, 't> {
             }
             Some(before) => {
                 let y = self.tape.arena.take(map.slot.len);
-                let params = sum::Params { len: y.len as u32, terms: 2 };
+                let params = sum::Params { len: y.len as u32, terms: 2, format: 0 };
                 self.calls.push(Call::from(Sum { params, x: vec![before, slot], y }));
                 self.gradients.insert(map.slot.offset, y);
                 self.release(before);

@@ -164,6 +164,7 @@ impl Tape<'_> {
             side_out: side as u32,
             cout: channels.stem as u32,
             activation: Activation::None as u32,
+            format: 0,
         };
         let weights = Slot::weights(first.stem, 27 * channels.stem);
         let convolution = Convolution::Stem { weights, params };
@@ -282,6 +283,7 @@ impl Tape<'_> {
             hidden: hidden as u32,
             weight_channels: squeeze.reduce.cin as u32,
             weight_hidden: squeeze.expand.cin as u32,
+            format: 0,
         };
         self.calls.push(Call::from(SqueezeExcite {
             params,
@@ -305,7 +307,7 @@ impl Tape<'_> {
 
     fn sum(&mut self, terms: Vec<Map>) -> Map {
         let y = self.map(terms[0].side, terms[0].channels);
-        let params = sum::Params { len: y.slot.len as u32, terms: terms.len() as u32 };
+        let params = sum::Params { len: y.slot.len as u32, terms: terms.len() as u32, format: 0 };
         let x = terms.iter().map(|map| map.slot).collect();
         self.calls.push(Call::from(Sum { params, x, y: y.slot }));
         self.nodes.push(Node::Sum { terms, y });
@@ -318,6 +320,7 @@ impl Tape<'_> {
             side_in: x.side as u32,
             side_out: y.side as u32,
             channels: x.channels as u32,
+            format: 0,
         }
     }
 
@@ -376,6 +379,7 @@ impl Tape<'_> {
             kernel: kernel as u32,
             stride: stride as u32,
             activation: Activation::None as u32,
+            format: 0,
         };
         let convolution = Convolution::Depthwise { weights, params };
         self.normalised(convolution, x, (side, x.channels), bn, activation, None)
@@ -431,6 +435,7 @@ impl Tape<'_> {
                 rows: norm.rows as u32,
                 channels: channels as u32,
                 activation: activation as u32,
+                format: 0,
             },
             x: z.slot,
             scale: norm.scale,
@@ -463,6 +468,7 @@ impl Tape<'_> {
                 channels: channels as u32,
                 weight: 1.0,
                 epsilon: BN_EPSILON,
+                format: 0,
             },
             x: z.slot,
             partials,

@@ -153,6 +153,7 @@ fn depthwise_input_and_weights() {
                     kernel,
                     stride,
                     activation: 0,
+                    format: 0,
                 };
                 depthwise_case(&p);
             }
@@ -193,7 +194,7 @@ fn depthwise_case(p: &depthwise::Params) {
 fn stem_weights() {
     for (images, side, cout) in [(2, 1, 8), (2, 5, 8), (1, 8, 16), (1, 11, 24)] {
         let side_out = u32::div_ceil(side, 2);
-        let p = stem::Params { images, side_in: side, side_out, cout, activation: 0 };
+        let p = stem::Params { images, side_in: side, side_out, cout, activation: 0, format: 0 };
         let x = numbers((images * side * side * 3) as usize, 1);
         let dz = numbers((images * side_out * side_out * cout) as usize, 2);
         let w = numbers(27 * cout as usize, 3);

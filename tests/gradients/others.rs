@@ -38,7 +38,7 @@ impl BatchNorm {
         let (mut batch, mut scale, mut shift) =
             (vec![0.0; 2 * self.channels], vec![0.0; self.channels], vec![0.0; self.channels]);
         batch_norm::reference::statistics(
-            &batch_norm::StatisticsParams { rows, channels, weight: 0.0, epsilon: 1e-5 },
+            &batch_norm::StatisticsParams { rows, channels, weight: 0.0, epsilon: 1e-5, format: 0 },
             batch_norm::StatisticsArgs {
                 x: z,
                 partials: &mut vec![0.0; batch_norm::BnStatistics::partials_len(self.rows, self.channels)],
@@ -49,7 +49,7 @@ impl BatchNorm {
         );
         let mut y = vec![0.0; z.len()];
         batch_norm::reference::apply(
-            &batch_norm::ApplyParams { rows, channels, activation: self.activation as u32 },
+            &batch_norm::ApplyParams { rows, channels, activation: self.activation as u32, format: 0 },
             batch_norm::ApplyArgs { x: Some(z), scale: &scale, shift: &shift, residual: None, y: &mut y },
         );
         [batch, scale, shift, y]
@@ -137,6 +137,7 @@ fn squeeze_and_excitation_by_its_map_and_its_weights() {
         hidden: hidden as u32,
         weight_channels: channels as u32 + 8,
         weight_hidden: hidden as u32 + 16,
+        format: 0,
     };
     let x = random(images * pixels * channels, 2.0, 10);
     let dxg = random(x.len(), 1.0, 11);
@@ -201,6 +202,7 @@ fn pools_by_their_maps() {
         side_in: side as u32,
         side_out: side_out as u32,
         channels: channels as u32,
+        format: 0,
     };
     let x = random(images * side * side * channels, 2.0, 20);
     let residual = random(x.len(), 1.0, 21);
@@ -228,7 +230,7 @@ fn pools_by_their_maps() {
 
 #[test]
 fn of_equal_pixels_the_first_of_a_window_has_the_gradient() {
-    let params = pool::Params { images: 1, side_in: 3, side_out: 2, channels: 1 };
+    let params = pool::Params { images: 1, side_in: 3, side_out: 2, channels: 1, format: 0 };
     #[rustfmt::skip]
     let x = [
         1.0, 2.0, 5.0,

@@ -105,7 +105,7 @@ NAT_CHECK(batch_norm_gradients) {
 struct SqueezeExciteGradArgs {
     const float *x, *gate, *dxg, *reduce, *reduce_bias, *expand, *expand_bias;
     float *scratch, *dx, *dreduce, *dreduce_bias, *dexpand, *dexpand_bias;
-    unsigned images, pixels, channels, hidden, weight_channels, weight_hidden;
+    unsigned images, pixels, channels, hidden, weight_channels, weight_hidden, format;
 };
 
 NAT_CHECK(squeeze_excite_gradients) {
@@ -164,7 +164,7 @@ NAT_CHECK(squeeze_excite_gradients) {
                                         expand.data(), expand_bias.data(), scratch.data(), found_dx.data(),
                                         found_dreduce.data(), found_dreduce_bias.data(), found_dexpand.data(),
                                         found_dexpand_bias.data(), images, pixels, channels, hidden, stored_channels,
-                                        stored_hidden};
+                                        stored_hidden, 0};
     check::launch("se_squeeze_f32", {images * 2}, {128}, 0, args);
     check::launch("se_layers_f32", {images}, {256}, 4 * (2 * (channels + hidden) + 2 * 256), args);
     check::launch("se_weights_f32", {ceil_div((32 * channels + 48 * hidden + channels + hidden) / 4, 256)}, {256}, 0, args);
@@ -179,13 +179,13 @@ NAT_CHECK(squeeze_excite_gradients) {
 struct GlobalPoolGradArgs {
     const float* dy;
     float* dx;
-    unsigned images, side_in, side_out, channels;
+    unsigned images, side_in, side_out, channels, format;
 };
 
 struct MaxPoolGradArgs {
     const float *x, *dy, *residual;
     float* dx;
-    unsigned images, side_in, side_out, channels;
+    unsigned images, side_in, side_out, channels, format;
 };
 
 NAT_CHECK(pool_gradients) {
@@ -206,9 +206,9 @@ NAT_CHECK(pool_gradients) {
         wanted[best] += dy[i];
     }
     check::launch("global_pool_grad_f32", {ceil_div(map / 4, 128)}, {128}, 0,
-                  GlobalPoolGradArgs{dmean.data(), mean.data(), images, side, 1, channels});
+                  GlobalPoolGradArgs{dmean.data(), mean.data(), images, side, 1, channels, 0});
     check::launch("max_pool_grad_f32", {ceil_div(static_cast<unsigned>(dy.size()) / 4, 128)}, {128}, 0,
-                  MaxPoolGradArgs{x.data(), dy.data(), residual.data(), most.data(), images, side, out, channels});
+                  MaxPoolGradArgs{x.data(), dy.data(), residual.data(), most.data(), images, side, out, channels, 0});
     compare("global_pool_grad", mean, wanted_mean);
     compare("max_pool_grad", most, wanted);
 }

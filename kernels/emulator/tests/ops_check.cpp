@@ -64,7 +64,7 @@ void check_pointwise(Tile tile, unsigned images, unsigned side, unsigned stride,
 struct DepthwiseArgs {
     const float *x, *w, *scale, *shift;
     float* y;
-    unsigned images, side_in, side_out, channels, weight_channels, kernel, stride, activation;
+    unsigned images, side_in, side_out, channels, weight_channels, kernel, stride, activation, format;
 };
 
 void check_depthwise(unsigned kernel, unsigned stride, unsigned side, unsigned channels, bool folded) {
@@ -86,7 +86,7 @@ void check_depthwise(unsigned kernel, unsigned stride, unsigned side, unsigned c
         wanted[i] = folded ? relu(sum * scale[c] + shift[c]) : sum;
     }
     const DepthwiseArgs args = {x.data(), w.data(), folded ? scale.data() : nullptr, folded ? shift.data() : nullptr,
-                                y.data(), images, side, out, channels, stored, kernel, stride, folded ? 1u : 0u};
+                                y.data(), images, side, out, channels, stored, kernel, stride, folded ? 1u : 0u, 0};
     char name[32];
     unsigned blocks;
     if (out <= 4) {
@@ -103,19 +103,19 @@ void check_depthwise(unsigned kernel, unsigned stride, unsigned side, unsigned c
 struct StemArgs {
     const float *x, *w, *scale, *shift;
     float* y;
-    unsigned images, side_in, side_out, cout, activation;
+    unsigned images, side_in, side_out, cout, activation, format;
 };
 
 struct SqueezeExciteArgs {
     const float *x, *reduce, *reduce_bias, *expand, *expand_bias;
     float* gate;
-    unsigned images, pixels, channels, hidden, weight_channels, weight_hidden, groups;
+    unsigned images, pixels, channels, hidden, weight_channels, weight_hidden, format, groups;
 };
 
 struct PoolArgs {
     const float* x;
     float* y;
-    unsigned images, side_in, side_out, channels;
+    unsigned images, side_in, side_out, channels, format;
 };
 
 struct StatisticsArgs {
@@ -123,6 +123,7 @@ struct StatisticsArgs {
     float *partials, *batch, *average;
     unsigned rows, channels;
     float weight;
+    unsigned format;
 };
 
 struct FoldArgs {
@@ -135,7 +136,7 @@ struct FoldArgs {
 struct ApplyArgs {
     const float *x, *scale, *shift, *residual;
     float* y;
-    unsigned rows, channels, activation;
+    unsigned rows, channels, activation, format;
 };
 
 struct KernelTransformArgs {
@@ -206,7 +207,7 @@ NAT_CHECK(stem) {
         }
         wanted[i] = relu(sum * scale[n] + shift[n]);
     }
-    const StemArgs args = {x.data(), w.data(), scale.data(), shift.data(), y.data(), images, side, out, cout, 1};
+    const StemArgs args = {x.data(), w.data(), scale.data(), shift.data(), y.data(), images, side, out, cout, 1, 0};
     check::launch("stem_f32", {2 * 3 * images}, {128}, 4 * 27 * cout, args);
     compare("stem", y, wanted);
 }
@@ -235,7 +236,7 @@ NAT_CHECK(squeeze_excite) {
     for (const unsigned groups : {1u, 6u}) {
         const unsigned scratch = groups * channels > 512 ? groups * channels : 512;
         const SqueezeExciteArgs args = {x.data(), reduce.data(), reduce_bias.data(), expand.data(), expand_bias.data(),
-                                        gate.data(), images, pixels, channels, hidden, stored_channels, stored_hidden, groups};
+                                        gate.data(), images, pixels, channels, hidden, stored_channels, stored_hidden, 0, groups};
         check::launch("squeeze_excite_f32", {images}, {256}, 4 * (channels + hidden + scratch), args);
         compare("squeeze_excite", gate, wanted);
     }
@@ -253,9 +254,9 @@ NAT_CHECK(pools) {
         float& best = wanted_most[((image * out + iy / 2) * out + ix / 2) * channels + c];
         best = std::fmax(best, x[i]);
     }
-    check::launch("global_pool_f32", {1}, {128}, 0, PoolArgs{x.data(), mean.data(), images, side, 1, channels});
+    check::launch("global_pool_f32", {1}, {128}, 0, PoolArgs{x.data(), mean.data(), images, side, 1, channels, 0});
     check::launch("max_pool_f32", {ceil_div(images * out * out * channels / 4, 128)}, {128}, 0,
-                  PoolArgs{x.data(), most.data(), images, side, out, channels});
+                  PoolArgs{x.data(), most.data(), images, side, out, channels, 0});
     compare("global_pool", mean, wanted_mean);
     compare("max_pool", most, wanted_most);
 }
@@ -284,7 +285,7 @@ NAT_CHECK(batch_norm) {
             }
         };
         const StatisticsArgs args = {x.data(), partials.data(), batch.data(), average.data(), gamma.data(), beta.data(),
-                                     scale.data(), shift.data(), rows, channels, 0.5f, 1.0f};
+                                     scale.data(), shift.data(), rows, channels, 0.5f, 1.0f, 0};
         check::launch("bn_partials_f32", {blocks * 2}, {128}, 0, args);
         check::launch("bn_merge_f32", {2}, {256}, 0, args);
         compare("bn_statistics", batch, wanted);
@@ -310,7 +311,7 @@ NAT_CHECK(batch_norm) {
         Floats y = x, wanted_y(x.size());
         const Floats residual = numbers.floats(x.size());
         for (unsigned i = 0; i < x.size(); ++i) wanted_y[i] = relu(x[i] * scale[i % channels] + shift[i % channels]) + residual[i];
-        const ApplyArgs apply = {y.data(), scale.data(), shift.data(), residual.data(), y.data(), rows, channels, 1};
+        const ApplyArgs apply = {y.data(), scale.data(), shift.data(), residual.data(), y.data(), rows, channels, 1, 0};
         check::launch("bn_apply_f32", {ceil_div(rows * channels / 4, 256)}, {256}, 0, apply);
         compare("bn_apply", y, wanted_y);
     }

@@ -3,6 +3,7 @@
 use super::{Error, print};
 use crate::bench::evaluate::{Options, run};
 use crate::cli::{Globals, Images, Seed, Weights};
+use crate::engine::Precision;
 use crate::evaluator::{self, Evaluator};
 use crate::run::Exit;
 use clap::Args;
@@ -32,6 +33,9 @@ pub struct Evaluate {
     /// Timed rounds of each measurement.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
     rounds: u16,
+    /// What maps are stored as while networks run: f32, f16 or bf16.
+    #[arg(long, value_name = "PRECISION", default_value = "f32")]
+    precision: Precision,
     #[command(flatten)]
     seed: Seed,
     #[command(flatten)]
@@ -46,6 +50,7 @@ impl Evaluate {
             data: self.images.data,
             data_dir: self.images.data_dir,
             calibration_images: self.images.calibration_images.map(|n| n as usize),
+            precision: self.precision,
             ..evaluator::Options::default()
         };
         let evaluator = Evaluator::open(&options, self.globals.open()?)?;

@@ -4,6 +4,7 @@ use super::networks::{Ground, Networks};
 use super::{Error, print};
 use crate::bench::plan::{Mode, Options, run};
 use crate::cli::Globals;
+use crate::engine::Precision;
 use crate::engine::model::Machine;
 use crate::evaluator::CALIBRATION_BATCH;
 use crate::run::Exit;
@@ -14,6 +15,7 @@ Examples:
   natv2 bench plan --width 1.0 --classes 200 --resolution 64        a middle network, on every card
   natv2 bench plan --arch @network.json --mode evaluation --images 2000 --calibration-images 500
   natv2 bench plan --archs archive.json --mode evaluation --machine h100 --json
+  natv2 bench plan --width 1.0 --precision bf16
   natv2 bench plan --mode training --images 64 --teacher --machine here
 
 No network runs. Bytes, operations and launches are those of the plan that the engine would run;
@@ -42,6 +44,9 @@ pub struct Plan {
     /// Training: with the largest network as a teacher.
     #[arg(long)]
     teacher: bool,
+    /// What maps are stored as: f32, f16 or bf16. Training is f32 alone.
+    #[arg(long, value_name = "PRECISION", default_value = "f32")]
+    precision: Precision,
     /// Machine to estimate for, may be repeated: a100, h100, h200, here or all.
     #[arg(long, value_name = "NAME", default_values_t = ["all".to_string()], value_parser = machine)]
     machine: Vec<String>,
@@ -72,6 +77,9 @@ impl Plan {
                     .into(),
             ));
         }
+        if training && self.precision != Precision::F32 {
+            return Err(Error::Usage("--precision: training is planned in f32 alone".into()));
+        }
         if self.teacher && !training {
             return Err(Error::Usage("--teacher goes with --mode training".into()));
         }
@@ -90,6 +98,7 @@ impl Plan {
             teacher: self.teacher,
             cards,
             device: device.as_deref(),
+            precision: self.precision,
         })?;
         print(&report, self.globals.talk.json)?;
         Ok(Exit::Done)

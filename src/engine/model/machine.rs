@@ -3,30 +3,11 @@
 //! Cards are known by the peaks that their maker publishes; any device of this process by what it
 //! measures of itself. A plan that is good on paper reaches some 85 % of the bandwidth of the paper.
 
+use super::Precision;
 use crate::device::{CARD_ARENA_BYTES, CARD_IMAGES, Device, Error, Memory};
 use crate::ops::update::{Fill, FillParams};
 use crate::ops::{Call, Region, Slot, Threads};
 use serde::Serialize;
-
-/// What elements are stored as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// Four bytes an element, arithmetic in f32: what the plans of this version run.
-    F32,
-    /// Two bytes an element, matrix products on tensor cores: what the same plan would be.
-    Bf16,
-}
-
-impl Precision {
-    /// Bytes of an element.
-    pub fn bytes(self) -> u64 {
-        match self {
-            Precision::F32 => 4,
-            Precision::Bf16 => 2,
-        }
-    }
-}
 
 /// What the model knows of a machine.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -37,7 +18,7 @@ pub struct Machine {
     pub bandwidth: f64,
     /// Operations a second in f32; a multiply-add counts as two.
     pub f32_flops: f64,
-    /// Operations a second of bf16 matrix products with f32 sums, without sparsity; `None` where
+    /// Operations a second of 16-bit matrix products with f32 sums, without sparsity; `None` where
     /// there is no such unit, or nothing runs on it here.
     pub tensor_flops: Option<f64>,
     /// Seconds from one launch of a kernel to the next where neither has anything to do.
@@ -111,7 +92,7 @@ impl Machine {
     pub(super) fn peaks(&self, precision: Precision) -> Option<(f64, f64)> {
         match precision {
             Precision::F32 => Some((self.f32_flops, self.f32_flops)),
-            Precision::Bf16 => Some((self.tensor_flops?, self.f32_flops)),
+            Precision::F16 | Precision::Bf16 => Some((self.tensor_flops?, self.f32_flops)),
         }
     }
 }

@@ -22,9 +22,10 @@ pub mod evaluation;
 pub mod floor;
 pub mod machine;
 
+pub use super::Precision;
 pub use evaluation::{Planned, Taking, Workload, evaluation};
 pub use floor::{Floor, Until};
-pub use machine::{Machine, Precision};
+pub use machine::Machine;
 
 use super::plan::Program;
 use crate::device::launches;
@@ -39,7 +40,7 @@ pub struct Item {
     pub operator: &'static str,
     /// Kernels that it launches on a card.
     pub launches: u64,
-    /// Bytes in f32, and operations.
+    /// Bytes and operations.
     pub work: Work,
     /// Bytes of it that no cache of the arena keeps: weights, folded batch norms, images.
     pub outside: u64,
@@ -65,7 +66,7 @@ pub struct Tally {
     pub calls: u64,
     /// Kernels launched on a card.
     pub launches: u64,
-    /// Bytes in f32, each operand of a call once.
+    /// Bytes, each operand of a call once.
     pub bytes: u64,
     /// Operations; a multiply-add counts as two.
     pub flops: u64,
@@ -103,13 +104,13 @@ impl Pass {
         Pass::new(&program.calls, program.arena_len, Some(program.input), runs)
     }
 
-    /// Seconds of each operator on a machine, in all runs; `None` where the precision does not run.
+    /// Seconds of each operator on a machine, in all runs, of a plan in that precision; `None` where it
+    /// does not run.
     fn seconds(&self, machine: &Machine, precision: Precision) -> Option<Vec<(&'static str, f64)>> {
         let (products, others) = machine.peaks(precision)?;
-        let stored = |bytes: u64| bytes / Precision::F32.bytes() * precision.bytes();
-        let cached = stored(4 * self.arena_len as u64) <= machine.cache_bytes;
+        let cached = 4 * self.arena_len as u64 <= machine.cache_bytes;
         let item = |item: &Item| {
-            let bytes = stored(if cached { item.outside } else { item.work.bytes });
+            let bytes = if cached { item.outside } else { item.work.bytes };
             let peak = if item.product { products } else { others };
             let once = item.launches as f64 * machine.launch_seconds
                 + machine.roofline(bytes, item.work.flops, peak);
@@ -125,6 +126,7 @@ fn is_product(call: &Call) -> bool {
         call,
         Call::Stem(_)
             | Call::Pointwise(_)
+            | Call::PointwiseHalf(_)
             | Call::Branches(_)
             | Call::PointwiseWeights(_)
             | Call::StemWeights(_)
@@ -152,7 +154,8 @@ pub fn total(passes: &[Pass]) -> Tally {
     sum
 }
 
-/// Seconds of passes on a machine, by operator; `None` where the precision does not run there.
+/// Seconds of passes that were planned in a precision on a machine, by operator; `None` where that does
+/// not run there.
 pub fn seconds(
     passes: &[Pass],
     machine: &Machine,

@@ -20,7 +20,17 @@ fn alone(arch: &Arch) -> Vec<(Arch, Exits)> {
 
 fn inference(layout: &Layout, networks: &[(Arch, Exits)], images: usize) -> Planned {
     let workload = Workload { images, calibration: None };
-    evaluation(layout, networks, workload, Taking { lanes: 1, chunk: &|_| images })
+    planned(layout, networks, workload, &|_| images, Precision::F32)
+}
+
+fn planned(
+    layout: &Layout,
+    networks: &[(Arch, Exits)],
+    workload: Workload,
+    chunk: &dyn Fn(usize) -> usize,
+    precision: Precision,
+) -> Planned {
+    evaluation(layout, networks, workload, Taking { lanes: 1, chunk }, precision)
 }
 
 #[test]
@@ -49,9 +59,8 @@ fn a_plan_moves_what_its_unfused_operators_move() {
 fn recalibration_moves_more_and_ends_before_the_classifier() {
     let layout = layout(Family::SE_B, 1.0);
     let networks = alone(&middle(Family::SE_B, 64));
-    let taking = Taking { lanes: 1, chunk: &card_chunk };
-    let recalibrated =
-        evaluation(&layout, &networks, Workload { images: 0, calibration: Some((5, 100)) }, taking);
+    let workload = Workload { images: 0, calibration: Some((5, 100)) };
+    let recalibrated = planned(&layout, &networks, workload, &card_chunk, Precision::F32);
     let plain = inference(&layout, &networks, 500);
     let (more, less) = (total(&recalibrated.passes), total(&plain.passes));
     assert!(more.bytes > 2 * less.bytes && more.launches > 5 * less.launches, "{more:?} {less:?}");
@@ -113,14 +122,32 @@ fn time_follows_peaks_launches_and_caches() {
     assert!(plain >= traffic.max(arithmetic) && plain <= traffic + arithmetic);
     let launching = Machine { launch_seconds: 1e-3, ..machine.clone() };
     assert!((time(&launching, Precision::F32) - plain - 1e-3 * all.launches as f64).abs() < 1e-6);
-    // Without arithmetic half as many bytes take half the time.
+    // Without arithmetic it is the bytes alone, in any precision.
     let fast = Machine { f32_flops: f64::INFINITY, tensor_flops: Some(f64::INFINITY), ..machine.clone() };
-    let ratio = time(&fast, Precision::F32) / time(&fast, Precision::Bf16);
-    assert!((ratio - 2.0).abs() < 1e-6, "{ratio}");
+    assert!((time(&fast, Precision::F32) - traffic).abs() < 1e-9);
+    assert_eq!(time(&fast, Precision::F32), time(&fast, Precision::Bf16));
     let cached = Machine { cache_bytes: 1 << 30, ..fast.clone() };
     assert!(time(&cached, Precision::F32) < 0.5 * time(&fast, Precision::F32));
     let without = Machine { tensor_flops: None, ..machine };
     assert!(seconds(&passes, &without, Precision::Bf16).is_none());
+}
+
+#[test]
+fn a_plan_in_16_bits_moves_half_of_its_maps() {
+    for (family, nw) in [(Family::SE_B, 4), ("EE_D".parse().unwrap(), 4), ("SE_P".parse().unwrap(), 2)] {
+        let layout = layout(family, 1.0);
+        let networks = alone(&Arch { nw: [nw; 20], ..middle(family, 64) });
+        let bytes = |calibration, precision| {
+            let workload = Workload { images: 1000, calibration };
+            total(&planned(&layout, &networks, workload, &|_| 1000, precision).passes).bytes as f64
+        };
+        for calibration in [None, Some((5, 100))] {
+            let ratio = bytes(calibration, Precision::Bf16) / bytes(calibration, Precision::F32);
+            // Images, gates and what lies behind the pooled features stay f32.
+            assert!((0.5..0.54).contains(&ratio), "{family}: {ratio}");
+            assert_eq!(bytes(calibration, Precision::Bf16), bytes(calibration, Precision::F16));
+        }
+    }
 }
 
 #[test]

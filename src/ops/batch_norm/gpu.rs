@@ -3,6 +3,7 @@
 use super::{ApplyParams, BLOCK_ROWS, BnApply, BnFold, BnStatistics, Fold, FoldParams, StatisticsParams};
 use crate::device::launch::Geometry;
 use crate::device::{Error, Launcher};
+use crate::ops::halves::{chunk, kernel};
 
 /// Foldings of a launch: as many as 4 KiB of arguments can name.
 const FOLDS: usize = 64;
@@ -38,7 +39,7 @@ pub(crate) fn launch_statistics(call: &BnStatistics, to: &Launcher<'_>) -> Resul
         p,
     };
     let blocks = u64::from(p.rows.div_ceil(BLOCK_ROWS as u32)) * chunks;
-    to.launch("bn_partials_f32", to.blocks(blocks, 128)?, &args)?;
+    to.launch(kernel!("bn_partials", p.format), to.blocks(blocks, 128)?, &args)?;
     to.launch("bn_merge_f32", to.blocks(chunks, 256)?, &args)
 }
 
@@ -95,7 +96,7 @@ struct ApplyArgs {
     p: ApplyParams,
 }
 
-/// A thread a quad of channels of a row.
+/// A thread 16 bytes of channels of a row.
 pub(crate) fn launch_apply(call: &BnApply, to: &Launcher<'_>) -> Result<(), Error> {
     let p = call.params;
     let args = ApplyArgs {
@@ -106,15 +107,15 @@ pub(crate) fn launch_apply(call: &BnApply, to: &Launcher<'_>) -> Result<(), Erro
         y: to.at(call.y),
         p,
     };
-    let items = u64::from(p.rows) * u64::from(p.channels / 4);
-    to.launch("bn_apply_f32", to.blocks(items.div_ceil(256), 256)?, &args)
+    let items = u64::from(p.rows) * u64::from(p.channels / chunk(p.format));
+    to.launch(kernel!("bn_apply", p.format), to.blocks(items.div_ceil(256), 256)?, &args)
 }
 
 #[cfg(test)]
 pub(crate) fn layouts() -> Vec<crate::device::Layout> {
     use crate::device::layout;
     vec![
-        layout!("StatisticsParams", StatisticsParams { rows, channels, weight, epsilon }),
+        layout!("StatisticsParams", StatisticsParams { rows, channels, weight, epsilon, format }),
         layout!(
             "StatisticsArgs",
             StatisticsArgs { x, partials, batch, average, gamma, beta, scale, shift, p }
@@ -122,7 +123,7 @@ pub(crate) fn layouts() -> Vec<crate::device::Layout> {
         layout!("FoldParams", FoldParams { channels, epsilon }),
         layout!("FoldArgs", FoldArgs { gamma, beta, mean, variance, bias, scale, shift, p }),
         layout!("FoldsArgs", FoldsArgs { folds }),
-        layout!("ApplyParams", ApplyParams { rows, channels, activation }),
+        layout!("ApplyParams", ApplyParams { rows, channels, activation, format }),
         layout!("ApplyArgs", ApplyArgs { x, scale, shift, residual, y, p }),
     ]
 }

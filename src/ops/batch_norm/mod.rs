@@ -9,6 +9,7 @@ pub mod cpu;
 pub(crate) mod gpu;
 pub mod reference;
 
+use super::halves::bytes;
 use super::{Slot, Work};
 
 /// Rows that one partial sum covers. The reduction has this fixed shape on every device, so its
@@ -27,6 +28,8 @@ pub struct StatisticsParams {
     pub weight: f32,
     /// Added to the variance where the statistics are folded.
     pub epsilon: f32,
+    /// What the map is stored as: a [`Format`](super::halves::Format)'s number, or 0 for f32.
+    pub format: u32,
 }
 
 /// Mean and biased variance of every channel over a batch, added to an average over batches.
@@ -83,7 +86,7 @@ impl BnStatistics {
         let channels = u64::from(self.params.channels);
         let len = u64::from(self.params.rows) * channels;
         let folded = if self.fold.is_some() { channels } else { 0 };
-        Work { bytes: 4 * len + 16 * folded, flops: 4 * len + 5 * folded }
+        Work { bytes: bytes(self.params.format) * len + 16 * folded, flops: 4 * len + 5 * folded }
     }
 }
 
@@ -186,6 +189,8 @@ pub struct ApplyParams {
     pub channels: u32,
     /// An [`Activation`](super::Activation).
     pub activation: u32,
+    /// What maps are stored as: a [`Format`](super::halves::Format)'s number, or 0 for f32.
+    pub format: u32,
 }
 
 /// `y = activation(x * scale + shift) + residual`
@@ -216,7 +221,8 @@ impl BnApply {
 
     pub(super) fn work(&self) -> Work {
         let len = u64::from(self.params.rows) * u64::from(self.params.channels);
-        Work { bytes: 4 * len * (2 + u64::from(self.residual.is_some())), flops: 4 * len }
+        let maps = 2 + u64::from(self.residual.is_some());
+        Work { bytes: bytes(self.params.format) * len * maps, flops: 4 * len }
     }
 }
 

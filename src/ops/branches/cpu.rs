@@ -143,7 +143,7 @@ impl Work<'_> {
             _ => {
                 pooled.resize(pooled.len().max(rows * cin), 0.0);
                 let Params { images, side_in, side_out, cin: channels, .. } = *p;
-                let params = pool::Params { images, side_in, side_out, channels };
+                let params = pool::Params { images, side_in, side_out, channels, format: 0 };
                 let side_out = side_out as usize;
                 max_lines(&params, self.x, from.1 / side_out..to.1 / side_out, &mut pooled[..rows * cin]);
                 &pooled[..rows * cin]
@@ -154,8 +154,12 @@ impl Work<'_> {
                 self.product(branch, p.cout, (x, rows), |row| row * cin, shortcut, accumulate, last);
             }
             (None, Some(scale), Some(shift)) => {
-                let params =
-                    ApplyParams { rows: rows as u32, channels: cout as u32, activation: p.activation };
+                let params = ApplyParams {
+                    rows: rows as u32,
+                    channels: cout as u32,
+                    activation: p.activation,
+                    format: 0,
+                };
                 let args =
                     ApplyArgs { x: Some(x), scale: &scale[..cout], shift, residual: shortcut, y: last };
                 apply_rows(&params, args, accumulate);

@@ -192,7 +192,7 @@ impl Branches {
         };
         if p.stride > 1 {
             let Params { images, side_in, side_out, cin: channels, .. } = *p;
-            let params = pool::Params { images, side_in, side_out, channels };
+            let params = pool::Params { images, side_in, side_out, channels, format: 0 };
             calls.push(Call::from(MaxPool { params, x: self.x, y: from }));
         }
         match (branch.w, branch.scale, branch.shift) {
@@ -201,8 +201,12 @@ impl Branches {
                 calls.push(product(params, from, &branch, w, residual, y));
             }
             (None, Some(scale), Some(shift)) => {
-                let params =
-                    ApplyParams { rows: p.rows_out() as u32, channels: p.cout, activation: p.activation };
+                let params = ApplyParams {
+                    rows: p.rows_out() as u32,
+                    channels: p.cout,
+                    activation: p.activation,
+                    format: 0,
+                };
                 calls.push(Call::from(BnApply { params, x: from, scale, shift, residual, y }));
             }
             _ => {}

@@ -83,6 +83,7 @@ fn depthwise_both(
         kernel: kernel as u32,
         stride: stride as u32,
         activation: 0,
+        format: 0,
     };
     let (inputs, outputs) = (images * side * side * channels, images * side_out * side_out * channels);
     let filter = Fill::Rows { used: channels, stored };
@@ -116,6 +117,7 @@ fn stem_weights(images: usize, side: usize, cout: usize) -> Case {
         side_out: side_out as u32,
         cout: cout as u32,
         activation: 0,
+        format: 0,
     };
     let call = StemWeights {
         params,

@@ -5,6 +5,7 @@ use crate::ops::batch_norm::{
     ApplyParams, BatchFold, BnApply, BnFold, BnStatistics, Fold, FoldParams, StatisticsParams,
 };
 use crate::ops::branches::{self, Branch};
+use crate::ops::halves::{Format, elements, number};
 use crate::ops::pointwise::panelled_len;
 use crate::ops::{
     Activation, PANEL, Slot, augment, depthwise, kernel_transform, pointwise, pool, preprocess, score,
@@ -17,6 +18,23 @@ fn scale_and_shift(b: &mut Builder, channels: usize, folded: bool) -> (Option<Sl
     (one(Fill::Positive), one(Fill::Values(1.0)))
 }
 
+/// A map's numbers, uniform in -1..1 times `size`, in a format.
+fn map(b: &mut Builder, format: Option<Format>, numbers: usize, size: f32) -> Slot {
+    let fill = match format {
+        Some(format) => Fill::Halves { format, size },
+        None => Fill::Values(size),
+    };
+    b.input(elements(format, numbers), fill)
+}
+
+/// The name of a case in a format.
+fn in_format(format: Option<Format>, name: String) -> String {
+    match format {
+        Some(format) => format!("{format:?} {name}"),
+        None => name,
+    }
+}
+
 fn described(activation: Activation, folded: bool) -> String {
     match folded {
         true => format!(", folded, {activation:?}"),
@@ -24,7 +42,13 @@ fn described(activation: Activation, folded: bool) -> String {
     }
 }
 
-fn stem_case(images: usize, side: usize, cout: usize, folded: bool) -> Case {
+pub(super) fn stem_case(
+    format: Option<Format>,
+    images: usize,
+    side: usize,
+    cout: usize,
+    folded: bool,
+) -> Case {
     let mut b = Builder::default();
     let (side_out, activation) =
         (side.div_ceil(2), if folded { Activation::HSwish } else { Activation::None });
@@ -36,14 +60,16 @@ fn stem_case(images: usize, side: usize, cout: usize, folded: bool) -> Case {
             side_out: side_out as u32,
             cout: cout as u32,
             activation: activation as u32,
+            format: number(format),
         },
         x: b.input(images * side * side * 3, Fill::Values(2.0)),
         w: b.weights(27 * cout, Fill::Values(0.3)),
         scale,
         shift,
-        y: b.output(images * side_out * side_out * cout),
+        y: b.output(elements(format, images * side_out * side_out * cout)),
     };
-    b.finish(format!("{images} x {side}, 3 to {cout}{}", described(activation, folded)), call)
+    let name = format!("{images} x {side}, 3 to {cout}{}", described(activation, folded));
+    b.finish(in_format(format, name), call)
 }
 
 /// What surrounds the product of a pointwise case.
@@ -167,7 +193,8 @@ fn branches_case(
     )
 }
 
-fn depthwise_case(
+pub(super) fn depthwise_case(
+    format: Option<Format>,
     (images, side): (usize, usize),
     (kernel, stride): (usize, usize),
     (channels, more): (usize, usize),
@@ -187,18 +214,25 @@ fn depthwise_case(
             kernel: kernel as u32,
             stride: stride as u32,
             activation: activation as u32,
+            format: number(format),
         },
-        x: b.input(images * side * side * channels, Fill::Values(1.0)),
+        x: map(&mut b, format, images * side * side * channels, 1.0),
         w: b.weights(kernel * kernel * stored, Fill::Rows { used: channels, stored }),
         scale,
         shift,
-        y: b.output(images * side_out * side_out * channels),
+        y: b.output(elements(format, images * side_out * side_out * channels)),
     };
     let name = format!("{images} x {side}, {kernel}x{kernel}/{stride}, {channels} of {stored}");
-    b.finish(name + &described(activation, folded.is_some()), call)
+    b.finish(in_format(format, name + &described(activation, folded.is_some())), call)
 }
 
-fn squeeze_excite_case((images, side): (usize, usize), channels: usize, hidden: usize, more: usize) -> Case {
+pub(super) fn squeeze_excite_case(
+    format: Option<Format>,
+    (images, side): (usize, usize),
+    channels: usize,
+    hidden: usize,
+    more: usize,
+) -> Case {
     let mut b = Builder::default();
     let (stored_channels, stored_hidden) = (channels + more, hidden + more);
     let call = squeeze_excite::SqueezeExcite {
@@ -209,8 +243,9 @@ fn squeeze_excite_case((images, side): (usize, usize), channels: usize, hidden: 
             hidden: hidden as u32,
             weight_channels: stored_channels as u32,
             weight_hidden: stored_hidden as u32,
+            format: number(format),
         },
-        x: b.input(images * side * side * channels, Fill::Values(2.0)),
+        x: map(&mut b, format, images * side * side * channels, 2.0),
         reduce: b.weights(
             panelled_len(hidden, stored_channels),
             Fill::Panels { cout: hidden, cin: channels, stored: stored_channels },
@@ -223,51 +258,71 @@ fn squeeze_excite_case((images, side): (usize, usize), channels: usize, hidden: 
         expand_bias: b.weights(channels, Fill::Values(2.0)),
         gate: b.output(images * channels),
     };
-    b.finish(format!("{images} x {side}, {channels} by {hidden}, stored {more} more"), call)
+    let name = format!("{images} x {side}, {channels} by {hidden}, stored {more} more");
+    b.finish(in_format(format, name), call)
 }
 
 fn pool_operands(
+    format: Option<Format>,
     (images, side): (usize, usize),
     side_out: usize,
     channels: usize,
-) -> (Builder, pool::Params, Slot, Slot) {
+) -> (Builder, pool::Params, Slot, usize) {
     let mut b = Builder::default();
     let params = pool::Params {
         images: images as u32,
         side_in: side as u32,
         side_out: side_out as u32,
         channels: channels as u32,
+        format: number(format),
     };
-    let x = b.input(images * side * side * channels, Fill::Values(1.0));
-    let y = b.output(images * side_out * side_out * channels);
-    (b, params, x, y)
+    let x = map(&mut b, format, images * side * side * channels, 1.0);
+    (b, params, x, images * side_out * side_out * channels)
 }
 
-fn global_pool_case(images: usize, side: usize, channels: usize) -> Case {
-    let (b, params, x, y) = pool_operands((images, side), 1, channels);
-    b.finish(format!("{images} x {side}, {channels}"), pool::GlobalPool { params, x, y })
+pub(super) fn global_pool_case(format: Option<Format>, images: usize, side: usize, channels: usize) -> Case {
+    let (mut b, params, x, outputs) = pool_operands(format, (images, side), 1, channels);
+    let y = b.output(outputs);
+    let name = format!("{images} x {side}, {channels}");
+    b.finish(in_format(format, name), pool::GlobalPool { params, x, y })
 }
 
-fn max_pool_case(images: usize, side: usize, channels: usize) -> Case {
-    let (b, params, x, y) = pool_operands((images, side), side.div_ceil(2), channels);
-    b.finish(format!("{images} x {side}, {channels}"), pool::MaxPool { params, x, y })
+pub(super) fn max_pool_case(format: Option<Format>, images: usize, side: usize, channels: usize) -> Case {
+    let (mut b, params, x, outputs) = pool_operands(format, (images, side), side.div_ceil(2), channels);
+    let y = b.output(elements(format, outputs));
+    let name = format!("{images} x {side}, {channels}");
+    b.finish(in_format(format, name), pool::MaxPool { params, x, y })
 }
 
-fn sum_case(len: usize, terms: usize) -> Case {
+pub(super) fn sum_case(format: Option<Format>, len: usize, terms: usize) -> Case {
     let mut b = Builder::default();
-    let x = (0..terms).map(|_| b.input(len, Fill::Values(1.0))).collect();
-    let params = sum::Params { len: len as u32, terms: terms as u32 };
-    let y = b.output(len);
-    b.finish(format!("{terms} of {len}"), sum::Sum { params, x, y })
+    let x = (0..terms).map(|_| map(&mut b, format, len, 1.0)).collect();
+    let params = sum::Params { len: len as u32, terms: terms as u32, format: number(format) };
+    let y = b.output(elements(format, len));
+    b.finish(in_format(format, format!("{terms} of {len}")), sum::Sum { params, x, y })
 }
 
-fn statistics_case(rows: usize, channels: usize, fold: bool) -> Case {
+/// Channels of an f32 map are far from zero, with a little spread; one of 16 bits has no digits for that.
+pub(super) fn statistics_case(
+    format: Option<Format>,
+    (rows, channels): (usize, usize),
+    shifted: bool,
+    fold: bool,
+) -> Case {
     let mut b = Builder::default();
-    let params =
-        StatisticsParams { rows: rows as u32, channels: channels as u32, weight: 0.25, epsilon: 1e-5 };
+    let params = StatisticsParams {
+        rows: rows as u32,
+        channels: channels as u32,
+        weight: 0.25,
+        epsilon: 1e-5,
+        format: number(format),
+    };
     let call = BnStatistics {
         params,
-        x: b.input(rows * channels, Fill::Shifted(channels)),
+        x: match shifted {
+            true => b.input(rows * channels, Fill::Shifted(channels)),
+            false => map(&mut b, format, rows * channels, 1.0),
+        },
         partials: b.output(BnStatistics::partials_len(rows, channels)),
         batch: b.output(2 * channels),
         average: b.input(2 * channels, Fill::Values(1.0)),
@@ -278,7 +333,8 @@ fn statistics_case(rows: usize, channels: usize, fold: bool) -> Case {
             shift: b.output(channels),
         }),
     };
-    b.finish(format!("{rows} x {channels}{}", if fold { ", folded" } else { "" }), call)
+    let folded = if fold { ", folded" } else { "" };
+    b.finish(in_format(format, format!("{rows} x {channels}{folded}")), call)
 }
 
 /// Batch norms of these many channels; every other behind a bias, beginning with the first or not.
@@ -302,20 +358,33 @@ fn fold_case(channels: &[usize], bias: bool) -> Case {
     b.finish(format!("{name}{}", if bias { " with bias" } else { "" }), BnFold { folds })
 }
 
-fn apply_case(rows: usize, channels: usize, activation: Activation, residual: bool, in_place: bool) -> Case {
+pub(super) fn apply_case(
+    format: Option<Format>,
+    (rows, channels): (usize, usize),
+    activation: Activation,
+    residual: bool,
+    in_place: bool,
+) -> Case {
     let mut b = Builder::default();
-    let x = b.input(rows * channels, Fill::Values(2.0));
+    let numbers = rows * channels;
+    let x = map(&mut b, format, numbers, 2.0);
     let call = BnApply {
-        params: ApplyParams { rows: rows as u32, channels: channels as u32, activation: activation as u32 },
+        params: ApplyParams {
+            rows: rows as u32,
+            channels: channels as u32,
+            activation: activation as u32,
+            format: number(format),
+        },
         x,
         scale: b.input(channels, Fill::Positive),
         shift: b.input(channels, Fill::Values(1.0)),
-        residual: residual.then(|| b.input(rows * channels, Fill::Values(1.0))),
-        y: if in_place { x } else { b.output(rows * channels) },
+        residual: residual.then(|| map(&mut b, format, numbers, 1.0)),
+        y: if in_place { x } else { b.output(elements(format, numbers)) },
     };
     let residual = if residual { ", residual" } else { "" };
     let place = if in_place { ", in place" } else { "" };
-    b.finish(format!("{rows} x {channels}, {activation:?}{residual}{place}"), call)
+    let name = format!("{rows} x {channels}, {activation:?}{residual}{place}");
+    b.finish(in_format(format, name), call)
 }
 
 fn kernel_transform_case(from: usize, channels: usize) -> Case {
@@ -387,7 +456,7 @@ pub(super) fn edges() -> Vec<Case> {
     for (images, side, cout, folded) in
         [(1, 32, 16, true), (3, 33, 8, false), (2, 47, 24, true), (1, 64, 40, true)]
     {
-        cases.push(stem_case(images, side, cout, folded));
+        cases.push(stem_case(None, images, side, cout, folded));
     }
     for (shape, channels, around) in [
         ((1, 1, 1), (8, 8, 0), Around::Raw),
@@ -450,7 +519,7 @@ pub(super) fn edges() -> Vec<Case> {
                 ((1, 14), (96, 48), None),
                 ((3, 28), (16, 8), Some(Linear)),
             ] {
-                cases.push(depthwise_case(map, (kernel, stride), channels, folded));
+                cases.push(depthwise_case(None, map, (kernel, stride), channels, folded));
             }
         }
     }
@@ -462,27 +531,27 @@ pub(super) fn edges() -> Vec<Case> {
         ((1, 14), 16, 8, 0),
         ((2, 28), 40, 16, 16),
     ] {
-        cases.push(squeeze_excite_case(map, channels, hidden, more));
+        cases.push(squeeze_excite_case(None, map, channels, hidden, more));
     }
     for (images, side, channels) in
         [(1, 1, 8), (3, 2, 1152), (2, 3, 40), (5, 7, 960), (1, 14, 24), (1, 28, 16)]
     {
-        cases.push(global_pool_case(images, side, channels));
-        cases.push(max_pool_case(images, side, channels));
+        cases.push(global_pool_case(None, images, side, channels));
+        cases.push(max_pool_case(None, images, side, channels));
     }
-    cases.extend([sum_case(8, 2), sum_case(1032, 3), sum_case(4096, 4)]);
+    cases.extend([sum_case(None, 8, 2), sum_case(None, 1032, 3), sum_case(None, 4096, 4)]);
     for (rows, channels) in [(1, 8), (2, 1152), (49, 40), (256, 16), (257, 24), (1500, 72), (5000, 8)] {
-        cases.push(statistics_case(rows, channels, false));
-        cases.push(statistics_case(rows, channels, true));
+        cases.push(statistics_case(None, (rows, channels), true, false));
+        cases.push(statistics_case(None, (rows, channels), true, true));
     }
     cases.extend([fold_case(&[8], false), fold_case(&[1152], true)]);
     // More than a launch takes.
     let widths: Vec<usize> = (0..70).map(|index| [8, 1152, 136, 40][index % 4]).collect();
     cases.push(fold_case(&widths, true));
-    cases.push(apply_case(1, 8, Relu, false, false));
-    cases.push(apply_case(147, 40, HSwish, true, false));
-    cases.push(apply_case(5, 1152, Linear, false, true));
-    cases.push(apply_case(784, 24, HSwish, true, true));
+    cases.push(apply_case(None, (1, 8), Relu, false, false));
+    cases.push(apply_case(None, (147, 40), HSwish, true, false));
+    cases.push(apply_case(None, (5, 1152), Linear, false, true));
+    cases.push(apply_case(None, (784, 24), HSwish, true, true));
     for from in [5, 7] {
         cases.extend([kernel_transform_case(from, 8), kernel_transform_case(from, 1152)]);
     }
@@ -508,8 +577,8 @@ pub(super) fn network(images: usize, r: usize) -> Vec<Case> {
     use Activation::{HSwish, Relu};
     let mut cases = Vec::new();
     let mut side = r.div_ceil(2);
-    cases.push(stem_case(images, r, 16, true));
-    cases.push(depthwise_case((images, side), (3, 1), (16, 0), Some(Relu)));
+    cases.push(stem_case(None, images, r, 16, true));
+    cases.push(depthwise_case(None, (images, side), (3, 1), (16, 0), Some(Relu)));
     // Input and output channels, stride, kernel, expansion, SE and activation.
     let stages = [
         (16, 24, 2, 3, 6, false, Relu),
@@ -527,25 +596,25 @@ pub(super) fn network(images: usize, r: usize) -> Vec<Case> {
         cases.push(pointwise_case((images, side, 1), (cin, mid, 0), Around::Folded(activation)));
         cases.push(branches_case((images, side, stride), (cin, mid, cout), 7, Some(activation)));
         let depthwise =
-            depthwise_case((images, side), (kernel, stride), (mid, widest - mid), Some(activation));
+            depthwise_case(None, (images, side), (kernel, stride), (mid, widest - mid), Some(activation));
         cases.push(depthwise);
         side = side.div_ceil(stride);
         if squeeze {
-            cases.push(squeeze_excite_case((images, side), mid, (mid / 4).next_multiple_of(8), 0));
+            cases.push(squeeze_excite_case(None, (images, side), mid, (mid / 4).next_multiple_of(8), 0));
         }
         let around = if squeeze { Around::GateAndResidual } else { Around::Folded(Activation::None) };
         cases.push(pointwise_case((images, side, 1), (mid, cout, widest - mid), around));
     }
     cases.push(pointwise_case((images, side, 1), (160, 960, 0), Around::Folded(HSwish)));
-    cases.push(global_pool_case(images, side, 960));
+    cases.push(global_pool_case(None, images, side, 960));
     cases.push(pointwise_case((images, 1, 1), (960, 1280, 0), Around::Folded(HSwish)));
     cases.push(pointwise_case((images, 1, 1), (1280, 200, 0), Around::Bias));
     cases.push(score_case(images, 200));
     let widest = r.div_ceil(2);
-    cases.push(max_pool_case(images, widest, 16));
-    cases.push(sum_case(images * widest * widest * 24, 3));
-    cases.push(statistics_case(images * widest * widest, 96, true));
-    cases.push(apply_case(images * widest * widest, 96, Relu, false, true));
+    cases.push(max_pool_case(None, images, widest, 16));
+    cases.push(sum_case(None, images * widest * widest * 24, 3));
+    cases.push(statistics_case(None, (images * widest * widest, 96), true, true));
+    cases.push(apply_case(None, (images * widest * widest, 96), Relu, false, true));
     cases.push(fold_case(&[960; 50], false));
     cases.push(kernel_transform_case(7, 960));
     cases.push(preprocess_case(images, 64, r, true, Some(0)));

@@ -101,6 +101,7 @@ fn squeeze_excite_case((images, side): (usize, usize), channels: usize, hidden: 
         hidden: hidden as u32,
         weight_channels: stored_channels as u32,
         weight_hidden: stored_hidden as u32,
+        format: 0,
     };
     let map = images * side * side * channels;
     let reduce = panelled_len(hidden, stored_channels);
@@ -130,7 +131,7 @@ fn squeeze_excite_case((images, side): (usize, usize), channels: usize, hidden: 
 
 fn pool_params(images: usize, side: usize, side_out: usize, channels: usize) -> pool::Params {
     let [images, side_in, side_out, channels] = [images, side, side_out, channels].map(|v| v as u32);
-    pool::Params { images, side_in, side_out, channels }
+    pool::Params { images, side_in, side_out, channels, format: 0 }
 }
 
 fn global_pool_case(images: usize, side: usize, channels: usize) -> Case {

@@ -1,6 +1,10 @@
 //! Cases of operators on 16-bit numbers. They are apart from the others, since their results are not
 //! f32 elements to compare, and rounding is in the definition.
 
+use super::forward::{
+    apply_case, depthwise_case, global_pool_case, max_pool_case, squeeze_excite_case, statistics_case,
+    stem_case, sum_case,
+};
 use super::{Builder, Case, Fill};
 use crate::ops::halves::{Format, PER_ELEMENT};
 use crate::ops::pointwise_half::{Params, PointwiseHalf, weights_len};
@@ -49,7 +53,7 @@ fn pointwise_case(
 }
 
 /// Every tile, tails of rows and channels, strides, prefixes, and what surrounds the product.
-pub(super) fn edges() -> Vec<Case> {
+pub(super) fn products() -> Vec<Case> {
     use Activation::{HSwish, None as Linear, Relu};
     let shapes = [
         ((1, 1, 1), (8, 8, 0), (None, false)),
@@ -77,4 +81,51 @@ pub(super) fn edges() -> Vec<Case> {
             shapes.map(|(shape, channels, around)| pointwise_case(format, shape, channels, around))
         })
         .collect()
+}
+
+/// The operators that have f32 maps too, in a format or in f32: the same shapes in the same order, and
+/// what one rounds to its format is what the other has.
+pub(super) fn others(format: Option<Format>) -> Vec<Case> {
+    use Activation::{HSwish, None as Linear, Relu};
+    let mut cases = Vec::new();
+    for (images, side, cout, folded) in [(1, 32, 16, true), (3, 33, 8, false), (2, 47, 24, true)] {
+        cases.push(stem_case(format, images, side, cout, folded));
+    }
+    for kernel in [3, 5, 7] {
+        for stride in [1, 2] {
+            for (map, channels, folded) in [
+                ((1, 1), (1152, 0), Some(HSwish)),
+                ((2, 3), (8, 0), None),
+                ((1, 7), (24, 24), Some(HSwish)),
+                ((3, 9), (72, 0), Some(Relu)),
+                ((2, 19), (40, 8), Some(Linear)),
+            ] {
+                cases.push(depthwise_case(format, map, (kernel, stride), channels, folded));
+            }
+        }
+    }
+    for (map, channels, hidden, more) in
+        [((1, 1), 8, 8, 0), ((3, 2), 1152, 288, 0), ((2, 3), 72, 24, 24), ((5, 7), 120, 32, 8)]
+    {
+        cases.push(squeeze_excite_case(format, map, channels, hidden, more));
+    }
+    for (images, side, channels) in [(1, 1, 8), (3, 2, 1152), (2, 3, 40), (5, 7, 960), (1, 14, 24)] {
+        cases.push(global_pool_case(format, images, side, channels));
+        cases.push(max_pool_case(format, images, side, channels));
+    }
+    for (len, terms) in [(8, 2), (1032, 3), (4096, 4)] {
+        cases.push(sum_case(format, len, terms));
+    }
+    for (rows, channels) in [(2, 1152), (49, 40), (256, 16), (257, 24), (1500, 72), (5000, 8)] {
+        cases.push(statistics_case(format, (rows, channels), false, rows % 2 == 1));
+    }
+    for (shape, activation, residual, in_place) in [
+        ((1, 8), Relu, false, false),
+        ((147, 40), HSwish, true, false),
+        ((5, 1152), Linear, false, true),
+        ((784, 24), HSwish, true, true),
+    ] {
+        cases.push(apply_case(format, shape, activation, residual, in_place));
+    }
+    cases
 }

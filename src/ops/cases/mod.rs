@@ -249,7 +249,13 @@ pub fn network(images: usize, r: usize) -> Vec<Case> {
     [forward::network(images, r), gradients].concat()
 }
 
-/// Shapes at the edges of the operators on 16-bit numbers, in both formats.
-pub fn half_edges() -> Vec<Case> {
-    halves::edges()
+/// Shapes at the edges of the products of 16-bit numbers, in both formats.
+pub fn half_products() -> Vec<Case> {
+    halves::products()
+}
+
+/// Shapes at the edges of the operators whose maps are f32 or a 16-bit format: the same in the same
+/// order, with the same operands but for their rounding.
+pub fn formats(format: Option<Format>) -> Vec<Case> {
+    halves::others(format)
 }

@@ -2,6 +2,7 @@
 
 use super::{Depthwise, Params};
 use crate::device::{Error, Launcher};
+use crate::ops::halves::suffixed;
 
 const THREADS: u32 = 128;
 /// Channels of a block.
@@ -34,20 +35,20 @@ pub(crate) fn launch(call: &Depthwise, to: &Launcher<'_>) -> Result<(), Error> {
     let images = u64::from(p.images);
     if p.side_out <= SMALL_SIDE {
         let kernel = match p.kernel {
-            3 => "depthwise_small_3",
-            5 => "depthwise_small_5",
-            _ => "depthwise_small_7",
+            3 => suffixed!("depthwise_small_3", p.format),
+            5 => suffixed!("depthwise_small_5", p.format),
+            _ => suffixed!("depthwise_small_7", p.format),
         };
         let items = images * u64::from(p.side_out * p.side_out) * u64::from(p.channels / 4);
         return to.launch(kernel, to.covering(items, THREADS)?, &args);
     }
     let (kernel, tile_y) = match (p.kernel, p.stride) {
-        (3, 1) => ("depthwise_3_1", 8),
-        (5, 1) => ("depthwise_5_1", 8),
-        (_, 1) => ("depthwise_7_1", 8),
-        (3, _) => ("depthwise_3_2", 4),
-        (5, _) => ("depthwise_5_2", 4),
-        _ => ("depthwise_7_2", 4),
+        (3, 1) => (suffixed!("depthwise_3_1", p.format), 8),
+        (5, 1) => (suffixed!("depthwise_5_1", p.format), 8),
+        (_, 1) => (suffixed!("depthwise_7_1", p.format), 8),
+        (3, _) => (suffixed!("depthwise_3_2", p.format), 4),
+        (5, _) => (suffixed!("depthwise_5_2", p.format), 4),
+        _ => (suffixed!("depthwise_7_2", p.format), 4),
     };
     let tiles = u64::from(p.side_out.div_ceil(8)) * u64::from(p.side_out.div_ceil(tile_y));
     let blocks = tiles * images * u64::from(p.channels.div_ceil(CHANNELS));
@@ -60,7 +61,17 @@ pub(crate) fn layouts() -> Vec<crate::device::Layout> {
     vec![
         layout!(
             "DepthwiseParams",
-            Params { images, side_in, side_out, channels, weight_channels, kernel, stride, activation }
+            Params {
+                images,
+                side_in,
+                side_out,
+                channels,
+                weight_channels,
+                kernel,
+                stride,
+                activation,
+                format
+            }
         ),
         layout!("DepthwiseArgs", Args { x, w, scale, shift, y, p }),
     ]

@@ -8,6 +8,7 @@ pub mod cpu;
 pub(crate) mod gpu;
 pub mod reference;
 
+use super::halves::bytes;
 use super::{Slot, Work};
 
 /// Shape of a depthwise call, shared with the kernel.
@@ -30,6 +31,8 @@ pub struct Params {
     pub stride: u32,
     /// An [`Activation`](super::Activation).
     pub activation: u32,
+    /// What maps are stored as: a [`Format`](super::halves::Format)'s number, or 0 for f32.
+    pub format: u32,
 }
 
 /// A depthwise call.
@@ -63,7 +66,8 @@ impl Depthwise {
         let per_side = |side: u32| u64::from(p.images * side * side) * u64::from(p.channels);
         let taps = u64::from(p.kernel * p.kernel);
         Work {
-            bytes: 4 * (per_side(p.side_in) + per_side(p.side_out) + taps * u64::from(p.channels)),
+            bytes: bytes(p.format) * (per_side(p.side_in) + per_side(p.side_out))
+                + 4 * taps * u64::from(p.channels),
             flops: 2 * taps * per_side(p.side_out),
         }
     }

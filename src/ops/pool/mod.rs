@@ -4,6 +4,7 @@ pub mod cpu;
 pub(crate) mod gpu;
 pub mod reference;
 
+use super::halves::bytes;
 use super::{Slot, Work};
 
 /// Shape of a pooling call, shared with the kernels.
@@ -18,10 +19,12 @@ pub struct Params {
     pub side_out: u32,
     /// Channels.
     pub channels: u32,
+    /// What maps are stored as, means apart: a [`Format`](super::halves::Format)'s number, or 0 for f32.
+    pub format: u32,
 }
 
 macro_rules! pool {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident, $output:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq)]
         pub struct $name {
@@ -45,7 +48,8 @@ macro_rules! pool {
             pub(super) fn work(&self) -> Work {
                 let p = &self.params;
                 let map = |side: u32| u64::from(p.images * side * side) * u64::from(p.channels);
-                Work { bytes: 4 * (map(p.side_in) + map(p.side_out)), flops: map(p.side_in) }
+                let output: u64 = $output(p) * map(p.side_out);
+                Work { bytes: bytes(p.format) * map(p.side_in) + output, flops: map(p.side_in) }
             }
         }
     };
@@ -53,11 +57,11 @@ macro_rules! pool {
 
 pool! {
     /// `y[i, c] = mean over pixels of x[i, :, :, c]`
-    GlobalPool
+    GlobalPool, |_: &Params| 4
 }
 pool! {
     /// `y[i, oy, ox, c]` = the maximum of the up to four pixels of `x` at `2 oy..`, `2 ox..`
-    MaxPool
+    MaxPool, |p: &Params| bytes(p.format)
 }
 
 /// The operands as slices on the host.

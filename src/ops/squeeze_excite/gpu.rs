@@ -4,6 +4,7 @@ use super::super::PANEL;
 use super::{Params, SqueezeExcite};
 use crate::device::launch::Geometry;
 use crate::device::{Error, Launcher};
+use crate::ops::halves::{chunk, kernel};
 
 const THREADS: u32 = 256;
 
@@ -20,10 +21,10 @@ struct Args {
     groups: u32,
 }
 
-/// A block an image. The pixels are split so that the block's threads have a quad of channels each.
+/// A block an image. The pixels are split so that the block's threads have 16 bytes of channels each.
 pub(crate) fn launch(call: &SqueezeExcite, to: &Launcher<'_>) -> Result<(), Error> {
     let p = call.params;
-    let groups = (THREADS / (p.channels / 4).max(1)).clamp(1, p.pixels.max(1));
+    let groups = (THREADS / (p.channels / chunk(p.format)).max(1)).clamp(1, p.pixels.max(1));
     let scratch = (groups * p.channels).max(p.hidden.div_ceil(PANEL as u32) * THREADS);
     let shared_bytes = 4 * (p.channels + p.hidden + scratch);
     let args = Args {
@@ -37,7 +38,7 @@ pub(crate) fn launch(call: &SqueezeExcite, to: &Launcher<'_>) -> Result<(), Erro
         groups,
     };
     let geometry = Geometry { shared_bytes, ..to.blocks(u64::from(p.images), THREADS)? };
-    to.launch("squeeze_excite_f32", geometry, &args)
+    to.launch(kernel!("squeeze_excite", p.format), geometry, &args)
 }
 
 #[cfg(test)]
@@ -46,7 +47,7 @@ pub(crate) fn layouts() -> Vec<crate::device::Layout> {
     vec![
         layout!(
             "SqueezeExciteParams",
-            Params { images, pixels, channels, hidden, weight_channels, weight_hidden }
+            Params { images, pixels, channels, hidden, weight_channels, weight_hidden, format }
         ),
         layout!("SqueezeExciteArgs", Args { x, reduce, reduce_bias, expand, expand_bias, gate, p, groups }),
     ]

@@ -12,6 +12,7 @@ pub mod cpu;
 pub(crate) mod gpu;
 pub mod reference;
 
+use super::halves::bytes;
 use super::{Slot, Work};
 
 /// Shape of a squeeze-and-excitation call, shared with the kernel.
@@ -30,6 +31,8 @@ pub struct Params {
     pub weight_channels: u32,
     /// Hidden units of the stored expand panels.
     pub weight_hidden: u32,
+    /// What the map is stored as: a [`Format`](super::halves::Format)'s number, or 0 for f32.
+    pub format: u32,
 }
 
 /// A squeeze-and-excitation call.
@@ -64,7 +67,7 @@ impl SqueezeExcite {
         let p = &self.params;
         let [images, pixels, c, h] = [p.images, p.pixels, p.channels, p.hidden].map(u64::from);
         Work {
-            bytes: 4 * (images * c * (pixels + 1) + 2 * c * h + c + h),
+            bytes: bytes(p.format) * images * c * pixels + 4 * (images * c + 2 * c * h + c + h),
             flops: images * (pixels * c + 4 * c * h),
         }
     }

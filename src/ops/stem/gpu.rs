@@ -3,6 +3,7 @@
 use super::{Params, Stem};
 use crate::device::launch::Geometry;
 use crate::device::{Error, Launcher};
+use crate::ops::halves::kernel;
 
 const THREADS: u32 = 128;
 /// Outputs of a block, across and down.
@@ -33,14 +34,14 @@ pub(crate) fn launch(call: &Stem, to: &Launcher<'_>) -> Result<(), Error> {
         y: to.at(call.y),
         p,
     };
-    to.launch("stem_f32", geometry, &args)
+    to.launch(kernel!("stem", p.format), geometry, &args)
 }
 
 #[cfg(test)]
 pub(crate) fn layouts() -> Vec<crate::device::Layout> {
     use crate::device::layout;
     vec![
-        layout!("StemParams", Params { images, side_in, side_out, cout, activation }),
+        layout!("StemParams", Params { images, side_in, side_out, cout, activation, format }),
         layout!("StemArgs", Args { x, w, scale, shift, y, p }),
     ]
 }

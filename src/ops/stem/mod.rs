@@ -3,11 +3,14 @@
 //! ```text
 //! y[i, oy, ox, n] = activation(scale[n] * sum_{ky, kx, c} x[i, 2 oy + ky - 1, 2 ox + kx - 1, c] * w[ky, kx, c, n] + shift[n])
 //! ```
+//!
+//! The output may be stored in [16 bits](super::halves); everything else is f32.
 
 pub mod cpu;
 pub(crate) mod gpu;
 pub mod reference;
 
+use super::halves::bytes;
 use super::{Slot, Work};
 
 /// Shape of a stem call, shared with the kernel.
@@ -24,6 +27,8 @@ pub struct Params {
     pub cout: u32,
     /// An [`Activation`](super::Activation).
     pub activation: u32,
+    /// What the output is stored as: a [`Format`](super::halves::Format)'s number, or 0 for f32.
+    pub format: u32,
 }
 
 /// A stem call.
@@ -56,7 +61,8 @@ impl Stem {
         let p = &self.params;
         let outputs = u64::from(p.images * p.side_out * p.side_out) * u64::from(p.cout);
         let inputs = u64::from(p.images * p.side_in * p.side_in) * 3;
-        Work { bytes: 4 * (inputs + outputs + 27 * u64::from(p.cout)), flops: 2 * 27 * outputs }
+        let small = inputs + 27 * u64::from(p.cout);
+        Work { bytes: 4 * small + bytes(p.format) * outputs, flops: 2 * 27 * outputs }
     }
 }
 

@@ -1,7 +1,8 @@
-//! Launch geometry of `sum_f32` in `kernels/elementwise.cu`.
+//! Launch geometry of `sum_*` in `kernels/elementwise.cu`.
 
 use super::Sum;
 use crate::device::{Error, Launcher};
+use crate::ops::halves::{chunk, kernel};
 
 const THREADS: u32 = 256;
 
@@ -16,12 +17,12 @@ struct Args {
     quads: u32,
 }
 
-/// A thread four elements.
+/// A thread 16 bytes.
 pub(crate) fn launch(call: &Sum, to: &Launcher<'_>) -> Result<(), Error> {
-    let quads = call.params.len / 4;
+    let quads = call.params.len / chunk(call.params.format);
     let [a, b, c, d] = std::array::from_fn(|i| to.at_or_null(call.x.get(i).copied()));
     let args = Args { a, b, c, d, y: to.at(call.y), quads };
-    to.launch("sum_f32", to.covering(u64::from(quads), THREADS)?, &args)
+    to.launch(kernel!("sum", call.params.format), to.covering(u64::from(quads), THREADS)?, &args)
 }
 
 #[cfg(test)]

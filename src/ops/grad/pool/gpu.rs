@@ -24,7 +24,7 @@ pub(crate) fn layouts() -> Vec<crate::device::Layout> {
     use super::{GlobalAddresses, MaxAddresses, Params};
     use crate::device::layout;
     vec![
-        layout!("PoolGradParams", Params { images, side_in, side_out, channels }),
+        layout!("PoolGradParams", Params { images, side_in, side_out, channels, format }),
         GlobalAddresses::layout(),
         MaxAddresses::layout(),
     ]

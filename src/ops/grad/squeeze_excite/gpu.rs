@@ -35,7 +35,7 @@ pub(crate) fn layouts() -> Vec<crate::device::Layout> {
     vec![
         layout!(
             "SqueezeExciteGradParams",
-            Params { images, pixels, channels, hidden, weight_channels, weight_hidden }
+            Params { images, pixels, channels, hidden, weight_channels, weight_hidden, format }
         ),
         GradAddresses::layout(),
     ]

@@ -1,0 +1,80 @@
+//! What maps and the weights of 1x1 convolutions are stored as.
+//!
+//! In 16 bits every operator still computes in f32, and so are per-channel numbers, gates, pooled
+//! features and the layers behind them: what is rounded is what crosses memory between operators, and
+//! what a tensor core multiplies.
+
+use crate::device::Device;
+use crate::ops::halves::Format;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What maps and the weights of 1x1 convolutions are stored as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Four bytes a number.
+    #[default]
+    F32,
+    /// Two bytes: 11 significant bits, at most 65504.
+    F16,
+    /// Two bytes: 8 significant bits, the range of f32.
+    Bf16,
+}
+
+impl Precision {
+    /// All.
+    pub const ALL: [Precision; 3] = [Precision::F32, Precision::F16, Precision::Bf16];
+
+    /// The 16-bit format, unless it is f32.
+    pub fn format(self) -> Option<Format> {
+        match self {
+            Precision::F32 => None,
+            Precision::F16 => Some(Format::F16),
+            Precision::Bf16 => Some(Format::Bf16),
+        }
+    }
+
+    /// Bytes of a number.
+    pub fn bytes(self) -> u64 {
+        if self.format().is_some() { 2 } else { 4 }
+    }
+
+    /// Numbers that so many elements of a buffer hold.
+    pub fn numbers(self, elements: usize) -> usize {
+        elements * size_of::<f32>() / self.bytes() as usize
+    }
+
+    /// What the bits of results on a device depend on: as [`Device::arithmetic`], with the precision
+    /// where it is not f32.
+    pub fn arithmetic(self, device: &dyn Device) -> String {
+        match self {
+            Precision::F32 => device.arithmetic(),
+            _ => format!("{}, {self}", device.arithmetic()),
+        }
+    }
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::F16 => "f16",
+            Precision::Bf16 => "bf16",
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl std::str::FromStr for Precision {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Precision, String> {
+        let found = Precision::ALL.into_iter().find(|precision| precision.as_str() == text);
+        found.ok_or_else(|| "precisions are f32, f16 and bf16".into())
+    }
+}
