@@ -60,8 +60,11 @@ impl Device for Cpu {
     }
 
     fn chunk(&self, arena_of_one: usize) -> usize {
-        // Half a megabyte of f32: inside the second-level cache of every recent server core.
-        ((1 << 17) / arena_of_one.max(1)).clamp(2, 64)
+        // Maps of two megabytes are near the second-level cache of recent server cores. Fewer than eight
+        // images, where those still have eight megabytes at most, would leave late layers too few
+        // rows for a pass over their weights.
+        let fit = |elements: usize| elements / arena_of_one.max(1);
+        fit(1 << 19).max(fit(1 << 21).min(8)).clamp(2, 64)
     }
 }
 

@@ -298,6 +298,7 @@ fn run_plain<T: Real>(ops: &impl HostOps<T>, call: &Call, r: &Resolver<'_, T>) {
                 scale: r.optional(c.scale),
                 shift: r.optional(c.shift),
                 y: r.write(c.y),
+                pool: c.pool.map(|pool| r.write(pool)),
             },
         ),
         Call::SqueezeExcite(c) => ops.squeeze_excite(

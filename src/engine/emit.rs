@@ -43,6 +43,7 @@ impl Lowering<'_> {
         y
     }
 
+    /// The gate of a map's channels, from the map, or from its means: a map of one pixel.
     pub(super) fn gate(&mut self, x: Map, squeeze: &Squeeze, hidden: usize) -> Slot {
         let gate = self.arena.take(self.images * x.channels);
         self.calls.push(Call::from(SqueezeExcite {
@@ -124,14 +125,16 @@ impl Lowering<'_> {
         y
     }
 
+    /// Depthwise convolution with filters of `stored` channels, batch norm, activation; the means of
+    /// its channels to `pool`.
     pub(super) fn depthwise(
         &mut self,
         x: Map,
-        w: Slot,
-        stored: usize,
+        (w, stored): (Slot, usize),
         (kernel, stride): (usize, usize),
         bn: &BatchNorm,
         activation: Activation,
+        pool: Option<Slot>,
     ) -> Map {
         let y = self.map(strided(x.side, stride), x.channels);
         let norm = self.norm(bn, x.channels, None);
@@ -153,6 +156,7 @@ impl Lowering<'_> {
                 scale: folded.scale,
                 shift: folded.shift,
                 y: y.slot,
+                pool,
             })
         });
         y

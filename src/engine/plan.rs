@@ -322,11 +322,11 @@ impl Lowering<'_> {
         let weights = Slot::weights(layout.first.depthwise, 9 * channels.stem);
         let hidden = self.depthwise(
             stem,
-            weights,
-            channels.stem,
+            (weights, channels.stem),
             (3, 1),
             &layout.first.depthwise_bn,
             Activation::Relu,
+            None,
         );
         let shortcut = (channels.stem == channels.first).then_some(stem);
         let (panels, bn) = (&layout.first.project, &layout.first.project_bn);
@@ -408,12 +408,20 @@ impl Lowering<'_> {
         let size = layer.kernel * layer.kernel;
         let filter = Slot::weights(block.depthwise[(layer.kernel - 3) / 2], size * block.channels);
         let shape = (layer.kernel, layer.stride);
-        let deep = self.depthwise(wide, filter, block.channels, shape, &block.depthwise_bn, layer.activation);
+        let squeeze = block.squeeze.zip(layer.squeeze);
+        // Means of what recalibration makes here, the raw output, would be of no use.
+        let means = (squeeze.is_some() && self.mode == Mode::Inference).then(|| self.features(wide.channels));
+        let deep = self.depthwise(
+            wide,
+            (filter, block.channels),
+            shape,
+            &block.depthwise_bn,
+            layer.activation,
+            means.map(|means| means.slot),
+        );
         self.free(wide);
-        let gate = match (block.squeeze, layer.squeeze) {
-            (Some(squeeze), Some(hidden)) => Some(self.gate(deep, &squeeze, hidden)),
-            _ => None,
-        };
+        let gate = squeeze.map(|(squeeze, hidden)| self.gate(means.unwrap_or(deep), &squeeze, hidden));
+        means.into_iter().for_each(|means| self.free(means));
         let (panels, bn) = (&block.project, &block.project_bn);
         let y = self.pointwise(deep, panels, layer.cout, 1, bn, Activation::None, gate, residual);
         gate.into_iter().for_each(|gate| self.arena.give_back(gate));

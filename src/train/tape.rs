@@ -425,6 +425,7 @@ impl Tape<'_> {
                 scale: None,
                 shift: None,
                 y: z.slot,
+                pool: None,
             })),
             Convolution::None => {}
         }

@@ -169,7 +169,10 @@ fn depthwise_case(p: &depthwise::Params) {
     let w = numbers((p.kernel * p.kernel) as usize * stored, 4);
     let loss = |x: &[f64], w: &[f64]| {
         let mut y = vec![f64::NAN; outputs];
-        depthwise::reference::run(p, depthwise::Args { x, w, scale: None, shift: None, y: &mut y });
+        depthwise::reference::run(
+            p,
+            depthwise::Args { x, w, scale: None, shift: None, y: &mut y, pool: None },
+        );
         dot(&y, &dz)
     };
 

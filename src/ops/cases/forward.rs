@@ -199,6 +199,7 @@ pub(super) fn depthwise_case(
     (kernel, stride): (usize, usize),
     (channels, more): (usize, usize),
     folded: Option<Activation>,
+    pooled: bool,
 ) -> Case {
     let mut b = Builder::default();
     let (side_out, stored) = (side.div_ceil(stride), channels + more);
@@ -221,9 +222,11 @@ pub(super) fn depthwise_case(
         scale,
         shift,
         y: b.output(elements(format, images * side_out * side_out * channels)),
+        pool: pooled.then(|| b.output(images * channels)),
     };
+    let means = if pooled { ", means" } else { "" };
     let name = format!("{images} x {side}, {kernel}x{kernel}/{stride}, {channels} of {stored}");
-    b.finish(in_format(format, name + &described(activation, folded.is_some())), call)
+    b.finish(in_format(format, name + &described(activation, folded.is_some()) + means), call)
 }
 
 pub(super) fn squeeze_excite_case(
@@ -519,7 +522,7 @@ pub(super) fn edges() -> Vec<Case> {
                 ((1, 14), (96, 48), None),
                 ((3, 28), (16, 8), Some(Linear)),
             ] {
-                cases.push(depthwise_case(None, map, (kernel, stride), channels, folded));
+                cases.push(depthwise_case(None, map, (kernel, stride), channels, folded, folded.is_some()));
             }
         }
     }
@@ -578,7 +581,7 @@ pub(super) fn network(images: usize, r: usize) -> Vec<Case> {
     let mut cases = Vec::new();
     let mut side = r.div_ceil(2);
     cases.push(stem_case(None, images, r, 16, true));
-    cases.push(depthwise_case(None, (images, side), (3, 1), (16, 0), Some(Relu)));
+    cases.push(depthwise_case(None, (images, side), (3, 1), (16, 0), Some(Relu), false));
     // Input and output channels, stride, kernel, expansion, SE and activation.
     let stages = [
         (16, 24, 2, 3, 6, false, Relu),
@@ -595,8 +598,14 @@ pub(super) fn network(images: usize, r: usize) -> Vec<Case> {
         let (mid, widest) = (cin * expansion, cin * 6);
         cases.push(pointwise_case((images, side, 1), (cin, mid, 0), Around::Folded(activation)));
         cases.push(branches_case((images, side, stride), (cin, mid, cout), 7, Some(activation)));
-        let depthwise =
-            depthwise_case(None, (images, side), (kernel, stride), (mid, widest - mid), Some(activation));
+        let depthwise = depthwise_case(
+            None,
+            (images, side),
+            (kernel, stride),
+            (mid, widest - mid),
+            Some(activation),
+            squeeze,
+        );
         cases.push(depthwise);
         side = side.div_ceil(stride);
         if squeeze {

@@ -9,7 +9,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::super::Threads;
-use super::super::parallel::pieces;
+use super::super::parallel::pieces_of;
 use super::super::simd::{Kernel, Vector, dispatch};
 use super::{Args, Params};
 
@@ -21,10 +21,12 @@ pub fn run(p: &Params, a: Args<'_, f32>, threads: Threads) {
     // The blocks below read and write without further checks.
     assert!(channels.is_multiple_of(8) && channels <= stored && a.w.len() >= kernel * kernel * stored);
     assert!(side_out == side_in.div_ceil(p.stride as usize), "sides do not fit the stride");
-    let (x, w, scale, shift) = (a.x, a.w, a.scale, a.shift);
-    pieces(threads, &mut a.y[..p.images as usize * image_out], image_out, |image, y| {
+    let (x, w, scale, shift, images) = (a.x, a.w, a.scale, a.shift, p.images as usize);
+    let pool = a.pool.map_or(&mut [][..], |pool| &mut pool[..images * channels]);
+    let out = [(&mut a.y[..images * image_out], image_out), (pool, channels)];
+    pieces_of(threads, out, |image, [y, pool]| {
         let x = &x[image * image_in..][..image_in];
-        dispatch(Image { p, x, w, scale, shift, y });
+        dispatch(Image { p, x, w, scale, shift, y, pool });
     });
 }
 
@@ -35,6 +37,8 @@ struct Image<'a> {
     scale: Option<&'a [f32]>,
     shift: Option<&'a [f32]>,
     y: &'a mut [f32],
+    /// Means of the channels; empty where they are not wanted.
+    pool: &'a mut [f32],
 }
 
 impl Kernel for Image<'_> {
@@ -68,29 +72,34 @@ impl Image<'_> {
     #[inline(always)]
     fn map<V: Vector, const K: usize, const S: usize>(&mut self, c: usize) {
         let side_out = self.p.side_out as usize;
+        let mut total = V::splat(0.0);
         for oy in 0..side_out {
             let mut ox = 0;
             while ox + 4 <= side_out {
-                self.pixels::<V, K, S, 4>(c, oy, ox);
+                self.pixels::<V, K, S, 4>(c, oy, ox, &mut total);
                 ox += 4;
             }
             while ox + 2 <= side_out {
-                self.pixels::<V, K, S, 2>(c, oy, ox);
+                self.pixels::<V, K, S, 2>(c, oy, ox, &mut total);
                 ox += 2;
             }
             if ox < side_out {
-                self.pixels::<V, K, S, 1>(c, oy, ox);
+                self.pixels::<V, K, S, 1>(c, oy, ox, &mut total);
             }
+        }
+        if !self.pool.is_empty() {
+            total.mul(V::splat(1.0 / (side_out * side_out) as f32)).store(&mut self.pool[c..]);
         }
     }
 
-    /// `N` outputs of a row, from `ox` on.
+    /// `N` outputs of a row, from `ox` on, which are added to `total`, pixel after pixel.
     #[inline(always)]
     fn pixels<V: Vector, const K: usize, const S: usize, const N: usize>(
         &mut self,
         c: usize,
         oy: usize,
         ox: usize,
+        total: &mut V,
     ) {
         let (side_in, side_out) = (self.p.side_in as usize, self.p.side_out as usize);
         let (channels, stored) = (self.p.channels as usize, self.p.weight_channels as usize);
@@ -130,6 +139,7 @@ impl Image<'_> {
         };
         for n in 0..N {
             let value = sums[n].mul_add(scale, shift).activate(self.p.activation);
+            *total = total.add(value);
             value.store(&mut self.y[(oy * side_out + ox + n) * channels + c..]);
         }
     }

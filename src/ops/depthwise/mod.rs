@@ -2,7 +2,10 @@
 //!
 //! ```text
 //! y[i, oy, ox, c] = activation(scale[c] * sum_{ky, kx} x[i, oy s + ky - k/2, ox s + kx - k/2, c] * w[ky, kx, c] + shift[c])
+//! pool[i, c] = mean over oy, ox of y[i, oy, ox, c]
 //! ```
+//!
+//! The means are what squeeze-and-excitation reads of the map, at hand while the map is made.
 
 pub mod cpu;
 pub(crate) mod gpu;
@@ -50,6 +53,8 @@ pub struct Depthwise {
     pub shift: Option<Slot>,
     /// Output map `[images, side_out, side_out, channels]`.
     pub y: Slot,
+    /// Means `[images, channels]`, where they are wanted.
+    pub pool: Option<Slot>,
 }
 
 impl Depthwise {
@@ -58,17 +63,21 @@ impl Depthwise {
     }
 
     pub(super) fn writes(&self) -> Vec<Slot> {
-        vec![self.y]
+        [Some(self.y), self.pool].into_iter().flatten().collect()
     }
 
     pub(super) fn work(&self) -> Work {
         let p = &self.params;
         let per_side = |side: u32| u64::from(p.images * side * side) * u64::from(p.channels);
-        let taps = u64::from(p.kernel * p.kernel);
+        let (taps, channels) = (u64::from(p.kernel * p.kernel), u64::from(p.channels));
+        let (pooled, summed) = match self.pool {
+            Some(_) => (u64::from(p.images) * channels, per_side(p.side_out)),
+            None => (0, 0),
+        };
         Work {
             bytes: bytes(p.format) * (per_side(p.side_in) + per_side(p.side_out))
-                + 4 * taps * u64::from(p.channels),
-            flops: 2 * taps * per_side(p.side_out),
+                + 4 * (taps * channels + pooled),
+            flops: 2 * taps * per_side(p.side_out) + summed,
         }
     }
 }
@@ -81,4 +90,5 @@ pub struct Args<'a, T> {
     pub scale: Option<&'a [T]>,
     pub shift: Option<&'a [T]>,
     pub y: &'a mut [T],
+    pub pool: Option<&'a mut [T]>,
 }

@@ -30,4 +30,12 @@ pub fn run<T: Real>(p: &Params, a: Args<'_, T>) {
             }
         }
     }
+    if let Some(pool) = a.pool {
+        let pixels = side_out * side_out;
+        for (mean, i) in pool[..p.images as usize * channels].iter_mut().zip(0..) {
+            let map = &a.y[i / channels * pixels * channels..][..pixels * channels];
+            let sum: T = map.iter().skip(i % channels).step_by(channels).copied().sum();
+            *mean = sum / T::of(pixels as f64);
+        }
+    }
 }

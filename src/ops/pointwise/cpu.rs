@@ -122,9 +122,12 @@ impl Strip<'_> {
             self.tile::<V, 4, VECTORS>(panel, row);
             row += 4;
         }
-        while row < self.starts.len() {
+        if row + 2 <= self.starts.len() {
+            self.tile::<V, 2, VECTORS>(panel, row);
+            row += 2;
+        }
+        if row < self.starts.len() {
             self.tile::<V, 1, VECTORS>(panel, row);
-            row += 1;
         }
     }
 

@@ -1,5 +1,8 @@
 //! The fast path: an image at a time, vectors of channels.
 
+// Register arrays are walked by index: iterator adapters are closures, which lose the instruction set.
+#![allow(clippy::needless_range_loop)]
+
 use super::super::parallel::pieces;
 use super::super::simd::{Kernel, Vector, dispatch};
 use super::super::{Activation, PANEL, Threads};
@@ -75,28 +78,47 @@ fn linear<V: Vector>(
     activation: Activation,
     out: &mut [f32],
 ) {
-    let whole = out.len() / V::LANES * V::LANES;
-    for n in (0..whole).step_by(V::LANES) {
-        linear_of::<V>(x, &w[n / PANEL * PANEL * stored as usize..], bias, activation, n, out);
+    let mut n = 0;
+    // An output is one chain of sums, which has to wait for each: four chains go side by side.
+    while n + 4 * V::LANES <= out.len() {
+        linear_of::<V, 4>(x, w, stored, bias, activation, n, out);
+        n += 4 * V::LANES;
     }
-    if whole < out.len() {
-        let panel = &w[whole / PANEL * PANEL * stored as usize..];
-        linear_of::<V::Half>(x, panel, bias, activation, whole, out);
+    while n + V::LANES <= out.len() {
+        linear_of::<V, 1>(x, w, stored, bias, activation, n, out);
+        n += V::LANES;
+    }
+    if n < out.len() {
+        linear_of::<V::Half, 1>(x, w, stored, bias, activation, n, out);
     }
 }
 
+/// `N` vectors of outputs from `n` on.
 #[inline(always)]
-fn linear_of<V: Vector>(
+fn linear_of<V: Vector, const N: usize>(
     x: &[f32],
-    panel: &[f32],
+    w: &[f32],
+    stored: u32,
     bias: &[f32],
     activation: Activation,
     n: usize,
     out: &mut [f32],
 ) {
-    let mut sum = V::load(&bias[n..]);
-    for k in 0..x.len() {
-        sum = V::splat(x[k]).mul_add(V::load(&panel[k * PANEL + n % PANEL..]), sum);
+    let mut sums = [V::splat(0.0); N];
+    let mut columns: [&[f32]; N] = [&[]; N];
+    for j in 0..N {
+        let from = n + j * V::LANES;
+        sums[j] = V::load(&bias[from..]);
+        columns[j] = &w[from / PANEL * PANEL * stored as usize + from % PANEL..];
+        columns[j] = &columns[j][..(x.len() - 1) * PANEL + V::LANES];
     }
-    sum.activate(activation as u32).store(&mut out[n..]);
+    for k in 0..x.len() {
+        let value = V::splat(x[k]);
+        for j in 0..N {
+            sums[j] = value.mul_add(V::load(&columns[j][k * PANEL..]), sums[j]);
+        }
+    }
+    for j in 0..N {
+        sums[j].activate(activation as u32).store(&mut out[n + j * V::LANES..]);
+    }
 }
