@@ -2,14 +2,11 @@
 //
 //   y[i, oy, ox, c] = activation(scale[c] * sum_{ky, kx} x[i, oy s + ky - k/2, ox s + kx - k/2, c] * w[ky, kx, c] + shift[c])
 //
-// Maps are f32, or with a suffix to the kernel's name f16 or bf16; everything else is f32. 16-bit maps: checked
-// on the emulator, not yet on a card.
+// bytes: 4 (images side_in^2 + images side_out^2 + k^2) channels   FLOPs: 2 k^2 images side_out^2 channels
 //
-// bytes: (s images (side_in^2 + side_out^2) + 4 k^2) channels, s a number   FLOPs: 2 k^2 images side_out^2 channels
-//
-//   kernel                             for maps of side_out
-//   depthwise_<k>_<stride>[_<format>]  above 4: tiles in shared memory
-//   depthwise_small_<k>[_<format>]     up to 4: a thread an output, straight from memory
+//   kernel                     for maps of side_out
+//   depthwise_<k>_<stride>     above 4: tiles in shared memory
+//   depthwise_small_<k>        up to 4: a thread an output, straight from memory
 //
 // Tiled: a block takes one tile of an image's outputs, 8 x 8 at stride 1, 4 rows of 8 at stride 2, for 32
 // channels. The inputs of the tile with their halo, zeros outside the image, and the filters go to shared
@@ -19,17 +16,16 @@
 // Small: the whole image is a few kilobytes a channel group and stays in the L1 cache; taps outside the
 // image are not visited. Both add the taps of an output in the same order.
 #include "nat_convolutions.cuh"
-#include "nat_formats.cuh"
 
 NAT_LAYOUT(DepthwiseParams, images, side_in, side_out, channels, weight_channels, kernel, stride, activation,
            format);
 
 struct DepthwiseArgs {
-    const void* x;
+    const float* x;
     const float* w;
     const float* scale;  // or null
     const float* shift;  // or null
-    void* y;
+    float* y;
     DepthwiseParams p;
 };
 NAT_LAYOUT(DepthwiseArgs, x, w, scale, shift, y, p);
@@ -37,13 +33,12 @@ NAT_LAYOUT(DepthwiseArgs, x, w, scale, shift, y, p);
 constexpr unsigned kTileQuads = 8;  // of channels, in a block
 constexpr unsigned kDepthwiseThreads = 128;
 
-template <class T>
 __device__ __forceinline__ void finish(const DepthwiseArgs& a, size_t at, unsigned c, Quad sum) {
     const Quad scale = load_quad_or(a.scale, c, 1.0f), shift = load_quad_or(a.shift, c, 0.0f);
-    store_numbers(static_cast<T*>(a.y) + at + c, activate(a.p.activation, multiply_add(sum, scale, shift)));
+    store_quad(a.y + at + c, activate(a.p.activation, multiply_add(sum, scale, shift)));
 }
 
-template <class T, int kKernel, int kStride>
+template <int kKernel, int kStride>
 struct DepthwiseTile {
     static constexpr int kTileX = 8, kTileY = kStride == 1 ? 8 : 4;
     static constexpr int kStrip = kStride == 1 ? 4 : 2;
@@ -64,13 +59,13 @@ struct DepthwiseTile {
         const unsigned c = (chunk * kTileQuads + quad) * 4;
         const bool there = c < p.channels;
 
-        const T* x = static_cast<const T*>(a.x) + image * p.side_in * p.side_in * p.channels + c;
+        const float* x = a.x + image * p.side_in * p.side_in * p.channels + c;
         const int left = static_cast<int>(first_x * kStride) - kKernel / 2;
         const int top = static_cast<int>(first_y * kStride) - kKernel / 2;
         for (unsigned i = threadIdx.x; i < kInQuads; i += kDepthwiseThreads) {
             const unsigned ix = left + i / kTileQuads % kInX, iy = top + i / kTileQuads / kInX;  // -1 wraps round
             const bool inside = there && ix < p.side_in && iy < p.side_in;
-            inputs[i] = inside ? load_numbers(x + (iy * p.side_in + ix) * p.channels) : splat(0.0f);
+            inputs[i] = inside ? load_quad(x + (iy * p.side_in + ix) * p.channels) : splat(0.0f);
         }
         for (unsigned i = threadIdx.x; i < kFilterQuads; i += kDepthwiseThreads) {
             filters[i] = there ? load_quad(a.w + i / kTileQuads * p.weight_channels + c) : splat(0.0f);
@@ -100,13 +95,13 @@ struct DepthwiseTile {
         for (int i = 0; i < kStrip; ++i) {
             const unsigned ox = first_x + tile_x + i;
             if (ox < p.side_out) {
-                finish<T>(a, ((image * p.side_out + oy) * p.side_out + ox) * p.channels, c, sums[i]);
+                finish(a, ((image * p.side_out + oy) * p.side_out + ox) * p.channels, c, sums[i]);
             }
         }
     }
 };
 
-template <class T, int kKernel>
+template <int kKernel>
 __device__ __forceinline__ void depthwise_small(const DepthwiseArgs& a) {
     const DepthwiseParams& p = a.p;
     const unsigned quads = p.channels / 4, pixels = p.side_out * p.side_out;
@@ -115,45 +110,35 @@ __device__ __forceinline__ void depthwise_small(const DepthwiseArgs& a) {
     const unsigned c = i % quads * 4, pixel = i / quads % pixels;
     const size_t image = i / quads / pixels;
     const unsigned oy = pixel / p.side_out, ox = pixel % p.side_out;
-    const T* x = static_cast<const T*>(a.x) + image * p.side_in * p.side_in * p.channels + c;
+    const float* x = a.x + image * p.side_in * p.side_in * p.channels + c;
     const int top = static_cast<int>(oy * p.stride) - kKernel / 2, left = static_cast<int>(ox * p.stride) - kKernel / 2;
     const int side = static_cast<int>(p.side_in);
     Quad sum = splat(0.0f);
-    // Four 16-bit taps at a time, with their addresses, would spill registers.
-    [[maybe_unused]] constexpr int kTaps = sizeof(T) == 4 ? 4 : 1;
     for (int iy = max(top, 0); iy < min(top + kKernel, side); ++iy) {
-        NAT_UNROLL_BY(kTaps)
         for (int ix = max(left, 0); ix < min(left + kKernel, side); ++ix) {
             const unsigned tap = (iy - top) * kKernel + (ix - left);
-            sum = multiply_add(load_numbers(x + static_cast<unsigned>(iy * side + ix) * p.channels),
+            sum = multiply_add(load_quad(x + static_cast<unsigned>(iy * side + ix) * p.channels),
                                load_quad(a.w + tap * p.weight_channels + c), sum);
         }
     }
-    finish<T>(a, (image * pixels + pixel) * p.channels, c, sum);
+    finish(a, (image * pixels + pixel) * p.channels, c, sum);
 }
 
-#define DEPTHWISE_KERNEL(suffix, T, kernel, stride)                                                 \
-    NAT_KERNEL_BOUNDED(depthwise_##kernel##_##stride##suffix, kDepthwiseThreads, DepthwiseArgs a) { \
-        using Tile = DepthwiseTile<T, kernel, stride>;                                              \
-        NAT_SHARED(Quad, inputs, Tile::kInQuads);                                                   \
-        NAT_SHARED(Quad, filters, Tile::kFilterQuads);                                              \
-        Tile::run(a, inputs, filters);                                                              \
+#define DEPTHWISE_KERNEL(kernel, stride)                                                    \
+    NAT_KERNEL_BOUNDED(depthwise_##kernel##_##stride, kDepthwiseThreads, DepthwiseArgs a) { \
+        using Tile = DepthwiseTile<kernel, stride>;                                         \
+        NAT_SHARED(Quad, inputs, Tile::kInQuads);                                           \
+        NAT_SHARED(Quad, filters, Tile::kFilterQuads);                                      \
+        Tile::run(a, inputs, filters);                                                      \
     }
-#define DEPTHWISE_SMALL(suffix, T, kernel)                                                            \
-    NAT_KERNEL_BOUNDED(depthwise_small_##kernel##suffix, kDepthwiseThreads, DepthwiseArgs a) { \
-        depthwise_small<T, kernel>(a);                                                                \
-    }
-#define DEPTHWISE_KERNELS(suffix, T) \
-    DEPTHWISE_KERNEL(suffix, T, 3, 1) \
-    DEPTHWISE_KERNEL(suffix, T, 5, 1) \
-    DEPTHWISE_KERNEL(suffix, T, 7, 1) \
-    DEPTHWISE_KERNEL(suffix, T, 3, 2) \
-    DEPTHWISE_KERNEL(suffix, T, 5, 2) \
-    DEPTHWISE_KERNEL(suffix, T, 7, 2) \
-    DEPTHWISE_SMALL(suffix, T, 3)     \
-    DEPTHWISE_SMALL(suffix, T, 5)     \
-    DEPTHWISE_SMALL(suffix, T, 7)
 
-DEPTHWISE_KERNELS(, float)
-DEPTHWISE_KERNELS(_f16, __half)
-DEPTHWISE_KERNELS(_bf16, __nv_bfloat16)
+DEPTHWISE_KERNEL(3, 1)
+DEPTHWISE_KERNEL(5, 1)
+DEPTHWISE_KERNEL(7, 1)
+DEPTHWISE_KERNEL(3, 2)
+DEPTHWISE_KERNEL(5, 2)
+DEPTHWISE_KERNEL(7, 2)
+
+NAT_KERNEL_BOUNDED(depthwise_small_3, kDepthwiseThreads, DepthwiseArgs a) { depthwise_small<3>(a); }
+NAT_KERNEL_BOUNDED(depthwise_small_5, kDepthwiseThreads, DepthwiseArgs a) { depthwise_small<5>(a); }
+NAT_KERNEL_BOUNDED(depthwise_small_7, kDepthwiseThreads, DepthwiseArgs a) { depthwise_small<7>(a); }

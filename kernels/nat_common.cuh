@@ -11,12 +11,13 @@
 #include "layout.h"
 // The host compiler keeps arrays in registers only where it unrolls the loops over them.
 #define NAT_UNROLL _Pragma("GCC unroll 64")
-#define NAT_UNROLL_BY(count)
+#define NAT_UNROLL_TWICE _Pragma("GCC unroll 2")
+#define NAT_ROLLED _Pragma("GCC unroll 1")
 #else
 #define NAT_LAYOUT(T, ...) static_assert(sizeof(T) > 0, "")
 #define NAT_UNROLL _Pragma("unroll")
-#define NAT_PRAGMA(text) _Pragma(#text)
-#define NAT_UNROLL_BY(count) NAT_PRAGMA(unroll count)
+#define NAT_UNROLL_TWICE _Pragma("unroll 2")
+#define NAT_ROLLED _Pragma("unroll 1")
 #endif
 
 using Quad = float4;

@@ -9,9 +9,9 @@
 // bytes: images channels (s pixels + 4) + 4 (2 channels hidden + channels + hidden), s a number of the map
 // FLOPs: images channels (pixels + 4 hidden)
 //
-// One block an image. The pixels are shared out over `groups` groups of threads, a thread 16 bytes of channels; then
-// four hidden panels at a time, 16 parts of the channels, a thread a quad of a panel's rows; then a thread a quad of
-// output channels. Partial sums meet in shared memory and are added in order.
+// One block an image. The pixels are shared out over `groups` groups of threads, a thread 16 bytes of channels;
+// then four hidden panels at a time, 16 parts of the channels, a thread a quad of a panel's rows; then a thread a
+// quad of output channels. Partial sums meet in shared memory and are added in order.
 #include "nat_formats.cuh"
 
 struct SqueezeExciteParams {
@@ -69,7 +69,7 @@ __device__ __forceinline__ void squeeze_excite(const SqueezeExciteArgs& a, float
         const unsigned column = threadIdx.x % kPanelQuads * 4, part = threadIdx.x / kPanelQuads % kSqueezeParts;
         const float* w = a.reduce + panel * p.weight_channels * kPanel + column;
         Quad sum = splat(0.0f);
-        NAT_UNROLL_BY(2)  // more would spill registers on sm_80
+        NAT_UNROLL_TWICE  // more would spill registers on sm_80
         for (unsigned c = part; c < p.channels; c += kSqueezeParts) sum = multiply_add(z[c], load_quad(w + c * kPanel), sum);
         store_quad(scratch + (panel * kSqueezeParts + part) * kPanel + column, sum);
     }

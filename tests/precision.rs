@@ -12,7 +12,7 @@ use natv2::engine::plan::{Mode, lower};
 use natv2::engine::{Calibration, Cropped, Engine, Precision};
 use natv2::evaluator::{Evaluator, Options};
 use natv2::ops::halves::Format;
-use natv2::ops::{Call, Region, Threads};
+use natv2::ops::{Call, Region, Slot, Threads};
 use natv2::random::stream;
 use natv2::space::sample::{Policy, sample};
 use natv2::space::walk::Exits;
@@ -91,17 +91,14 @@ fn logits_of_every_family_are_as_near_to_those_of_f32_as_roundings_leave_them() 
     }
 }
 
-/// Whether what a call writes is 16-bit numbers.
-fn writes_halves(call: &Call) -> bool {
-    matches!(
-        call,
-        Call::Stem(_)
-            | Call::PointwiseHalf(_)
-            | Call::Depthwise(_)
-            | Call::MaxPool(_)
-            | Call::Sum(_)
-            | Call::BnApply(_)
-    )
+/// Whether what a call writes to `slot` is 16-bit numbers.
+fn writes_halves(call: &Call, slot: Slot) -> bool {
+    match call {
+        Call::Stem(_) | Call::PointwiseHalf(_) | Call::MaxPool(_) | Call::Sum(_) | Call::BnApply(_) => true,
+        // The means beside the map are f32.
+        Call::Depthwise(call) => slot == call.y,
+        _ => false,
+    }
 }
 
 /// Runs a network on the CPU, and each of its calls on `device` too, on the CPU's operands. Inference reads
@@ -147,15 +144,16 @@ fn in_step(
             let (mut wanted, mut found) = (vec![0.0; slot.len], vec![0.0; slot.len]);
             Cpu.download(&arena, slot.offset, &mut wanted).unwrap();
             device.download(&others_arena, slot.offset, &mut found).unwrap();
-            let (found, wanted) = match writes_halves(call) {
+            let (found, wanted) = match writes_halves(call, slot) {
                 true => (format.unpack(&found), format.unpack(&wanted)),
                 false => (found, wanted),
             };
-            // One number in thousands is rounded the other way; sums are as near as in f32.
-            let bound = match (writes_halves(call), format) {
-                (false, _) => 1e-4,
-                (true, Format::F16) => 1e-4,
-                (true, Format::Bf16) => 1e-3,
+            // One number in thousands is rounded the other way; sums are as near as in f32. Of a channel
+            // that hardly varies beside its mean, the variance has few digits.
+            let bound = match (call, writes_halves(call, slot), format) {
+                (Call::BnStatistics(_), ..) => 1e-2,
+                (_, false, _) | (_, true, Format::F16) => 1e-4,
+                (_, true, Format::Bf16) => 1e-3,
             };
             let distance = distance(&found, &wanted);
             assert!(distance < bound, "{} {precision} {call:?}: {distance:e}", arch.family);

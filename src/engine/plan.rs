@@ -410,8 +410,7 @@ impl Lowering<'_> {
         let shape = (layer.kernel, layer.stride);
         let squeeze = block.squeeze.zip(layer.squeeze);
         // Means of what recalibration makes here, the raw output, would be of no use.
-        let pools = self.mode == Mode::Inference && self.format.is_none();
-        let means = (squeeze.is_some() && pools).then(|| self.features(wide.channels));
+        let means = (squeeze.is_some() && self.mode == Mode::Inference).then(|| self.features(wide.channels));
         let deep = self.depthwise(
             wide,
             (filter, block.channels),

@@ -63,18 +63,7 @@ macro_rules! kernel {
         }
     };
 }
-
-/// The same where the kernel for f32 has no suffix.
-macro_rules! suffixed {
-    ($name:literal, $format:expr) => {
-        match $crate::ops::halves::stored($format) {
-            None => $name,
-            Some($crate::ops::halves::Format::F16) => concat!($name, "_f16"),
-            Some($crate::ops::halves::Format::Bf16) => concat!($name, "_bf16"),
-        }
-    };
-}
-pub(crate) use {kernel, suffixed};
+pub(crate) use kernel;
 
 impl Format {
     /// Both.

@@ -99,8 +99,12 @@ pub(super) fn others(format: Option<Format>) -> Vec<Case> {
                 ((1, 7), (24, 24), Some(HSwish)),
                 ((3, 9), (72, 0), Some(Relu)),
                 ((2, 19), (40, 8), Some(Linear)),
+                // Many small images to a block, the last block not full; maps of one strip and of a few.
+                ((37, 2), (136, 0), Some(HSwish)),
+                ((5, 4), (960, 192), Some(Relu)),
             ] {
-                cases.push(depthwise_case(format, map, (kernel, stride), channels, folded, false));
+                let shape = (kernel, stride);
+                cases.push(depthwise_case(format, map, shape, channels, folded, folded.is_some()));
             }
         }
     }
@@ -117,7 +121,7 @@ pub(super) fn others(format: Option<Format>) -> Vec<Case> {
         cases.push(sum_case(format, len, terms));
     }
     for (rows, channels) in [(2, 1152), (49, 40), (256, 16), (257, 24), (1500, 72), (5000, 8)] {
-        cases.push(statistics_case(format, (rows, channels), false, false));
+        cases.push(statistics_case(format, (rows, channels), false, rows % 2 == 1));
     }
     for (shape, activation, residual, in_place) in [
         ((1, 8), Relu, false, false),

@@ -1,8 +1,8 @@
-//! Launch geometry of `kernels/depthwise.cu`.
+//! Launch geometry of `kernels/depthwise.cu` and `kernels/depthwise_half.cu`.
 
 use super::{Depthwise, Params};
 use crate::device::{Error, Launcher};
-use crate::ops::halves::suffixed;
+use crate::ops::halves::{Format, stored};
 use crate::ops::pool;
 
 const THREADS: u32 = 128;
@@ -22,12 +22,15 @@ struct Args {
     p: Params,
 }
 
-/// The map, then its means.
+/// The map, then its means; in 16 bits both at once.
 pub(crate) fn launch(call: &Depthwise, to: &Launcher<'_>) -> Result<(), Error> {
+    if let Some(format) = stored(call.params.format) {
+        return launch_half(call, format, to);
+    }
     launch_map(call, to)?;
     let Some(pool) = call.pool else { return Ok(()) };
-    let Params { images, side_out, channels, format, .. } = call.params;
-    let params = pool::Params { images, side_in: side_out, side_out: 1, channels, format };
+    let Params { images, side_out, channels, .. } = call.params;
+    let params = pool::Params { images, side_in: side_out, side_out: 1, channels, format: 0 };
     pool::gpu::launch_global(&pool::GlobalPool { params, x: call.y, y: pool }, to)
 }
 
@@ -45,24 +48,75 @@ fn launch_map(call: &Depthwise, to: &Launcher<'_>) -> Result<(), Error> {
     let images = u64::from(p.images);
     if p.side_out <= SMALL_SIDE {
         let kernel = match p.kernel {
-            3 => suffixed!("depthwise_small_3", p.format),
-            5 => suffixed!("depthwise_small_5", p.format),
-            _ => suffixed!("depthwise_small_7", p.format),
+            3 => "depthwise_small_3",
+            5 => "depthwise_small_5",
+            _ => "depthwise_small_7",
         };
         let items = images * u64::from(p.side_out * p.side_out) * u64::from(p.channels / 4);
         return to.launch(kernel, to.covering(items, THREADS)?, &args);
     }
     let (kernel, tile_y) = match (p.kernel, p.stride) {
-        (3, 1) => (suffixed!("depthwise_3_1", p.format), 8),
-        (5, 1) => (suffixed!("depthwise_5_1", p.format), 8),
-        (_, 1) => (suffixed!("depthwise_7_1", p.format), 8),
-        (3, _) => (suffixed!("depthwise_3_2", p.format), 4),
-        (5, _) => (suffixed!("depthwise_5_2", p.format), 4),
-        _ => (suffixed!("depthwise_7_2", p.format), 4),
+        (3, 1) => ("depthwise_3_1", 8),
+        (5, 1) => ("depthwise_5_1", 8),
+        (_, 1) => ("depthwise_7_1", 8),
+        (3, _) => ("depthwise_3_2", 4),
+        (5, _) => ("depthwise_5_2", 4),
+        _ => ("depthwise_7_2", 4),
     };
     let tiles = u64::from(p.side_out.div_ceil(8)) * u64::from(p.side_out.div_ceil(tile_y));
     let blocks = tiles * images * u64::from(p.channels.div_ceil(CHANNELS));
     to.launch(kernel, to.blocks(blocks, THREADS)?, &args)
+}
+
+/// Chunks of 8 channels that a block of `depthwise_half` has at most.
+const GROUPS: u32 = 8;
+/// Outputs of a row that a thread of it makes at a time.
+const STRIP: u32 = 4;
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct HalfArgs {
+    x: u64,
+    w: u64,
+    scale: u64,
+    shift: u64,
+    y: u64,
+    pool: u64,
+    p: Params,
+    groups: u32,
+    workers: u32,
+}
+
+/// A block all pixels of some chunks of channels, of as many images as keep its threads busy.
+fn launch_half(call: &Depthwise, format: Format, to: &Launcher<'_>) -> Result<(), Error> {
+    let p = call.params;
+    let chunks = p.channels / 8;
+    let columns = chunks.div_ceil(GROUPS);
+    let groups = chunks.div_ceil(columns);
+    let threads = THREADS / groups;
+    let strips = p.side_out.div_ceil(STRIP) * p.side_out;
+    let workers = strips.min(threads);
+    let args = HalfArgs {
+        x: to.at(call.x),
+        w: to.at(call.w),
+        scale: to.at_or_null(call.scale),
+        shift: to.at_or_null(call.shift),
+        y: to.at(call.y),
+        pool: to.at_or_null(call.pool),
+        p,
+        groups,
+        workers,
+    };
+    let kernels = match (p.kernel, p.stride) {
+        (3, 1) => ["depthwise_half_3_1_f16", "depthwise_half_3_1_bf16"],
+        (5, 1) => ["depthwise_half_5_1_f16", "depthwise_half_5_1_bf16"],
+        (_, 1) => ["depthwise_half_7_1_f16", "depthwise_half_7_1_bf16"],
+        (3, _) => ["depthwise_half_3_2_f16", "depthwise_half_3_2_bf16"],
+        (5, _) => ["depthwise_half_5_2_f16", "depthwise_half_5_2_bf16"],
+        _ => ["depthwise_half_7_2_f16", "depthwise_half_7_2_bf16"],
+    };
+    let blocks = u64::from(columns) * u64::from(p.images.div_ceil(threads / workers));
+    to.launch(kernels[format.index()], to.blocks(blocks, THREADS)?, &args)
 }
 
 #[cfg(test)]
@@ -84,5 +138,6 @@ pub(crate) fn layouts() -> Vec<crate::device::Layout> {
             }
         ),
         layout!("DepthwiseArgs", Args { x, w, scale, shift, y, p }),
+        layout!("DepthwiseHalfArgs", HalfArgs { x, w, scale, shift, y, pool, p, groups, workers }),
     ]
 }
