@@ -10,6 +10,7 @@ mod convolution_gradients;
 mod forward;
 mod gradients;
 mod halves;
+mod mbconv;
 
 use super::augment::{self, OPERATION, OPERATIONS};
 use super::halves::{Format, PER_ELEMENT};
@@ -249,4 +250,9 @@ pub fn network(images: usize, r: usize) -> Vec<Case> {
 /// Shapes at the edges of the operators on 16-bit numbers, in both formats.
 pub fn half_edges() -> Vec<Case> {
     halves::edges()
+}
+
+/// Shapes at the edges of whole inverted bottlenecks, in both formats.
+pub fn mbconv_edges() -> Vec<Case> {
+    mbconv::edges()
 }
