@@ -12,12 +12,16 @@
 // The host compiler keeps arrays in registers only where it unrolls the loops over them.
 #define NAT_UNROLL _Pragma("GCC unroll 64")
 #define NAT_UNROLL_TWICE _Pragma("GCC unroll 2")
-#define NAT_ROLLED _Pragma("GCC unroll 1")
+#define NAT_UNROLL_ON_CARD
+#define NAT_ROLLED
+#define NAT_PHASE inline __attribute__((noinline))
 #else
 #define NAT_LAYOUT(T, ...) static_assert(sizeof(T) > 0, "")
 #define NAT_UNROLL _Pragma("unroll")
 #define NAT_UNROLL_TWICE _Pragma("unroll 2")
-#define NAT_ROLLED _Pragma("unroll 1")
+#define NAT_UNROLL_ON_CARD NAT_UNROLL   // long loops, which take the host compiler too long
+#define NAT_ROLLED _Pragma("unroll 1")  // a loop whose body is large enough
+#define NAT_PHASE __forceinline__       // a large part of several kernels, one function to the host compiler
 #endif
 
 using Quad = float4;

@@ -23,7 +23,6 @@ struct PointwiseHalfArgs {
 };
 
 constexpr unsigned kHalfSlice = 32;  // input channels in shared memory at a time
-constexpr unsigned kHalfChunk = 8;   // numbers of a 16-byte chunk
 constexpr unsigned kHalfRow = kHalfSlice / kHalfChunk;  // chunks of a row of a slice
 
 // Where a chunk of a row of a slice lies. A row is 64 bytes, half of what the banks give at once. The

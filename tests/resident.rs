@@ -290,6 +290,9 @@ mod emulated {
         fn multiprocessors(&self) -> u32 {
             self.0.multiprocessors()
         }
+        fn shared_bytes(&self) -> u32 {
+            self.0.shared_bytes()
+        }
         fn cache_bytes(&self) -> usize {
             self.0.cache_bytes()
         }

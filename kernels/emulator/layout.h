@@ -51,14 +51,18 @@ struct LayoutRegistration {
 #define NAT_OFFSETS_14(T, a, ...) offsetof(T, a), NAT_OFFSETS_13(T, __VA_ARGS__)
 #define NAT_OFFSETS_15(T, a, ...) offsetof(T, a), NAT_OFFSETS_14(T, __VA_ARGS__)
 #define NAT_OFFSETS_16(T, a, ...) offsetof(T, a), NAT_OFFSETS_15(T, __VA_ARGS__)
-#define NAT_OFFSETS_COUNT(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, q, count, ...) count
+#define NAT_OFFSETS_17(T, a, ...) offsetof(T, a), NAT_OFFSETS_16(T, __VA_ARGS__)
+#define NAT_OFFSETS_18(T, a, ...) offsetof(T, a), NAT_OFFSETS_17(T, __VA_ARGS__)
+#define NAT_OFFSETS_19(T, a, ...) offsetof(T, a), NAT_OFFSETS_18(T, __VA_ARGS__)
+#define NAT_OFFSETS_20(T, a, ...) offsetof(T, a), NAT_OFFSETS_19(T, __VA_ARGS__)
+#define NAT_OFFSETS_COUNT(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, q, r, s, t, u, count, ...) count
 #define NAT_OFFSETS_CALL(macro, ...) macro(__VA_ARGS__)
 #define NAT_OFFSETS_JOIN(count) NAT_OFFSETS_##count
 #define NAT_OFFSETS_OF(count) NAT_OFFSETS_JOIN(count)
 #define NAT_OFFSETS(T, ...)                                                                                   \
     NAT_OFFSETS_CALL(                                                                                         \
-        NAT_OFFSETS_OF(NAT_OFFSETS_COUNT(__VA_ARGS__, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0)), T, \
-        __VA_ARGS__)
+        NAT_OFFSETS_OF(NAT_OFFSETS_COUNT(__VA_ARGS__, 20, 19, 18, 17, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0)), \
+        T, __VA_ARGS__)
 
 #define NAT_LAYOUT(T, ...)                                                                                    \
     static const size_t nat_offsets_##T[] = {NAT_OFFSETS(T, __VA_ARGS__)};                                    \

@@ -177,6 +177,7 @@ macro_rules! named {
 
 named! {
     PointwiseHalf(pointwise_half, run),
+    Mbconv(mbconv, run),
     Augment(augment, run),
     PointwiseWeights(grad::pointwise, weights),
     Transpose(grad::pointwise, transpose),

@@ -25,6 +25,7 @@ pub mod grad;
 pub mod halves;
 pub mod kernel_transform;
 pub mod loss;
+pub mod mbconv;
 pub(crate) mod operator;
 pub mod parallel;
 pub mod pointwise;
@@ -150,6 +151,8 @@ calls! {
     Pointwise(pointwise::Pointwise),
     /// 1x1 convolution or linear layer in 16-bit numbers.
     PointwiseHalf(pointwise_half::PointwiseHalf),
+    /// A whole inverted bottleneck in 16-bit numbers.
+    Mbconv(mbconv::Mbconv),
     /// The parallel branches of a layer from one pass over their input.
     Branches(branches::Branches),
     /// Depthwise convolution.

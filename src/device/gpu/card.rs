@@ -129,6 +129,10 @@ impl Runtime for Card {
         self.0.card().multiprocessors
     }
 
+    fn shared_bytes(&self) -> u32 {
+        u32::try_from(self.0.card().shared_bytes_per_block).unwrap_or(u32::MAX)
+    }
+
     fn cache_bytes(&self) -> usize {
         self.0.card().l2_bytes.max(1 << 20)
     }

@@ -115,6 +115,10 @@ impl Runtime for Emulator {
         super::H100_MULTIPROCESSORS
     }
 
+    fn shared_bytes(&self) -> u32 {
+        super::H100_SHARED_BYTES
+    }
+
     fn cache_bytes(&self) -> usize {
         32 << 20
     }

@@ -11,6 +11,7 @@ pub struct Launcher<'a> {
     /// Address and elements of each region's buffer.
     regions: [(Region, (u64, usize)); 3],
     multiprocessors: u32,
+    shared_bytes: u32,
     launch: Launch<'a>,
 }
 
@@ -18,9 +19,10 @@ impl<'a> Launcher<'a> {
     pub(super) fn new(
         regions: [(Region, (u64, usize)); 3],
         multiprocessors: u32,
+        shared_bytes: u32,
         launch: Launch<'a>,
     ) -> Launcher<'a> {
-        Launcher { regions, multiprocessors, launch }
+        Launcher { regions, multiprocessors, shared_bytes, launch }
     }
 
     /// The address of a slot. A slot outside its buffer is a mistake in a plan.
@@ -39,6 +41,11 @@ impl<'a> Launcher<'a> {
     /// Multiprocessors of the card.
     pub fn multiprocessors(&self) -> u32 {
         self.multiprocessors
+    }
+
+    /// Shared memory that a block can have, in bytes.
+    pub fn shared_bytes(&self) -> u32 {
+        self.shared_bytes
     }
 
     /// `items`, if kernels can count them in 32 bits.
@@ -95,7 +102,7 @@ mod tests {
     fn sizes_that_a_card_cannot_count_are_errors() {
         let launch = |_: &'static str, _: Geometry, _: &Arguments<'_>| Ok(());
         let regions = [Region::Weights, Region::Network, Region::Arena].map(|region| (region, (256, 16)));
-        let to = Launcher::new(regions, 132, &launch);
+        let to = Launcher::new(regions, 132, 227 << 10, &launch);
         assert_eq!(to.covering(257, 128).unwrap(), Geometry::linear(3, 128));
         assert_eq!(to.blocks(0, 64).unwrap(), Geometry::linear(1, 64));
         assert!(to.covering(u64::from(u32::MAX), 128).is_err());

@@ -75,6 +75,7 @@ mod tests {
             ops::stem::gpu::layouts(),
             ops::pointwise::gpu::layouts(),
             ops::pointwise_half::gpu::layouts(),
+            ops::mbconv::gpu::layouts(),
             ops::branches::gpu::layouts(),
             ops::depthwise::gpu::layouts(),
             ops::squeeze_excite::gpu::layouts(),

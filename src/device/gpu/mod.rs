@@ -38,6 +38,8 @@ pub const CARD_ARENA_BYTES: usize = 1 << 30;
 pub const CARD_IMAGES: usize = 4096;
 /// Multiprocessors of an H100.
 const H100_MULTIPROCESSORS: u32 = 132;
+/// Shared memory that a block of an H100 can have; kernels/emulator/shared.h allows as much.
+const H100_SHARED_BYTES: u32 = 227 << 10;
 
 /// What [`Gpu`] needs of a card or of its stand-in.
 ///
@@ -133,6 +135,9 @@ pub trait Runtime: Send + Sync + 'static {
     /// Multiprocessors of the card.
     fn multiprocessors(&self) -> u32;
 
+    /// Shared memory that a block can have at most, in bytes.
+    fn shared_bytes(&self) -> u32;
+
     /// Size of the card's last cache, in bytes.
     fn cache_bytes(&self) -> usize;
 
@@ -206,7 +211,8 @@ impl<R: Runtime> Gpu<R> {
     fn each_launch(&self, calls: &[Call], buffers: Buffers, launch: Launch<'_>) -> Result<(), Error> {
         let [weights, network, arena] = buffers;
         let regions = [(Region::Weights, weights), (Region::Network, network), (Region::Arena, arena)];
-        let launcher = Launcher::new(regions, self.runtime.multiprocessors(), launch);
+        let (multiprocessors, shared_bytes) = (self.runtime.multiprocessors(), self.runtime.shared_bytes());
+        let launcher = Launcher::new(regions, multiprocessors, shared_bytes, launch);
         calls.iter().try_for_each(|call| dispatch(call, &launcher))
     }
 
@@ -238,6 +244,7 @@ fn dispatch(call: &Call, to: &Launcher<'_>) -> Result<(), Error> {
         Call::Stem(call) => stem::gpu::launch(call, to),
         Call::Pointwise(call) => pointwise::gpu::launch(call, to),
         Call::PointwiseHalf(call) => ops::pointwise_half::gpu::launch(call, to),
+        Call::Mbconv(call) => ops::mbconv::gpu::launch(call, to),
         Call::Branches(call) => branches::gpu::launch(call, to),
         Call::Depthwise(call) => depthwise::gpu::launch(call, to),
         Call::SqueezeExcite(call) => squeeze_excite::gpu::launch(call, to),
@@ -288,7 +295,7 @@ pub fn launches(call: &Call) -> u32 {
     // Nothing is read there: these are no buffers.
     let everywhere = (0, usize::MAX);
     let regions = [Region::Weights, Region::Network, Region::Arena].map(|region| (region, everywhere));
-    match dispatch(call, &Launcher::new(regions, H100_MULTIPROCESSORS, &launch)) {
+    match dispatch(call, &Launcher::new(regions, H100_MULTIPROCESSORS, H100_SHARED_BYTES, &launch)) {
         Ok(()) => count.get(),
         Err(_) => 0,
     }

@@ -10,6 +10,7 @@ mod convolution_gradients;
 mod forward;
 mod gradients;
 mod halves;
+mod mbconv;
 
 use super::augment::{self, OPERATION, OPERATIONS};
 use super::halves::{Format, PER_ELEMENT};
@@ -258,4 +259,9 @@ pub fn half_products() -> Vec<Case> {
 /// order, with the same operands but for their rounding.
 pub fn formats(format: Option<Format>) -> Vec<Case> {
     halves::others(format)
+}
+
+/// Shapes at the edges of whole inverted bottlenecks, in both formats.
+pub fn mbconv_edges() -> Vec<Case> {
+    mbconv::edges()
 }

@@ -1,0 +1,119 @@
+//! Cases of whole inverted bottlenecks. They are apart from the other cases for the reason that those of
+//! 16-bit operators are.
+
+use super::{Builder, Case, Fill};
+use crate::ops::Activation;
+use crate::ops::halves::{Format, PER_ELEMENT};
+use crate::ops::mbconv::{Mbconv, Params};
+use crate::ops::pointwise::panelled_len;
+use crate::ops::pointwise_half::weights_len;
+
+/// What differs between cases.
+#[derive(Clone, Copy)]
+struct Shape {
+    images: usize,
+    side: usize,
+    /// Kernel and stride.
+    filter: (usize, usize),
+    /// Input, expanded and output channels; no expansion where the first is 0.
+    channels: (usize, usize, usize),
+    hidden: usize,
+    activation: Activation,
+    residual: bool,
+    /// Channels that are stored and not used, wherever there can be any.
+    more: usize,
+}
+
+fn case(format: Format, s: Shape) -> Case {
+    let mut b = Builder::default();
+    let ((kernel, stride), (cin, mid, cout)) = (s.filter, s.channels);
+    let expands = cin > 0;
+    let cin = if expands { cin } else { mid };
+    let side_out = s.side.div_ceil(stride);
+    let outputs = s.images * side_out * side_out * cout / PER_ELEMENT;
+    let halves = Fill::Halves { format, size: 1.0 };
+    let (stored_cin, stored_mid, stored_hidden) = (cin + s.more, mid + s.more, s.hidden + s.more);
+    let rows = |used: usize, stored: usize| Fill::HalfRows { format, used, stored };
+    let panels = |cout: usize, cin: usize, stored: usize| Fill::Panels { cout, cin, stored };
+    let se = s.hidden > 0;
+    let call = Mbconv {
+        params: Params {
+            images: s.images as u32,
+            side_in: s.side as u32,
+            side_out: side_out as u32,
+            cin: cin as u32,
+            mid: mid as u32,
+            cout: cout as u32,
+            kernel: kernel as u32,
+            stride: stride as u32,
+            activation: s.activation as u32,
+            hidden: s.hidden as u32,
+            weight_cin: if expands { stored_cin as u32 } else { 0 },
+            weight_channels: stored_mid as u32,
+            weight_mid: stored_mid as u32,
+            se_channels: if se { stored_mid as u32 } else { 0 },
+            se_hidden: if se { stored_hidden as u32 } else { 0 },
+            format: format as u32,
+        },
+        x: b.input(s.images * s.side * s.side * cin / PER_ELEMENT, halves),
+        expand: expands.then(|| b.weights(weights_len(mid, stored_cin), rows(cin, stored_cin))),
+        expand_scale: expands.then(|| b.input(mid, Fill::Positive)),
+        expand_shift: expands.then(|| b.input(mid, Fill::Values(1.0))),
+        filter: b.weights(kernel * kernel * stored_mid, Fill::Rows { used: mid, stored: stored_mid }),
+        filter_scale: b.input(mid, Fill::Positive),
+        filter_shift: b.input(mid, Fill::Values(1.0)),
+        reduce: se.then(|| b.weights(panelled_len(s.hidden, stored_mid), panels(s.hidden, mid, stored_mid))),
+        reduce_bias: se.then(|| b.weights(s.hidden, Fill::Values(1.0))),
+        excite: se.then(|| b.weights(panelled_len(mid, stored_hidden), panels(mid, s.hidden, stored_hidden))),
+        excite_bias: se.then(|| b.weights(mid, Fill::Values(1.0))),
+        project: b.weights(weights_len(cout, stored_mid), rows(mid, stored_mid)),
+        project_scale: b.input(cout, Fill::Positive),
+        project_shift: b.input(cout, Fill::Values(1.0)),
+        residual: s.residual.then(|| b.input(outputs, halves)),
+        y: b.output(outputs),
+    };
+    let Shape { images, side, hidden, activation, residual, .. } = s;
+    let name = format!(
+        "{format:?} {images} x {side}/{stride} k{kernel}, {} of {stored_mid} channels, {activation:?}{}{}",
+        if expands { format!("{cin} to {mid} to {cout}") } else { format!("{mid} to {cout}") },
+        if se { format!(", SE {hidden}") } else { String::new() },
+        if residual { ", residual" } else { "" },
+    );
+    b.finish(name, call)
+}
+
+/// Every kernel, with and without each part, prefixes, tails of channels, slices and blocks of images, and
+/// layers of real networks.
+pub(super) fn edges() -> Vec<Case> {
+    use Activation::{HSwish, None as Linear, Relu};
+    let shape = |images, side, filter, channels, hidden, (activation, residual, more)| Shape {
+        images,
+        side,
+        filter,
+        channels,
+        hidden,
+        activation,
+        residual,
+        more,
+    };
+    let shapes = [
+        shape(1, 1, (3, 1), (8, 8, 8), 0, (Relu, false, 0)),
+        shape(1, 2, (7, 2), (8, 24, 8), 8, (HSwish, false, 8)),
+        shape(3, 3, (5, 1), (24, 72, 40), 0, (Relu, true, 24)),
+        shape(5, 2, (3, 1), (40, 120, 48), 32, (HSwish, true, 8)),
+        shape(9, 4, (7, 1), (80, 240, 80), 64, (HSwish, true, 0)),
+        shape(2, 7, (5, 2), (16, 136, 24), 40, (Relu, false, 16)),
+        shape(2, 12, (3, 2), (24, 96, 40), 0, (Relu, false, 0)),
+        shape(1, 14, (7, 1), (24, 88, 32), 24, (HSwish, false, 8)),
+        shape(1, 9, (5, 1), (32, 48, 136), 0, (Linear, true, 0)),
+        // The fixed first block, and a branch whose input is expanded already.
+        shape(2, 11, (3, 1), (0, 16, 16), 0, (Relu, true, 0)),
+        shape(3, 6, (5, 2), (0, 72, 24), 24, (HSwish, false, 8)),
+        // Maps of which a slice is all that fits.
+        shape(1, 32, (7, 2), (16, 96, 24), 0, (Relu, false, 0)),
+        shape(1, 28, (3, 1), (24, 64, 40), 16, (Relu, false, 0)),
+        // A late stage: one block for many images.
+        shape(37, 2, (7, 1), (160, 480, 160), 120, (HSwish, true, 160)),
+    ];
+    Format::ALL.into_iter().flat_map(|format| shapes.map(|shape| case(format, shape))).collect()
+}

@@ -1,0 +1,249 @@
+//! A whole inverted bottleneck (MBConv) of inference in one call, in 16-bit numbers.
+//!
+//! ```text
+//! e = half(activation(expand_scale * (x expand) + expand_shift))                1x1, cin to mid; e = x without
+//! d = half(activation(filter_scale * (e conv filter) + filter_shift))           depthwise k x k, stride s
+//! g = hsigmoid(excite relu(reduce mean(d) + reduce_bias) + excite_bias)         or 1 without squeeze-excite
+//! y = half(project_scale * (half(d g) project) + project_shift + residual)      1x1, mid to cout
+//! ```
+//!
+//! That is the chain of [`pointwise_half`], [`depthwise`], [`squeeze_excite`] and [`pointwise_half`] with
+//! the maps between them, `e` and `d`, rounded to the format, and the means those of the rounded `d`.
+//! [`Params::expansion`] and its kin are the parameters of the chain. Maps, pointwise weights and the
+//! residual are [16-bit numbers](super::halves); filters, squeeze-excite and batch norms are f32, and so are
+//! sums. Without expansion, as in the fixed first block, `x` is `e` and `cin` equals `mid`.
+//!
+//! On a GPU the maps between never leave a multiprocessor, so a call exists only for shapes of which an
+//! image fits its shared memory, with a slice of the expanded map and the whole depthwise output in it:
+//! [`fits`]. In kilobytes, for the first layer of each stage of a network of width 1 and for the others, with
+//! the largest filter and expansion:
+//!
+//! | pixels | 1.1 | 1.2 | 2.1 | 2.2 | 3.1 | 3.2 | 4.1 | 4.2 | 5.1 | 5.2 |
+//! | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+//! |  64 |  157 |  107 |   50 |   60 |   36 |   44 |   44 |   50 |   46 |   48 |
+//! |  96 |  345 |  234 |  105 |   98 |   46 |   63 |   67 |   80 |   53 |   58 |
+//! | 128 |  606 |  410 |  181 |  164 |   71 |   90 |   94 |  118 |   62 |   71 |
+//! | 160 |  941 |  636 |  280 |  252 |  107 |  126 |  128 |  171 |   74 |   88 |
+//! | 192 | 1350 |  912 |  399 |  360 |  151 |  178 |  178 |  242 |   98 |  117 |
+//! | 224 | 1834 | 1239 |  540 |  488 |  202 |  239 |  239 |  326 |  130 |  141 |
+//!
+//! A block can have 227 on an H100 and 163 on an A100: all layers up to 64 pixels at widths up to 1.2 (181)
+//! there, at width 1 here.
+
+pub mod cpu;
+pub(crate) mod gpu;
+pub mod reference;
+
+pub use gpu::fits;
+
+use super::halves::{Format, PER_ELEMENT};
+use super::operator::operator;
+use super::{Activation, Work, depthwise, pointwise, pointwise_half, squeeze_excite};
+
+/// Shape of a call, shared with the kernel.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Params {
+    /// Images.
+    pub images: u32,
+    /// Side of the input map, in pixels.
+    pub side_in: u32,
+    /// Side of the output map: `ceil(side_in / stride)`.
+    pub side_out: u32,
+    /// Input channels.
+    pub cin: u32,
+    /// Expanded channels.
+    pub mid: u32,
+    /// Output channels.
+    pub cout: u32,
+    /// Side of the filter: 3, 5 or 7.
+    pub kernel: u32,
+    /// Pixel stride of the filter: 1 or 2.
+    pub stride: u32,
+    /// An [`Activation`], after the expansion and after the filter.
+    pub activation: u32,
+    /// Hidden units of squeeze-excite; 0 without.
+    pub hidden: u32,
+    /// Length of a stored row of `expand`; 0 without expansion.
+    pub weight_cin: u32,
+    /// Channels of the stored filter.
+    pub weight_channels: u32,
+    /// Length of a stored row of `project`.
+    pub weight_mid: u32,
+    /// Channels of the stored reduce panels.
+    pub se_channels: u32,
+    /// Hidden units of the stored excite panels.
+    pub se_hidden: u32,
+    /// A [`Format`].
+    pub format: u32,
+}
+
+impl Params {
+    /// What the 16-bit numbers are.
+    pub fn format(&self) -> Format {
+        Format::of(self.format)
+    }
+
+    /// Whether the map is expanded here.
+    pub fn expands(&self) -> bool {
+        self.weight_cin > 0
+    }
+
+    fn pixels_in(&self) -> u32 {
+        self.side_in * self.side_in
+    }
+
+    fn pixels_out(&self) -> u32 {
+        self.side_out * self.side_out
+    }
+
+    /// Numbers of the expanded map.
+    pub fn expanded_len(&self) -> usize {
+        (self.images * self.pixels_in()) as usize * self.mid as usize
+    }
+
+    /// Numbers of the depthwise output.
+    pub fn filtered_len(&self) -> usize {
+        (self.images * self.pixels_out()) as usize * self.mid as usize
+    }
+
+    /// The expansion as a call of its own.
+    pub fn expansion(&self) -> pointwise_half::Params {
+        let shape = pointwise::Params {
+            images: self.images,
+            side_in: self.side_in,
+            side_out: self.side_in,
+            cin: self.cin,
+            cout: self.mid,
+            weight_cin: self.weight_cin,
+            stride: 1,
+            activation: self.activation,
+        };
+        pointwise_half::Params { shape, format: self.format }
+    }
+
+    /// The filter as a call of its own, on a map in f32.
+    pub fn depthwise(&self) -> depthwise::Params {
+        depthwise::Params {
+            images: self.images,
+            side_in: self.side_in,
+            side_out: self.side_out,
+            channels: self.mid,
+            weight_channels: self.weight_channels,
+            kernel: self.kernel,
+            stride: self.stride,
+            activation: self.activation,
+            format: 0,
+        }
+    }
+
+    /// Squeeze-excite as a call of its own, on a map in f32.
+    pub fn squeeze_excite(&self) -> squeeze_excite::Params {
+        squeeze_excite::Params {
+            images: self.images,
+            pixels: self.pixels_out(),
+            channels: self.mid,
+            hidden: self.hidden,
+            weight_channels: self.se_channels,
+            weight_hidden: self.se_hidden,
+            format: 0,
+        }
+    }
+
+    /// The projection as a call of its own.
+    pub fn projection(&self) -> pointwise_half::Params {
+        let shape = pointwise::Params {
+            images: self.images,
+            side_in: self.side_out,
+            side_out: self.side_out,
+            cin: self.mid,
+            cout: self.cout,
+            weight_cin: self.weight_mid,
+            stride: 1,
+            activation: Activation::None as u32,
+        };
+        pointwise_half::Params { shape, format: self.format }
+    }
+}
+
+operator! {
+    /// An MBConv. Every slot starts at a multiple of 4 elements; all channels and `hidden` are multiples of
+    /// 8. `expand` and its vectors are there together or not at all, and so are those of squeeze-excite.
+    Mbconv(Params) => host Args, gpu Addresses = "MbconvArgs" {
+        /// Input map `[images, side_in, side_in, cin]`, two numbers an element.
+        read x,
+        /// Rows `[mid, weight_cin]`, two numbers an element.
+        optional expand,
+        /// `[mid]`
+        optional expand_scale,
+        /// `[mid]`
+        optional expand_shift,
+        /// Filter `[kernel, kernel, weight_channels]`.
+        read filter,
+        /// `[mid]`
+        read filter_scale,
+        /// `[mid]`
+        read filter_shift,
+        /// Panels `[ceil(hidden / 16)][se_channels][16]`.
+        optional reduce,
+        /// `[hidden]`
+        optional reduce_bias,
+        /// Panels `[ceil(mid / 16)][se_hidden][16]`.
+        optional excite,
+        /// `[mid]`
+        optional excite_bias,
+        /// Rows `[cout, weight_mid]`, two numbers an element.
+        read project,
+        /// `[cout]`
+        read project_scale,
+        /// `[cout]`
+        read project_shift,
+        /// As `y`: what is added to it.
+        optional residual,
+        /// Output map `[images, side_out, side_out, cout]`, two numbers an element.
+        write y,
+    }
+}
+
+impl Mbconv {
+    pub(super) fn work(&self) -> Work {
+        let p = &self.params;
+        let [images, cin, mid, cout] = [p.images, p.cin, p.mid, p.cout].map(u64::from);
+        let [hidden, taps] = [p.hidden, p.kernel * p.kernel].map(u64::from);
+        let rows_in = images * u64::from(p.pixels_in());
+        let rows_out = images * u64::from(p.pixels_out());
+        let expanding = u64::from(self.expand.is_some());
+        let maps = rows_in * cin + rows_out * cout * (1 + u64::from(self.residual.is_some()));
+        let halves = maps + mid * (expanding * cin + cout);
+        let mut singles = mid * (taps + 2 + 2 * expanding) + 2 * cout;
+        let mut flops = 2 * mid * (expanding * rows_in * cin + rows_out * (taps + cout));
+        if self.reduce.is_some() {
+            singles += 2 * mid * hidden + mid + hidden;
+            flops += mid * (rows_out + 4 * images * hidden);
+        }
+        Work { bytes: 2 * halves + 4 * singles, flops }
+    }
+}
+
+/// Operands of squeeze-excite.
+type SqueezeExcite<'a, T> = [&'a [T]; 4];
+
+impl<'a, T> Args<'a, T> {
+    /// The operands of squeeze-excite: reduce, its bias, excite, its bias.
+    fn squeeze_excite(&self) -> Option<SqueezeExcite<'a, T>> {
+        Some([self.reduce?, self.reduce_bias?, self.excite?, self.excite_bias?])
+    }
+
+    /// Panics where the shape is none that the kernels take, or an operand is too short.
+    fn check(&self, p: &Params) {
+        assert!([p.cin, p.mid, p.cout, p.hidden].iter().all(|channels| channels.is_multiple_of(8)));
+        assert!([3, 5, 7].contains(&p.kernel) && [1, 2].contains(&p.stride), "no such filter");
+        assert!(p.side_out == p.side_in.div_ceil(p.stride), "sides do not fit the stride");
+        assert!(p.expands() == self.expand.is_some(), "expansion in part");
+        assert!(p.expands() || p.cin == p.mid, "a map that is not expanded has mid channels");
+        assert!(p.mid <= p.weight_channels && p.mid <= p.weight_mid, "more channels than are stored");
+        assert!((p.hidden > 0) == self.squeeze_excite().is_some(), "squeeze-excite in part");
+        let inputs = (p.images * p.pixels_in() * p.cin) as usize;
+        assert!(self.x.len() >= inputs / PER_ELEMENT, "input too short");
+    }
+}

@@ -1,0 +1,191 @@
+//! Whole inverted bottlenecks on every device, from one table of shapes (`natv2::ops::cases::mbconv_edges`).
+//!
+//! What the table's results are compared with: the definition in f64, which rounds the maps between the
+//! parts as the kernels do, so that only roundings gone the other way are left; and the same chain of f64
+//! operators with nothing rounded, which says what the format costs.
+//!
+//! `NATV2_TEST_DEVICE=cuda` adds the card.
+
+use natv2::bench::kernels::arena_after;
+use natv2::device::{Cpu, Device, Reference};
+use natv2::ops::cases::{Case, mbconv_edges};
+use natv2::ops::halves::Format;
+use natv2::ops::mbconv::{Mbconv, fits};
+use natv2::ops::pointwise::{self, panelled_index, panelled_len};
+use natv2::ops::{Call, Region, Slot, Threads, depthwise, squeeze_excite};
+
+fn call_of(case: &Case) -> &Mbconv {
+    match &case.call {
+        Call::Mbconv(call) => call,
+        other => panic!("{other:?} has no check here"),
+    }
+}
+
+/// The results of a case on a device.
+fn results(device: &dyn Device, case: &Case) -> Vec<f64> {
+    let (call, arena) = (call_of(case), arena_after(device, case, Threads::All).unwrap());
+    let (_, before) = case.operands(1);
+    let outside = |i: &usize| !(call.y.offset..call.y.offset + call.y.len).contains(i);
+    let changed = (0..arena.len()).filter(outside).find(|&i| arena[i].to_bits() != before[i].to_bits());
+    assert_eq!(changed, None, "{}: written outside the results", case.name);
+    let y = &arena[call.y.offset..][..call.y.len];
+    call.params.format().unpack(y).into_iter().map(f64::from).collect()
+}
+
+/// Squared error against the wanted values' squares; NaN, which is what was there before, where one is found.
+fn squared_error(found: &[f64], wanted: &[f64]) -> f64 {
+    assert_eq!(found.len(), wanted.len());
+    let difference: f64 = found.iter().zip(wanted).map(|(a, b)| (a - b) * (a - b)).sum();
+    difference / wanted.iter().map(|b| b * b).sum::<f64>().max(f64::MIN_POSITIVE)
+}
+
+/// The chain of f64 operators on a case's operands, with no rounding between them nor after.
+fn never_rounded(case: &Case) -> Vec<f64> {
+    let (call, p) = (call_of(case), call_of(case).params);
+    let (weights, arena) = case.operands(1);
+    let read = |slot: Slot| -> &[f32] {
+        let buffer = if slot.region == Region::Weights { &weights } else { &arena };
+        &buffer[slot.offset..][..slot.len]
+    };
+    let singles = |slot: Slot| -> Vec<f64> { read(slot).iter().copied().map(f64::from).collect() };
+    let halves =
+        |slot: Slot| -> Vec<f64> { p.format().unpack(read(slot)).into_iter().map(f64::from).collect() };
+    // Rows of input channels as the panels of the f32 operator.
+    let panels = |slot: Slot, shape: &pointwise::Params| -> Vec<f64> {
+        let (rows, stored) = (halves(slot), shape.weight_cin as usize);
+        let mut panels = vec![0.0; panelled_len(shape.cout as usize, stored)];
+        for n in 0..shape.cout as usize {
+            for k in 0..shape.cin as usize {
+                panels[panelled_index(stored, n, k)] = rows[n * stored + k];
+            }
+        }
+        panels
+    };
+    let x = match call.expand {
+        Some(expand) => {
+            let shape = p.expansion().shape;
+            let mut y = vec![0.0; p.expanded_len()];
+            let args = pointwise::Args {
+                x: &halves(call.x),
+                w: &panels(expand, &shape),
+                scale: Some(&singles(call.expand_scale.unwrap())),
+                shift: Some(&singles(call.expand_shift.unwrap())),
+                gate: None,
+                residual: None,
+                y: &mut y,
+            };
+            pointwise::reference::run(&shape, args);
+            y
+        }
+        None => halves(call.x),
+    };
+    let mut filtered = vec![0.0; p.filtered_len()];
+    let args = depthwise::Args {
+        x: &x,
+        w: &singles(call.filter),
+        scale: Some(&singles(call.filter_scale)),
+        shift: Some(&singles(call.filter_shift)),
+        y: &mut filtered,
+        pool: None,
+    };
+    depthwise::reference::run(&p.depthwise(), args);
+    let gate = call.reduce.map(|reduce| {
+        let mut gate = vec![0.0; (p.images * p.mid) as usize];
+        let args = squeeze_excite::Args {
+            x: &filtered,
+            reduce: &singles(reduce),
+            reduce_bias: &singles(call.reduce_bias.unwrap()),
+            expand: &singles(call.excite.unwrap()),
+            expand_bias: &singles(call.excite_bias.unwrap()),
+            gate: &mut gate,
+        };
+        squeeze_excite::reference::run(&p.squeeze_excite(), args);
+        gate
+    });
+    let (shape, residual) = (p.projection().shape, call.residual.map(halves));
+    let mut y = vec![0.0; shape.rows() * shape.cout as usize];
+    let args = pointwise::Args {
+        x: &filtered,
+        w: &panels(call.project, &shape),
+        scale: Some(&singles(call.project_scale)),
+        shift: Some(&singles(call.project_shift)),
+        gate: gate.as_deref(),
+        residual: residual.as_deref(),
+        y: &mut y,
+    };
+    pointwise::reference::run(&shape, args);
+    y
+}
+
+fn check_all(devices: &[&dyn Device]) {
+    let reference = Reference::<f64>::new();
+    // By format: against the definition, and against f64 throughout.
+    let mut worst = [[0.0f64; 2]; 2];
+    for case in mbconv_edges() {
+        let format = call_of(&case).params.format();
+        let (defined, unrounded) = (results(&reference, &case), never_rounded(&case));
+        for device in devices {
+            let name = format!("{} {}", device.describe(), case.name);
+            let found = results(*device, &case);
+            let (bound, loss) = match format {
+                Format::F16 => (1e-8, 1e-6),
+                Format::Bf16 => (1e-7, 1e-4),
+            };
+            let errors = [squared_error(&found, &defined), squared_error(&found, &unrounded)];
+            assert!(errors[0] < bound, "{name}: {:e} from the definition", errors[0]);
+            // Rounding shows: this is not the chain of f32 operators.
+            assert!(errors[1] < loss && errors[1] > 1e-9, "{name}: {:e} from f64", errors[1]);
+            let worst = &mut worst[usize::from(format == Format::Bf16)];
+            worst.iter_mut().zip(errors).for_each(|(worst, error)| *worst = worst.max(error));
+        }
+    }
+    for (format, [definition, unrounded]) in ["f16", "bf16"].iter().zip(worst) {
+        println!("{format}: at most {definition:.1e} from the definition, {unrounded:.1e} from f64");
+    }
+}
+
+/// Results must not depend on the number of threads, to the bit.
+fn same_on_one_thread(device: &dyn Device) {
+    for case in mbconv_edges() {
+        let y = call_of(&case).y;
+        let bits = |threads| -> Vec<u32> {
+            let arena = arena_after(device, &case, threads).unwrap();
+            arena[y.offset..][..y.len].iter().map(|value| value.to_bits()).collect()
+        };
+        assert_eq!(bits(Threads::One), bits(Threads::All), "{}", case.name);
+    }
+}
+
+#[test]
+fn no_case_is_there_twice_and_all_fit_an_h100() {
+    let cases = mbconv_edges();
+    let names: std::collections::BTreeSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
+    assert_eq!(names.len(), cases.len());
+    assert!(cases.iter().all(|case| fits(&call_of(case).params, 227 << 10)));
+}
+
+#[test]
+fn the_cpu_agrees() {
+    check_all(&[&Cpu]);
+    same_on_one_thread(&Cpu);
+}
+
+/// Both orders of threads in one test: the f64 reference is much of its time.
+#[cfg(natv2_emulator)]
+#[test]
+fn the_kernels_agree_on_the_emulator_in_both_orders_of_threads() {
+    use natv2::device::emulated::ThreadOrder;
+    use natv2::device::{Emulator, Gpu};
+    let device = |order| Gpu::new(Emulator::new(order).unwrap());
+    let (forward, reverse) = (device(ThreadOrder::Forward), device(ThreadOrder::Reverse));
+    check_all(&[&forward, &reverse]);
+    same_on_one_thread(&forward);
+}
+
+#[test]
+fn the_kernels_agree_on_the_device_that_was_chosen() {
+    let name = std::env::var("NATV2_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
+    if name != "cpu" {
+        check_all(&[&*natv2::device::open(&name).unwrap()]);
+    }
+}
