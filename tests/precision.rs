@@ -8,7 +8,7 @@
 
 use natv2::data::Split;
 use natv2::device::{Cpu, Device, Memory};
-use natv2::engine::plan::{Mode, lower};
+use natv2::engine::plan::{Mode, Program, Target, lower};
 use natv2::engine::{Calibration, Cropped, Engine, Precision};
 use natv2::evaluator::{Evaluator, Options};
 use natv2::ops::halves::Format;
@@ -94,7 +94,8 @@ fn logits_of_every_family_are_as_near_to_those_of_f32_as_roundings_leave_them() 
 /// Whether what a call writes to `slot` is 16-bit numbers.
 fn writes_halves(call: &Call, slot: Slot) -> bool {
     match call {
-        Call::Stem(_) | Call::PointwiseHalf(_) | Call::MaxPool(_) | Call::Sum(_) | Call::BnApply(_) => true,
+        Call::Stem(_) | Call::PointwiseHalf(_) | Call::Mbconv(_) => true,
+        Call::MaxPool(_) | Call::Sum(_) | Call::BnApply(_) => true,
         // The means beside the map are f32.
         Call::Depthwise(call) => slot == call.y,
         _ => false,
@@ -106,11 +107,12 @@ fn writes_halves(call: &Call, slot: Slot) -> bool {
 fn in_step(
     device: &dyn Device,
     net: &Supernet,
-    (arch, mode, precision): (&Arch, Mode, Precision),
+    (arch, mode, target): (&Arch, Mode, Target),
     folded: &[f32],
 ) -> Vec<f32> {
-    let (layout, format) = (&net.layout, precision.format().unwrap());
-    let (program, section) = lower(layout, arch, Exits::up_to(arch), 3, mode, precision);
+    let (layout, precision) = (&net.layout, target.precision);
+    let format = precision.format().unwrap();
+    let (program, section) = lower(layout, arch, Exits::up_to(arch), 3, mode, target);
     let prepared = |device: &dyn Device| {
         let mut weights = device.allocate(layout.len_with_rows()).unwrap();
         device.upload(&mut weights, 0, &net.packed).unwrap();
@@ -152,11 +154,15 @@ fn in_step(
             // that hardly varies beside its mean, the variance has few digits.
             let bound = match (call, writes_halves(call, slot), format) {
                 (Call::BnStatistics(_), ..) => 1e-2,
+                // Two maps inside are rounded before the one that is compared.
+                (Call::Mbconv(_), _, Format::F16) => 1e-3,
+                (Call::Mbconv(_), _, Format::Bf16) => 1e-2,
                 (_, false, _) | (_, true, Format::F16) => 1e-4,
                 (_, true, Format::Bf16) => 1e-3,
             };
             let distance = distance(&found, &wanted);
-            assert!(distance < bound, "{} {precision} {call:?}: {distance:e}", arch.family);
+            let name = call.name();
+            assert!(distance < bound, "{} {precision} {name}: {distance:e}, {call:?}", arch.family);
         }
     }
     if mode == Mode::Inference {
@@ -176,11 +182,61 @@ fn every_call_of_every_family_is_the_same_on_the_emulator() {
     for family in Family::all() {
         let net = supernet(family);
         for (arch, precision) in archs(family, 2).iter().zip(HALVES) {
-            let step = |mode, folded: &[f32]| in_step(&*device, &net, (arch, mode, precision), folded);
-            let folded = step(Mode::Recalibration { batches: 1 }, &[]);
-            step(Mode::Inference, &folded);
+            let step = |mode, target, folded: &[f32]| in_step(&*device, &net, (arch, mode, target), folded);
+            let apart = Target::from(precision);
+            let folded = step(Mode::Recalibration { batches: 1 }, apart, &[]);
+            step(Mode::Inference, apart, &folded);
+            step(Mode::Inference, Target { block_bytes: device.block_bytes(), ..apart }, &folded);
         }
     }
+}
+
+/// MBConvs as one call leave batch norms where recalibration has put them, and the results are those of
+/// separate calls but for the roundings of squeeze-and-excitation's means.
+#[test]
+fn mbconvs_in_one_call_are_those_of_separate_calls() {
+    let mut fused = 0;
+    for family in Family::all() {
+        let net = supernet(family);
+        for (arch, precision) in archs(family, 4).iter().zip(HALVES.into_iter().cycle()) {
+            let plan = |block_bytes| {
+                let target = Target { precision, block_bytes };
+                lower(&net.layout, arch, Exits::up_to(arch), 3, Mode::Inference, target)
+            };
+            let (apart, together) = (plan(0), plan(227 << 10));
+            assert_eq!(apart.1.stored, together.1.stored, "{family}");
+            assert_eq!(apart.1.averaged, together.1.averaged, "{family}");
+            let count = |name| together.0.calls.iter().filter(|call| call.name() == name).count();
+            fused += count("Mbconv");
+            // These images are small: every MBConv fits.
+            assert_eq!(count("Depthwise"), 0, "{family}");
+            assert!(together.0.work().bytes < apart.0.work().bytes, "{family}");
+            let mut section = Cpu.allocate(together.1.len).unwrap();
+            let format = precision.format().unwrap();
+            let mut weights = Cpu.allocate(net.layout.len_with_rows()).unwrap();
+            let none = Cpu.allocate(0).unwrap();
+            Cpu.upload(&mut weights, 0, &net.packed).unwrap();
+            Cpu.upload(&mut weights, net.layout.len(), &net.layout.pack_rows(&net.packed, format)).unwrap();
+            let memory = Memory { weights: &none, network: &none, arena: &mut weights };
+            Cpu.run(&derive_calls(&net.layout), memory, Threads::All).unwrap();
+            let memory = Memory { weights: &weights, network: &none, arena: &mut section };
+            Cpu.run(&[Call::from(together.1.stored.clone())], memory, Threads::All).unwrap();
+            let logits = |program: &Program| {
+                let mut arena = Cpu.allocate(program.arena_len).unwrap();
+                Cpu.upload(&mut arena, program.input.offset, &images(3, "fused").0.data).unwrap();
+                let memory = Memory { weights: &weights, network: &section, arena: &mut arena };
+                Cpu.run(&program.calls, memory, Threads::All).unwrap();
+                let mut out = vec![0.0; program.logits.last().unwrap().len];
+                Cpu.download(&arena, program.logits.last().unwrap().offset, &mut out).unwrap();
+                out
+            };
+            let distance = distance(&logits(&together.0), &logits(&apart.0));
+            // Random networks are as chaotic as the bound is wide; that of a network with other batch norms is 1.
+            let bound = if precision == Precision::F16 { 0.2 } else { 0.7 };
+            assert!(distance < bound, "{family} {precision}: {distance:e}");
+        }
+    }
+    assert!(fused > 200, "{fused}");
 }
 
 /// A tree of networks gives the bits of each alone, as in f32, and so do other weights those of a new engine.

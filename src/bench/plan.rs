@@ -11,6 +11,7 @@ use crate::engine::model::{
     Floor, Machine, Pass, Planned, Precision, Taking, Tally, Until, Workload, evaluation, floor_seconds,
     seconds, tally, total,
 };
+use crate::engine::plan::Target;
 use crate::engine::tree::Saving;
 use crate::space::walk::Exits;
 use crate::space::{Arch, Family, cost};
@@ -71,6 +72,8 @@ pub struct Options<'a> {
     pub device: Option<&'a dyn Device>,
     /// What the plan stores maps in; training has f32 alone.
     pub precision: Precision,
+    /// Whether MBConvs that fit are one call, in 16 bits.
+    pub fuse: bool,
 }
 
 /// What the calls of an operator come to, and their time on every machine.
@@ -201,15 +204,16 @@ impl Options<'_> {
     }
 
     /// The passes on a machine that takes work so; `None` where there is no such plan.
-    fn passes(&self, precision: Precision, lanes: usize, chunk: &dyn Fn(usize) -> usize) -> Option<Planned> {
+    fn passes(&self, precision: Precision, takes: Takes<'_>) -> Option<Planned> {
         if self.mode == Mode::Training {
             let planned = || Planned { passes: self.step(), saving: Saving::default(), chunk: self.images };
             return (precision == Precision::F32).then(planned);
         }
         let workload = Workload { images: self.measured_images(), calibration: self.calibration() };
-        let forced = |arena: usize| self.batch.unwrap_or_else(|| chunk(arena));
-        let taking = Taking { lanes, chunk: &forced };
-        Some(evaluation(self.layout, self.networks, workload, taking, precision))
+        let forced = |arena: usize| self.batch.unwrap_or_else(|| (takes.chunk)(arena));
+        let taking = Taking { lanes: takes.lanes, chunk: &forced };
+        let target = Target { precision, block_bytes: if self.fuse { takes.block_bytes } else { 0 } };
+        Some(evaluation(self.layout, self.networks, workload, taking, target))
     }
 
     fn step(&self) -> Vec<Pass> {
@@ -289,8 +293,23 @@ impl Options<'_> {
     }
 }
 
-/// How a machine takes work: lists of calls side by side, and images of a pass.
-type Takes<'a> = (usize, &'a dyn Fn(usize) -> usize);
+/// How a machine takes work.
+#[derive(Clone, Copy)]
+struct Takes<'a> {
+    /// Lists of calls side by side.
+    lanes: usize,
+    /// Images of a pass.
+    chunk: &'a dyn Fn(usize) -> usize,
+    /// Shared memory of a block.
+    block_bytes: u32,
+}
+
+impl Takes<'_> {
+    fn card(shared_bytes: Option<u64>) -> Takes<'static> {
+        let block_bytes = shared_bytes.map_or(0, |bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
+        Takes { lanes: 1, chunk: &card_chunk, block_bytes }
+    }
+}
 
 /// Plans, and estimates the plan on every machine. Training is planned in f32, whatever was asked for.
 ///
@@ -299,8 +318,11 @@ type Takes<'a> = (usize, &'a dyn Fn(usize) -> usize);
 pub fn run(options: &Options<'_>) -> Result<Report, crate::device::Error> {
     let precision = if options.mode == Mode::Training { Precision::F32 } else { options.precision };
     let none = Planned { passes: Vec::new(), saving: Saving::default(), chunk: 0 };
-    let passes = |precision, (lanes, chunk): Takes<'_>| options.passes(precision, lanes, chunk);
-    let plan = passes(precision, (1, &card_chunk)).unwrap_or_else(|| none.clone());
+    let passes = |precision, takes: Takes<'_>| options.passes(precision, takes);
+    // What fits the smallest blocks fits all; without a card, those of this process's device.
+    let least = options.cards.iter().filter_map(|card| card.shared_bytes).min();
+    let own = options.device.map(|device| u64::from(device.block_bytes()));
+    let plan = passes(precision, Takes::card(least.or(own))).unwrap_or_else(|| none.clone());
     let floor = options.bound();
     let trees = prefixes(options.layout.channels(), options.networks);
     let on = |machine: Machine, takes: Takes<'_>| {
@@ -328,11 +350,12 @@ pub fn run(options: &Options<'_>) -> Result<Report, crate::device::Error> {
     let mut machines = Vec::new();
     for card in &options.cards {
         times.push((card.name.clone(), seconds(&plan.passes, card, precision).unwrap_or_default()));
-        machines.extend(on(card.clone(), (1, &card_chunk)));
+        machines.extend(on(card.clone(), Takes::card(card.shared_bytes)));
     }
     if let Some(device) = options.device {
         let machine = Machine::measured(device)?;
-        let takes: Takes<'_> = (device.lanes(), &|arena| device.chunk(arena));
+        let chunk = |arena| device.chunk(arena);
+        let takes = Takes { lanes: device.lanes(), chunk: &chunk, block_bytes: device.block_bytes() };
         let own = passes(precision, takes).unwrap_or_else(|| none.clone());
         times.push((machine.name.clone(), seconds(&own.passes, &machine, precision).unwrap_or_default()));
         machines.extend(on(machine, takes));
@@ -420,6 +443,15 @@ impl fmt::Display for Report {
         for on in &self.machines {
             let all = self.operators.iter().filter_map(|row| row.seconds.get(&on.machine.name));
             write!(f, " {:>11.3}", 1e3 * all.sum::<f64>())?;
+        }
+        let calls =
+            |name| self.operators.iter().find(|row| row.operator == name).map_or(0, |row| row.tally.calls);
+        if let (fused @ 1.., apart) = (calls("Mbconv"), calls("Depthwise")) {
+            write!(
+                f,
+                "\n\n{fused} of {} calls of an MBConv are one kernel: an image fits a block",
+                fused + apart
+            )?;
         }
         let all = self.all_images() as f64;
         writeln!(f, "\n\nTraffic in {}, the whole and an image:", self.precision)?;

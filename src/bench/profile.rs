@@ -216,6 +216,10 @@ impl Device for Stopwatch {
         sums.into_iter().for_each(|(key, sum)| *log.entry(key).or_default() += sum);
         Ok(())
     }
+    fn block_bytes(&self) -> u32 {
+        self.inner.block_bytes()
+    }
+
     fn lanes(&self) -> usize {
         self.inner.lanes()
     }

@@ -233,6 +233,11 @@ pub trait Device: Send + Sync {
         Ok(to.point::<Instant>().saturating_duration_since(*from.point()))
     }
 
+    /// Bytes of shared memory that a block of threads can have; 0 where there are no blocks.
+    fn block_bytes(&self) -> u32 {
+        0
+    }
+
     /// Size of the last cache that belongs to one lane alone, in bytes: a core's second level, or all
     /// of a card's.
     fn cache_bytes(&self) -> usize {

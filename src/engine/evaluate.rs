@@ -7,7 +7,7 @@
 //! batches: a result depends neither on threads nor on chunking, nor on what else is evaluated.
 
 use super::feed::Feeder;
-use super::plan::{Mode, Program, Reads, Section, lower, lower_tree};
+use super::plan::{Mode, Program, Reads, Section, Target, lower_tree};
 use super::repeated::Repeated;
 use super::tree::Tree;
 use super::{Error, Precision};
@@ -293,7 +293,7 @@ impl Engine {
         self.check(arch, exits, batch.min(repeats), "time a network")?;
         let tree = Tree::new(self.supernet.channels(), &[(arch, exits)]);
         let Some(prepared) = self.prepare(&tree, None, Threads::All, &|| false)? else { return Ok(0.0) };
-        let program = lower(&self.supernet.layout, arch, exits, batch, Mode::Inference, self.precision).0;
+        let program = self.lower(&tree, batch, Mode::Inference, Reads::Logits).0;
         let mut arena = self.arena(program.arena_len)?;
         self.device.upload(&mut arena, program.input.offset, &vec![0.0; program.input.len])?;
         let mut logits = vec![0.0; program.logits[0].len];
@@ -421,7 +421,8 @@ impl Engine {
 
     /// A tree of networks of this super-network, in this precision.
     pub(super) fn lower(&self, tree: &Tree, images: usize, mode: Mode, reads: Reads) -> (Program, Section) {
-        lower_tree(&self.supernet.layout, tree, images, mode, reads, self.precision)
+        let target = Target { precision: self.precision, block_bytes: self.device.block_bytes() };
+        lower_tree(&self.supernet.layout, tree, images, mode, reads, target)
     }
 
     /// Loads the program's images from `first` on; fewer where there are no more. A device that makes

@@ -8,6 +8,7 @@
 //! - [`Engine::recalibrated`]: a network's recomputed batch-norm statistics, kept in its weights;
 //! - [`model`]: what plans cost before they run: bytes, operations, launches, time on a named machine;
 //! - [`Precision`]: f32, or 16 bits for what crosses memory between operators;
+//! - `fuse`: whole MBConvs as one call;
 //! - `feed`: network inputs that a GPU makes out of stored pixels, for evaluation and training;
 //! - `repeated`: programs that run once a chunk or a batch, recorded where a device can;
 //! - [`ensemble`]: the exits of a network weighted into one output.
@@ -18,6 +19,7 @@ mod emit;
 pub mod ensemble;
 mod evaluate;
 pub(crate) mod feed;
+mod fuse;
 pub mod model;
 pub mod plan;
 mod population;

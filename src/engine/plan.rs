@@ -13,11 +13,13 @@
 //!
 //! Maps are stored in a [`Precision`]. In 16 bits 1x1 convolutions are calls of their own operator on the
 //! rows behind the packed weights, and so are parallel branches, one by one; pooled features and all
-//! behind them are f32. In f32 nothing of that is there.
+//! behind them are f32. Inference for a device whose blocks hold images has whole MBConvs as one call
+//! (`fuse.rs`). In f32 nothing of that is there.
 
 use super::Precision;
 use super::arena::Arena;
 use super::emit::{Folded, Norm, Product};
+use super::fuse::Parts;
 use super::tree::{Step, Tree};
 use crate::ops::batch_norm::BnFold;
 use crate::ops::branches::{self, Branch, Branches};
@@ -35,6 +37,23 @@ use std::collections::BTreeMap;
 
 /// Added to variances, as everywhere in this family of networks.
 pub const BN_EPSILON: f32 = 1e-5;
+
+/// What plans are written for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    /// What maps are stored as.
+    pub precision: Precision,
+    /// Bytes of shared memory that a block of the device can have: in 16 bits, MBConvs of inference of
+    /// which an image fits are one call. 0 where nothing is gained by it, as on a CPU.
+    pub block_bytes: u32,
+}
+
+/// A target without blocks.
+impl From<Precision> for Target {
+    fn from(precision: Precision) -> Target {
+        Target { precision, block_bytes: 0 }
+    }
+}
 
 /// What a list of calls is for.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -111,10 +130,10 @@ pub fn lower(
     exits: Exits,
     images: usize,
     mode: Mode,
-    precision: Precision,
+    target: impl Into<Target>,
 ) -> (Program, Section) {
     let tree = Tree::new(layout.channels(), &[(arch, exits)]);
-    lower_tree(layout, &tree, images, mode, Reads::Logits, precision)
+    lower_tree(layout, &tree, images, mode, Reads::Logits, target)
 }
 
 /// Lowers all networks of a tree, for `images` images at a time. Recalibration gives neither logits
@@ -125,19 +144,21 @@ pub fn lower_tree(
     images: usize,
     mode: Mode,
     reads: Reads,
-    precision: Precision,
+    target: impl Into<Target>,
 ) -> (Program, Section) {
+    let target = target.into();
     let section = match mode {
         Mode::Inference => 0,
         // Inference lays out the same section, so its length is known before anything is placed.
-        Mode::Recalibration { .. } => lower_tree(layout, tree, 1, Mode::Inference, reads, precision).1.len,
+        Mode::Recalibration { .. } => lower_tree(layout, tree, 1, Mode::Inference, reads, target).1.len,
     };
     let none = Slot { region: Region::Arena, offset: 0, len: 0 };
     let mut lowering = Lowering {
         layout,
         mode,
         reads,
-        format: precision.format(),
+        format: target.precision.format(),
+        block_bytes: target.block_bytes,
         images,
         arena: Arena::with_reserved(section),
         calls: Vec::new(),
@@ -156,6 +177,8 @@ pub(super) struct Lowering<'a> {
     reads: Reads,
     /// What maps are stored as, unless it is f32.
     pub(super) format: Option<Format>,
+    /// As [`Target::block_bytes`].
+    pub(super) block_bytes: u32,
     pub(super) images: usize,
     pub(super) arena: Arena,
     pub(super) calls: Vec<Call>,
@@ -320,6 +343,24 @@ impl Lowering<'_> {
             })
         });
         let weights = Slot::weights(layout.first.depthwise, 9 * channels.stem);
+        let shortcut = (channels.stem == channels.first).then_some(stem);
+        let parts = Parts {
+            expand: None,
+            filter: (weights, channels.stem),
+            filter_bn: &layout.first.depthwise_bn,
+            squeeze: None,
+            project: (layout.first.project, &layout.first.project_bn),
+            mid: channels.stem,
+            cout: channels.first,
+            kernel: 3,
+            stride: 1,
+            activation: Activation::Relu,
+        };
+        if let Some(params) = self.fusing(&parts, stem) {
+            let out = self.fused(params, &parts, None, stem, shortcut);
+            self.free(stem);
+            return out;
+        }
         let hidden = self.depthwise(
             stem,
             (weights, channels.stem),
@@ -328,7 +369,6 @@ impl Lowering<'_> {
             Activation::Relu,
             None,
         );
-        let shortcut = (channels.stem == channels.first).then_some(stem);
         let (panels, bn) = (&layout.first.project, &layout.first.project_bn);
         let out = self.pointwise(hidden, panels, channels.first, 1, bn, Activation::None, None, shortcut);
         self.free(hidden);
@@ -376,8 +416,17 @@ impl Lowering<'_> {
         let branches = layer.branches;
         let shortcut = layer.shortcut.then_some(x);
         let running = [branches.mbconv, branches.pointwise, branches.transform];
+        let parts = branches.mbconv.then(|| Parts::of(layer, &block));
+        let fusing = parts.and_then(|parts| Some((self.fusing(&parts, x)?, parts)));
         match &block.parallel {
             Some(parallel) if running.iter().filter(|&&runs| runs).count() > 1 => {
+                if let Some((params, parts)) = fusing {
+                    let expansion = self.expansion_norm(&parts);
+                    let sum = self.branches_beside(layer, parallel, x);
+                    let y = self.fused(params, &parts, expansion, x, Some(sum));
+                    self.free(sum);
+                    return y;
+                }
                 let (wide, sum) = match self.format {
                     None => self.branches(layer, &block, parallel, x),
                     Some(_) => self.separate_branches(layer, &block, parallel, x),
@@ -396,6 +445,10 @@ impl Lowering<'_> {
             }
             Some((_, transform)) if branches.transform => self.transform(layer, transform, x, None),
             _ => {
+                if let Some((params, parts)) = fusing {
+                    let expansion = self.expansion_norm(&parts);
+                    return self.fused(params, &parts, expansion, x, shortcut);
+                }
                 let (panels, bn) = (&block.expand, &block.expand_bn);
                 let wide = self.pointwise(x, panels, layer.mid, 1, bn, layer.activation, None, None);
                 self.mbconv(layer, &block, wide, shortcut)
@@ -449,14 +502,25 @@ impl Lowering<'_> {
         &mut self,
         layer: &Layer,
         block: &Block,
-        ((panels, bn), transform): &((Panels, BatchNorm), Transform),
+        parallel: &((Panels, BatchNorm), Transform),
         x: Map,
     ) -> (Option<Map>, Map) {
-        let &Layer { mid, cout, stride, activation, .. } = layer;
+        let &Layer { mid, activation, .. } = layer;
         let wide = layer
             .branches
             .mbconv
             .then(|| self.pointwise(x, &block.expand, mid, 1, &block.expand_bn, activation, None, None));
+        (wide, self.branches_beside(layer, parallel, x))
+    }
+
+    /// The sum of the branches beside the MBConv, and of its shortcut.
+    fn branches_beside(
+        &mut self,
+        layer: &Layer,
+        ((panels, bn), transform): &((Panels, BatchNorm), Transform),
+        x: Map,
+    ) -> Map {
+        let &Layer { cout, stride, activation, .. } = layer;
         let mut sum = (layer.branches.mbconv && layer.shortcut).then_some(x);
         if layer.branches.pointwise {
             sum = Some(self.pointwise(x, panels, cout, stride, bn, activation, None, sum));
@@ -465,7 +529,7 @@ impl Lowering<'_> {
             let y = self.transform(layer, transform, x, sum);
             sum.replace(y).filter(|before| *before != x).into_iter().for_each(|before| self.free(before));
         }
-        (wide, sum.expect("a branch beside the MBConv"))
+        sum.expect("a branch beside the MBConv")
     }
 
     /// The branches that read the layer's input, from one pass over it: the map that the expansion

@@ -15,7 +15,7 @@ Examples:
   natv2 bench plan --width 1.0 --classes 200 --resolution 64        a middle network, on every card
   natv2 bench plan --arch @network.json --mode evaluation --images 2000 --calibration-images 500
   natv2 bench plan --archs archive.json --mode evaluation --machine h100 --json
-  natv2 bench plan --width 1.0 --precision bf16
+  natv2 bench plan --width 1.0 --precision bf16 [--unfused]
   natv2 bench plan --mode training --images 64 --teacher --machine here
 
 No network runs. Bytes, operations and launches are those of the plan that the engine would run;
@@ -47,6 +47,9 @@ pub struct Plan {
     /// What maps are stored as: f32, f16 or bf16. Training is f32 alone.
     #[arg(long, value_name = "PRECISION", default_value = "f32")]
     precision: Precision,
+    /// In 16 bits: every operator a call of its own, where MBConvs that fit a block are one otherwise.
+    #[arg(long)]
+    unfused: bool,
     /// Machine to estimate for, may be repeated: a100, h100, h200, here or all.
     #[arg(long, value_name = "NAME", default_values_t = ["all".to_string()], value_parser = machine)]
     machine: Vec<String>,
@@ -99,6 +102,7 @@ impl Plan {
             cards,
             device: device.as_deref(),
             precision: self.precision,
+            fuse: !self.unfused,
         })?;
         print(&report, self.globals.talk.json)?;
         Ok(Exit::Done)

@@ -385,6 +385,10 @@ impl<R: Runtime> Device for Gpu<R> {
         self.runtime.elapsed(from.point::<R::Event>(), to.point::<R::Event>())
     }
 
+    fn block_bytes(&self) -> u32 {
+        self.runtime.shared_bytes()
+    }
+
     fn cache_bytes(&self) -> usize {
         self.runtime.cache_bytes()
     }

@@ -1,11 +1,11 @@
 //! The passes that evaluate a population, cut into trees and chunks as the engine cuts them.
 
 use super::Pass;
+use crate::engine::BUDGET;
 use crate::engine::evaluate::even;
-use crate::engine::plan::{Mode, Reads, lower_tree};
+use crate::engine::plan::{Mode, Reads, Target, lower_tree};
 use crate::engine::population::cut;
 use crate::engine::tree::{Saving, Tree};
-use crate::engine::{BUDGET, Precision};
 use crate::ops::Call;
 use crate::space::Arch;
 use crate::space::walk::Exits;
@@ -48,8 +48,10 @@ pub fn evaluation(
     networks: &[(Arch, Exits)],
     workload: Workload,
     taking: Taking<'_>,
-    precision: Precision,
+    target: impl Into<Target>,
 ) -> Planned {
+    let target = target.into();
+    let precision = target.precision;
     let Workload { images, calibration } = workload;
     let fill = calibration.map_or(images, |(batches, _)| batches);
     let channels = layout.channels();
@@ -60,11 +62,11 @@ pub fn evaluation(
         let at_a_time = calibration.map_or(1, |(_, batch)| batch);
         let tree = Tree::new(channels, &members).bounded(at_a_time, precision.numbers(cut.share));
         saving += tree.saving();
-        let (one, section) = lower_tree(layout, &tree, 1, Mode::Inference, Reads::Scores, precision);
+        let (one, section) = lower_tree(layout, &tree, 1, Mode::Inference, Reads::Scores, target);
         match calibration {
             Some((batches, batch)) => {
                 let mode = Mode::Recalibration { batches };
-                let (program, section) = lower_tree(layout, &tree, batch, mode, Reads::Scores, precision);
+                let (program, section) = lower_tree(layout, &tree, batch, mode, Reads::Scores, target);
                 passes.push(Pass::program(&program, batches as u64));
                 passes.push(Pass::new(&[Call::from(section.averaged)], section.len, None, 1));
             }
@@ -72,7 +74,7 @@ pub fn evaluation(
         }
         if images > 0 {
             let chunk = even(images, (taking.chunk)(one.arena_len));
-            let program = lower_tree(layout, &tree, chunk, Mode::Inference, Reads::Scores, precision).0;
+            let program = lower_tree(layout, &tree, chunk, Mode::Inference, Reads::Scores, target).0;
             passes.push(Pass::program(&program, images.div_ceil(chunk) as u64));
             largest = largest.max(chunk);
         }

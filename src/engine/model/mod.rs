@@ -125,6 +125,7 @@ fn is_product(call: &Call) -> bool {
     matches!(
         call,
         Call::Stem(_)
+            | Call::Mbconv(_)
             | Call::Pointwise(_)
             | Call::PointwiseHalf(_)
             | Call::Branches(_)

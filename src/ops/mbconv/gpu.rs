@@ -415,7 +415,7 @@ mod tests {
                 project: slot(0),
                 project_scale: slot(0),
                 project_shift: slot(0),
-                residual: (!first).then(|| slot(0)),
+                residual: (!first).then(|| slot(1)),
                 y: slot(0),
             };
             let bytes = call.work().bytes;

@@ -213,7 +213,9 @@ impl Mbconv {
         let rows_in = images * u64::from(p.pixels_in());
         let rows_out = images * u64::from(p.pixels_out());
         let expanding = u64::from(self.expand.is_some());
-        let maps = rows_in * cin + rows_out * cout * (1 + u64::from(self.residual.is_some()));
+        // A shortcut is the input that the block has just read.
+        let added = self.residual.is_some_and(|residual| residual != self.x);
+        let maps = rows_in * cin + rows_out * cout * (1 + u64::from(added));
         let halves = maps + mid * (expanding * cin + cout);
         let mut singles = mid * (taps + 2 + 2 * expanding) + 2 * cout;
         let mut flops = 2 * mid * (expanding * rows_in * cin + rows_out * (taps + cout));
