@@ -12,7 +12,7 @@
 # tries the same steps without a card.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-tests=(golden_networks golden_step ops)
+tests=(golden_networks golden_step ops ops_formats ops_half ops_mbconv resident)
 
 pack() { # folder
     local folder=$1 name binary
@@ -67,8 +67,15 @@ images=64
 step kernels ./natv2 bench kernels --device "$device" --images "$images"
 step kernels-json ./natv2 bench kernels --device "$device" --images "$images" --json
 step plan ./natv2 bench plan --device "$device" --mode evaluation
+step plan-bf16 ./natv2 bench plan --device "$device" --mode evaluation --precision bf16
+for precision in f16 bf16; do
+    step "digits-$precision" ./natv2 search --device "$device" --profile tiny --run "results/search-$precision" \
+        --set search.precision="$precision"
+done
 if [ "$device" != emulated ]; then
-    step evaluate ./natv2 bench evaluate --device "$device" --json
+    for precision in f32 f16 bf16; do
+        step "evaluate-$precision" ./natv2 bench evaluate --device "$device" --precision "$precision" --json
+    done
     step train ./natv2 bench train --device "$device" --json
     step search-parts ./natv2 bench search --device "$device" --json
 fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every peer and natv2 one after the other, and one table of ratios: the CPU rows of the performance
-# targets. An hour on two idle cores; on a busy machine the ratios say little.
+# targets. Four minutes on two idle cores, and the builds; on a busy machine the ratios say little.
 #
 #   benches/peers/run.sh CIFAR_FOLDER ARCHS [OUT]
 #

@@ -121,8 +121,10 @@ struct PoolArgs {
 struct StatisticsArgs {
     const float* x;
     float *partials, *batch, *average;
+    const float *gamma, *beta;
+    float *scale, *shift;
     unsigned rows, channels;
-    float weight;
+    float weight, epsilon;
     unsigned format;
 };
 
@@ -131,6 +133,10 @@ struct FoldArgs {
     float *scale, *shift;
     unsigned channels;
     float epsilon;
+};
+
+struct FoldsArgs {
+    FoldArgs folds[64];
 };
 
 struct ApplyArgs {
