@@ -26,9 +26,10 @@ training images in file order, without augmentation, in batches of 100; a last p
 left out. Images to measure on are taken in file order too.
 
 JSON: {\"version\":1,\"results\":[{\"arch\",\"top1\",\"loss\",\"params\",\"macs\"}],\"images\",
-\"calibration_images\",\"seconds\",\"device\",\"precision\"}, top1 in per cent, in the order asked for. With --exits
-or --ensemble every result also has \"exits\":[{\"exit\",\"top1\",\"loss\"}]; its own top1 and loss are
-the ensemble's, or without one the last exit's, and its cost is that of the network with these exits.";
+\"calibration_images\",\"seconds\",\"device\"}, top1 in per cent, in the order asked for; in 16 bits also
+\"precision\". With --exits or --ensemble every result also has \"exits\":[{\"exit\",\"top1\",\"loss\"}];
+its own top1 and loss are the ensemble's, or without one the last exit's, and its cost is that of the
+network with these exits.";
 
 /// Arguments of `natv2 evaluate`.
 #[derive(Debug, Args)]
@@ -79,7 +80,13 @@ struct Report<'a> {
     calibration_images: usize,
     seconds: f64,
     device: String,
+    #[serde(skip_serializing_if = "is_f32")]
     precision: Precision,
+}
+
+/// Results in f32 have the form of version 1 as it began.
+fn is_f32(precision: &Precision) -> bool {
+    *precision == Precision::F32
 }
 
 #[derive(Serialize)]
