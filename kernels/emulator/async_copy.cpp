@@ -8,6 +8,10 @@ namespace nat_emulator {
 
 bool copies_land_at_once() { return current_block->launch->reverse; }
 
+unsigned async_group() { return current_thread->copies.committed; }
+
+void async_commit() { ++current_thread->copies.committed; }
+
 void async_copy_defer(const AsyncCopy& copy) {
     AsyncQueue& queue = current_thread->copies;
     if (queue.first == queue.count) queue.first = queue.count = 0;

@@ -11,7 +11,11 @@
 
 namespace nat_emulator {
 
+// This thread's queue. Only code without instrumentation touches it: a block's threads find the queues of
+// the threads of the block before.
 bool copies_land_at_once();
+unsigned async_group();                            // the group of copies issued now
+void async_commit();                               // the next copies belong to another group
 void async_copy_defer(const AsyncCopy& copy);      // adds to this thread's queue
 bool async_copy_due(unsigned keep_groups, AsyncCopy* copy);  // takes the oldest due copy from it
 
@@ -28,15 +32,13 @@ inline void async_copy(void* to, const void* from, unsigned bytes, unsigned sour
              bytes, to, from);
     }
     note_shared(SharedAccess::kAsyncCopy, to, bytes, site);
-    const AsyncCopy copy = {to, from, bytes, source_bytes, current_thread->copies.committed};
+    const AsyncCopy copy = {to, from, bytes, source_bytes, async_group()};
     if (copies_land_at_once()) {
         perform(copy);
     } else {
         async_copy_defer(copy);
     }
 }
-
-inline void async_commit() { ++current_thread->copies.committed; }
 
 // Waits until at most the `pending` newest committed groups are outstanding.
 inline void async_wait(unsigned pending) {
