@@ -10,7 +10,7 @@
 // squeeze_excite and pointwise_half, with the maps between them in 16 bits. Checked on the emulator, not
 // yet on a card.
 //
-// bytes: 2 images (side_in^2 cin + side_out^2 cout (2 with a residual)) + 2 mid (cin + cout) + 4 k^2 mid + SE's
+// bytes: 2 images (side_in^2 cin + side_out^2 cout) + 2 mid (cin + cout) + 4 k^2 mid + SE's, and a residual that is not x
 // FLOPs: 2 images mid (side_in^2 cin + side_out^2 (k^2 + cout)) + images mid (side_out^2 + 4 hidden)
 //
 // The maps that the chain writes and reads again stay in shared memory: 2 images mid (2 side_in^2 + 2

@@ -318,16 +318,15 @@ impl Takes<'_> {
 pub fn run(options: &Options<'_>) -> Result<Report, crate::device::Error> {
     let precision = if options.mode == Mode::Training { Precision::F32 } else { options.precision };
     let none = Planned { passes: Vec::new(), saving: Saving::default(), chunk: 0 };
-    let passes = |precision, takes: Takes<'_>| options.passes(precision, takes);
     // What fits the smallest blocks fits all; without a card, those of this process's device.
     let least = options.cards.iter().filter_map(|card| card.shared_bytes).min();
     let own = options.device.map(|device| u64::from(device.block_bytes()));
-    let plan = passes(precision, Takes::card(least.or(own))).unwrap_or_else(|| none.clone());
+    let plan = options.passes(precision, Takes::card(least.or(own))).unwrap_or_else(|| none.clone());
     let floor = options.bound();
     let trees = prefixes(options.layout.channels(), options.networks);
     let on = |machine: Machine, takes: Takes<'_>| {
         let time = |own: Precision| -> Option<Time> {
-            let planned = passes(own, takes)?;
+            let planned = options.passes(own, takes)?;
             let all: f64 = seconds(&planned.passes, &machine, own)?.values().sum();
             let elements = floor.fused_bytes / precision.bytes();
             let floor_seconds = floor_seconds(elements, floor.flops, &machine, own)?;
@@ -343,7 +342,7 @@ pub fn run(options: &Options<'_>) -> Result<Report, crate::device::Error> {
         // Every machine computes in f32.
         let f32 = time(Precision::F32)?;
         let bf16 = time(Precision::Bf16);
-        let planned = passes(precision, takes).unwrap_or_else(|| none.clone());
+        let planned = options.passes(precision, takes).unwrap_or_else(|| none.clone());
         Some(On { chunk: planned.chunk, plan: total(&planned.passes), f32, bf16, machine })
     };
     let mut times: Vec<(String, BTreeMap<&'static str, f64>)> = Vec::new();
@@ -356,7 +355,7 @@ pub fn run(options: &Options<'_>) -> Result<Report, crate::device::Error> {
         let machine = Machine::measured(device)?;
         let chunk = |arena| device.chunk(arena);
         let takes = Takes { lanes: device.lanes(), chunk: &chunk, block_bytes: device.block_bytes() };
-        let own = passes(precision, takes).unwrap_or_else(|| none.clone());
+        let own = options.passes(precision, takes).unwrap_or_else(|| none.clone());
         times.push((machine.name.clone(), seconds(&own.passes, &machine, precision).unwrap_or_default()));
         machines.extend(on(machine, takes));
     }

@@ -34,13 +34,9 @@ pub(super) struct Parts<'a> {
 impl<'a> Parts<'a> {
     /// The MBConv of an elastic layer.
     pub(super) fn of(layer: &Layer, block: &'a Block) -> Parts<'a> {
-        let size = layer.kernel * layer.kernel;
         Parts {
             expand: Some((block.expand, &block.expand_bn)),
-            filter: (
-                Slot::weights(block.depthwise[(layer.kernel - 3) / 2], size * block.channels),
-                block.channels,
-            ),
+            filter: (block.filter(layer.kernel), block.channels),
             filter_bn: &block.depthwise_bn,
             squeeze: block.squeeze.zip(layer.squeeze),
             project: (block.project, &block.project_bn),

@@ -458,15 +458,13 @@ impl Lowering<'_> {
 
     /// An MBConv behind its expansion, which it consumes.
     fn mbconv(&mut self, layer: &Layer, block: &Block, wide: Map, residual: Option<Map>) -> Map {
-        let size = layer.kernel * layer.kernel;
-        let filter = Slot::weights(block.depthwise[(layer.kernel - 3) / 2], size * block.channels);
         let shape = (layer.kernel, layer.stride);
         let squeeze = block.squeeze.zip(layer.squeeze);
         // Means of what recalibration makes here, the raw output, would be of no use.
         let means = (squeeze.is_some() && self.mode == Mode::Inference).then(|| self.features(wide.channels));
         let deep = self.depthwise(
             wide,
-            (filter, block.channels),
+            (block.filter(layer.kernel), block.channels),
             shape,
             &block.depthwise_bn,
             layer.activation,

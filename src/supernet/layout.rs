@@ -122,6 +122,13 @@ pub struct Block {
     pub parallel: Option<((Panels, BatchNorm), Transform)>,
 }
 
+impl Block {
+    /// The depthwise filter `[kernel, kernel, channels]` of a size: 3, 5 or 7.
+    pub fn filter(&self, kernel: usize) -> Slot {
+        Slot::weights(self.depthwise[(kernel - 3) / 2], kernel * kernel * self.channels)
+    }
+}
+
 /// A classification head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeadLayout {

@@ -206,8 +206,7 @@ impl Tape<'_> {
         let mut sum: Option<Map> = None;
         if layer.branches.mbconv {
             let wide = self.pointwise(x, (block.expand, block.expand_bn), layer.mid, 1, act, None, None);
-            let size = layer.kernel * layer.kernel;
-            let filter = Slot::weights(block.depthwise[(layer.kernel - 3) / 2], size * block.channels);
+            let filter = block.filter(layer.kernel);
             let shape = (layer.kernel, layer.stride);
             let deep = self.depthwise(wide, filter, block.channels, shape, block.depthwise_bn, act);
             let gate =
