@@ -37,7 +37,7 @@ const WORK: [(&str, Work); 7] = [
     ("predictor/fit 10x300", fit),
     ("predictor/predict 2000", predict),
     ("plan/lower, inference", |times| lowering(times, Mode::Inference)),
-    ("plan/lower, recalibration", |times| lowering(times, Mode::Recalibration { batches: 5 })),
+    ("plan/lower, recalibration", |times| lowering(times, Mode::Recalibration { batches: 5, at_once: 1 })),
     ("plan/lower, a tree of 32", tree),
 ];
 

@@ -1,41 +1,44 @@
 // Batch norm where a batch's own statistics are needed: statistics, folding, application.
 //
-//   kernel         computes                                                  bytes, s a number   FLOPs
-//   bn_partials_*  mean and squared deviations (M2) of blocks of 256 rows    s rows channels     3 rows channels
-//   bn_merge_f32   mean and biased variance of the batch, average += weight * batch
-//                                                                            8 blocks channels   8 blocks channels
-//                  and, where asked for, what bn_fold_f32 makes of them      16 channels         5 channels
-//   bn_fold_f32    of many batch norms: scale = gamma / sqrt(variance + epsilon), shift = beta + (bias - mean) * scale
+//   kernel           computes                                                bytes, s a number   FLOPs
+//   bn_statistics_*  mean and biased variance of every batch of at most 32 blocks of 256 rows, and where asked
+//                    for what bn_fold_f32 makes of them                      s rows channels     3 rows channels
+//   bn_partials_*    of more: mean and squared deviations (M2) of every block
+//                                                                            s rows channels     3 rows channels
+//   bn_merge_f32     and what bn_statistics makes of them                    8 blocks channels   8 blocks channels
+//   bn_average_f32   of many batch norms: average += weight * each batch     4 batches length    2 batches length
+//   bn_fold_f32      of many batch norms: scale = gamma / sqrt(variance + epsilon), shift = beta + (bias - mean) * scale
 //                                                                            24 channels         5 channels
-//   bn_apply_*     y = activation(x * scale + shift) + residual              2 s rows channels (3 s with residual)
+//   bn_apply_*       y = activation(x * scale + shift) + residual, with the scale and shift of a row's batch
+//                                                                            2 s rows channels (3 s with residual)
 //                                                                                                4 rows channels
 //
-// Maps are f32, f16 or bf16, per-channel numbers f32. 16-bit maps: checked on the emulator, not yet on a card.
+// Maps are f32, f16 or bf16, per-channel numbers f32. Batches lie behind one another, all of as many rows.
+// 16-bit maps and more than one batch: checked on the emulator, not yet on a card.
 //
 // Statistics read the map once. Deviations are taken from the block's first row, so that their squares do
 // not cancel where a mean is large against the spread. The shape of the reduction is a function of the rows
-// alone and everything is added in order: no atomics, the same bits every time.
+// of a batch alone and everything is added in order: no atomics, the same bits every time.
 #include "nat_formats.cuh"
 
 struct StatisticsParams {
-    unsigned rows, channels;
-    float weight, epsilon;
+    unsigned rows, channels, batches;
+    float epsilon;
     unsigned format;
 };
-NAT_LAYOUT(StatisticsParams, rows, channels, weight, epsilon, format);
+NAT_LAYOUT(StatisticsParams, rows, channels, batches, epsilon, format);
 
 struct StatisticsArgs {
     const void* x;
-    float* partials;  // [blocks][2][channels]
-    float* batch;     // [2][channels]
-    float* average;   // [2][channels]
+    float* partials;  // [batches][blocks][2][channels]
+    float* batch;     // [batches][2][channels]
     const float* gamma;  // or null, and then so are the next three
     const float* beta;
-    float* scale;
+    float* scale;  // [batches][channels]
     float* shift;
     StatisticsParams p;
 };
-NAT_LAYOUT(StatisticsArgs, x, partials, batch, average, gamma, beta, scale, shift, p);
+NAT_LAYOUT(StatisticsArgs, x, partials, batch, gamma, beta, scale, shift, p);
 
 // Scale and shift of a channel, whose affine parameters are at gamma and beta.
 __device__ __forceinline__ void fold_channel(const float* gamma, const float* beta, float bias, float mean, float variance,
@@ -46,22 +49,50 @@ __device__ __forceinline__ void fold_channel(const float* gamma, const float* be
 }
 
 constexpr unsigned kBlockRows = 256;  // crate::ops::batch_norm::BLOCK_ROWS
-constexpr unsigned kStatisticsChannels = 32, kStatisticsThreads = 128;
+constexpr unsigned kStatisticsChannels = 32;
+constexpr unsigned kTeam = 128;  // threads for a block of rows
 
-// A block of threads takes 32 channels of a block of rows. Eight threads in f32, four in 16 bits, have the 16
-// bytes each of a row's channels, and every 16th or 32nd row.
+// Mean and M2 of the channels of a block of rows, the latter `second` floats behind the former.
+struct Partials {
+    const float* at;
+    unsigned second;
+};
+
+// Those of a thread's channels.
 template <class T>
-__device__ __forceinline__ void partials(const StatisticsArgs& a, Chunk<T>* sums, Chunk<T>* squares) {
-    constexpr unsigned kChunks = kStatisticsChannels / kChunk<T>, kLanes = kStatisticsThreads / kChunks;
-    const StatisticsParams& p = a.p;
-    const unsigned groups = ceil_div(p.channels, kStatisticsChannels);
-    const unsigned chunk = threadIdx.x % kChunks, lane = threadIdx.x / kChunks;
-    const unsigned c = blockIdx.x % groups * kStatisticsChannels + chunk * kChunk<T>;
-    const unsigned block = blockIdx.x / groups;
-    const unsigned rows = min(kBlockRows, p.rows - block * kBlockRows);
-    const bool there = c < p.channels;
+struct Result {
+    bool there;
+    unsigned channel;  // of the first, of 32
+    Chunk<T> mean, squares;
+};
 
-    const T* x = static_cast<const T*>(a.x) + static_cast<size_t>(block) * kBlockRows * p.channels + c;
+template <class T>
+__device__ __forceinline__ void store_result(const Result<T>& result, float* to, unsigned second) {
+    if (!result.there) return;
+    NAT_UNROLL
+    for (unsigned q = 0; q < kChunkQuads<T>; ++q) {
+        store_quad(to + result.channel + 4 * q, result.mean.quads[q]);
+        store_quad(to + second + result.channel + 4 * q, result.squares.quads[q]);
+    }
+}
+
+// A team of threads takes 32 channels, from blockIdx.x of these on, of a block of rows of batch blockIdx.y.
+// Eight threads in f32, four in 16 bits, have the 16 bytes each of a row's channels, and every 16th or 32nd
+// row. All teams of a block come here, even with no rows.
+template <class T>
+__device__ __forceinline__ Result<T> partials(const StatisticsArgs& a, unsigned channels_at, unsigned block,
+                                              unsigned team, Chunk<T>* sums, Chunk<T>* squares) {
+    constexpr unsigned kChunks = kStatisticsChannels / kChunk<T>, kLanes = kTeam / kChunks;
+    const StatisticsParams& p = a.p;
+    const unsigned thread = threadIdx.x % kTeam;
+    const unsigned chunk = thread % kChunks, lane = thread / kChunks;
+    const unsigned c = channels_at + chunk * kChunk<T>;
+    const unsigned first_row = min(block * kBlockRows, p.rows);
+    const unsigned rows = min(kBlockRows, p.rows - first_row);
+    const bool there = c < p.channels && rows > 0;
+
+    const size_t start = static_cast<size_t>(blockIdx.y) * p.rows + first_row;
+    const T* x = static_cast<const T*>(a.x) + start * p.channels + c;
     Chunk<T> first = {}, sum = {}, square = {};
     if (there) {
         first = load_chunk(x);
@@ -75,35 +106,38 @@ __device__ __forceinline__ void partials(const StatisticsArgs& a, Chunk<T>* sums
             }
         }
     }
-    sums[threadIdx.x] = sum;
-    squares[threadIdx.x] = square;
+    const unsigned own = team * kTeam;
+    sums[own + thread] = sum;
+    squares[own + thread] = square;
     __syncthreads();
-    if (lane != 0 || !there) return;
+    Result<T> result = {lane == 0 && there, chunk * kChunk<T>, {}, {}};
+    if (!result.there) return result;
     for (unsigned i = 1; i < kLanes; ++i) {
-        sum = sum + sums[i * kChunks + chunk];
-        square = square + squares[i * kChunks + chunk];
+        sum = sum + sums[own + i * kChunks + chunk];
+        square = square + squares[own + i * kChunks + chunk];
     }
     const Quad share = splat(1.0f / static_cast<float>(rows));
-    float* out = a.partials + static_cast<size_t>(block) * 2 * p.channels + c;
     NAT_UNROLL
     for (unsigned q = 0; q < kChunkQuads<T>; ++q) {
         const Quad mean = sum.quads[q] * share;
-        store_quad(out + 4 * q, first.quads[q] + mean);
-        store_quad(out + p.channels + 4 * q, max_quad(square.quads[q] - sum.quads[q] * mean, splat(0.0f)));
+        result.mean.quads[q] = first.quads[q] + mean;
+        result.squares.quads[q] = max_quad(square.quads[q] - sum.quads[q] * mean, splat(0.0f));
     }
+    return result;
 }
 
-#define PARTIALS_KERNEL(suffix, T)                                                          \
-    NAT_KERNEL_BOUNDED(bn_partials_##suffix, kStatisticsThreads, StatisticsArgs a) { \
-        NAT_SHARED(Chunk<T>, sums, kStatisticsThreads);                                     \
-        NAT_SHARED(Chunk<T>, squares, kStatisticsThreads);                                  \
-        partials<T>(a, sums, squares);                                                      \
+#define PARTIALS_KERNEL(suffix, T)                                                                                \
+    NAT_KERNEL_BOUNDED(bn_partials_##suffix, kTeam, StatisticsArgs a) {                                           \
+        NAT_SHARED(Chunk<T>, sums, kTeam);                                                                        \
+        NAT_SHARED(Chunk<T>, squares, kTeam);                                                                     \
+        const unsigned groups = ceil_div(a.p.channels, kStatisticsChannels);                                      \
+        const unsigned c = blockIdx.x % groups * kStatisticsChannels, block = blockIdx.x / groups;                \
+        const size_t at = static_cast<size_t>(blockIdx.y) * ceil_div(a.p.rows, kBlockRows) + block;               \
+        const Result<T> result = partials<T>(a, c, block, 0, sums, squares);                                      \
+        store_result(result, a.partials + at * 2 * a.p.channels + c, a.p.channels);                               \
     }
 
 NAT_EVERY_FORMAT(PARTIALS_KERNEL)
-
-constexpr unsigned kMergeChannels = 32, kMergeSegments = 8;
-constexpr unsigned kMergeThreads = kMergeChannels * kMergeSegments;
 
 // Count, mean and M2 of rows, in f64.
 struct Moments {
@@ -120,33 +154,111 @@ __device__ __forceinline__ void merge(Moments& into, const Moments& other) {
     into.count = total;
 }
 
-// A thread merges one of 8 consecutive segments of the blocks for one channel; then the first merges those.
+// A thread merges one of consecutive segments of the blocks of batch blockIdx.y for channel `c`; then the
+// first merges those; threads behind the segments only wait. Blocks are `stride` floats apart.
+template <unsigned kSegments>
+__device__ __forceinline__ void merge_blocks(const StatisticsArgs& a, unsigned c, unsigned segment, Moments* segments,
+                                             Partials from, unsigned stride) {
+    const StatisticsParams& p = a.p;
+    const unsigned lane = threadIdx.x % kStatisticsChannels;
+    const unsigned blocks = ceil_div(p.rows, kBlockRows), length = ceil_div(blocks, kSegments);
+    Moments moments = {0.0, 0.0, 0.0};
+    if (c < p.channels && segment < kSegments) {
+        const unsigned first = segment * length;
+        unsigned left = min(length, blocks - min(first, blocks)), rows = p.rows - first * kBlockRows;
+        const float* at = from.at + static_cast<size_t>(first) * stride + lane;
+        for (; left > 0; --left, at += stride, rows -= kBlockRows) {
+            merge(moments, {static_cast<double>(min(kBlockRows, rows)), at[0], at[from.second]});
+        }
+    }
+    if (segment < kSegments) segments[threadIdx.x] = moments;
+    __syncthreads();
+    if (segment != 0 || c >= p.channels) return;
+    for (unsigned i = 1; i < kSegments; ++i) merge(moments, segments[i * kStatisticsChannels + lane]);
+    const float mean = static_cast<float>(moments.mean);
+    const float variance = static_cast<float>(moments.squares / p.rows);
+    float* batch = a.batch + blockIdx.y * 2 * p.channels;
+    batch[c] = mean;
+    batch[p.channels + c] = variance;
+    if (a.gamma == nullptr) return;
+    const unsigned at = blockIdx.y * p.channels + c;
+    fold_channel(a.gamma + c, a.beta + c, 0.0f, mean, variance, p.epsilon, a.scale + at, a.shift + at);
+}
+
+constexpr unsigned kMergeSegments = 8, kMergeThreads = kMergeSegments * kStatisticsChannels;
+
 NAT_KERNEL_BOUNDED(bn_merge_f32, kMergeThreads, StatisticsArgs a) {
     NAT_SHARED(Moments, segments, kMergeThreads);
     const StatisticsParams& p = a.p;
-    const unsigned lane = threadIdx.x % kMergeChannels, segment = threadIdx.x / kMergeChannels;
-    const unsigned c = blockIdx.x * kMergeChannels + lane;
-    const unsigned blocks = ceil_div(p.rows, kBlockRows), length = ceil_div(blocks, kMergeSegments);
-    Moments moments = {0.0, 0.0, 0.0};
-    if (c < p.channels) {
-        for (unsigned block = segment * length; block < min((segment + 1) * length, blocks); ++block) {
-            const float* from = a.partials + static_cast<size_t>(block) * 2 * p.channels + c;
-            const unsigned rows = min(kBlockRows, p.rows - block * kBlockRows);
-            merge(moments, {static_cast<double>(rows), from[0], from[p.channels]});
-        }
+    const unsigned channels_at = blockIdx.x * kStatisticsChannels;
+    const size_t batch_len = static_cast<size_t>(ceil_div(p.rows, kBlockRows)) * 2 * p.channels;
+    const Partials from = {a.partials + blockIdx.y * batch_len + channels_at, p.channels};
+    merge_blocks<kMergeSegments>(a, channels_at + threadIdx.x % kStatisticsChannels,
+                                 threadIdx.x / kStatisticsChannels, segments, from, 2 * p.channels);
+}
+
+constexpr unsigned kTeams = 4, kWholeThreads = kTeams * kTeam, kWholeSegments = 8;
+constexpr unsigned kWholeBlocks = 32;  // of rows, at most: crate::ops::batch_norm::gpu::WHOLE_BLOCKS
+
+// Both of the above for 32 channels of a batch, with the partial results in shared memory.
+template <class T>
+__device__ __forceinline__ void statistics(const StatisticsArgs& a, Chunk<T>* sums, Chunk<T>* squares, float* all,
+                                           Moments* segments) {
+    constexpr unsigned kBoth = 2 * kStatisticsChannels;
+    const unsigned channels_at = blockIdx.x * kStatisticsChannels, team = threadIdx.x / kTeam;
+    const unsigned blocks = ceil_div(a.p.rows, kBlockRows);
+    for (unsigned block = 0; block < blocks; block += kTeams) {
+        const Result<T> result = partials<T>(a, channels_at, block + team, team, sums, squares);
+        store_result(result, all + (block + team) * kBoth, kStatisticsChannels);
+        __syncthreads();
     }
-    segments[threadIdx.x] = moments;
-    __syncthreads();
-    if (segment != 0 || c >= p.channels) return;
-    for (unsigned i = 1; i < kMergeSegments; ++i) merge(moments, segments[i * kMergeChannels + lane]);
-    const float mean = static_cast<float>(moments.mean);
-    const float variance = static_cast<float>(moments.squares / p.rows);
-    a.batch[c] = mean;
-    a.batch[p.channels + c] = variance;
-    a.average[c] += p.weight * mean;
-    a.average[p.channels + c] += p.weight * variance;
-    if (a.gamma == nullptr) return;
-    fold_channel(a.gamma + c, a.beta + c, 0.0f, mean, variance, p.epsilon, a.scale + c, a.shift + c);
+    merge_blocks<kWholeSegments>(a, channels_at + threadIdx.x % kStatisticsChannels,
+                                                      threadIdx.x / kStatisticsChannels, segments,
+                                                      {all, kStatisticsChannels}, kBoth);
+}
+
+#define STATISTICS_KERNEL(suffix, T)                                             \
+    NAT_KERNEL_BOUNDED(bn_statistics_##suffix, kWholeThreads, StatisticsArgs a) { \
+        NAT_SHARED(Chunk<T>, sums, kWholeThreads);                               \
+        NAT_SHARED(Chunk<T>, squares, kWholeThreads);                            \
+        NAT_SHARED(float, all, kWholeBlocks * 2 * kStatisticsChannels);          \
+        NAT_SHARED(Moments, segments, kWholeSegments * kStatisticsChannels);                            \
+        statistics<T>(a, sums, squares, all, segments);                          \
+    }
+
+NAT_EVERY_FORMAT(STATISTICS_KERNEL)
+
+struct AverageParams {
+    unsigned length, batches;
+    float weight;
+};
+NAT_LAYOUT(AverageParams, length, batches, weight);
+
+struct AverageArgs {
+    const float* batch;  // [batches][length]
+    float* average;      // [length]
+    AverageParams p;
+};
+NAT_LAYOUT(AverageArgs, batch, average, p);
+
+constexpr unsigned kAverageThreads = 128;
+constexpr unsigned kAverages = 64;
+
+struct AveragesArgs {
+    AverageArgs averages[kAverages];
+};
+NAT_LAYOUT(AveragesArgs, averages);
+
+// Row y of the grid adds to average y, batch after batch, a thread an element.
+NAT_KERNEL_BOUNDED(bn_average_f32, kAverageThreads, AveragesArgs all) {
+    const AverageArgs& a = all.averages[blockIdx.y];
+    const unsigned i = blockIdx.x * kAverageThreads + threadIdx.x;
+    if (i >= a.p.length) return;
+    float sum = a.average[i];
+    for (unsigned batch = 0; batch < a.p.batches; ++batch) {
+        sum += a.p.weight * a.batch[static_cast<size_t>(batch) * a.p.length + i];
+    }
+    a.average[i] = sum;
 }
 
 struct FoldParams {
@@ -185,13 +297,13 @@ NAT_KERNEL_BOUNDED(bn_fold_f32, kFoldThreads, FoldsArgs all) {
 }
 
 struct ApplyParams {
-    unsigned rows, channels, activation, format;
+    unsigned rows, batch_rows, channels, activation, format;
 };
-NAT_LAYOUT(ApplyParams, rows, channels, activation, format);
+NAT_LAYOUT(ApplyParams, rows, batch_rows, channels, activation, format);
 
 struct ApplyArgs {
     const void* x;  // may be y
-    const float* scale;
+    const float* scale;  // [rows / batch_rows][channels]
     const float* shift;
     const void* residual;  // or null
     void* y;
@@ -205,18 +317,19 @@ template <class T>
 __device__ __forceinline__ void apply(const ApplyArgs& a) {
     const ApplyParams& p = a.p;
     const unsigned chunks = p.channels / kChunk<T>;
-    const size_t i = static_cast<size_t>(blockIdx.x) * kApplyThreads + threadIdx.x;
-    if (i >= static_cast<size_t>(p.rows) * chunks) return;
-    // i % chunks without a 64-bit division.
-    const unsigned c = (blockIdx.x % chunks * kApplyThreads + threadIdx.x) % chunks * kChunk<T>;
-    Chunk<T> value = load_chunk(static_cast<const T*>(a.x) + kChunk<T> * i);
+    // The host has checked that 32 bits number them.
+    const unsigned i = blockIdx.x * kApplyThreads + threadIdx.x;
+    if (i >= p.rows * chunks) return;
+    const unsigned row = i / chunks;
+    const unsigned c = row / p.batch_rows * p.channels + (i - row * chunks) * kChunk<T>;
+    Chunk<T> value = load_chunk(static_cast<const T*>(a.x) + static_cast<size_t>(i) * kChunk<T>);
     NAT_UNROLL
     for (unsigned q = 0; q < kChunkQuads<T>; ++q) {
         const Quad scale = load_quad(a.scale + c + 4 * q), shift = load_quad(a.shift + c + 4 * q);
         value.quads[q] = activate(p.activation, multiply_add(value.quads[q], scale, shift));
     }
-    if (a.residual != nullptr) value = value + load_chunk(static_cast<const T*>(a.residual) + kChunk<T> * i);
-    store_chunk(static_cast<T*>(a.y) + kChunk<T> * i, value);
+    if (a.residual != nullptr) value = value + load_chunk(static_cast<const T*>(a.residual) + static_cast<size_t>(i) * kChunk<T>);
+    store_chunk(static_cast<T*>(a.y) + static_cast<size_t>(i) * kChunk<T>, value);
 }
 
 #define APPLY_KERNEL(suffix, T) \

@@ -41,6 +41,8 @@ impl Recorder {
 
 /// Images that the recorder takes at a time.
 const CHUNK: usize = 4;
+/// Recalibration's batches that it takes at a time.
+const BATCHES: usize = 2;
 
 impl Device for Recorder {
     fn describe(&self) -> String {
@@ -70,6 +72,9 @@ impl Device for Recorder {
     }
     fn lanes(&self) -> usize {
         1
+    }
+    fn batches(&self, _: usize) -> usize {
+        BATCHES
     }
     fn chunk(&self, _: usize) -> usize {
         CHUNK
@@ -112,12 +117,12 @@ fn the_model_counts_what_an_evaluation_runs() {
         let networks = population(family);
         let (test, train) = (images("test", 10, 40), images("train", 12, 40));
         let (test, train) = (Cropped::new(&test, &[]).unwrap(), Cropped::new(&train, &[]).unwrap());
-        let batches = Calibration::Batches { images: &train, count: 12, batch: 6 };
-        for (calibration, planned) in [(batches, Some((2, 6))), (Calibration::Stored, None)] {
+        let batches = Calibration::Batches { images: &train, count: 12, batch: 4 };
+        for (calibration, planned) in [(batches, Some((3, 4))), (Calibration::Stored, None)] {
             recorder.take();
             let found = engine.evaluate_population(&networks, &test, calibration, &|| false, &|_, _| ());
             let ran = recorder.take();
-            let taking = Taking { lanes: 1, chunk: &|_| CHUNK };
+            let taking = Taking { lanes: 1, chunk: &|_| CHUNK, batches: &|_| BATCHES };
             let workload = Workload { images: 10, calibration: planned };
             let plan = evaluation(&supernet.layout, &networks, workload, taking, Precision::F32);
             assert_eq!(tally(&plan.passes), ran, "{family}");

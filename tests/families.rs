@@ -212,7 +212,7 @@ fn branches_share_their_input_and_save_its_traffic() {
             let arch = space.decode(&genotype).unwrap();
             let layers = walk(space.channels(&arch).unwrap(), &arch);
             let several = layers.filter(|layer| arch.nw[layer.index].count_ones() > 1).count();
-            for mode in [Mode::Inference, Mode::Recalibration { batches: 2 }] {
+            for mode in [Mode::Inference, Mode::Recalibration { batches: 2, at_once: 1 }] {
                 let calls = lower(&layout, &arch, Exits::single(&arch), 2, mode, Precision::F32).0.calls;
                 let shared = calls.iter().filter(|call| matches!(call, Call::Branches(_))).count();
                 assert_eq!(shared, several, "{family} {genotype:?}");

@@ -6,7 +6,7 @@
 
 use crate::device::Device;
 use crate::engine::model::floor::{blocks_within, prefixes};
-use crate::engine::model::machine::card_chunk;
+use crate::engine::model::machine::{card_batches, card_chunk};
 use crate::engine::model::{
     Floor, Machine, Pass, Planned, Precision, Taking, Tally, Until, Workload, evaluation, floor_seconds,
     seconds, tally, total,
@@ -211,7 +211,7 @@ impl Options<'_> {
         }
         let workload = Workload { images: self.measured_images(), calibration: self.calibration() };
         let forced = |arena: usize| self.batch.unwrap_or_else(|| (takes.chunk)(arena));
-        let taking = Taking { lanes: takes.lanes, chunk: &forced };
+        let taking = Taking { lanes: takes.lanes, chunk: &forced, batches: takes.batches };
         let target = Target { precision, block_bytes: if self.fuse { takes.block_bytes } else { 0 } };
         Some(evaluation(self.layout, self.networks, workload, taking, target))
     }
@@ -300,6 +300,8 @@ struct Takes<'a> {
     lanes: usize,
     /// Images of a pass.
     chunk: &'a dyn Fn(usize) -> usize,
+    /// Recalibration's batches of a pass.
+    batches: &'a dyn Fn(usize) -> usize,
     /// Shared memory of a block.
     block_bytes: u32,
 }
@@ -307,7 +309,7 @@ struct Takes<'a> {
 impl Takes<'_> {
     fn card(shared_bytes: Option<u64>) -> Takes<'static> {
         let block_bytes = shared_bytes.map_or(0, |bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
-        Takes { lanes: 1, chunk: &card_chunk, block_bytes }
+        Takes { lanes: 1, chunk: &card_chunk, batches: &card_batches, block_bytes }
     }
 }
 
@@ -354,7 +356,9 @@ pub fn run(options: &Options<'_>) -> Result<Report, crate::device::Error> {
     if let Some(device) = options.device {
         let machine = Machine::measured(device)?;
         let chunk = |arena| device.chunk(arena);
-        let takes = Takes { lanes: device.lanes(), chunk: &chunk, block_bytes: device.block_bytes() };
+        let batches = |arena| device.batches(arena);
+        let (lanes, block_bytes) = (device.lanes(), device.block_bytes());
+        let takes = Takes { lanes, chunk: &chunk, batches: &batches, block_bytes };
         let own = options.passes(precision, takes).unwrap_or_else(|| none.clone());
         times.push((machine.name.clone(), seconds(&own.passes, &machine, precision).unwrap_or_default()));
         machines.extend(on(machine, takes));

@@ -226,6 +226,9 @@ impl Device for Stopwatch {
     fn batch_lanes(&self) -> usize {
         self.inner.batch_lanes()
     }
+    fn batches(&self, arena_of_one: usize) -> usize {
+        self.inner.batches(arena_of_one)
+    }
     fn chunk(&self, arena_of_one: usize) -> usize {
         self.inner.chunk(arena_of_one)
     }

@@ -215,6 +215,7 @@ pub(super) trait HostOps<T> {
     fn max_pool(&self, p: &pool::Params, a: pool::Args<'_, T>);
     fn sum(&self, p: &sum::Params, a: sum::Args<'_, T>);
     fn statistics(&self, p: &batch_norm::StatisticsParams, a: batch_norm::StatisticsArgs<'_, T>);
+    fn average(&self, p: &batch_norm::AverageParams, a: batch_norm::AverageArgs<'_, T>);
     fn fold(&self, p: &batch_norm::FoldParams, a: batch_norm::FoldArgs<'_, T>);
     fn apply(&self, p: &batch_norm::ApplyParams, a: batch_norm::ApplyArgs<'_, T>);
     fn kernel_transform(&self, p: &kernel_transform::Params, a: kernel_transform::Args<'_, T>);
@@ -325,7 +326,6 @@ fn run_plain<T: Real>(ops: &impl HostOps<T>, call: &Call, r: &Resolver<'_, T>) {
                 x: r.read(c.x),
                 partials: r.write(c.partials),
                 batch: r.write(c.batch),
-                average: r.write(c.average),
                 fold: c.fold.map(|fold| batch_norm::BatchFoldArgs {
                     gamma: r.read(fold.gamma),
                     beta: r.read(fold.beta),
@@ -334,6 +334,10 @@ fn run_plain<T: Real>(ops: &impl HostOps<T>, call: &Call, r: &Resolver<'_, T>) {
                 }),
             },
         ),
+        Call::BnAverage(c) => c.averages.iter().for_each(|one| {
+            let args = batch_norm::AverageArgs { batch: r.read(one.batch), average: r.write(one.average) };
+            ops.average(&one.params, args);
+        }),
         Call::BnFold(c) => c.folds.iter().for_each(|fold| {
             let args = batch_norm::FoldArgs {
                 gamma: r.read(fold.gamma),

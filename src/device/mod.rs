@@ -185,6 +185,13 @@ pub trait Device: Send + Sync {
         1
     }
 
+    /// How many of recalibration's batches run best in one pass, where one needs an arena of
+    /// `arena_of_one` elements. Results do not depend on it.
+    fn batches(&self, arena_of_one: usize) -> usize {
+        let _ = arena_of_one;
+        1
+    }
+
     /// How many images a lane runs best at a time, where one image needs an arena of
     /// `arena_of_one` elements: as many as stay in a cache, or as many as fill a card.
     fn chunk(&self, arena_of_one: usize) -> usize;

@@ -86,6 +86,9 @@ impl<T: Real> HostOps<T> for Reference<T> {
     fn statistics(&self, p: &batch_norm::StatisticsParams, a: batch_norm::StatisticsArgs<'_, T>) {
         batch_norm::reference::statistics(p, a);
     }
+    fn average(&self, p: &batch_norm::AverageParams, a: batch_norm::AverageArgs<'_, T>) {
+        batch_norm::reference::average(p, a);
+    }
     fn fold(&self, p: &batch_norm::FoldParams, a: batch_norm::FoldArgs<'_, T>) {
         batch_norm::reference::fold(p, a);
     }

@@ -2,7 +2,7 @@
 
 use super::plan::{BN_EPSILON, Lowering, Map, Mode};
 use crate::ops::batch_norm::{
-    ApplyParams, BatchFold, BnApply, BnStatistics, Fold, FoldParams, StatisticsParams,
+    ApplyParams, Average, AverageParams, BatchFold, BnApply, BnStatistics, Fold, FoldParams, StatisticsParams,
 };
 use crate::ops::depthwise::{self, Depthwise};
 use crate::ops::halves::number;
@@ -21,6 +21,8 @@ pub(super) struct Norm {
     beta: Slot,
     /// Average in the arena of recalibration: mean and variance.
     average: Slot,
+    /// There too, of each batch.
+    batch: Slot,
     /// Scale and shift as inference reads them.
     pub(super) scale: Slot,
     pub(super) shift: Slot,
@@ -174,7 +176,7 @@ impl Lowering<'_> {
         let norm = self.norm(bn, x.channels, None);
         let (scale, shift) = match self.mode {
             Mode::Inference => (norm.scale, norm.shift),
-            Mode::Recalibration { batches } => self.batch_fold(x, &norm, batches),
+            Mode::Recalibration { batches, .. } => self.batch_fold(x, &norm, batches),
         };
         self.apply(x.slot, y, scale, shift, activation, residual.map(|map| map.slot));
         y
@@ -208,6 +210,11 @@ impl Lowering<'_> {
             gamma: weights(bn.gamma),
             beta: weights(bn.beta),
             average: place(Region::Arena, 0, 2),
+            batch: Slot {
+                region: Region::Arena,
+                offset: self.batches_at + base / 2 * self.at_once(),
+                len: 2 * channels * self.at_once(),
+            },
             scale: place(Region::Network, 2, 1),
             shift: place(Region::Network, 3, 1),
         }
@@ -230,7 +237,7 @@ impl Lowering<'_> {
                     Folded { activation, scale: Some(norm.scale), shift: Some(norm.shift), residual };
                 self.calls.push(convolution(folded, images));
             }
-            Mode::Recalibration { batches } => {
+            Mode::Recalibration { batches, .. } => {
                 self.calls.push(convolution(Folded::raw(), images));
                 let (scale, shift) = self.batch_fold(y, norm, batches);
                 self.apply(y.slot, y, scale, shift, activation, residual);
@@ -241,33 +248,42 @@ impl Lowering<'_> {
     /// Statistics of `x`, averaged into the section: all that a batch norm needs of whose output
     /// nothing else is made. The scratch places are given back at once: calls run in order.
     pub(super) fn batch_statistics(&mut self, x: Map, norm: &Norm, batches: usize, fold: Option<BatchFold>) {
-        let (rows, channels) = (self.images * x.side * x.side, norm.channels);
-        let partials = self.arena.take(BnStatistics::partials_len(rows, channels));
-        let batch = self.arena.take(2 * channels);
+        let (rows, channels) = (self.batch_rows(x), norm.channels);
+        let partials = self.arena.take(BnStatistics::partials_len(self.at_once(), rows, channels));
         self.calls.push(Call::from(BnStatistics {
             params: StatisticsParams {
                 rows: rows as u32,
                 channels: channels as u32,
-                weight: 1.0 / batches as f32,
+                batches: self.at_once() as u32,
                 epsilon: BN_EPSILON,
                 format: number(x.format),
             },
             x: x.slot,
             partials,
-            batch,
-            average: norm.average,
+            batch: norm.batch,
             fold,
         }));
-        [partials, batch].into_iter().for_each(|slot| self.arena.give_back(slot));
+        self.arena.give_back(partials);
+        let params = AverageParams {
+            length: 2 * channels as u32,
+            batches: self.at_once() as u32,
+            weight: 1.0 / batches as f32,
+        };
+        self.averages.averages.push(Average { params, batch: norm.batch, average: norm.average });
     }
 
-    /// Statistics of `x`, averaged into the section, and the scale and shift of this batch. Their
+    /// Rows of a batch of a map.
+    fn batch_rows(&self, x: Map) -> usize {
+        self.images / self.at_once() * x.side * x.side
+    }
+
+    /// Statistics of `x`, averaged into the section, and the scale and shift of each batch. Their
     /// places are given back at once: calls run in order, and the next to take them comes behind the
     /// application.
     pub(super) fn batch_fold(&mut self, x: Map, norm: &Norm, batches: usize) -> (Slot, Slot) {
-        let channels = norm.channels;
-        let folded = self.arena.take(2 * channels);
-        let (scale, shift) = (folded.part(0, channels), folded.part(channels, channels));
+        let len = self.at_once() * norm.channels;
+        let folded = self.arena.take(2 * len);
+        let (scale, shift) = (folded.part(0, len), folded.part(len, len));
         let fold = BatchFold { gamma: norm.gamma, beta: norm.beta, scale, shift };
         self.batch_statistics(x, norm, batches, Some(fold));
         self.arena.give_back(folded);
@@ -286,6 +302,7 @@ impl Lowering<'_> {
         self.calls.push(Call::from(BnApply {
             params: ApplyParams {
                 rows: (self.images * y.side * y.side) as u32,
+                batch_rows: self.batch_rows(y) as u32,
                 channels: y.channels as u32,
                 activation: activation as u32,
                 format: number(y.format),

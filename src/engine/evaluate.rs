@@ -350,8 +350,11 @@ impl Engine {
             self.run(&[Call::from(section.stored)], &mut arena, threads)?;
             return Ok(Some(Prepared(arena)));
         };
-        let mode = Mode::Recalibration { batches: batches.count };
-        let (program, section) = self.lower(tree, batches.size, mode, Reads::Scores);
+        let lower = |at_once: usize| {
+            let mode = Mode::Recalibration { batches: batches.count, at_once };
+            self.lower(tree, at_once * batches.size, mode, Reads::Scores)
+        };
+        let (program, section) = lower(1);
         let zero = vec![0.0; section.len];
         let nothing = (&self.weights, &self.weights);
         let repeated = Repeated::new(&*self.device, &program.calls, nothing, batches.count);
@@ -366,6 +369,10 @@ impl Engine {
         // As many rounds of one batch a lane as there are whole ones; what is left has all threads.
         let side_by_side = if lanes > 1 { batches.count / lanes * lanes } else { 0 };
         if side_by_side == 0 {
+            let at_once = even(batches.count, self.device.batches(program.arena_len));
+            if at_once > 1 {
+                return self.prepare_at_once(&lower, at_once, batches, threads, stop);
+            }
             let mut arena = self.arena(program.arena_len)?;
             self.device.upload(&mut arena, 0, &zero)?;
             for index in 0..batches.count {
@@ -402,6 +409,37 @@ impl Engine {
         }
         let mut arena = self.arena(section.len)?;
         self.device.upload(&mut arena, 0, &sums)?;
+        self.run(&[Call::from(section.averaged)], &mut arena, threads)?;
+        Ok(Some(Prepared(arena)))
+    }
+
+    /// Fills a section with several batches a run, from programs for so many; fewer in the last.
+    fn prepare_at_once(
+        &self,
+        lower: &dyn Fn(usize) -> (Program, Section),
+        at_once: usize,
+        batches: Batches<'_>,
+        threads: Threads,
+        stop: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Option<Prepared>, Error> {
+        let (program, section) = lower(at_once);
+        let mut arena = self.arena(program.arena_len)?;
+        self.device.upload(&mut arena, 0, &vec![0.0; section.len])?;
+        let (runs, rest) = (batches.count / at_once, batches.count % at_once);
+        let rest = (rest > 0).then(|| lower(rest).0);
+        let nothing = (&self.weights, &self.weights);
+        let repeated = Repeated::new(&*self.device, &program.calls, nothing, runs);
+        for run in 0..runs {
+            if stop() {
+                return Ok(None);
+            }
+            self.load(&program, batches.images, run * program.images, &mut arena, threads)?;
+            repeated.run(&mut arena, threads)?;
+        }
+        if let Some(rest) = rest {
+            self.load(&rest, batches.images, runs * program.images, &mut arena, threads)?;
+            self.run(&rest.calls, &mut arena, threads)?;
+        }
         self.run(&[Call::from(section.averaged)], &mut arena, threads)?;
         Ok(Some(Prepared(arena)))
     }

@@ -21,7 +21,7 @@ use super::arena::Arena;
 use super::emit::{Folded, Norm, Product};
 use super::fuse::Parts;
 use super::tree::{Step, Tree};
-use crate::ops::batch_norm::BnFold;
+use crate::ops::batch_norm::{BnAverage, BnFold};
 use crate::ops::branches::{self, Branch, Branches};
 use crate::ops::halves::{self, Format};
 use crate::ops::pool::GlobalPool;
@@ -64,7 +64,18 @@ pub enum Mode {
     Recalibration {
         /// Batches that will be run.
         batches: usize,
+        /// Batches of one run, behind one another: so many go into a program's images.
+        at_once: usize,
     },
+}
+
+impl Mode {
+    fn at_once(self) -> usize {
+        match self {
+            Mode::Inference => 1,
+            Mode::Recalibration { at_once, .. } => at_once,
+        }
+    }
 }
 
 /// A list of calls on one arena, for a fixed number of images.
@@ -160,7 +171,10 @@ pub fn lower_tree(
         format: target.precision.format(),
         block_bytes: target.block_bytes,
         images,
-        arena: Arena::with_reserved(section),
+        // Half of a section are averages, and each batch has its own of these.
+        arena: Arena::with_reserved(section + section / 2 * mode.at_once()),
+        batches_at: section,
+        averages: BnAverage::default(),
         calls: Vec::new(),
         section: Section::default(),
         shared: BTreeMap::new(),
@@ -181,6 +195,10 @@ pub(super) struct Lowering<'a> {
     pub(super) block_bytes: u32,
     pub(super) images: usize,
     pub(super) arena: Arena,
+    /// Where in the arena the batches' own statistics begin.
+    pub(super) batches_at: usize,
+    /// How they are averaged, in the end.
+    pub(super) averages: BnAverage,
     pub(super) calls: Vec<Call>,
     pub(super) section: Section,
     /// By their places, maps that more than one branch reads: how many beside one.
@@ -222,6 +240,9 @@ impl Lowering<'_> {
         let image = Map { slot: input, side, channels: 3, format: None };
         for &root in &tree.roots {
             self.node(tree, root, Path { x: image, earlier: [None; 2] });
+        }
+        if !self.averages.averages.is_empty() {
+            self.calls.push(Call::from(std::mem::take(&mut self.averages)));
         }
         let outputs = match self.mode {
             Mode::Inference => std::mem::take(&mut self.outputs),
@@ -290,6 +311,11 @@ impl Lowering<'_> {
                 out
             }
         };
+    }
+
+    /// Batches of a run.
+    pub(super) fn at_once(&self) -> usize {
+        self.mode.at_once()
     }
 
     pub(super) fn map(&mut self, side: usize, channels: usize) -> Map {
@@ -592,7 +618,7 @@ impl Lowering<'_> {
             sum: sum.map(|map| map.slot),
         }));
         let wide = expand.as_ref().map(|(wide, ..)| *wide);
-        let Mode::Recalibration { batches } = self.mode else {
+        let Mode::Recalibration { batches, .. } = self.mode else {
             return (wide, sum.expect("inference has the sum's place"));
         };
         if let Some((y, norm, ..)) = &expand {
@@ -615,7 +641,7 @@ impl Lowering<'_> {
     fn head(&mut self, head: &HeadLayout, x: Map) -> Option<Slot> {
         let shape = head.head;
         let bn = &head.expand_bn;
-        if let Mode::Recalibration { batches } = self.mode {
+        if let Mode::Recalibration { batches, .. } = self.mode {
             let wide = self.map(x.side, shape.expand);
             let norm = self.norm(bn, shape.expand, None);
             let product = Product { x, w: &head.expand, y: wide, stride: 1, bias: None, gate: None };

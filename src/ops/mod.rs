@@ -165,8 +165,10 @@ calls! {
     MaxPool(pool::MaxPool),
     /// Element-wise sum.
     Sum(sum::Sum),
-    /// Batch mean and variance.
+    /// Mean and variance of batches.
     BnStatistics(batch_norm::BnStatistics),
+    /// Statistics averaged over batches.
+    BnAverage(batch_norm::BnAverage),
     /// Statistics and affine parameters to a scale and a shift.
     BnFold(batch_norm::BnFold),
     /// Scale, shift, activation, and a sum.

@@ -433,6 +433,7 @@ impl Tape<'_> {
         self.calls.push(Call::from(BnApply {
             params: ApplyParams {
                 rows: norm.rows as u32,
+                batch_rows: norm.rows as u32,
                 channels: channels as u32,
                 activation: activation as u32,
                 format: 0,
@@ -459,21 +460,18 @@ impl Tape<'_> {
             scale: vectors.part(2 * channels, channels),
             shift: vectors.part(3 * channels, channels),
         };
-        // The average over batches is recalibration's; here it is scratch like the partial sums.
-        let partials = self.arena.take(BnStatistics::partials_len(rows, channels));
-        let average = self.arena.take(2 * channels);
+        let partials = self.arena.take(BnStatistics::partials_len(1, rows, channels));
         self.calls.push(Call::from(BnStatistics {
             params: StatisticsParams {
                 rows: rows as u32,
                 channels: channels as u32,
-                weight: 1.0,
+                batches: 1,
                 epsilon: BN_EPSILON,
                 format: 0,
             },
             x: z.slot,
             partials,
             batch: norm.batch,
-            average,
             fold: Some(BatchFold {
                 gamma: Slot::weights(bn.gamma, channels),
                 beta: Slot::weights(bn.beta, channels),
@@ -481,7 +479,7 @@ impl Tape<'_> {
                 shift: norm.shift,
             }),
         }));
-        [partials, average].into_iter().for_each(|slot| self.arena.give_back(slot));
+        self.arena.give_back(partials);
         self.norms.push(norm);
         norm
     }

@@ -38,18 +38,23 @@ impl BatchNorm {
         let (mut batch, mut scale, mut shift) =
             (vec![0.0; 2 * self.channels], vec![0.0; self.channels], vec![0.0; self.channels]);
         batch_norm::reference::statistics(
-            &batch_norm::StatisticsParams { rows, channels, weight: 0.0, epsilon: 1e-5, format: 0 },
+            &batch_norm::StatisticsParams { rows, channels, batches: 1, epsilon: 1e-5, format: 0 },
             batch_norm::StatisticsArgs {
                 x: z,
-                partials: &mut vec![0.0; batch_norm::BnStatistics::partials_len(self.rows, self.channels)],
+                partials: &mut vec![0.0; batch_norm::BnStatistics::partials_len(1, self.rows, self.channels)],
                 batch: &mut batch,
-                average: &mut vec![0.0; 2 * self.channels],
                 fold: Some(batch_norm::BatchFoldArgs { gamma, beta, scale: &mut scale, shift: &mut shift }),
             },
         );
         let mut y = vec![0.0; z.len()];
         batch_norm::reference::apply(
-            &batch_norm::ApplyParams { rows, channels, activation: self.activation as u32, format: 0 },
+            &batch_norm::ApplyParams {
+                rows,
+                batch_rows: rows,
+                channels,
+                activation: self.activation as u32,
+                format: 0,
+            },
             batch_norm::ApplyArgs { x: Some(z), scale: &scale, shift: &shift, residual: None, y: &mut y },
         );
         [batch, scale, shift, y]

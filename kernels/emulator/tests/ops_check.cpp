@@ -120,12 +120,23 @@ struct PoolArgs {
 
 struct StatisticsArgs {
     const float* x;
-    float *partials, *batch, *average;
+    float *partials, *batch;
     const float *gamma, *beta;
     float *scale, *shift;
-    unsigned rows, channels;
-    float weight, epsilon;
+    unsigned rows, channels, batches;
+    float epsilon;
     unsigned format;
+};
+
+struct AverageArgs {
+    const float* batch;
+    float* average;
+    unsigned length, batches;
+    float weight;
+};
+
+struct AveragesArgs {
+    AverageArgs averages[64];
 };
 
 struct FoldArgs {
@@ -142,7 +153,7 @@ struct FoldsArgs {
 struct ApplyArgs {
     const float *x, *scale, *shift, *residual;
     float* y;
-    unsigned rows, channels, activation, format;
+    unsigned rows, batch_rows, channels, activation, format;
 };
 
 struct KernelTransformArgs {
@@ -269,40 +280,78 @@ NAT_CHECK(pools) {
 
 NAT_CHECK(batch_norm) {
     check::Numbers numbers(4);
-    const unsigned channels = 40;
+    const unsigned channels = 40, both = 2 * channels, batches = 2;
     for (const unsigned rows : {1u, 3u, 600u}) {
-        const Floats x = numbers.floats(rows * channels);
+        const Floats x = numbers.floats(batches * rows * channels);
         const unsigned blocks = ceil_div(rows, 256);
-        Floats partials = poisoned(blocks * 2 * channels), batch = poisoned(2 * channels), average(2 * channels, 1.0f);
-        Floats wanted(2 * channels), wanted_average(2 * channels);
-        for (unsigned c = 0; c < channels; ++c) {
-            double sum = 0.0, squares = 0.0;
-            for (unsigned row = 0; row < rows; ++row) sum += x[row * channels + c];
-            for (unsigned row = 0; row < rows; ++row) squares += std::pow(x[row * channels + c] - sum / rows, 2);
-            wanted[c] = static_cast<float>(sum / rows), wanted[channels + c] = static_cast<float>(squares / rows);
-        }
-        for (unsigned i = 0; i < 2 * channels; ++i) wanted_average[i] = 1.0f + 0.5f * wanted[i];
-        const Floats gamma = numbers.floats(channels, 1, 3), beta = numbers.floats(channels), bias = numbers.floats(channels);
-        Floats scale = poisoned(channels), shift = poisoned(channels), wanted_scale(channels), wanted_shift(channels);
-        const auto folded = [&](const Floats& variance, bool biased) {
+        Floats wanted(batches * both), wanted_average(both, 1.0f);
+        for (unsigned n = 0; n < batches; ++n) {
+            const float* from = &x[n * rows * channels];
             for (unsigned c = 0; c < channels; ++c) {
-                wanted_scale[c] = gamma[c] / std::sqrt(variance[c] + 1.0f);
-                wanted_shift[c] = beta[c] + ((biased ? bias[c] : 0.0f) - batch[c]) * wanted_scale[c];
+                double sum = 0.0, squares = 0.0;
+                for (unsigned row = 0; row < rows; ++row) sum += from[row * channels + c];
+                for (unsigned row = 0; row < rows; ++row) squares += std::pow(from[row * channels + c] - sum / rows, 2);
+                wanted[n * both + c] = static_cast<float>(sum / rows);
+                wanted[n * both + channels + c] = static_cast<float>(squares / rows);
             }
-        };
-        const StatisticsArgs args = {x.data(), partials.data(), batch.data(), average.data(), gamma.data(), beta.data(),
-                                     scale.data(), shift.data(), rows, channels, 0.5f, 1.0f, 0};
-        check::launch("bn_partials_f32", {blocks * 2}, {128}, 0, args);
-        check::launch("bn_merge_f32", {2}, {256}, 0, args);
-        compare("bn_statistics", batch, wanted);
-        compare("bn average", average, wanted_average);
-        folded(Floats(batch.begin() + channels, batch.end()), false);
-        compare("bn_merge scale", scale, wanted_scale);
-        compare("bn_merge shift", shift, wanted_shift);
+            for (unsigned i = 0; i < both; ++i) wanted_average[i] += 0.5f * wanted[n * both + i];
+        }
+        const Floats gamma = numbers.floats(channels, 1, 3), beta = numbers.floats(channels), bias = numbers.floats(channels);
+        Floats partials, batch, scale, shift;
+        for (const bool whole : {true, false}) {
+            partials = poisoned(batches * blocks * both), batch = poisoned(batches * both);
+            scale = poisoned(batches * channels), shift = scale;
+            const StatisticsArgs args = {x.data(),     partials.data(), batch.data(), gamma.data(), beta.data(), scale.data(),
+                                         shift.data(), rows,            channels,     batches,      1.0f,        0};
+            if (whole) {
+                check::launch("bn_statistics_f32", {2, batches}, {512}, 0, args);
+            } else {
+                check::launch("bn_partials_f32", {blocks * 2, batches}, {128}, 0, args);
+                check::launch("bn_merge_f32", {2, batches}, {256}, 0, args);
+            }
+            compare("bn_statistics", batch, wanted);
+            Floats wanted_scale(batches * channels), wanted_shift(batches * channels);
+            for (unsigned i = 0; i < batches * channels; ++i) {
+                const unsigned c = i % channels, at = i / channels * both + c;
+                wanted_scale[i] = gamma[c] / std::sqrt(batch[at + channels] + 1.0f);
+                wanted_shift[i] = beta[c] - batch[at] * wanted_scale[i];
+            }
+            compare("bn_statistics scale", scale, wanted_scale);
+            compare("bn_statistics shift", shift, wanted_shift);
+        }
+
+        // The two halves of the statistics as averages of their own.
+        Floats average(both, 1.0f);
+        AveragesArgs averages = {};
+        Floats halves[2];
+        for (unsigned i = 0; i < 2; ++i) {
+            for (unsigned n = 0; n < batches; ++n) {
+                const auto from = batch.begin() + n * both + i * channels;
+                halves[i].insert(halves[i].end(), from, from + channels);
+            }
+            averages.averages[i] = {halves[i].data(), &average[i * channels], channels, batches, 0.5f};
+        }
+        check::launch("bn_average_f32", {1, 2}, {128}, 0, averages);
+        compare("bn_average", average, wanted_average);
+
+        Floats y = x, wanted_y(x.size());
+        const Floats residual = numbers.floats(x.size());
+        for (unsigned i = 0; i < x.size(); ++i) {
+            const unsigned at = i / (rows * channels) * channels + i % channels;
+            wanted_y[i] = relu(x[i] * scale[at] + shift[at]) + residual[i];
+        }
+        const ApplyArgs apply = {y.data(), scale.data(),  shift.data(), residual.data(), y.data(),
+                                 batches * rows, rows, channels,     1,               0};
+        check::launch("bn_apply_f32", {ceil_div(batches * rows * channels / 4, 256)}, {256}, 0, apply);
+        compare("bn_apply", y, wanted_y);
 
         const Floats variance = numbers.floats(channels, 1, 4);
         scale = poisoned(channels), shift = poisoned(channels);
-        folded(variance, true);
+        Floats wanted_scale(channels), wanted_shift(channels);
+        for (unsigned c = 0; c < channels; ++c) {
+            wanted_scale[c] = gamma[c] / std::sqrt(variance[c] + 1.0f);
+            wanted_shift[c] = beta[c] + (bias[c] - batch[c]) * wanted_scale[c];
+        }
         // The second half of the channels as a batch norm of its own.
         const unsigned half = channels / 2;
         FoldsArgs folds = {};
@@ -313,13 +362,6 @@ NAT_CHECK(batch_norm) {
         check::launch("bn_fold_f32", {1, 2}, {128}, 0, folds);
         compare("bn_fold scale", scale, wanted_scale);
         compare("bn_fold shift", shift, wanted_shift);
-
-        Floats y = x, wanted_y(x.size());
-        const Floats residual = numbers.floats(x.size());
-        for (unsigned i = 0; i < x.size(); ++i) wanted_y[i] = relu(x[i] * scale[i % channels] + shift[i % channels]) + residual[i];
-        const ApplyArgs apply = {y.data(), scale.data(), shift.data(), residual.data(), y.data(), rows, channels, 1, 0};
-        check::launch("bn_apply_f32", {ceil_div(rows * channels / 4, 256)}, {256}, 0, apply);
-        compare("bn_apply", y, wanted_y);
     }
 }
 

@@ -252,6 +252,7 @@ fn dispatch(call: &Call, to: &Launcher<'_>) -> Result<(), Error> {
         Call::MaxPool(call) => pool::gpu::launch_max(call, to),
         Call::Sum(call) => sum::gpu::launch(call, to),
         Call::BnStatistics(call) => batch_norm::gpu::launch_statistics(call, to),
+        Call::BnAverage(call) => batch_norm::gpu::launch_average(call, to),
         Call::BnFold(call) => batch_norm::gpu::launch_fold(call, to),
         Call::BnApply(call) => batch_norm::gpu::launch_apply(call, to),
         Call::KernelTransform(call) => kernel_transform::gpu::launch(call, to),
@@ -359,6 +360,10 @@ impl<R: Runtime> Device for Gpu<R> {
     fn chunk(&self, arena_of_one: usize) -> usize {
         let (elements, images) = self.runtime.arena_budget();
         (elements / arena_of_one.max(1)).clamp(1, images)
+    }
+
+    fn batches(&self, arena_of_one: usize) -> usize {
+        (self.runtime.arena_budget().0 / arena_of_one.max(1)).max(1)
     }
 
     fn residents(&self) -> Option<&Residents> {

@@ -27,6 +27,8 @@ pub struct Taking<'a> {
     pub lanes: usize,
     /// Images of an inference pass, where one needs so many elements.
     pub chunk: &'a dyn Fn(usize) -> usize,
+    /// Recalibration's batches of a pass, where one needs so many elements.
+    pub batches: &'a dyn Fn(usize) -> usize,
 }
 
 /// The passes of an evaluation.
@@ -65,9 +67,16 @@ pub fn evaluation(
         let (one, section) = lower_tree(layout, &tree, 1, Mode::Inference, Reads::Scores, target);
         match calibration {
             Some((batches, batch)) => {
-                let mode = Mode::Recalibration { batches };
-                let (program, section) = lower_tree(layout, &tree, batch, mode, Reads::Scores, target);
-                passes.push(Pass::program(&program, batches as u64));
+                let lower = |at_once: usize| {
+                    let mode = Mode::Recalibration { batches, at_once };
+                    lower_tree(layout, &tree, at_once * batch, mode, Reads::Scores, target)
+                };
+                let (program, section) = lower(1);
+                let at_once = even(batches, (taking.batches)(program.arena_len));
+                passes.push(Pass::program(&lower(at_once).0, (batches / at_once) as u64));
+                if batches % at_once > 0 {
+                    passes.push(Pass::program(&lower(batches % at_once).0, 1));
+                }
                 passes.push(Pass::new(&[Call::from(section.averaged)], section.len, None, 1));
             }
             None => passes.push(Pass::new(&[Call::from(section.stored)], section.len, None, 1)),

@@ -102,6 +102,11 @@ pub fn card_chunk(arena_of_one: usize) -> usize {
     (CARD_ARENA_BYTES / size_of::<f32>() / arena_of_one.max(1)).clamp(1, CARD_IMAGES)
 }
 
+/// Recalibration's batches that a card takes in one pass, where one needs `arena_of_one` elements.
+pub fn card_batches(arena_of_one: usize) -> usize {
+    (CARD_ARENA_BYTES / size_of::<f32>() / arena_of_one.max(1)).max(1)
+}
+
 /// Seconds of a call that fills sixteen elements: the least of a few lists.
 fn launch_seconds(device: &dyn Device) -> Result<f64, Error> {
     const CALLS: usize = 256;

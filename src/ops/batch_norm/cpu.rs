@@ -7,37 +7,38 @@
 use super::super::Threads;
 use super::super::parallel::pieces;
 use super::super::simd::{Kernel, Vector, dispatch};
-pub use super::reference::fold;
 use super::reference::fold_batch;
+pub use super::reference::{average, fold};
 use super::{ApplyArgs, ApplyParams, BLOCK_ROWS, StatisticsArgs, StatisticsParams};
 
-/// Mean and biased variance of every channel.
-pub fn statistics(p: &StatisticsParams, a: StatisticsArgs<'_, f32>, threads: Threads) {
+/// Mean and biased variance of every channel of every batch.
+pub fn statistics(p: &StatisticsParams, mut a: StatisticsArgs<'_, f32>, threads: Threads) {
     let (rows, channels) = (p.rows as usize, p.channels as usize);
-    let x = &a.x[..rows * channels];
-    let partials = &mut a.partials[..super::BnStatistics::partials_len(rows, channels)];
-    pieces(threads, partials, 2 * channels, |index, out| {
-        let block = &x[index * BLOCK_ROWS * channels..];
-        let len = block.len().min(BLOCK_ROWS * channels);
-        dispatch(Block { x: &block[..len], channels, out });
-    });
-    for c in 0..channels {
-        let (mut count, mut mean, mut squares) = (0.0f64, 0.0f64, 0.0f64);
-        for (index, partial) in partials.chunks_exact(2 * channels).enumerate() {
-            let block = BLOCK_ROWS.min(rows - index * BLOCK_ROWS) as f64;
-            let delta = f64::from(partial[c]) - mean;
-            let total = count + block;
-            mean += delta * block / total;
-            squares += f64::from(partial[channels + c]) + delta * delta * count * block / total;
-            count = total;
+    for index in 0..p.batches as usize {
+        let x = &a.x[index * rows * channels..][..rows * channels];
+        let batch = &mut a.batch[index * 2 * channels..][..2 * channels];
+        // One batch's scratch serves all.
+        let partials = &mut a.partials[..super::BnStatistics::partials_len(1, rows, channels)];
+        pieces(threads, partials, 2 * channels, |index, out| {
+            let block = &x[index * BLOCK_ROWS * channels..];
+            let len = block.len().min(BLOCK_ROWS * channels);
+            dispatch(Block { x: &block[..len], channels, out });
+        });
+        for c in 0..channels {
+            let (mut count, mut mean, mut squares) = (0.0f64, 0.0f64, 0.0f64);
+            for (index, partial) in partials.chunks_exact(2 * channels).enumerate() {
+                let block = BLOCK_ROWS.min(rows - index * BLOCK_ROWS) as f64;
+                let delta = f64::from(partial[c]) - mean;
+                let total = count + block;
+                mean += delta * block / total;
+                squares += f64::from(partial[channels + c]) + delta * delta * count * block / total;
+                count = total;
+            }
+            batch[c] = mean as f32;
+            batch[channels + c] = (squares / rows as f64) as f32;
         }
-        a.batch[c] = mean as f32;
-        a.batch[channels + c] = (squares / rows as f64) as f32;
+        fold_batch(p, &mut a.fold, index, batch);
     }
-    for (average, batch) in a.average.iter_mut().zip(a.batch.iter()) {
-        *average += p.weight * batch;
-    }
-    fold_batch(p, a.fold, a.batch);
 }
 
 struct Block<'a> {
@@ -84,13 +85,19 @@ impl Block<'_> {
 /// Applies scale, shift and activation, and adds the residual.
 pub fn apply(p: &ApplyParams, a: ApplyArgs<'_, f32>, threads: Threads) {
     let channels = p.channels as usize;
-    let piece = BLOCK_ROWS * channels;
-    let (x, scale, shift, residual) = (a.x, a.scale, a.shift, a.residual);
-    pieces(threads, &mut a.y[..p.rows as usize * channels], piece, |index, y| {
-        let x = x.map(|x| &x[index * piece..][..y.len()]);
-        let residual = residual.map(|r| &r[index * piece..][..y.len()]);
-        dispatch(Rows { activation: p.activation, x, scale, shift, residual, accumulate: false, y });
-    });
+    let (piece, batch) = (BLOCK_ROWS * channels, p.batch_rows as usize * channels);
+    for (index, y) in a.y[..p.rows as usize * channels].chunks_mut(batch).enumerate() {
+        let at = index * batch;
+        let x = a.x.map(|x| &x[at..][..y.len()]);
+        let residual = a.residual.map(|r| &r[at..][..y.len()]);
+        let vectors = index * channels..(index + 1) * channels;
+        let (scale, shift) = (&a.scale[vectors.clone()], &a.shift[vectors]);
+        pieces(threads, y, piece, |index, y| {
+            let x = x.map(|x| &x[index * piece..][..y.len()]);
+            let residual = residual.map(|r| &r[index * piece..][..y.len()]);
+            dispatch(Rows { activation: p.activation, x, scale, shift, residual, accumulate: false, y });
+        });
+    }
 }
 
 /// [`apply`] on the calling thread; with `accumulate` it adds to what is in `y`.

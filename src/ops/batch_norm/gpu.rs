@@ -1,6 +1,9 @@
 //! Launch geometry of `kernels/batch_norm.cu`.
 
-use super::{ApplyParams, BLOCK_ROWS, BnApply, BnFold, BnStatistics, Fold, FoldParams, StatisticsParams};
+use super::{
+    ApplyParams, Average, AverageParams, BLOCK_ROWS, BnApply, BnAverage, BnFold, BnStatistics, Fold,
+    FoldParams, StatisticsParams,
+};
 use crate::device::launch::Geometry;
 use crate::device::{Error, Launcher};
 use crate::ops::halves::{chunk, kernel};
@@ -8,6 +11,10 @@ use crate::ops::halves::{chunk, kernel};
 /// Foldings of a launch: as many as 4 KiB of arguments can name.
 const FOLDS: usize = 64;
 const FOLD_THREADS: u32 = 128;
+/// Averages of a launch.
+const AVERAGES: usize = 64;
+/// Blocks of rows of a batch that one block of threads takes on by itself.
+const WHOLE_BLOCKS: u32 = 32;
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -15,7 +22,6 @@ struct StatisticsArgs {
     x: u64,
     partials: u64,
     batch: u64,
-    average: u64,
     gamma: u64,
     beta: u64,
     scale: u64,
@@ -23,7 +29,8 @@ struct StatisticsArgs {
     p: StatisticsParams,
 }
 
-/// A block 32 channels of [`BLOCK_ROWS`] rows; then a block 32 channels of all those.
+/// A block 32 channels of a batch; of a batch with more than [`WHOLE_BLOCKS`] blocks of rows a block 32
+/// channels of [`BLOCK_ROWS`] rows, and then a block 32 channels of all those.
 pub(crate) fn launch_statistics(call: &BnStatistics, to: &Launcher<'_>) -> Result<(), Error> {
     let p = call.params;
     let chunks = u64::from(p.channels.div_ceil(32));
@@ -31,16 +38,55 @@ pub(crate) fn launch_statistics(call: &BnStatistics, to: &Launcher<'_>) -> Resul
         x: to.at(call.x),
         partials: to.at(call.partials),
         batch: to.at(call.batch),
-        average: to.at(call.average),
         gamma: to.at_or_null(call.fold.map(|fold| fold.gamma)),
         beta: to.at_or_null(call.fold.map(|fold| fold.beta)),
         scale: to.at_or_null(call.fold.map(|fold| fold.scale)),
         shift: to.at_or_null(call.fold.map(|fold| fold.shift)),
         p,
     };
-    let blocks = u64::from(p.rows.div_ceil(BLOCK_ROWS as u32)) * chunks;
-    to.launch(kernel!("bn_partials", p.format), to.blocks(blocks, 128)?, &args)?;
-    to.launch("bn_merge_f32", to.blocks(chunks, 256)?, &args)
+    let blocks = p.rows.div_ceil(BLOCK_ROWS as u32);
+    let grid = |blocks: u64, threads: u32| -> Result<Geometry, Error> {
+        to.count(blocks * u64::from(p.batches))?;
+        let row = to.blocks(blocks, threads)?;
+        Ok(Geometry { grid: [row.grid[0], p.batches, 1], ..row })
+    };
+    if blocks <= WHOLE_BLOCKS {
+        return to.launch(kernel!("bn_statistics", p.format), grid(chunks, 512)?, &args);
+    }
+    to.launch(kernel!("bn_partials", p.format), grid(u64::from(blocks) * chunks, 128)?, &args)?;
+    to.launch("bn_merge_f32", grid(chunks, 256)?, &args)
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct AverageArgs {
+    batch: u64,
+    average: u64,
+    p: AverageParams,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct AveragesArgs {
+    averages: [AverageArgs; AVERAGES],
+}
+
+/// A thread an element, a row of blocks an average.
+pub(crate) fn launch_average(call: &BnAverage, to: &Launcher<'_>) -> Result<(), Error> {
+    let addresses = |average: &Average| AverageArgs {
+        batch: to.at(average.batch),
+        average: to.at(average.average),
+        p: average.params,
+    };
+    for averages in call.averages.chunks(AVERAGES) {
+        let length = averages.iter().map(|average| average.params.length).max().unwrap_or(0);
+        let mut args = AveragesArgs { averages: [AverageArgs::default(); AVERAGES] };
+        args.averages.iter_mut().zip(averages).for_each(|(args, average)| *args = addresses(average));
+        let row = to.covering(u64::from(length), 128)?;
+        let geometry = Geometry { grid: [row.grid[0], averages.len() as u32, 1], ..row };
+        to.launch("bn_average_f32", geometry, &args)?;
+    }
+    Ok(())
 }
 
 #[repr(C)]
@@ -108,22 +154,22 @@ pub(crate) fn launch_apply(call: &BnApply, to: &Launcher<'_>) -> Result<(), Erro
         p,
     };
     let items = u64::from(p.rows) * u64::from(p.channels / chunk(p.format));
-    to.launch(kernel!("bn_apply", p.format), to.blocks(items.div_ceil(256), 256)?, &args)
+    to.launch(kernel!("bn_apply", p.format), to.covering(items, 256)?, &args)
 }
 
 #[cfg(test)]
 pub(crate) fn layouts() -> Vec<crate::device::Layout> {
     use crate::device::layout;
     vec![
-        layout!("StatisticsParams", StatisticsParams { rows, channels, weight, epsilon, format }),
-        layout!(
-            "StatisticsArgs",
-            StatisticsArgs { x, partials, batch, average, gamma, beta, scale, shift, p }
-        ),
+        layout!("StatisticsParams", StatisticsParams { rows, channels, batches, epsilon, format }),
+        layout!("StatisticsArgs", StatisticsArgs { x, partials, batch, gamma, beta, scale, shift, p }),
+        layout!("AverageParams", AverageParams { length, batches, weight }),
+        layout!("AverageArgs", AverageArgs { batch, average, p }),
+        layout!("AveragesArgs", AveragesArgs { averages }),
         layout!("FoldParams", FoldParams { channels, epsilon }),
         layout!("FoldArgs", FoldArgs { gamma, beta, mean, variance, bias, scale, shift, p }),
         layout!("FoldsArgs", FoldsArgs { folds }),
-        layout!("ApplyParams", ApplyParams { rows, channels, activation, format }),
+        layout!("ApplyParams", ApplyParams { rows, batch_rows, channels, activation, format }),
         layout!("ApplyArgs", ApplyArgs { x, scale, shift, residual, y, p }),
     ]
 }

@@ -3,7 +3,9 @@
 //! In inference a batch norm is folded into the convolution before it and costs nothing. Where a
 //! batch's own statistics are needed (recalibration, training) the convolution writes its raw
 //! output, [`BnStatistics`] reduces it and makes a scale and a shift of the result, and [`BnApply`]
-//! applies them. [`BnFold`] folds the stored or averaged statistics of whole networks.
+//! applies them, for one batch or for several that lie behind one another, each with its own.
+//! [`BnAverage`] adds up what the batches of whole networks have left, and [`BnFold`] folds stored or
+//! averaged statistics of whole networks.
 
 pub mod cpu;
 pub(crate) mod gpu;
@@ -20,36 +22,34 @@ pub const BLOCK_ROWS: usize = 256;
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct StatisticsParams {
-    /// Rows: images times pixels.
+    /// Rows of a batch: images times pixels.
     pub rows: u32,
     /// Channels.
     pub channels: u32,
-    /// What this batch adds to the average: one over the number of batches.
-    pub weight: f32,
+    /// Batches.
+    pub batches: u32,
     /// Added to the variance where the statistics are folded.
     pub epsilon: f32,
     /// What the map is stored as: a [`Format`](super::halves::Format)'s number, or 0 for f32.
     pub format: u32,
 }
 
-/// Mean and biased variance of every channel over a batch, added to an average over batches.
+/// Mean and biased variance of every channel over each of some batches.
 ///
-/// The map is cut into blocks of [`BLOCK_ROWS`] rows. Each block leaves its mean and its sum of
+/// A batch is cut into blocks of [`BLOCK_ROWS`] rows. Each block leaves its mean and its sum of
 /// squared deviations, and these are merged in order by Chan's formula. With [`BnStatistics::fold`]
-/// the batch's statistics are folded at once, as [`Fold`] has it.
+/// each batch's statistics are folded at once, as [`Fold`] has it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BnStatistics {
     /// Shape.
     pub params: StatisticsParams,
-    /// Map `[rows, channels]`.
+    /// Map `[batches, rows, channels]`.
     pub x: Slot,
-    /// Scratch `[ceil(rows / BLOCK_ROWS)][2][channels]`.
+    /// Scratch `[batches][ceil(rows / BLOCK_ROWS)][2][channels]`.
     pub partials: Slot,
-    /// Result for this batch: mean `[channels]`, biased variance `[channels]`.
+    /// Result `[batches][2][channels]`: mean and biased variance.
     pub batch: Slot,
-    /// `+= weight * batch`, of the same form.
-    pub average: Slot,
-    /// What the batch's statistics are folded into, if they are.
+    /// What the batches' statistics are folded into, if they are.
     pub fold: Option<BatchFold>,
 }
 
@@ -60,32 +60,32 @@ pub struct BatchFold {
     pub gamma: Slot,
     /// `[channels]`
     pub beta: Slot,
-    /// Result `[channels]`.
+    /// Result `[batches][channels]`.
     pub scale: Slot,
-    /// Result `[channels]`.
+    /// Result `[batches][channels]`.
     pub shift: Slot,
 }
 
 impl BnStatistics {
-    /// Elements of the scratch slot.
-    pub fn partials_len(rows: usize, channels: usize) -> usize {
-        rows.div_ceil(BLOCK_ROWS) * 2 * channels
+    /// Elements of the scratch slot for `batches` batches of `rows` rows.
+    pub fn partials_len(batches: usize, rows: usize, channels: usize) -> usize {
+        batches * rows.div_ceil(BLOCK_ROWS) * 2 * channels
     }
 
     pub(super) fn reads(&self) -> Vec<Slot> {
         let affine = self.fold.into_iter().flat_map(|fold| [fold.gamma, fold.beta]);
-        [self.x, self.average].into_iter().chain(affine).collect()
+        std::iter::once(self.x).chain(affine).collect()
     }
 
     pub(super) fn writes(&self) -> Vec<Slot> {
         let folded = self.fold.into_iter().flat_map(|fold| [fold.scale, fold.shift]);
-        [self.partials, self.batch, self.average].into_iter().chain(folded).collect()
+        [self.partials, self.batch].into_iter().chain(folded).collect()
     }
 
     pub(super) fn work(&self) -> Work {
-        let channels = u64::from(self.params.channels);
-        let len = u64::from(self.params.rows) * channels;
-        let folded = if self.fold.is_some() { channels } else { 0 };
+        let columns = u64::from(self.params.batches) * u64::from(self.params.channels);
+        let len = u64::from(self.params.rows) * columns;
+        let folded = if self.fold.is_some() { columns } else { 0 };
         Work { bytes: bytes(self.params.format) * len + 16 * folded, flops: 4 * len + 5 * folded }
     }
 }
@@ -96,7 +96,6 @@ pub struct StatisticsArgs<'a, T> {
     pub x: &'a [T],
     pub partials: &'a mut [T],
     pub batch: &'a mut [T],
-    pub average: &'a mut [T],
     pub fold: Option<BatchFoldArgs<'a, T>>,
 }
 
@@ -107,6 +106,61 @@ pub struct BatchFoldArgs<'a, T> {
     pub beta: &'a [T],
     pub scale: &'a mut [T],
     pub shift: &'a mut [T],
+}
+
+/// Shape of an average, shared with the kernel.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct AverageParams {
+    /// Elements of a batch's statistics.
+    pub length: u32,
+    /// Batches.
+    pub batches: u32,
+    /// What each batch adds: one over the number of all batches.
+    pub weight: f32,
+}
+
+/// `average += weight * batch`, batch after batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Average {
+    /// Shape.
+    pub params: AverageParams,
+    /// `[batches][length]`
+    pub batch: Slot,
+    /// `[length]`
+    pub average: Slot,
+}
+
+/// Many averages at once: the batch norms of a network, or of a tree of them. None reads what another
+/// writes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct BnAverage {
+    /// Them.
+    pub averages: Vec<Average>,
+}
+
+impl BnAverage {
+    pub(super) fn reads(&self) -> Vec<Slot> {
+        self.averages.iter().flat_map(|average| [average.batch, average.average]).collect()
+    }
+
+    pub(super) fn writes(&self) -> Vec<Slot> {
+        self.averages.iter().map(|average| average.average).collect()
+    }
+
+    pub(super) fn work(&self) -> Work {
+        let elements = |p: AverageParams| (u64::from(p.length), u64::from(p.length) * u64::from(p.batches));
+        let all = self.averages.iter().map(|average| elements(average.params));
+        let (averages, batches) = all.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        Work { bytes: 8 * averages + 4 * batches, flops: 2 * batches }
+    }
+}
+
+/// The operands of [`Average`] on the host.
+#[allow(missing_docs)]
+pub struct AverageArgs<'a, T> {
+    pub batch: &'a [T],
+    pub average: &'a mut [T],
 }
 
 /// Shape of a folding, shared with the kernel.
@@ -185,6 +239,8 @@ pub struct FoldArgs<'a, T> {
 pub struct ApplyParams {
     /// Rows: images times pixels.
     pub rows: u32,
+    /// Rows of a batch, of which there are as many whole ones as `rows` holds.
+    pub batch_rows: u32,
     /// Channels.
     pub channels: u32,
     /// An [`Activation`](super::Activation).
@@ -193,16 +249,16 @@ pub struct ApplyParams {
     pub format: u32,
 }
 
-/// `y = activation(x * scale + shift) + residual`
+/// `y = activation(x * scale + shift) + residual`, with the scale and shift of a row's batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BnApply {
     /// Shape.
     pub params: ApplyParams,
     /// Map `[rows, channels]`; may be `y`.
     pub x: Slot,
-    /// `[channels]`
+    /// `[rows / batch_rows][channels]`
     pub scale: Slot,
-    /// `[channels]`
+    /// `[rows / batch_rows][channels]`
     pub shift: Slot,
     /// As `y`.
     pub residual: Option<Slot>,

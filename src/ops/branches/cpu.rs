@@ -156,6 +156,7 @@ impl Work<'_> {
             (None, Some(scale), Some(shift)) => {
                 let params = ApplyParams {
                     rows: rows as u32,
+                    batch_rows: rows as u32,
                     channels: cout as u32,
                     activation: p.activation,
                     format: 0,

@@ -203,6 +203,7 @@ impl Branches {
             (None, Some(scale), Some(shift)) => {
                 let params = ApplyParams {
                     rows: p.rows_out() as u32,
+                    batch_rows: p.rows_out() as u32,
                     channels: p.cout,
                     activation: p.activation,
                     format: 0,

@@ -2,7 +2,8 @@
 
 use super::{Builder, Case, Fill};
 use crate::ops::batch_norm::{
-    ApplyParams, BatchFold, BnApply, BnFold, BnStatistics, Fold, FoldParams, StatisticsParams,
+    ApplyParams, Average, AverageParams, BatchFold, BnApply, BnAverage, BnFold, BnStatistics, Fold,
+    FoldParams, StatisticsParams,
 };
 use crate::ops::branches::{self, Branch};
 use crate::ops::halves::{Format, elements, number};
@@ -308,7 +309,7 @@ pub(super) fn sum_case(format: Option<Format>, len: usize, terms: usize) -> Case
 /// Channels of an f32 map are far from zero, with a little spread; one of 16 bits has no digits for that.
 pub(super) fn statistics_case(
     format: Option<Format>,
-    (rows, channels): (usize, usize),
+    (batches, rows, channels): (usize, usize, usize),
     shifted: bool,
     fold: bool,
 ) -> Case {
@@ -316,28 +317,39 @@ pub(super) fn statistics_case(
     let params = StatisticsParams {
         rows: rows as u32,
         channels: channels as u32,
-        weight: 0.25,
+        batches: batches as u32,
         epsilon: 1e-5,
         format: number(format),
     };
     let call = BnStatistics {
         params,
         x: match shifted {
-            true => b.input(rows * channels, Fill::Shifted(channels)),
-            false => map(&mut b, format, rows * channels, 1.0),
+            true => b.input(batches * rows * channels, Fill::Shifted(channels)),
+            false => map(&mut b, format, batches * rows * channels, 1.0),
         },
-        partials: b.output(BnStatistics::partials_len(rows, channels)),
-        batch: b.output(2 * channels),
-        average: b.input(2 * channels, Fill::Values(1.0)),
+        partials: b.output(BnStatistics::partials_len(batches, rows, channels)),
+        batch: b.output(batches * 2 * channels),
         fold: fold.then(|| BatchFold {
             gamma: b.weights(channels, Fill::Positive),
             beta: b.weights(channels, Fill::Values(1.0)),
-            scale: b.output(channels),
-            shift: b.output(channels),
+            scale: b.output(batches * channels),
+            shift: b.output(batches * channels),
         }),
     };
     let folded = if fold { ", folded" } else { "" };
-    b.finish(in_format(format, format!("{rows} x {channels}{folded}")), call)
+    b.finish(in_format(format, format!("{batches} x {rows} x {channels}{folded}")), call)
+}
+
+/// Statistics of these lengths, averaged over a number of batches.
+fn average_case(lengths: &[usize], batches: usize) -> Case {
+    let mut b = Builder::default();
+    let average = |&length: &usize| Average {
+        params: AverageParams { length: length as u32, batches: batches as u32, weight: 0.25 },
+        batch: b.input(batches * length, Fill::Values(1.0)),
+        average: b.input(length, Fill::Values(1.0)),
+    };
+    let averages = lengths.iter().map(average).collect();
+    b.finish(format!("{} over {batches} batches", lengths.len()), BnAverage { averages })
 }
 
 /// Batch norms of these many channels; every other behind a bias, beginning with the first or not.
@@ -363,30 +375,31 @@ fn fold_case(channels: &[usize], bias: bool) -> Case {
 
 pub(super) fn apply_case(
     format: Option<Format>,
-    (rows, channels): (usize, usize),
+    (batches, rows, channels): (usize, usize, usize),
     activation: Activation,
     residual: bool,
     in_place: bool,
 ) -> Case {
     let mut b = Builder::default();
-    let numbers = rows * channels;
+    let numbers = batches * rows * channels;
     let x = map(&mut b, format, numbers, 2.0);
     let call = BnApply {
         params: ApplyParams {
-            rows: rows as u32,
+            rows: (batches * rows) as u32,
+            batch_rows: rows as u32,
             channels: channels as u32,
             activation: activation as u32,
             format: number(format),
         },
         x,
-        scale: b.input(channels, Fill::Positive),
-        shift: b.input(channels, Fill::Values(1.0)),
+        scale: b.input(batches * channels, Fill::Positive),
+        shift: b.input(batches * channels, Fill::Values(1.0)),
         residual: residual.then(|| map(&mut b, format, numbers, 1.0)),
         y: if in_place { x } else { b.output(elements(format, numbers)) },
     };
     let residual = if residual { ", residual" } else { "" };
     let place = if in_place { ", in place" } else { "" };
-    let name = format!("{rows} x {channels}, {activation:?}{residual}{place}");
+    let name = format!("{batches} x {rows} x {channels}, {activation:?}{residual}{place}");
     b.finish(in_format(format, name), call)
 }
 
@@ -544,17 +557,24 @@ pub(super) fn edges() -> Vec<Case> {
     }
     cases.extend([sum_case(None, 8, 2), sum_case(None, 1032, 3), sum_case(None, 4096, 4)]);
     for (rows, channels) in [(1, 8), (2, 1152), (49, 40), (256, 16), (257, 24), (1500, 72), (5000, 8)] {
-        cases.push(statistics_case(None, (rows, channels), true, false));
-        cases.push(statistics_case(None, (rows, channels), true, true));
+        cases.push(statistics_case(None, (1, rows, channels), true, false));
+        cases.push(statistics_case(None, (1, rows, channels), true, true));
     }
+    // Batches of one block of rows, of as many as a block of threads takes by itself, and of more.
+    for (batches, rows, channels) in [(3, 4, 40), (2, 8192, 8), (2, 8193, 40)] {
+        cases.push(statistics_case(None, (batches, rows, channels), true, true));
+    }
+    cases.extend([average_case(&[16], 1), average_case(&[2304; 3], 5)]);
+    let lengths: Vec<usize> = (0..70).map(|index| [16, 2304, 80][index % 3]).collect();
+    cases.push(average_case(&lengths, 2));
     cases.extend([fold_case(&[8], false), fold_case(&[1152], true)]);
     // More than a launch takes.
     let widths: Vec<usize> = (0..70).map(|index| [8, 1152, 136, 40][index % 4]).collect();
     cases.push(fold_case(&widths, true));
-    cases.push(apply_case(None, (1, 8), Relu, false, false));
-    cases.push(apply_case(None, (147, 40), HSwish, true, false));
-    cases.push(apply_case(None, (5, 1152), Linear, false, true));
-    cases.push(apply_case(None, (784, 24), HSwish, true, true));
+    cases.push(apply_case(None, (1, 1, 8), Relu, false, false));
+    cases.push(apply_case(None, (3, 49, 40), HSwish, true, false));
+    cases.push(apply_case(None, (1, 5, 1152), Linear, false, true));
+    cases.push(apply_case(None, (2, 392, 24), HSwish, true, true));
     for from in [5, 7] {
         cases.extend([kernel_transform_case(from, 8), kernel_transform_case(from, 1152)]);
     }
@@ -622,9 +642,10 @@ pub(super) fn network(images: usize, r: usize) -> Vec<Case> {
     let widest = r.div_ceil(2);
     cases.push(max_pool_case(None, images, widest, 16));
     cases.push(sum_case(None, images * widest * widest * 24, 3));
-    cases.push(statistics_case(None, (images * widest * widest, 96), true, true));
-    cases.push(apply_case(None, (images * widest * widest, 96), Relu, false, true));
+    cases.push(statistics_case(None, (1, images * widest * widest, 96), true, true));
+    cases.push(apply_case(None, (1, images * widest * widest, 96), Relu, false, true));
     cases.push(fold_case(&[960; 50], false));
+    cases.push(average_case(&[1920; 50], 5));
     cases.push(kernel_transform_case(7, 960));
     cases.push(preprocess_case(images, 64, r, true, Some(0)));
     cases.push(augment_case(images, 64));

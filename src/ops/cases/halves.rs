@@ -121,13 +121,16 @@ pub(super) fn others(format: Option<Format>) -> Vec<Case> {
         cases.push(sum_case(format, len, terms));
     }
     for (rows, channels) in [(2, 1152), (49, 40), (256, 16), (257, 24), (1500, 72), (5000, 8)] {
-        cases.push(statistics_case(format, (rows, channels), false, rows % 2 == 1));
+        cases.push(statistics_case(format, (1, rows, channels), false, rows % 2 == 1));
+    }
+    for (batches, rows, channels) in [(3, 4, 40), (2, 8192, 8), (2, 8193, 40)] {
+        cases.push(statistics_case(format, (batches, rows, channels), false, true));
     }
     for (shape, activation, residual, in_place) in [
-        ((1, 8), Relu, false, false),
-        ((147, 40), HSwish, true, false),
-        ((5, 1152), Linear, false, true),
-        ((784, 24), HSwish, true, true),
+        ((1, 1, 8), Relu, false, false),
+        ((3, 49, 40), HSwish, true, false),
+        ((1, 5, 1152), Linear, false, true),
+        ((2, 392, 24), HSwish, true, true),
     ] {
         cases.push(apply_case(format, shape, activation, residual, in_place));
     }

@@ -85,7 +85,7 @@ impl Case {
         match &self.call {
             Call::BnStatistics(call) => {
                 let folded = call.fold.into_iter().flat_map(|fold| [fold.scale, fold.shift]);
-                [call.batch, call.average].into_iter().chain(folded).collect()
+                std::iter::once(call.batch).chain(folded).collect()
             }
             Call::PointwiseWeights(call) => vec![call.dw],
             Call::DepthwiseWeights(call) => vec![call.dw],
