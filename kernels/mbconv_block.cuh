@@ -1,0 +1,153 @@
+// A block of mbconv.cu: its operands, and where things lie in its shared memory.
+//
+// Shared memory, in 16-byte units ("chunks": eight 16-bit numbers, or a quad of floats). The front is
+// used three times, for what one phase after the other needs:
+//
+//   0          kFront: the first chunk is zeros, what matrices read behind their last channel
+//   kFront     slices: the expanded slice, rows of an image `expanded_row` apart, each k / 2 pixels of zeros
+//              and then its own, `expanded_pixel` apart; the input [pixels][odd(cin / 8)]; a slice of
+//              expansion weights [slice][odd(cin / 8)] with its scale and shift; a slice of the filter
+//              [k k][slice / 4] with its scale and shift
+//   kFront     squeeze-excite: means [mid][images], hidden [hidden][images], both to whole quads of images;
+//              gates [images][mid]
+//   kFront     projection: two buffers of weights [8 groups tiles][8], then the sums on their way out
+//   kept_at    the depthwise output [pixels][odd(mid / 8)]
+//
+// Rows of an odd number of chunks put the eight rows of a matrix of ldmatrix on different banks, and so
+// they do for the four lanes a row that store the sums of a product. Bank conflicts are counted by
+// emulator/tests/mbconv_check.cpp.
+#pragma once
+
+#include "nat_halves.cuh"
+
+struct MbconvParams {
+    unsigned images, side_in, side_out, cin, mid, cout, kernel, stride, activation, hidden;
+    unsigned weight_cin, weight_channels, weight_mid, se_channels, se_hidden;
+    unsigned format;  // 1 f16, 2 bf16: the kernel's name says it too
+};
+
+// 16-bit numbers are given by their bits.
+struct MbconvArgs {
+    const uint16_t* x;
+    const uint16_t* expand;  // null, and the next two: x is the expanded map
+    const float* expand_scale;
+    const float* expand_shift;
+    const float* filter;
+    const float* filter_scale;
+    const float* filter_shift;
+    const float* reduce;  // null, and the next three: no squeeze-excite
+    const float* reduce_bias;
+    const float* excite;
+    const float* excite_bias;
+    const uint16_t* project;
+    const float* project_scale;
+    const float* project_shift;
+    const uint16_t* residual;  // or null
+    uint16_t* y;
+    MbconvParams p;
+};
+
+// How a block goes about it. Results do not depend on it.
+struct MbconvConfig {
+    unsigned images;         // of a block
+    unsigned slice;          // expanded channels at a time: 16, 32 or 64
+    unsigned groups, tiles;  // output channels: `groups` times `tiles` times 8; tiles is 2, 4 or 6
+    unsigned expanded_pixel, expanded_row;  // from one to the next, in chunks
+    unsigned x_at, weights_at, filter_at, kept_at;
+};
+
+struct MbconvLaunch {
+    MbconvArgs a;
+    MbconvConfig c;
+};
+
+constexpr unsigned kMbconvThreads = 256, kMbconvWarps = kMbconvThreads / 32;
+constexpr unsigned kFront = 8;           // chunks before everything else: a whole line of banks
+constexpr unsigned kExpandTiles = 4;     // of 8 channels, that a warp expands at a time
+constexpr unsigned kProjectTiles = 6;    // that a warp projects to
+constexpr unsigned kProjectSlice = 64;   // expanded channels of project weights at a time
+constexpr unsigned kProjectRow = kProjectSlice / kHalfChunk;
+// Sums on their way out: the first quads of all chunks of a row, then the second ones.
+constexpr unsigned kOutSecond = kProjectTiles + 1, kOutRow = 2 * kOutSecond, kOutWarp = 16 * kOutRow;
+
+__host__ __device__ constexpr unsigned odd(unsigned chunks) { return chunks | 1; }
+
+template <class T>
+__device__ __forceinline__ Quad unpack_quad(uint2 words) {
+    const float2 low = Halves<T>::unpack(words.x), high = Halves<T>::unpack(words.y);
+    return make_float4(low.x, low.y, high.x, high.y);
+}
+
+template <class T>
+__device__ __forceinline__ uint2 pack_quad(Quad v) {
+    return make_uint2(Halves<T>::pack(v.x, v.y), Halves<T>::pack(v.z, v.w));
+}
+
+// Reads or writes a value of shared memory, whose bank conflicts the emulator counts.
+template <class V>
+__device__ __forceinline__ V load_shared(const void* from NAT_CALLER_PARAMETER) {
+#if defined(NATV2_EMULATOR)
+    nat_emulator::note_shared(nat_emulator::SharedAccess::kPlain, from, sizeof(V), NAT_EMULATOR_SITE);
+#endif
+    return *static_cast<const V*>(from);
+}
+
+template <class V>
+__device__ __forceinline__ void store_shared(void* to, V value NAT_CALLER_PARAMETER) {
+#if defined(NATV2_EMULATOR)
+    nat_emulator::note_shared(nat_emulator::SharedAccess::kPlain, to, sizeof(V), NAT_EMULATOR_SITE);
+#endif
+    *static_cast<V*>(to) = value;
+}
+
+template <class T>
+struct MbconvBlock {
+    const MbconvArgs& a;
+    const MbconvParams& p;
+    const MbconvConfig& c;
+    uint4* shared;
+    unsigned first_image, images;  // of this block
+
+    __device__ __forceinline__ MbconvBlock(const MbconvLaunch& launch, uint4* memory)
+        : a(launch.a), p(launch.a.p), c(launch.c), shared(memory) {
+        first_image = blockIdx.x * c.images;
+        images = min(c.images, p.images - first_image);
+    }
+
+    __device__ __forceinline__ unsigned rows_in() const { return images * p.side_in * p.side_in; }
+    __device__ __forceinline__ unsigned rows_out() const { return images * p.side_out * p.side_out; }
+    __device__ __forceinline__ static unsigned warp() { return threadIdx.x / 32; }
+    __device__ __forceinline__ static unsigned lane() { return threadIdx.x % 32; }
+    __device__ __forceinline__ uint4* expanded() const { return shared + kFront; }
+
+    // Where a pixel of the block's images lies in the expanded slice.
+    __device__ __forceinline__ unsigned pixel_at(unsigned pixel) const {
+        return pixel / p.side_in * c.expanded_row + (pixel % p.side_in + p.kernel / 2) * c.expanded_pixel;
+    }
+
+    // A pixel of the depthwise output.
+    __device__ __forceinline__ uint4* kept(unsigned pixel) const {
+        return shared + c.kept_at + pixel * odd(p.mid / kHalfChunk);
+    }
+
+    // A quad of channels of it.
+    __device__ __forceinline__ uint2* kept_quad(unsigned pixel, unsigned quad) const {
+        return reinterpret_cast<uint2*>(kept(pixel)) + quad;
+    }
+};
+
+namespace mbconv {
+
+// Scale and shift of a slice.
+template <class T>
+__device__ __forceinline__ void copy_vectors(const MbconvBlock<T>& b, uint4* to, const float* scale, const float* shift,
+                                             unsigned c0) {
+    const unsigned quads = b.c.slice / 4;
+    if (threadIdx.x < 2 * quads) {
+        const unsigned channel = c0 + threadIdx.x % quads * 4;
+        const bool valid = channel < b.p.mid;
+        nat_async_copy<16>(to + threadIdx.x, (threadIdx.x < quads ? scale : shift) + (valid ? channel : 0), valid);
+    }
+}
+
+}  // namespace mbconv
