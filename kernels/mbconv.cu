@@ -22,6 +22,9 @@
 // Small maps: several images a block, so that its weights, read from the L2 cache, serve more pixels. Which
 // shapes fit, and how they are cut, is crate::ops::mbconv::gpu::plan.
 //
+// A launch takes up to eight calls of one filter size and stride, which read the same input: a row of the
+// grid each, so that their blocks find it in the L2 cache and fill the card together.
+//
 // Every output is one chain of products over the channels in order, and every mean one sum over the
 // pixels in order: results do not depend on how a block cuts its work, nor on how many images it owns.
 #include "mbconv.cuh"
@@ -32,6 +35,7 @@ NAT_LAYOUT(MbconvArgs, x, expand, expand_scale, expand_shift, filter, filter_sca
            excite, excite_bias, project, project_scale, project_shift, residual, y, p);
 NAT_LAYOUT(MbconvConfig, images, slice, groups, tiles, expanded_pixel, expanded_row, x_at, weights_at, filter_at, kept_at);
 NAT_LAYOUT(MbconvLaunch, a, c);
+NAT_LAYOUT(MbconvSiblings, calls);
 
 MBCONV_KERNEL(mbconv_3_1_f16, __half, 3, 1)
 MBCONV_KERNEL(mbconv_3_2_f16, __half, 3, 2)

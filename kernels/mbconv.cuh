@@ -49,8 +49,11 @@ __device__ __forceinline__ void mbconv_block(const MbconvLaunch& launch, uint4* 
     project(b);
 }
 
-#define MBCONV_KERNEL(name, T, kernel, stride)                      \
-    NAT_KERNEL_BOUNDED(name, kMbconvThreads, MbconvLaunch launch) { \
-        NAT_DYNAMIC_SHARED(uint4, shared);                          \
-        mbconv_block<T, kernel, stride>(launch, shared);            \
+// Rows of the grid are as long as the longest needs.
+#define MBCONV_KERNEL(name, T, kernel, stride)                            \
+    NAT_KERNEL_BOUNDED(name, kMbconvThreads, MbconvSiblings all) {        \
+        NAT_DYNAMIC_SHARED(uint4, shared);                                \
+        const MbconvLaunch& launch = all.calls[blockIdx.y];               \
+        if (blockIdx.x * launch.c.images >= launch.a.p.images) return;    \
+        mbconv_block<T, kernel, stride>(launch, shared);                  \
     }

@@ -61,6 +61,13 @@ struct MbconvLaunch {
     MbconvConfig c;
 };
 
+// Calls of one launch, a row of the grid each: those that siblings of a prefix tree make of one input.
+constexpr unsigned kMbconvSiblings = 8;
+
+struct MbconvSiblings {
+    MbconvLaunch calls[kMbconvSiblings];
+};
+
 constexpr unsigned kMbconvThreads = 256, kMbconvWarps = kMbconvThreads / 32;
 constexpr unsigned kFront = 8;           // chunks before everything else: a whole line of banks
 constexpr unsigned kExpandTiles = 4;     // of 8 channels, that a warp expands at a time

@@ -8,7 +8,7 @@
 
 use natv2::bench::kernels::arena_after;
 use natv2::device::{Cpu, Device, Reference};
-use natv2::ops::cases::{Case, mbconv_edges};
+use natv2::ops::cases::{Case, mbconv_edges, mbconv_siblings};
 use natv2::ops::halves::Format;
 use natv2::ops::mbconv::{Mbconv, fits};
 use natv2::ops::pointwise::{self, panelled_index, panelled_len};
@@ -156,6 +156,21 @@ fn same_on_one_thread(device: &dyn Device) {
     }
 }
 
+/// Siblings in one call leave the bits that they leave one by one.
+fn siblings_are_as_if_alone(device: &dyn Device) {
+    let mut case = mbconv_siblings();
+    let Call::MbconvSiblings(siblings) = case.call.clone() else { panic!("siblings") };
+    let together = arena_after(device, &case, Threads::All).unwrap();
+    for (index, call) in siblings.calls.into_iter().enumerate() {
+        let bits = |arena: &[f32]| -> Vec<u32> {
+            arena[call.y.offset..][..call.y.len].iter().map(|value| value.to_bits()).collect()
+        };
+        case.call = Call::from(call.clone());
+        let alone = arena_after(device, &case, Threads::One).unwrap();
+        assert!(bits(&alone) == bits(&together), "{}: sibling {index}", device.describe());
+    }
+}
+
 #[test]
 fn no_case_is_there_twice_and_all_fit_an_h100() {
     let cases = mbconv_edges();
@@ -167,6 +182,7 @@ fn no_case_is_there_twice_and_all_fit_an_h100() {
 #[test]
 fn the_cpu_agrees() {
     check_all(&[&Cpu]);
+    siblings_are_as_if_alone(&Cpu);
     same_on_one_thread(&Cpu);
 }
 
@@ -179,6 +195,10 @@ fn the_kernels_agree_on_the_emulator_in_both_orders_of_threads() {
     let device = |order| Gpu::new(Emulator::new(order).unwrap());
     let (forward, reverse) = (device(ThreadOrder::Forward), device(ThreadOrder::Reverse));
     check_all(&[&forward, &reverse]);
+    siblings_are_as_if_alone(&forward);
+    siblings_are_as_if_alone(&reverse);
+    // Nine with filters of 3 by 3 are one more than a launch takes.
+    assert_eq!(natv2::device::launches(&mbconv_siblings().call), 2 + 5);
     same_on_one_thread(&forward);
 }
 
@@ -186,6 +206,8 @@ fn the_kernels_agree_on_the_emulator_in_both_orders_of_threads() {
 fn the_kernels_agree_on_the_device_that_was_chosen() {
     let name = std::env::var("NATV2_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
     if name != "cpu" {
-        check_all(&[&*natv2::device::open(&name).unwrap()]);
+        let device = natv2::device::open(&name).unwrap();
+        check_all(&[&*device]);
+        siblings_are_as_if_alone(&*device);
     }
 }

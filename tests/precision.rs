@@ -8,7 +8,7 @@
 
 use natv2::data::Split;
 use natv2::device::{Cpu, Device, Memory};
-use natv2::engine::plan::{Mode, Program, Target, lower};
+use natv2::engine::plan::{Mode, Program, Section, Target, lower};
 use natv2::engine::{Calibration, Cropped, Engine, Precision};
 use natv2::evaluator::{Evaluator, Options};
 use natv2::ops::halves::Format;
@@ -94,7 +94,7 @@ fn logits_of_every_family_are_as_near_to_those_of_f32_as_roundings_leave_them() 
 /// Whether what a call writes to `slot` is 16-bit numbers.
 fn writes_halves(call: &Call, slot: Slot) -> bool {
     match call {
-        Call::Stem(_) | Call::PointwiseHalf(_) | Call::Mbconv(_) => true,
+        Call::Stem(_) | Call::PointwiseHalf(_) | Call::Mbconv(_) | Call::MbconvSiblings(_) => true,
         Call::MaxPool(_) | Call::Sum(_) | Call::BnApply(_) => true,
         // The means beside the map are f32.
         Call::Depthwise(call) => slot == call.y,
@@ -279,6 +279,54 @@ fn shared_prefixes_and_new_weights_change_nothing() {
     let fresh = Engine::in_precision(Arc::new(Cpu), Arc::new(net.clone()), Precision::F16).unwrap();
     assert_eq!(logits(before.with_weights(vec![net]).unwrap().engine()), logits(&fresh));
     assert_ne!(logits(before.engine()), logits(&fresh));
+}
+
+/// Siblings of a prefix tree run as one call where MBConvs do, and leave each network's own results.
+#[cfg(natv2_emulator)]
+#[test]
+fn siblings_in_one_call_leave_what_each_leaves_alone() {
+    use natv2::engine::plan::{Reads, lower_tree};
+    use natv2::engine::tree::Tree;
+    let (test, labels) = images(5, "test");
+    let test = Cropped::new(&test, &labels).unwrap();
+    let device = natv2::device::open("emulated").unwrap();
+    for family in [Family::SE_B, "EE_DP".parse().unwrap()] {
+        let first = Arch { ks: [3; 20], e: [3; 20], d: [2; 5], ..archs(family, 1)[0].clone() };
+        let change = |(at, e, k): (usize, u8, u8)| {
+            let mut arch = first.clone();
+            (arch.e[at], arch.ks[at]) = (e, k);
+            arch
+        };
+        // Siblings at the first layer, two of which have children that differ, and one further on.
+        let changes = [(0, 4, 3), (0, 6, 3), (0, 3, 7), (1, 4, 3), (4, 6, 5)];
+        let archs: Vec<Arch> = std::iter::once(first.clone()).chain(changes.map(change)).collect();
+        let networks: Vec<(Arch, Exits)> =
+            archs.into_iter().map(|arch| (arch.clone(), Exits::up_to(&arch))).collect();
+        let net = Arc::new(supernet(family));
+        let members: Vec<(&Arch, Exits)> = networks.iter().map(|(arch, exits)| (arch, *exits)).collect();
+        let tree = Tree::new(net.channels(), &members);
+        let target = Target { precision: Precision::F16, block_bytes: 227 << 10 };
+        let (program, section) = lower_tree(&net.layout, &tree, 2, Mode::Inference, Reads::Scores, target);
+        let siblings = program.calls.iter().filter(|call| call.name() == "MbconvSiblings").count();
+        assert!(siblings > 0 || family != Family::SE_B, "{family}");
+        // Their batch norms lie where the walk of recalibration puts them.
+        let places = |section: &Section| {
+            let mut places: Vec<usize> =
+                section.averaged.folds.iter().map(|fold| fold.scale.offset).collect();
+            places.sort_unstable();
+            places
+        };
+        let apart = lower_tree(&net.layout, &tree, 2, Mode::Inference, Reads::Scores, Precision::F16).1;
+        assert_eq!((section.len, places(&section)), (apart.len, places(&apart)));
+        let engine = Engine::in_precision(device.clone(), net, Precision::F16).unwrap();
+        let stored = Calibration::Stored;
+        let found =
+            engine.evaluate_population(&networks, &test, stored, &|| false, &|_, _| ()).unwrap().unwrap();
+        for ((arch, exits), found) in networks.iter().zip(&found.results) {
+            let alone = engine.evaluate(arch, *exits, &test, stored, Threads::One).unwrap();
+            assert_eq!(&alone, found, "{family}");
+        }
+    }
 }
 
 /// Architectures of the table of the digits' super-network, each so many rows.

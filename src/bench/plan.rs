@@ -449,11 +449,12 @@ impl fmt::Display for Report {
         }
         let calls =
             |name| self.operators.iter().find(|row| row.operator == name).map_or(0, |row| row.tally.calls);
-        if let (fused @ 1.., apart) = (calls("Mbconv"), calls("Depthwise")) {
+        let (alone, together, apart) = (calls("Mbconv"), calls("MbconvSiblings"), calls("Depthwise"));
+        if alone + together > 0 {
             write!(
                 f,
-                "\n\n{fused} of {} calls of an MBConv are one kernel: an image fits a block",
-                fused + apart
+                "\n\nMBConvs: {alone} calls of one each and {together} of siblings together, of which an image \
+                 fits a block; {apart} an operator at a time"
             )?;
         }
         let all = self.all_images() as f64;

@@ -185,8 +185,9 @@ impl Lowering<'_> {
     /// Registers a batch norm: its place in the section, and how both kinds of statistics are folded
     /// into it. `bias` is that of the convolution before.
     pub(super) fn norm(&mut self, bn: &BatchNorm, channels: usize, bias: Option<Slot>) -> Norm {
-        let base = self.section.len;
-        self.section.len += 4 * channels;
+        let base = self.next_norm;
+        self.next_norm += 4 * channels;
+        self.section.len = self.section.len.max(self.next_norm);
         let place = |region: Region, index: usize, len: usize| Slot {
             region,
             offset: base + index * channels,

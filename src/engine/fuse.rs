@@ -1,15 +1,18 @@
 //! Whole MBConvs of inference as one call, where a block of the device holds an image of them.
 //!
-//! In 16 bits, and where the device has blocks with shared memory. Batch norms are registered in the order
-//! of the separate calls, which recalibration makes, so both find them at the same places.
+//! In 16 bits, and where the device has blocks with shared memory. Those that a tree's siblings make of one
+//! input are one call. Batch norms are registered in the order of the separate calls, which recalibration
+//! makes, so both find them at the same places.
 
 use super::emit::Norm;
 use super::plan::{Lowering, Map, Mode};
-use crate::ops::mbconv::{self, Mbconv};
+use super::tree::{Step, Tree};
+use crate::ops::mbconv::{self, Mbconv, MbconvSiblings};
 use crate::ops::{Activation, Call, Slot, halves};
 use crate::space::backbone::strided;
 use crate::space::walk::Layer;
 use crate::supernet::{BatchNorm, Block, Panels, Squeeze};
+use std::collections::BTreeMap;
 
 /// What an MBConv is made of.
 pub(super) struct Parts<'a> {
@@ -50,6 +53,44 @@ impl<'a> Parts<'a> {
 }
 
 impl Lowering<'_> {
+    /// MBConvs that siblings make of `x`, as one call; `nodes` are layers of a tree. `None` where there are
+    /// not two that are nothing else: a node with branches beside its MBConv has calls of its own.
+    ///
+    /// The outputs, by node.
+    pub(super) fn siblings(&mut self, tree: &Tree, nodes: &[usize], x: Map) -> BTreeMap<usize, Map> {
+        let whole = |&id: &usize| match tree.nodes[id].step {
+            Step::Layer(layer) => self.whole(&layer, x).map(|params| (id, layer, params)),
+            _ => None,
+        };
+        let whole: Vec<(usize, Layer, mbconv::Params)> = nodes.iter().filter_map(whole).collect();
+        if whole.len() < 2 {
+            return BTreeMap::new();
+        }
+        let (mut outputs, before) = (BTreeMap::new(), self.calls.len());
+        for (id, layer, params) in whole {
+            let block = self.layout.blocks[layer.index];
+            let parts = Parts::of(&layer, &block);
+            self.next_norm = self.norms_at[id];
+            let expansion = self.expansion_norm(&parts);
+            outputs.insert(id, self.fused(params, &parts, expansion, x, layer.shortcut.then_some(x)));
+        }
+        let calls = self.calls.split_off(before).into_iter().filter_map(|call| match call {
+            Call::Mbconv(call) => Some(call),
+            _ => None,
+        });
+        let calls = calls.collect();
+        self.calls.push(Call::from(MbconvSiblings { calls }));
+        outputs
+    }
+
+    /// The shape of a layer that is one call.
+    fn whole(&self, layer: &Layer, x: Map) -> Option<mbconv::Params> {
+        let branches = layer.branches;
+        let alone = branches.mbconv && !branches.pointwise && !branches.transform;
+        let block = &self.layout.blocks[layer.index];
+        alone.then(|| self.fusing(&Parts::of(layer, block), x)).flatten()
+    }
+
     /// The call's shape on `x`, if there is such a call in this plan.
     pub(super) fn fusing(&self, parts: &Parts<'_>, x: Map) -> Option<mbconv::Params> {
         let format = x.format.filter(|_| self.mode == Mode::Inference && self.block_bytes > 0)?;

@@ -20,7 +20,7 @@ use super::Precision;
 use super::arena::Arena;
 use super::emit::{Folded, Norm, Product};
 use super::fuse::Parts;
-use super::tree::{Step, Tree};
+use super::tree::{Step, Tree, section_len};
 use crate::ops::batch_norm::{BnAverage, BnFold};
 use crate::ops::branches::{self, Branch, Branches};
 use crate::ops::halves::{self, Format};
@@ -175,6 +175,8 @@ pub fn lower_tree(
         arena: Arena::with_reserved(section + section / 2 * mode.at_once()),
         batches_at: section,
         averages: BnAverage::default(),
+        norms_at: norm_places(layout, tree),
+        next_norm: 0,
         calls: Vec::new(),
         section: Section::default(),
         shared: BTreeMap::new(),
@@ -183,6 +185,19 @@ pub fn lower_tree(
     };
     let program = lowering.tree(tree);
     (program, lowering.section)
+}
+
+/// Where in a section the batch norms of each node begin: depth-first.
+fn norm_places(layout: &Layout, tree: &Tree) -> Vec<usize> {
+    let (mut places, mut len) = (vec![0; tree.nodes.len()], 0);
+    let mut left: Vec<usize> = tree.roots.iter().rev().copied().collect();
+    while let Some(id) = left.pop() {
+        let node = &tree.nodes[id];
+        places[id] = len;
+        len += section_len(layout.channels(), tree.family, &node.step);
+        left.extend(node.children.iter().rev());
+    }
+    places
 }
 
 pub(super) struct Lowering<'a> {
@@ -199,6 +214,10 @@ pub(super) struct Lowering<'a> {
     pub(super) batches_at: usize,
     /// How they are averaged, in the end.
     pub(super) averages: BnAverage,
+    /// By nodes of the tree, where in the section their batch norms begin.
+    pub(super) norms_at: Vec<usize>,
+    /// Where that of the next batch norm begins.
+    pub(super) next_norm: usize,
     pub(super) calls: Vec<Call>,
     pub(super) section: Section,
     /// By their places, maps that more than one branch reads: how many beside one.
@@ -239,7 +258,7 @@ impl Lowering<'_> {
         self.labels = self.arena.take(self.images);
         let image = Map { slot: input, side, channels: 3, format: None };
         for &root in &tree.roots {
-            self.node(tree, root, Path { x: image, earlier: [None; 2] });
+            self.node(tree, root, Path { x: image, earlier: [None; 2] }, None);
         }
         if !self.averages.averages.is_empty() {
             self.calls.push(Call::from(std::mem::take(&mut self.averages)));
@@ -269,12 +288,21 @@ impl Lowering<'_> {
         }
     }
 
-    /// A node and all that grows from it. Consumes the maps of `path`, but for the images.
-    fn node(&mut self, tree: &Tree, id: usize, mut path: Path) {
+    /// A node and all that grows from it; `output` is there if its layer has run. Consumes the maps of
+    /// `path`, but for the images.
+    fn node(&mut self, tree: &Tree, id: usize, mut path: Path, output: Option<Map>) {
         let node = &tree.nodes[id];
+        self.next_norm = self.norms_at[id];
         match node.step {
             Step::First => path.x = self.first_layers(path.x),
-            Step::Layer(layer) => path = self.step(&layer, path, tree.family.dense),
+            Step::Layer(layer) => {
+                if layer.position == 0 {
+                    // Of the stage before.
+                    path.earlier.iter_mut().filter_map(Option::take).for_each(|map| self.free(map));
+                }
+                let y = output.unwrap_or_else(|| self.layer(&layer, path.x));
+                path = self.behind(&layer, y, path, tree.family.dense);
+            }
             Step::Head { stage, leaf } => {
                 let head = match tree.family.early_exits {
                     true => self.layout.exits[stage],
@@ -283,13 +311,18 @@ impl Lowering<'_> {
                 self.read(&head, path.x, leaf);
             }
         }
+        let ends = self.norms_at[id] + section_len(self.layout.channels(), tree.family, &node.step);
+        debug_assert!(output.is_some() || self.next_norm == ends, "{:?}", node.step);
         match node.children.len() {
             0 => path.maps().for_each(|map| self.free(map)),
             count => {
                 for map in path.maps().filter(|_| count > 1) {
                     *self.shared.entry(map.slot.offset).or_default() += count - 1;
                 }
-                node.children.iter().for_each(|&child| self.node(tree, child, path));
+                let outputs = self.siblings(tree, &node.children, path.x);
+                for child in &node.children {
+                    self.node(tree, *child, path, outputs.get(child).copied());
+                }
             }
         }
     }
@@ -402,14 +435,10 @@ impl Lowering<'_> {
         out
     }
 
-    /// A layer with the dense skips that end at it, where the family has them. Consumes `path`.
-    fn step(&mut self, layer: &Layer, path: Path, dense: bool) -> Path {
+    /// The dense skips that end at a layer, where the family has them, behind its output `y`. Consumes
+    /// `path`.
+    fn behind(&mut self, layer: &Layer, y: Map, path: Path, dense: bool) -> Path {
         let Path { x: input, mut earlier } = path;
-        if layer.position == 0 {
-            // Of the stage before.
-            earlier.iter_mut().filter_map(Option::take).for_each(|map| self.free(map));
-        }
-        let y = self.layer(layer, input);
         // The input is needed no more, unless it is an output that a later skip adds.
         match layer.position {
             position @ (1 | 2) if dense => earlier[position - 1] = Some(input),

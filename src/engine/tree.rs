@@ -260,7 +260,7 @@ fn key(channels: &Channels, (arch, exits): (&Arch, Exits)) -> (u32, Vec<[usize; 
 }
 
 /// Elements that the batch norms of a step take in a section: four a channel.
-fn section_len(channels: &Channels, family: Family, step: &Step) -> usize {
+pub(super) fn section_len(channels: &Channels, family: Family, step: &Step) -> usize {
     4 * match step {
         Step::First => 2 * channels.stem + channels.first,
         Step::Layer(layer) => {

@@ -165,9 +165,17 @@ natv2_emulator_bank_counts check_layout(const Problem& q, const Operands& o, con
     a.y = y.data(), a.p = o.p;
     natv2_emulator_bank_counts counts = {};
     check::options().bank_counts = &counts;
-    const MbconvLaunch launch = {a, layout.c};
-    check::launch(kernel.c_str(), {ceil_div(q.images, layout.c.images)}, {kMbconvThreads}, layout.shared_bytes, launch);
+    // Twice, the second time with half the images: one row of the grid is shorter. Both leave the same bits.
+    MbconvSiblings siblings = {};
+    siblings.calls[0] = siblings.calls[1] = {a, layout.c};
+    std::vector<uint16_t> half(o.wanted.size(), 0x7fa1);
+    siblings.calls[1].a.y = half.data(), siblings.calls[1].a.p.images = ceil_div(q.images, 2);
+    const unsigned blocks = ceil_div(q.images, layout.c.images);
+    check::launch(kernel.c_str(), {blocks, 2}, {kMbconvThreads}, layout.shared_bytes, siblings);
     check::options().bank_counts = nullptr;
+    const size_t halfway = y.size() / q.images * ceil_div(q.images, 2);
+    check::expect(std::equal(half.begin(), half.begin() + halfway, y.begin()), "%s: siblings differ", kernel.c_str());
+    check::expect(half.back() == 0x7fa1 || halfway == half.size(), "%s: a sibling writes too far", kernel.c_str());
     for (unsigned i = 0; i < y.size(); ++i) {
         // 0 and -0 are one number.
         const bool same = y[i] == o.wanted[i] || ((y[i] | o.wanted[i]) & 0x7fffu) == 0;

@@ -3,8 +3,9 @@
 
 use super::{Builder, Case, Fill};
 use crate::ops::Activation;
+use crate::ops::Slot;
 use crate::ops::halves::{Format, PER_ELEMENT};
-use crate::ops::mbconv::{Mbconv, Params};
+use crate::ops::mbconv::{Mbconv, MbconvSiblings, Params};
 use crate::ops::pointwise::panelled_len;
 use crate::ops::pointwise_half::weights_len;
 
@@ -24,8 +25,8 @@ struct Shape {
     more: usize,
 }
 
-fn case(format: Format, s: Shape) -> Case {
-    let mut b = Builder::default();
+/// A call, on a map of its own or on one that is there.
+fn call(b: &mut Builder, format: Format, s: &Shape, x: Option<Slot>) -> Mbconv {
     let ((kernel, stride), (cin, mid, cout)) = (s.filter, s.channels);
     let expands = cin > 0;
     let cin = if expands { cin } else { mid };
@@ -36,7 +37,7 @@ fn case(format: Format, s: Shape) -> Case {
     let rows = |used: usize, stored: usize| Fill::HalfRows { format, used, stored };
     let panels = |cout: usize, cin: usize, stored: usize| Fill::Panels { cout, cin, stored };
     let se = s.hidden > 0;
-    let call = Mbconv {
+    Mbconv {
         params: Params {
             images: s.images as u32,
             side_in: s.side as u32,
@@ -55,7 +56,7 @@ fn case(format: Format, s: Shape) -> Case {
             se_hidden: if se { stored_hidden as u32 } else { 0 },
             format: format as u32,
         },
-        x: b.input(s.images * s.side * s.side * cin / PER_ELEMENT, halves),
+        x: x.unwrap_or_else(|| b.input(s.images * s.side * s.side * cin / PER_ELEMENT, halves)),
         expand: expands.then(|| b.weights(weights_len(mid, stored_cin), rows(cin, stored_cin))),
         expand_scale: expands.then(|| b.input(mid, Fill::Positive)),
         expand_shift: expands.then(|| b.input(mid, Fill::Values(1.0))),
@@ -71,7 +72,14 @@ fn case(format: Format, s: Shape) -> Case {
         project_shift: b.input(cout, Fill::Values(1.0)),
         residual: s.residual.then(|| b.input(outputs, halves)),
         y: b.output(outputs),
-    };
+    }
+}
+
+fn case(format: Format, s: Shape) -> Case {
+    let mut b = Builder::default();
+    let call = call(&mut b, format, &s, None);
+    let ((kernel, stride), (cin, mid, cout)) = (s.filter, s.channels);
+    let (expands, se, stored_mid) = (cin > 0, s.hidden > 0, mid + s.more);
     let Shape { images, side, hidden, activation, residual, .. } = s;
     let name = format!(
         "{format:?} {images} x {side}/{stride} k{kernel}, {} of {stored_mid} channels, {activation:?}{}{}",
@@ -80,6 +88,24 @@ fn case(format: Format, s: Shape) -> Case {
         if residual { ", residual" } else { "" },
     );
     b.finish(name, call)
+}
+
+/// Siblings of every kernel on one input, of one filter more than a launch takes.
+pub(super) fn siblings() -> Case {
+    let mut b = Builder::default();
+    let (format, images, side, cin) = (Format::Bf16, 3, 6, 24);
+    let x = b.input(images * side * side * cin / PER_ELEMENT, Fill::Halves { format, size: 1.0 });
+    let filters = [(3, 1); 9].into_iter().chain([(5, 1), (3, 2), (7, 2), (5, 1), (7, 1), (5, 2)]);
+    let calls = filters.enumerate().map(|(index, filter)| {
+        let channels = (cin, [72, 96, 144][index % 3], [24, 40][index % 2]);
+        let hidden = [0, 24][index % 2];
+        let activation = Activation::HSwish;
+        let shape =
+            Shape { images, side, filter, channels, hidden, activation, residual: index == 3, more: 0 };
+        call(&mut b, format, &shape, Some(x))
+    });
+    let calls = calls.collect();
+    b.finish("siblings".into(), MbconvSiblings { calls })
 }
 
 /// Every kernel, with and without each part, prefixes, tails of channels, slices and blocks of images, and

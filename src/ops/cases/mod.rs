@@ -265,3 +265,8 @@ pub fn formats(format: Option<Format>) -> Vec<Case> {
 pub fn mbconv_edges() -> Vec<Case> {
     mbconv::edges()
 }
+
+/// MBConvs that siblings make of one input, as one call.
+pub fn mbconv_siblings() -> Case {
+    mbconv::siblings()
+}

@@ -45,11 +45,20 @@ pub(crate) struct Plan {
     pub shared_bytes: u32,
 }
 
+/// Calls of a launch: `kMbconvSiblings`.
+const SIBLINGS: usize = 8;
+
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Launch {
     a: Addresses,
     c: Config,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Siblings {
+    calls: [Launch; SIBLINGS],
 }
 
 /// Whether there is a kernel for the shape on a device whose blocks can have `shared_bytes` of shared memory.
@@ -211,7 +220,31 @@ fn kernel(p: &Params) -> &'static str {
     kernels[p.format().index()]
 }
 
-pub(crate) fn launch(call: &Mbconv, to: &Launcher<'_>) -> Result<(), Error> {
+/// Launches calls, none of which reads what another writes: those of one kernel together.
+pub(crate) fn launch(calls: &[Mbconv], to: &Launcher<'_>) -> Result<(), Error> {
+    let mut launches: Vec<(&'static str, Geometry, Vec<Launch>)> = Vec::new();
+    for call in calls {
+        let (name, (geometry, one)) = (kernel(&call.params), planned(call, to)?);
+        match launches.iter_mut().find(|(kernel, _, all)| *kernel == name && all.len() < SIBLINGS) {
+            Some((_, all_geometry, all)) => {
+                all_geometry.shared_bytes = all_geometry.shared_bytes.max(geometry.shared_bytes);
+                all_geometry.grid[0] = all_geometry.grid[0].max(geometry.grid[0]);
+                all.push(one);
+            }
+            None => launches.push((name, geometry, vec![one])),
+        }
+    }
+    launches.into_iter().try_for_each(|(kernel, geometry, all)| {
+        let geometry = Geometry { grid: [geometry.grid[0], all.len() as u32, 1], ..geometry };
+        // No block looks at what is behind the calls that there are.
+        let mut siblings = Siblings { calls: [all[0]; SIBLINGS] };
+        siblings.calls[..all.len()].copy_from_slice(&all);
+        to.launch(kernel, geometry, &siblings)
+    })
+}
+
+/// A call by itself.
+fn planned(call: &Mbconv, to: &Launcher<'_>) -> Result<(Geometry, Launch), Error> {
     let p = call.params;
     // Kernels take 16 bytes at a time.
     debug_assert!(call.reads().iter().chain(&call.writes()).all(|slot| slot.offset.is_multiple_of(4)));
@@ -220,7 +253,7 @@ pub(crate) fn launch(call: &Mbconv, to: &Launcher<'_>) -> Result<(), Error> {
         .ok_or(Error::NoRoom { kernel: "mbconv", shared_bytes: to.shared_bytes() })?;
     let blocks = to.blocks(u64::from(p.images.div_ceil(plan.config.images)), THREADS)?;
     let geometry = Geometry { shared_bytes: plan.shared_bytes, ..blocks };
-    to.launch(kernel(&p), geometry, &Launch { a: call.addresses(to), c: plan.config })
+    Ok((geometry, Launch { a: call.addresses(to), c: plan.config }))
 }
 
 #[cfg(test)]
@@ -265,6 +298,7 @@ pub(crate) fn layouts() -> Vec<crate::device::Layout> {
         ),
         Addresses::layout(),
         layout!("MbconvLaunch", Launch { a, c }),
+        layout!("MbconvSiblings", Siblings { calls }),
     ]
 }
 

@@ -38,7 +38,7 @@ pub use gpu::fits;
 
 use super::halves::{Format, PER_ELEMENT};
 use super::operator::operator;
-use super::{Activation, Work, depthwise, pointwise, pointwise_half, squeeze_excite};
+use super::{Activation, Slot, Work, depthwise, pointwise, pointwise_half, squeeze_excite};
 
 /// Shape of a call, shared with the kernel.
 #[repr(C)]
@@ -202,6 +202,36 @@ operator! {
         optional residual,
         /// Output map `[images, side_out, side_out, cout]`, two numbers an element.
         write y,
+    }
+}
+
+/// MBConvs that are launched together: those that siblings of a prefix tree make of one input. None
+/// reads what another writes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MbconvSiblings {
+    /// Them.
+    pub calls: Vec<Mbconv>,
+}
+
+impl MbconvSiblings {
+    pub(super) fn reads(&self) -> Vec<Slot> {
+        self.calls.iter().flat_map(Mbconv::reads).collect()
+    }
+
+    pub(super) fn writes(&self) -> Vec<Slot> {
+        self.calls.iter().flat_map(Mbconv::writes).collect()
+    }
+
+    /// All of theirs; what several read comes from the cache, but for the first time.
+    pub(super) fn work(&self) -> Work {
+        let works = self.calls.iter().map(Mbconv::work);
+        let all = works.fold(Work::default(), |sum, work| Work {
+            bytes: sum.bytes + work.bytes,
+            flops: sum.flops + work.flops,
+        });
+        let input = |p: &Params| 2 * u64::from(p.images * p.pixels_in()) * u64::from(p.cin);
+        let again: u64 = self.calls.iter().skip(1).map(|call| input(&call.params)).sum();
+        Work { bytes: all.bytes - again, ..all }
     }
 }
 
