@@ -245,6 +245,9 @@ mod emulated {
         fn arithmetic(&self) -> String {
             self.0.arithmetic()
         }
+        fn beside(&self) -> Result<Counting, Error> {
+            Ok(Counting(self.0.beside()?, self.1.clone()))
+        }
         fn allocate(&self, bytes: usize) -> Result<Self::Memory, Error> {
             self.0.allocate(bytes)
         }

@@ -139,12 +139,17 @@ struct Kernel {
 pub struct CudaRuntime {
     // Fields are dropped in this order: what belongs to the context goes before it.
     staging: Mutex<Staging>,
-    kernels: Mutex<BTreeMap<String, Kernel>>,
-    images: Mutex<Images>,
+    /// What is loaded of the kernels, for all streams of the card.
+    loaded: Arc<Loaded>,
     stream: Arc<CudaStream>,
     context: Arc<CudaContext>,
     card: CardInfo,
     cuda_version: (u32, u32),
+}
+
+struct Loaded {
+    kernels: Mutex<BTreeMap<String, Kernel>>,
+    images: Mutex<Images>,
 }
 
 impl std::fmt::Debug for CudaRuntime {
@@ -172,12 +177,31 @@ impl CudaRuntime {
         let stream = context.new_stream().call("cuStreamCreate")?;
         Ok(CudaRuntime {
             staging: Mutex::new(Staging::new(&context)?),
-            kernels: Mutex::default(),
-            images: Mutex::new(Images::new(card.compute_capability, cuda_version)),
+            loaded: Arc::new(Loaded {
+                kernels: Mutex::default(),
+                images: Mutex::new(Images::new(card.compute_capability, cuda_version)),
+            }),
             stream,
             context,
             card,
             cuda_version,
+        })
+    }
+
+    /// The same card with a stream of its own, on which nothing waits for this one's.
+    ///
+    /// # Errors
+    ///
+    /// [`CudaError::Driver`].
+    pub fn beside(&self) -> Result<CudaRuntime, CudaError> {
+        self.bind()?;
+        Ok(CudaRuntime {
+            staging: Mutex::new(Staging::new(&self.context)?),
+            loaded: self.loaded.clone(),
+            stream: self.context.new_stream().call("cuStreamCreate")?,
+            context: self.context.clone(),
+            card: self.card.clone(),
+            cuda_version: self.cuda_version,
         })
     }
 
@@ -366,11 +390,11 @@ impl CudaRuntime {
     }
 
     fn kernel(&self, name: &str) -> Result<Kernel, CudaError> {
-        let mut kernels = lock(&self.kernels);
+        let mut kernels = lock(&self.loaded.kernels);
         if let Some(kernel) = kernels.get(name) {
             return Ok(kernel.clone());
         }
-        let function = lock(&self.images).function(&self.context, name)?;
+        let function = lock(&self.loaded.images).function(&self.context, name)?;
         self.allow_all_shared_memory(&function)?;
         let argument_bytes = super::emulated::kernel(name).map(|info| info.argument_bytes);
         let kernel = Kernel { function, argument_bytes };

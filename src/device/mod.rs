@@ -176,6 +176,17 @@ pub trait Device: Send + Sync {
         Ok(false)
     }
 
+    /// The same device with an order of its own: what runs there and what runs here do not wait for each
+    /// other, so that the one's small launches fill what the other's leave idle. Memory belongs to
+    /// both; who hands a buffer from one to the other calls [`Device::synchronise`] first. `None` where
+    /// [`Device::lanes`] does as much.
+    ///
+    /// # Errors
+    /// The device fails.
+    fn beside(&self) -> Result<Option<Arc<dyn Device>>, Error> {
+        Ok(None)
+    }
+
     /// How many lists of calls run best at a time, each on its own arena: the threads of a CPU.
     fn lanes(&self) -> usize;
 

@@ -76,7 +76,13 @@ impl Residents {
         let taken: usize = held.iter().flat_map(|held| &held.pages).map(|pages| 4 * pages.elements).sum();
         let (elements, images) = (pixels.len() / 3, pixels.len() / image_bytes.max(1));
         let fits = images <= MOST_IMAGES && taken.saturating_add(4 * elements) <= self.budget;
-        let buffer = match fits.then(|| device.allocate(elements)) {
+        // Whatever order of the device asks for pages next: they are there.
+        let allocated = || {
+            let buffer = device.allocate(elements)?;
+            device.synchronise()?;
+            Ok(buffer)
+        };
+        let buffer = match fits.then(allocated) {
             Some(Ok(buffer)) => Some(buffer),
             None | Some(Err(Error::OutOfMemory { .. })) => None,
             Some(Err(error)) => return Err(error),
@@ -137,17 +143,19 @@ impl Pages {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let (buffer, there) = &mut *state;
         let mut staging = Vec::new();
-        for index in images.iter().map(page) {
-            if there[index] {
-                continue;
-            }
+        let mut missing: Vec<usize> = images.iter().map(page).filter(|&index| !there[index]).collect();
+        missing.sort_unstable();
+        missing.dedup();
+        for &index in &missing {
             let first = index * PAGE * self.image;
             let end = (first + PAGE * self.image).min(self.elements);
             staging.clear();
             staging.extend(packed(&pixels[3 * first..3 * end]));
             device.upload(buffer, first, &staging)?;
-            there[index] = true;
         }
+        // Another order of the device may read them as soon as they are said to be there.
+        device.synchronise()?;
+        missing.into_iter().for_each(|index| there[index] = true);
         drop(state);
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         Ok(use_them(&state.0))

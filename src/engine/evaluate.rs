@@ -20,7 +20,7 @@ use crate::supernet::{Supernet, derive_calls};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 /// Memory for what a population shares: 512 MiB.
@@ -88,11 +88,13 @@ impl Evaluation {
 pub struct Engine {
     device: Arc<dyn Device>,
     supernet: Arc<Supernet>,
-    weights: Buffer,
+    weights: Arc<Buffer>,
     arenas: Mutex<Vec<Buffer>>,
     feeders: Mutex<Vec<Feeder>>,
     budget: usize,
     precision: Precision,
+    /// This engine on the device's other order, once it was asked for.
+    beside: OnceLock<Option<Box<Engine>>>,
 }
 
 /// Networks whose batch norms are folded: the buffer whose start is their section.
@@ -153,7 +155,8 @@ impl Engine {
         let memory = Memory { weights: &none, network: &none, arena: &mut weights };
         device.run(&derive_calls(layout), memory, Threads::All)?;
         let (arenas, feeders) = (Mutex::default(), Mutex::default());
-        Ok(Engine { device, supernet, weights, arenas, feeders, budget: BUDGET, precision })
+        let (weights, beside) = (Arc::new(weights), OnceLock::new());
+        Ok(Engine { device, supernet, weights, arenas, feeders, budget: BUDGET, precision, beside })
     }
 
     /// Uses at most about `bytes` for what the networks of a population share: outputs that are kept
@@ -161,6 +164,28 @@ impl Engine {
     #[must_use]
     pub fn with_budget(self, bytes: usize) -> Engine {
         Engine { budget: bytes, ..self }
+    }
+
+    /// The same engine with an order of its own, where the device has another; they share the weights.
+    pub(super) fn beside(&self) -> Result<Option<&Engine>, Error> {
+        if let Some(found) = self.beside.get() {
+            return Ok(found.as_deref());
+        }
+        let other = self.device.beside()?.map(|device| {
+            Box::new(Engine {
+                device,
+                supernet: self.supernet.clone(),
+                weights: self.weights.clone(),
+                arenas: Mutex::default(),
+                feeders: Mutex::default(),
+                budget: self.budget,
+                precision: self.precision,
+                beside: OnceLock::from(None),
+            })
+        });
+        // The weights are there before the other reads them.
+        self.device.synchronise()?;
+        Ok(self.beside.get_or_init(|| other).as_deref())
     }
 
     pub(crate) fn budget(&self) -> usize {
@@ -356,7 +381,7 @@ impl Engine {
         };
         let (program, section) = lower(1);
         let zero = vec![0.0; section.len];
-        let nothing = (&self.weights, &self.weights);
+        let nothing = (&*self.weights, &*self.weights);
         let repeated = Repeated::new(&*self.device, &program.calls, nothing, batches.count);
         let batch = |index: usize, arena: &mut Buffer, threads| -> Result<(), Error> {
             self.load(&program, batches.images, index * batches.size, arena, threads)?;
@@ -427,7 +452,7 @@ impl Engine {
         self.device.upload(&mut arena, 0, &vec![0.0; section.len])?;
         let (runs, rest) = (batches.count / at_once, batches.count % at_once);
         let rest = (rest > 0).then(|| lower(rest).0);
-        let nothing = (&self.weights, &self.weights);
+        let nothing = (&*self.weights, &*self.weights);
         let repeated = Repeated::new(&*self.device, &program.calls, nothing, runs);
         for run in 0..runs {
             if stop() {

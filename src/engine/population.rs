@@ -12,9 +12,13 @@ use crate::ops::Threads;
 use crate::space::walk::Exits;
 use crate::space::{Arch, Channels};
 use rayon::prelude::*;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// The most networks of a group.
 const GROUP: usize = 32;
+/// The fewest that a group is cut down to so that two orders of a device have something to run.
+const SMALL_GROUP: usize = 8;
 
 /// What was measured of a population.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,19 +39,24 @@ pub(super) struct Cut {
     pub(super) share: usize,
 }
 
-/// Cuts a population for `lanes` lanes and `budget` bytes of memory; a group keeps `fill` lanes busy.
+/// Cuts a population for `lanes` lanes, or one with `orders` orders, and `budget` bytes of memory; a group
+/// keeps `fill` lanes busy.
 pub(super) fn cut(
     channels: &Channels,
     networks: &[(Arch, Exits)],
-    lanes: usize,
+    (lanes, orders): (usize, usize),
     fill: usize,
     budget: usize,
 ) -> Cut {
     // Batches and chunks keep the lanes busy within a group; only with more lanes than batches
     // are there groups to run side by side.
     let side_by_side = lanes > fill && networks.len() >= 2 * lanes;
-    let size = if side_by_side { (networks.len() / (2 * lanes)).min(GROUP) } else { GROUP };
-    let share = budget / size_of::<f32>() / lanes.max(1);
+    let size = match (side_by_side, orders) {
+        (true, _) => (networks.len() / (2 * lanes)).min(GROUP),
+        (false, 0..=1) => GROUP,
+        (false, _) => networks.len().div_ceil(2 * orders).clamp(SMALL_GROUP, GROUP),
+    };
+    let share = budget / size_of::<f32>() / lanes.max(1) / orders.max(1);
     Cut { groups: groups(channels, networks, size, share), side_by_side, share }
 }
 
@@ -110,9 +119,14 @@ impl Engine {
         let batches = calibration.batches()?;
         let channels = self.supernet().channels();
         let fill = batches.map_or(images.len(), |batches| batches.count);
+        let beside = self.beside()?;
+        let orders = 1 + usize::from(beside.is_some());
         let Cut { groups, side_by_side, share } =
-            cut(channels, networks, self.device().lanes(), fill, self.budget());
-        let run = |group: &Vec<usize>, threads| -> Result<Option<Population>, Error> {
+            cut(channels, networks, (self.device().lanes(), orders), fill, self.budget());
+        // What one order ends with, the other need not go on for.
+        let failed = AtomicBool::new(false);
+        let stop = &|| failed.load(Ordering::Relaxed) || stop();
+        let run = |engine: &Engine, group: &Vec<usize>, threads| -> Result<Option<Population>, Error> {
             if stop() {
                 return Ok(None);
             }
@@ -120,18 +134,39 @@ impl Engine {
                 group.iter().map(|&i| (&networks[i].0, networks[i].1)).collect();
             let at_a_time = batches.map_or(1, |batches| batches.size);
             let tree = Tree::new(channels, &members).bounded(at_a_time, self.precision().numbers(share));
-            let results = self.evaluate_tree(&tree, images, batches, threads, stop)?;
+            let results = engine.evaluate_tree(&tree, images, batches, threads, stop)?;
             let Some(results) = results else { return Ok(None) };
             group.iter().zip(&results).for_each(|(&index, result)| done(index, result));
             Ok(Some(Population { results, saving: tree.saving() }))
         };
-        let found: Option<Vec<Population>> = match side_by_side {
+        let found: Option<Vec<Population>> = match (side_by_side, beside) {
             // One at a time from the front, so that the lanes end together.
-            true => {
+            (true, _) => {
                 let groups = groups.par_iter().with_max_len(1);
-                groups.map(|group| run(group, Threads::One)).collect::<Result<_, Error>>()?
+                groups.map(|group| run(self, group, Threads::One)).collect::<Result<_, Error>>()?
             }
-            false => groups.iter().map(|group| run(group, Threads::All)).collect::<Result<_, Error>>()?,
+            // Each order takes the next: one's recalibration runs beside the other's inference.
+            (false, Some(beside)) if groups.len() > 1 => {
+                let next = AtomicUsize::new(0);
+                let results: Vec<OnceLock<_>> = groups.iter().map(|_| OnceLock::new()).collect();
+                let order = |engine: &Engine| {
+                    loop {
+                        let index = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(group) = groups.get(index) else { break };
+                        let result = run(engine, group, Threads::All);
+                        failed.fetch_or(result.is_err(), Ordering::Relaxed);
+                        let _ = results[index].set(result);
+                    }
+                };
+                std::thread::scope(|scope| {
+                    scope.spawn(|| order(beside));
+                    order(self);
+                });
+                // An error first: what the other order has left undone is its consequence.
+                let results = results.into_iter().filter_map(OnceLock::into_inner);
+                results.collect::<Result<Vec<_>, Error>>()?.into_iter().collect()
+            }
+            _ => groups.iter().map(|group| run(self, group, Threads::All)).collect::<Result<_, Error>>()?,
         };
         let Some(found) = found else { return Ok(None) };
         let mut population = Population { results: vec![Vec::new(); networks.len()], ..empty };

@@ -55,6 +55,10 @@ impl Runtime for Card {
         format!("cuda {major}.{minor}")
     }
 
+    fn beside(&self) -> Result<Card, Error> {
+        self.0.beside().map(Card).map_err(|error| self.failed(error))
+    }
+
     fn allocate(&self, bytes: usize) -> Result<CudaMemory, Error> {
         let quads = bytes.div_ceil(16);
         let memory = self.0.alloc(16 * quads).map_err(|error| self.failed(error))?;

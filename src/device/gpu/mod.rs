@@ -29,7 +29,7 @@ use crate::ops::{
 };
 use crate::ops::{preprocess, score, squeeze_excite, stem, sum};
 use std::cell::{Cell, RefCell};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Bytes that an arena on a card may well have; an eighth of a small card's memory.
@@ -44,7 +44,7 @@ const H100_SHARED_BYTES: u32 = 227 << 10;
 /// What [`Gpu`] needs of a card or of its stand-in.
 ///
 /// One stream: copies and launches happen in the order in which they are asked for.
-pub trait Runtime: Send + Sync + 'static {
+pub trait Runtime: Send + Sync + Sized + 'static {
     /// Memory of the device; freed when dropped.
     type Memory: Send + Sync + 'static;
     /// A point in time among the launches.
@@ -57,6 +57,12 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// What the bits of a result depend on; see [`Device::arithmetic`].
     fn arithmetic(&self) -> String;
+
+    /// The same card or stand-in with a stream of its own.
+    ///
+    /// # Errors
+    /// The device fails.
+    fn beside(&self) -> Result<Self, Error>;
 
     /// Memory filled with NaN (as f32), aligned to at least 256 bytes.
     ///
@@ -156,7 +162,7 @@ pub struct Gpu<R: Runtime> {
     runtime: R,
     /// What the cache is flushed with; made when first asked for.
     flush: Mutex<Option<R::Memory>>,
-    residents: Residents,
+    residents: Arc<Residents>,
 }
 
 #[repr(C)]
@@ -187,14 +193,14 @@ struct PeakArgs {
 impl<R: Runtime> Gpu<R> {
     /// The device on that runtime.
     pub fn new(runtime: R) -> Gpu<R> {
-        let residents = Residents::new(runtime.resident_budget());
+        let residents = Arc::new(Residents::new(runtime.resident_budget()));
         Gpu { runtime, flush: Mutex::new(None), residents }
     }
 
     /// Lets data sets take at most `bytes`. Results do not depend on it.
     #[must_use]
     pub fn with_resident_budget(self, bytes: usize) -> Gpu<R> {
-        Gpu { residents: Residents::new(bytes), ..self }
+        Gpu { residents: Arc::new(Residents::new(bytes)), ..self }
     }
 
     /// The runtime.
@@ -352,6 +358,11 @@ impl<R: Runtime> Device for Gpu<R> {
         // large as they were when it was recorded.
         unsafe { self.runtime.launch_graph(graph, threads)? };
         Ok(true)
+    }
+
+    fn beside(&self) -> Result<Option<Arc<dyn Device>>, Error> {
+        let residents = self.residents.clone();
+        Ok(Some(Arc::new(Gpu { runtime: self.runtime.beside()?, flush: Mutex::new(None), residents })))
     }
 
     fn lanes(&self) -> usize {

@@ -30,7 +30,7 @@ fn planned(
     chunk: &dyn Fn(usize) -> usize,
     precision: Precision,
 ) -> Planned {
-    evaluation(layout, networks, workload, Taking { lanes: 1, chunk, batches: &|_| 1 }, precision)
+    evaluation(layout, networks, workload, Taking { lanes: 1, orders: 1, chunk, batches: &|_| 1 }, precision)
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn recalibration_moves_more_and_ends_before_the_classifier() {
         !tallies.contains_key("Score") && tallies["BnStatistics"].launches > tallies["BnStatistics"].calls
     );
     // All batches in one pass: as many bytes, in a fifth of the launches.
-    let together = Taking { lanes: 1, chunk: &card_chunk, batches: &card_batches };
+    let together = Taking { lanes: 1, orders: 1, chunk: &card_chunk, batches: &card_batches };
     let together = total(&evaluation(&layout, &networks, workload, together, Precision::F32).passes);
     assert!(together.launches < more.launches / 4 && together.bytes <= more.bytes, "{together:?}");
     // Statistics fold themselves; the 49 averages are folded at the end, in one launch.
