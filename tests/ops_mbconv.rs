@@ -12,7 +12,7 @@ use natv2::ops::cases::{Case, mbconv_edges};
 use natv2::ops::halves::Format;
 use natv2::ops::mbconv::{Mbconv, fits};
 use natv2::ops::pointwise::{self, panelled_index, panelled_len};
-use natv2::ops::{Call, Region, Slot, Threads, depthwise, squeeze_excite};
+use natv2::ops::{Call, Region, Slot, Threads, depthwise, squeeze_excite, stem};
 
 fn call_of(case: &Case) -> &Mbconv {
     match &case.call {
@@ -61,8 +61,8 @@ fn never_rounded(case: &Case) -> Vec<f64> {
         }
         panels
     };
-    let x = match call.expand {
-        Some(expand) => {
+    let x = match (call.expand, call.stem) {
+        (Some(expand), _) => {
             let shape = p.expansion().shape;
             let mut y = vec![0.0; p.expanded_len()];
             let args = pointwise::Args {
@@ -77,7 +77,19 @@ fn never_rounded(case: &Case) -> Vec<f64> {
             pointwise::reference::run(&shape, args);
             y
         }
-        None => halves(call.x),
+        (_, Some(filters)) => {
+            let mut y = vec![0.0; p.expanded_len()];
+            let args = stem::Args {
+                x: &singles(call.x),
+                w: &singles(filters),
+                scale: Some(&singles(call.expand_scale.unwrap())),
+                shift: Some(&singles(call.expand_shift.unwrap())),
+                y: &mut y,
+            };
+            stem::reference::run(&p.stem(), args);
+            y
+        }
+        _ => halves(call.x),
     };
     let mut filtered = vec![0.0; p.filtered_len()];
     let args = depthwise::Args {
@@ -103,6 +115,7 @@ fn never_rounded(case: &Case) -> Vec<f64> {
         gate
     });
     let (shape, residual) = (p.projection().shape, call.residual.map(halves));
+    let residual = if p.shortcut > 0 { Some(x) } else { residual };
     let mut y = vec![0.0; shape.rows() * shape.cout as usize];
     let args = pointwise::Args {
         x: &filtered,

@@ -19,7 +19,7 @@
 use super::Precision;
 use super::arena::Arena;
 use super::emit::{Folded, Norm, Product};
-use super::fuse::Parts;
+use super::fuse::{Parts, Source};
 use super::tree::{Step, Tree};
 use crate::ops::batch_norm::BnFold;
 use crate::ops::branches::{self, Branch, Branches};
@@ -323,29 +323,10 @@ impl Lowering<'_> {
     /// Stem and the fixed first block.
     fn first_layers(&mut self, image: Map) -> Map {
         let (layout, channels) = (self.layout, *self.layout.channels());
-        let stem = self.map(strided(image.side, 2), channels.stem);
-        let norm = self.norm(&layout.first.stem_bn, channels.stem, None);
-        self.normalised(stem, &norm, Activation::HSwish, None, |folded, images| {
-            Call::from(Stem {
-                params: stem::Params {
-                    images,
-                    side_in: image.side as u32,
-                    side_out: stem.side as u32,
-                    cout: channels.stem as u32,
-                    activation: folded.activation as u32,
-                    format: halves::number(stem.format),
-                },
-                x: image.slot,
-                w: Slot::weights(layout.first.stem, 27 * channels.stem),
-                scale: folded.scale,
-                shift: folded.shift,
-                y: stem.slot,
-            })
-        });
         let weights = Slot::weights(layout.first.depthwise, 9 * channels.stem);
-        let shortcut = (channels.stem == channels.first).then_some(stem);
-        let parts = Parts {
-            expand: None,
+        let filters = Slot::weights(layout.first.stem, 27 * channels.stem);
+        let block = |source| Parts {
+            source,
             filter: (weights, channels.stem),
             filter_bn: &layout.first.depthwise_bn,
             squeeze: None,
@@ -356,8 +337,36 @@ impl Lowering<'_> {
             stride: 1,
             activation: Activation::Relu,
         };
-        if let Some(params) = self.fusing(&parts, stem) {
-            let out = self.fused(params, &parts, None, stem, shortcut);
+        let (bn, activation) = (&layout.first.stem_bn, Activation::HSwish);
+        let shortcut = channels.stem == channels.first;
+        let both = block(Source::Stem { filters, bn, activation, shortcut });
+        if let Some(params) = self.fusing(&both, image) {
+            let norm = self.source_norm(&both);
+            return self.fused(params, &both, norm, image, None);
+        }
+        let stem = self.map(strided(image.side, 2), channels.stem);
+        let norm = self.norm(bn, channels.stem, None);
+        self.normalised(stem, &norm, activation, None, |folded, images| {
+            Call::from(Stem {
+                params: stem::Params {
+                    images,
+                    side_in: image.side as u32,
+                    side_out: stem.side as u32,
+                    cout: channels.stem as u32,
+                    activation: folded.activation as u32,
+                    format: halves::number(stem.format),
+                },
+                x: image.slot,
+                w: filters,
+                scale: folded.scale,
+                shift: folded.shift,
+                y: stem.slot,
+            })
+        });
+        let shortcut = shortcut.then_some(stem);
+        let alone = block(Source::Input);
+        if let Some(params) = self.fusing(&alone, stem) {
+            let out = self.fused(params, &alone, None, stem, shortcut);
             self.free(stem);
             return out;
         }
@@ -421,9 +430,9 @@ impl Lowering<'_> {
         match &block.parallel {
             Some(parallel) if running.iter().filter(|&&runs| runs).count() > 1 => {
                 if let Some((params, parts)) = fusing {
-                    let expansion = self.expansion_norm(&parts);
+                    let source = self.source_norm(&parts);
                     let sum = self.branches_beside(layer, parallel, x);
-                    let y = self.fused(params, &parts, expansion, x, Some(sum));
+                    let y = self.fused(params, &parts, source, x, Some(sum));
                     self.free(sum);
                     return y;
                 }
@@ -446,8 +455,8 @@ impl Lowering<'_> {
             Some((_, transform)) if branches.transform => self.transform(layer, transform, x, None),
             _ => {
                 if let Some((params, parts)) = fusing {
-                    let expansion = self.expansion_norm(&parts);
-                    return self.fused(params, &parts, expansion, x, shortcut);
+                    let source = self.source_norm(&parts);
+                    return self.fused(params, &parts, source, x, shortcut);
                 }
                 let (panels, bn) = (&block.expand, &block.expand_bn);
                 let wide = self.pointwise(x, panels, layer.mid, 1, bn, layer.activation, None, None);
