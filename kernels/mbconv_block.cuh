@@ -1,7 +1,7 @@
 // A block of mbconv.cu: its operands, and where things lie in its shared memory.
 //
-// Shared memory, in 16-byte units ("chunks": eight 16-bit numbers, or a quad of floats). The front is
-// used three times, for what one phase after the other needs:
+// Shared memory, in 16-byte units ("chunks": eight 16-bit numbers, or a quad of floats). What is in front of
+// the depthwise output is used three times, for what one phase after the other needs:
 //
 //   0          kFront: the first chunk is zeros, what matrices read behind their last channel
 //   kFront     slices: the expanded slice, rows of an image `expanded_row` apart, each k / 2 pixels of zeros
@@ -13,6 +13,13 @@
 //   kFront     projection: two buffers of weights [8 groups tiles][8], then the sums on their way out
 //   kept_at    the depthwise output [pixels][odd(mid / 8)]
 //
+// With a stem there is one slice, and the projection still adds what it holds:
+//
+//   kFront     the slice, as above; then, at project_at, the stem's filters [27][slice / 4] and the
+//              depthwise ones, each with scale and shift; then the images (mbconv_stem.cuh)
+//   project_at projection, as above
+//   kept_at    the depthwise output, in place of the images
+//
 // Rows of an odd number of chunks put the eight rows of a matrix of ldmatrix on different banks, and so
 // they do for the four lanes a row that store the sums of a product. Bank conflicts are counted by
 // emulator/tests/mbconv_check.cpp.
@@ -23,13 +30,15 @@
 struct MbconvParams {
     unsigned images, side_in, side_out, cin, mid, cout, kernel, stride, activation, hidden;
     unsigned weight_cin, weight_channels, weight_mid, se_channels, se_hidden;
+    unsigned image_side, stem_activation, shortcut;  // 0 without a stem
     unsigned format;  // 1 f16, 2 bf16: the kernel's name says it too
 };
 
 // 16-bit numbers are given by their bits.
 struct MbconvArgs {
-    const uint16_t* x;
-    const uint16_t* expand;  // null, and the next two: x is the expanded map
+    const void* x;           // a map of 16-bit numbers; of a stem, f32 images
+    const float* stem;       // or null
+    const uint16_t* expand;  // or null; without either and the next two x is the expanded map
     const float* expand_scale;
     const float* expand_shift;
     const float* filter;
@@ -53,7 +62,7 @@ struct MbconvConfig {
     unsigned slice;          // expanded channels at a time: 16, 32 or 64
     unsigned groups, tiles;  // output channels: `groups` times `tiles` times 8; tiles is 2, 4 or 6
     unsigned expanded_pixel, expanded_row;  // from one to the next, in chunks
-    unsigned x_at, weights_at, filter_at, kept_at;
+    unsigned x_at, weights_at, filter_at, project_at, kept_at;
 };
 
 struct MbconvLaunch {
@@ -61,11 +70,11 @@ struct MbconvLaunch {
     MbconvConfig c;
 };
 
-// Calls of one launch, a row of the grid each: those that siblings of a prefix tree make of one input.
-constexpr unsigned kMbconvSiblings = 8;
+// Calls of one launch, a row of the grid each. As many as 4 KiB of arguments can name.
+constexpr unsigned kMbconvGroup = 15;
 
-struct MbconvSiblings {
-    MbconvLaunch calls[kMbconvSiblings];
+struct MbconvGroup {
+    MbconvLaunch calls[kMbconvGroup];
 };
 
 constexpr unsigned kMbconvThreads = 256, kMbconvWarps = kMbconvThreads / 32;
@@ -74,8 +83,10 @@ constexpr unsigned kExpandTiles = 4;     // of 8 channels, that a warp expands a
 constexpr unsigned kProjectTiles = 6;    // that a warp projects to
 constexpr unsigned kProjectSlice = 64;   // expanded channels of project weights at a time
 constexpr unsigned kProjectRow = kProjectSlice / kHalfChunk;
-// Sums on their way out: the first quads of all chunks of a row, then the second ones.
-constexpr unsigned kOutSecond = kProjectTiles + 1, kOutRow = 2 * kOutSecond, kOutWarp = 16 * kOutRow;
+
+// Quads of a row of sums on their way out: the first quads of its chunks, then, so many on, the second ones.
+__host__ __device__ constexpr unsigned out_second(unsigned tiles) { return tiles + 1; }
+__host__ __device__ constexpr unsigned out_row(unsigned tiles) { return 2 * out_second(tiles); }
 
 __host__ __device__ constexpr unsigned odd(unsigned chunks) { return chunks | 1; }
 
@@ -155,6 +166,19 @@ __device__ __forceinline__ void copy_vectors(const MbconvBlock<T>& b, uint4* to,
         const bool valid = channel < b.p.mid;
         nat_async_copy<16>(to + threadIdx.x, (threadIdx.x < quads ? scale : shift) + (valid ? channel : 0), valid);
     }
+}
+
+// A slice of a filter of so many taps, each of `stored` channels, with its scale and shift.
+template <class T>
+__device__ NAT_PHASE void copy_taps(const MbconvBlock<T>& b, uint4* to, const float* filter, unsigned taps, unsigned stored,
+                                    const float* scale, const float* shift, unsigned c0) {
+    const unsigned quads = b.c.slice / 4;
+    for (unsigned i = threadIdx.x; i < taps * quads; i += kMbconvThreads) {
+        const unsigned tap = i / quads, channel = c0 + i % quads * 4;
+        const bool valid = channel < b.p.mid;
+        nat_async_copy<16>(to + i, filter + (valid ? static_cast<size_t>(tap) * stored + channel : 0), valid);
+    }
+    copy_vectors(b, to + taps * quads, scale, shift, c0);
 }
 
 }  // namespace mbconv

@@ -19,18 +19,10 @@ __device__ NAT_PHASE void clear_margins(const MbconvBlock<T>& b) {
 }
 
 template <class T>
-__device__ NAT_PHASE void copy_filter(const MbconvBlock<T>& b, unsigned c0) {
-    const MbconvParams& p = b.p;
-    const MbconvConfig& c = b.c;
+__device__ __forceinline__ void copy_filter(const MbconvBlock<T>& b, unsigned c0) {
     const MbconvArgs& a = b.a;
-    const unsigned quads = c.slice / 4;
-    uint4* to = b.shared + c.filter_at;
-    for (unsigned i = threadIdx.x; i < p.kernel * p.kernel * quads; i += kMbconvThreads) {
-        const unsigned tap = i / quads, channel = c0 + i % quads * 4;
-        const bool valid = channel < p.mid;
-        nat_async_copy<16>(to + i, a.filter + (valid ? static_cast<size_t>(tap) * p.weight_channels + channel : 0), valid);
-    }
-    copy_vectors(b, to + p.kernel * p.kernel * quads, a.filter_scale, a.filter_shift, c0);
+    copy_taps(b, b.shared + b.c.filter_at, a.filter, b.p.kernel * b.p.kernel, b.p.weight_channels, a.filter_scale,
+              a.filter_shift, c0);
 }
 
 // Where there is no expansion: the slice of the map itself.
@@ -40,7 +32,7 @@ __device__ NAT_PHASE void copy_map(const MbconvBlock<T>& b, unsigned c0) {
     const MbconvConfig& c = b.c;
     const unsigned chunks = min(c.slice, p.mid - c0) / kHalfChunk;
     const size_t first = static_cast<size_t>(b.first_image) * p.side_in * p.side_in;
-    const uint16_t* from = b.a.x + first * p.mid + c0;
+    const uint16_t* from = static_cast<const uint16_t*>(b.a.x) + first * p.mid + c0;
     for (unsigned i = threadIdx.x; i < b.rows_in() * c.expanded_pixel; i += kMbconvThreads) {
         const unsigned pixel = i / c.expanded_pixel, chunk = i % c.expanded_pixel;
         if (chunk < chunks) {

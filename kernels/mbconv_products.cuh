@@ -56,7 +56,8 @@ template <class T>
 __device__ NAT_PHASE void copy_input(const MbconvBlock<T>& b) {
     const MbconvParams& p = b.p;
     const size_t first = static_cast<size_t>(b.first_image) * p.side_in * p.side_in;
-    copy_rows(b.shared + b.c.x_at, b.a.x + first * p.cin, p.cin, b.rows_in(), b.rows_in(), p.cin / kHalfChunk);
+    const uint16_t* from = static_cast<const uint16_t*>(b.a.x) + first * p.cin;
+    copy_rows(b.shared + b.c.x_at, from, p.cin, b.rows_in(), b.rows_in(), p.cin / kHalfChunk);
 }
 
 // Expansion weights of a slice; rows behind the last channel are zeros.
@@ -126,7 +127,8 @@ __device__ __forceinline__ unsigned weight_at(unsigned n, unsigned chunk) {
 }
 
 // Writes a warp's sums to y, 16 rows at a time, through shared memory.
-template <class T>
+// With a stem, the residual is what the slice holds.
+template <bool kStem, class T>
 __device__ NAT_PHASE void write(const MbconvBlock<T>& b, const float (&sums)[2][kProjectTiles][4], unsigned m0,
                                 unsigned n0) {
     const MbconvParams& p = b.p;
@@ -134,7 +136,8 @@ __device__ NAT_PHASE void write(const MbconvBlock<T>& b, const float (&sums)[2][
     const MbconvArgs& a = b.a;
     const unsigned rows = b.rows_out();
     const size_t first_row = static_cast<size_t>(b.first_image) * p.side_out * p.side_out;
-    Quad* out = reinterpret_cast<Quad*>(b.shared + kFront) + b.warp() * kOutWarp;
+    const unsigned second = out_second(c.tiles), pitch = out_row(c.tiles);
+    Quad* out = reinterpret_cast<Quad*>(b.shared + c.project_at) + b.warp() * 16 * pitch;
     NAT_UNROLL
     for (int i = 0; i < 2; ++i) {
         NAT_UNROLL
@@ -142,7 +145,7 @@ __device__ NAT_PHASE void write(const MbconvBlock<T>& b, const float (&sums)[2][
             if (j >= static_cast<int>(c.tiles)) break;
             NAT_UNROLL
             for (int h = 0; h < 2; ++h) {
-                Quad* quad = out + (b.lane() / 4 + 8 * h) * kOutRow + b.lane() % 4 / 2 * kOutSecond + j;
+                Quad* quad = out + (b.lane() / 4 + 8 * h) * pitch + b.lane() % 4 / 2 * second + j;
                 store_shared(reinterpret_cast<float2*>(quad) + b.lane() % 2,
                              make_float2(sums[i][j][2 * h], sums[i][j][2 * h + 1]));
             }
@@ -154,33 +157,34 @@ __device__ NAT_PHASE void write(const MbconvBlock<T>& b, const float (&sums)[2][
             // Two rows of four chunks: not neighbours, for the banks' sake.
             if (c.tiles == 4) row = row / 4 * 4 + row % 2 * 2 + row / 2 % 2;
             const unsigned m = m0 + 16 * i + row, n = n0 + 8 * across;
-            const Quad* quad = out + row * kOutRow + across;
-            Quad low = load_shared<Quad>(quad), high = load_shared<Quad>(quad + kOutSecond);
+            const Quad* quad = out + row * pitch + across;
+            Quad low = load_shared<Quad>(quad), high = load_shared<Quad>(quad + second);
             if (m >= rows || n >= p.cout) continue;
             const size_t to = (first_row + m) * p.cout + n;
             low = multiply_add(low, load_quad(a.project_scale + n), load_quad(a.project_shift + n));
             high = multiply_add(high, load_quad(a.project_scale + n + 4), load_quad(a.project_shift + n + 4));
-            if (a.residual != nullptr) {
-                const uint4 r = *reinterpret_cast<const uint4*>(a.residual + to);
+            if (kStem ? p.shortcut != 0 : a.residual != nullptr) {
+                const uint4 r = kStem ? load_shared<uint4>(b.expanded() + b.pixel_at(m) + n / kHalfChunk)
+                                      : *reinterpret_cast<const uint4*>(a.residual + to);
                 low = low + unpack_quad<T>(make_uint2(r.x, r.y));
                 high = high + unpack_quad<T>(make_uint2(r.z, r.w));
             }
-            const uint2 first = pack_quad<T>(low), second = pack_quad<T>(high);
-            *reinterpret_cast<uint4*>(a.y + to) = make_uint4(first.x, first.y, second.x, second.y);
+            const uint2 left = pack_quad<T>(low), right = pack_quad<T>(high);
+            *reinterpret_cast<uint4*>(a.y + to) = make_uint4(left.x, left.y, right.x, right.y);
         }
         __syncwarp();  // before the next rows take their place
     }
 }
 
 // The output. A warp makes 32 pixels by up to 48 channels; slices of weights pass through two buffers.
-template <class T>
+template <bool kStem, class T>
 __device__ NAT_PHASE void project(const MbconvBlock<T>& b) {
     const MbconvParams& p = b.p;
     const MbconvConfig& c = b.c;
     const MbconvArgs& a = b.a;
     const unsigned rows = b.rows_out(), chunks = p.mid / kHalfChunk;
     const unsigned down = ceil_div(rows, 32), columns = 8 * c.groups * c.tiles;
-    uint4* buffers = b.shared + kFront;
+    uint4* buffers = b.shared + c.project_at;
     auto copy = [&](unsigned k0, unsigned buffer) {
         for (unsigned i = threadIdx.x; i < columns * kProjectRow; i += kMbconvThreads) {
             const unsigned n = i / kProjectRow, chunk = i % kProjectRow, k = k0 + kHalfChunk * chunk;
@@ -217,7 +221,7 @@ __device__ NAT_PHASE void project(const MbconvBlock<T>& b) {
             }
         }
         __syncthreads();  // the buffers are read: their memory is free
-        if (active) write(b, sums, m0, n0);
+        if (active) write<kStem>(b, sums, m0, n0);
         __syncthreads();
     }
 }

@@ -94,7 +94,7 @@ fn logits_of_every_family_are_as_near_to_those_of_f32_as_roundings_leave_them() 
 /// Whether what a call writes to `slot` is 16-bit numbers.
 fn writes_halves(call: &Call, slot: Slot) -> bool {
     match call {
-        Call::Stem(_) | Call::PointwiseHalf(_) | Call::Mbconv(_) | Call::MbconvSiblings(_) => true,
+        Call::Stem(_) | Call::PointwiseHalf(_) | Call::Mbconv(_) | Call::MbconvGroup(_) => true,
         Call::MaxPool(_) | Call::Sum(_) | Call::BnApply(_) => true,
         // The means beside the map are f32.
         Call::Depthwise(call) => slot == call.y,
@@ -281,10 +281,10 @@ fn shared_prefixes_and_new_weights_change_nothing() {
     assert_ne!(logits(before.engine()), logits(&fresh));
 }
 
-/// Siblings of a prefix tree run as one call where MBConvs do, and leave each network's own results.
+/// The MBConvs of many networks run as one call, depth by depth, and leave each network's own results.
 #[cfg(natv2_emulator)]
 #[test]
-fn siblings_in_one_call_leave_what_each_leaves_alone() {
+fn groups_leave_what_each_network_leaves_alone() {
     use natv2::engine::plan::{Reads, lower_tree};
     use natv2::engine::tree::Tree;
     let (test, labels) = images(5, "test");
@@ -297,7 +297,7 @@ fn siblings_in_one_call_leave_what_each_leaves_alone() {
             (arch.e[at], arch.ks[at]) = (e, k);
             arch
         };
-        // Siblings at the first layer, two of which have children that differ, and one further on.
+        // They differ in the first layer, in the second and further on.
         let changes = [(0, 4, 3), (0, 6, 3), (0, 3, 7), (1, 4, 3), (4, 6, 5)];
         let archs: Vec<Arch> = std::iter::once(first.clone()).chain(changes.map(change)).collect();
         let networks: Vec<(Arch, Exits)> =
@@ -307,8 +307,8 @@ fn siblings_in_one_call_leave_what_each_leaves_alone() {
         let tree = Tree::new(net.channels(), &members);
         let target = Target { precision: Precision::F16, block_bytes: 227 << 10 };
         let (program, section) = lower_tree(&net.layout, &tree, 2, Mode::Inference, Reads::Scores, target);
-        let siblings = program.calls.iter().filter(|call| call.name() == "MbconvSiblings").count();
-        assert!(siblings > 0 || family != Family::SE_B, "{family}");
+        let groups = program.calls.iter().filter(|call| call.name() == "MbconvGroup").count();
+        assert!(groups > 0 || family != Family::SE_B, "{family}");
         // Their batch norms lie where the walk of recalibration puts them.
         let places = |section: &Section| {
             let mut places: Vec<usize> =

@@ -453,11 +453,11 @@ impl fmt::Display for Report {
         }
         let calls =
             |name| self.operators.iter().find(|row| row.operator == name).map_or(0, |row| row.tally.calls);
-        let (alone, together, apart) = (calls("Mbconv"), calls("MbconvSiblings"), calls("Depthwise"));
+        let (alone, together, apart) = (calls("Mbconv"), calls("MbconvGroup"), calls("Depthwise"));
         if alone + together > 0 {
             write!(
                 f,
-                "\n\nMBConvs: {alone} calls of one each and {together} of siblings together, of which an image \
+                "\n\nMBConvs: {alone} calls of one each and {together} of several networks together, of which an image \
                  fits a block; {apart} an operator at a time"
             )?;
         }

@@ -377,7 +377,7 @@ fn run_plain<T: Real>(ops: &impl HostOps<T>, call: &Call, r: &Resolver<'_, T>) {
                 y: r.write(c.y),
             },
         ),
-        Call::MbconvSiblings(c) => {
+        Call::MbconvGroup(c) => {
             c.calls.iter().for_each(|call| run_plain(ops, &Call::from(call.clone()), r));
         }
         other => ops.training(other, r),

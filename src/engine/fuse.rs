@@ -1,23 +1,40 @@
-//! Whole MBConvs of inference as one call, where a block of the device holds an image of them.
+//! Whole MBConvs of inference as one call, where a block of the device holds an image of them; the first one
+//! together with the stem.
 //!
-//! In 16 bits, and where the device has blocks with shared memory. Those that a tree's siblings make of one
-//! input are one call. Batch norms are registered in the order of the separate calls, which recalibration
-//! makes, so both find them at the same places.
+//! In 16 bits, and where the device has blocks with shared memory. Those of all nodes of a tree at one depth
+//! are one call. Each node's batch norms are registered in the order of the separate calls, which
+//! recalibration makes, so both find them at the same places.
 
 use super::emit::Norm;
 use super::plan::{Lowering, Map, Mode};
 use super::tree::{Step, Tree};
-use crate::ops::mbconv::{self, Mbconv, MbconvSiblings};
+use crate::ops::mbconv::{self, Mbconv, MbconvGroup};
 use crate::ops::{Activation, Call, Slot, halves};
 use crate::space::backbone::strided;
 use crate::space::walk::Layer;
 use crate::supernet::{BatchNorm, Block, Panels, Squeeze};
 use std::collections::BTreeMap;
 
+/// Where the map that the filter is for comes from.
+#[derive(Clone, Copy)]
+pub(super) enum Source<'a> {
+    /// It is the input.
+    Input,
+    /// A 1x1 expansion of the input.
+    Expansion(Panels, &'a BatchNorm),
+    /// The stem's filters on images.
+    Stem {
+        filters: Slot,
+        bn: &'a BatchNorm,
+        activation: Activation,
+        /// The map is added to the output.
+        shortcut: bool,
+    },
+}
+
 /// What an MBConv is made of.
 pub(super) struct Parts<'a> {
-    /// The 1x1 expansion, where there is one.
-    pub(super) expand: Option<(Panels, &'a BatchNorm)>,
+    pub(super) source: Source<'a>,
     /// The depthwise filter `[kernel, kernel, stored]`.
     pub(super) filter: (Slot, usize),
     pub(super) filter_bn: &'a BatchNorm,
@@ -38,7 +55,7 @@ impl<'a> Parts<'a> {
     /// The MBConv of an elastic layer.
     pub(super) fn of(layer: &Layer, block: &'a Block) -> Parts<'a> {
         Parts {
-            expand: Some((block.expand, &block.expand_bn)),
+            source: Source::Expansion(block.expand, &block.expand_bn),
             filter: (block.filter(layer.kernel), block.channels),
             filter_bn: &block.depthwise_bn,
             squeeze: block.squeeze.zip(layer.squeeze),
@@ -53,33 +70,37 @@ impl<'a> Parts<'a> {
 }
 
 impl Lowering<'_> {
-    /// MBConvs that siblings make of `x`, as one call; `nodes` are layers of a tree. `None` where there are
-    /// not two that are nothing else: a node with branches beside its MBConv has calls of its own.
+    /// The MBConvs of these nodes of a tree on these maps as one call, but of those that have branches
+    /// beside it; none where there are not two.
     ///
-    /// The outputs, by node.
-    pub(super) fn siblings(&mut self, tree: &Tree, nodes: &[usize], x: Map) -> BTreeMap<usize, Map> {
-        let whole = |&id: &usize| match tree.nodes[id].step {
-            Step::Layer(layer) => self.whole(&layer, x).map(|params| (id, layer, params)),
+    /// Their outputs, by node.
+    pub(super) fn together(
+        &mut self,
+        tree: &Tree,
+        nodes: impl Iterator<Item = (usize, Map)>,
+    ) -> BTreeMap<usize, Map> {
+        let whole = |(id, x): (usize, Map)| match tree.nodes[id].step {
+            Step::Layer(layer) => self.whole(&layer, x).map(|params| (id, x, layer, params)),
             _ => None,
         };
-        let whole: Vec<(usize, Layer, mbconv::Params)> = nodes.iter().filter_map(whole).collect();
+        let whole: Vec<(usize, Map, Layer, mbconv::Params)> = nodes.filter_map(whole).collect();
         if whole.len() < 2 {
             return BTreeMap::new();
         }
         let (mut outputs, before) = (BTreeMap::new(), self.calls.len());
-        for (id, layer, params) in whole {
+        for (id, x, layer, params) in whole {
             let block = self.layout.blocks[layer.index];
             let parts = Parts::of(&layer, &block);
             self.next_norm = self.norms_at[id];
-            let expansion = self.expansion_norm(&parts);
-            outputs.insert(id, self.fused(params, &parts, expansion, x, layer.shortcut.then_some(x)));
+            let source = self.source_norm(&parts);
+            outputs.insert(id, self.fused(params, &parts, source, x, layer.shortcut.then_some(x)));
         }
         let calls = self.calls.split_off(before).into_iter().filter_map(|call| match call {
             Call::Mbconv(call) => Some(call),
             _ => None,
         });
         let calls = calls.collect();
-        self.calls.push(Call::from(MbconvSiblings { calls }));
+        self.calls.push(Call::from(MbconvGroup { calls }));
         outputs
     }
 
@@ -93,12 +114,21 @@ impl Lowering<'_> {
 
     /// The call's shape on `x`, if there is such a call in this plan.
     pub(super) fn fusing(&self, parts: &Parts<'_>, x: Map) -> Option<mbconv::Params> {
-        let format = x.format.filter(|_| self.mode == Mode::Inference && self.block_bytes > 0)?;
+        let format = self.format.filter(|_| self.mode == Mode::Inference && self.block_bytes > 0)?;
         let squeeze = parts.squeeze;
+        let (side, weight_cin) = match parts.source {
+            Source::Input => (x.side, 0),
+            Source::Expansion(panels, _) => (x.side, panels.cin),
+            Source::Stem { .. } => (strided(x.side, 2), 0),
+        };
+        let (image_side, stem_activation, shortcut) = match parts.source {
+            Source::Stem { activation, shortcut, .. } => (x.side, activation, shortcut),
+            _ => (0, Activation::None, false),
+        };
         let params = mbconv::Params {
             images: self.images as u32,
-            side_in: x.side as u32,
-            side_out: strided(x.side, parts.stride) as u32,
+            side_in: side as u32,
+            side_out: strided(side, parts.stride) as u32,
             cin: x.channels as u32,
             mid: parts.mid as u32,
             cout: parts.cout as u32,
@@ -106,27 +136,33 @@ impl Lowering<'_> {
             stride: parts.stride as u32,
             activation: parts.activation as u32,
             hidden: squeeze.map_or(0, |(_, hidden)| hidden as u32),
-            weight_cin: parts.expand.map_or(0, |(expand, _)| expand.cin as u32),
+            weight_cin: weight_cin as u32,
             weight_channels: parts.filter.1 as u32,
             weight_mid: parts.project.0.cin as u32,
             se_channels: squeeze.map_or(0, |(squeeze, _)| squeeze.reduce.cin as u32),
             se_hidden: squeeze.map_or(0, |(squeeze, _)| squeeze.expand.cin as u32),
+            image_side: image_side as u32,
+            stem_activation: stem_activation as u32,
+            shortcut: u32::from(shortcut),
             format: halves::number(Some(format)),
         };
         mbconv::fits(&params, self.block_bytes).then_some(params)
     }
 
-    /// The expansion's batch norm: the first of an MBConv.
-    pub(super) fn expansion_norm(&mut self, parts: &Parts<'_>) -> Option<Norm> {
-        parts.expand.map(|(_, bn)| self.norm(bn, parts.mid, None))
+    /// The batch norm of what makes the map: the first of an MBConv.
+    pub(super) fn source_norm(&mut self, parts: &Parts<'_>) -> Option<Norm> {
+        match parts.source {
+            Source::Input => None,
+            Source::Expansion(_, bn) | Source::Stem { bn, .. } => Some(self.norm(bn, parts.mid, None)),
+        }
     }
 
-    /// The call, with the expansion's batch norm registered before.
+    /// The call, with the source's batch norm registered before.
     pub(super) fn fused(
         &mut self,
         params: mbconv::Params,
         parts: &Parts<'_>,
-        expansion: Option<Norm>,
+        source: Option<Norm>,
         x: Map,
         residual: Option<Map>,
     ) -> Map {
@@ -135,12 +171,18 @@ impl Lowering<'_> {
         let project_norm = self.norm(project_bn, parts.cout, None);
         let y = self.map(params.side_out as usize, parts.cout);
         let squeeze = parts.squeeze;
+        let (stem, expand) = match parts.source {
+            Source::Input => (None, None),
+            Source::Expansion(panels, _) => (None, Some(self.layout.rows(&panels, parts.mid))),
+            Source::Stem { filters, .. } => (Some(filters), None),
+        };
         self.calls.push(Call::from(Mbconv {
             params,
             x: x.slot,
-            expand: parts.expand.map(|(expand, _)| self.layout.rows(&expand, parts.mid)),
-            expand_scale: expansion.as_ref().map(|norm| norm.scale),
-            expand_shift: expansion.as_ref().map(|norm| norm.shift),
+            stem,
+            expand,
+            expand_scale: source.as_ref().map(|norm| norm.scale),
+            expand_shift: source.as_ref().map(|norm| norm.shift),
             filter: parts.filter.0,
             filter_scale: filter_norm.scale,
             filter_shift: filter_norm.shift,

@@ -19,7 +19,7 @@
 use super::Precision;
 use super::arena::Arena;
 use super::emit::{Folded, Norm, Product};
-use super::fuse::Parts;
+use super::fuse::{Parts, Source};
 use super::tree::{Step, Tree, section_len};
 use crate::ops::batch_norm::{BnAverage, BnFold};
 use crate::ops::branches::{self, Branch, Branches};
@@ -257,8 +257,10 @@ impl Lowering<'_> {
         let input = self.arena.take(self.images * side * side * 3);
         self.labels = self.arena.take(self.images);
         let image = Map { slot: input, side, channels: 3, format: None };
-        for &root in &tree.roots {
-            self.node(tree, root, Path { x: image, earlier: [None; 2] }, None);
+        let roots = tree.roots.iter().map(|&root| (root, Path { x: image, earlier: [None; 2] }));
+        match self.groups() {
+            true => self.levels(tree, roots.collect()),
+            false => roots.for_each(|(root, path)| self.node(tree, root, path)),
         }
         if !self.averages.averages.is_empty() {
             self.calls.push(Call::from(std::mem::take(&mut self.averages)));
@@ -288,9 +290,35 @@ impl Lowering<'_> {
         }
     }
 
-    /// A node and all that grows from it; `output` is there if its layer has run. Consumes the maps of
-    /// `path`, but for the images.
-    fn node(&mut self, tree: &Tree, id: usize, mut path: Path, output: Option<Map>) {
+    /// Whether whole MBConvs are single calls here, so that those of many nodes can be one.
+    fn groups(&self) -> bool {
+        self.format.is_some() && self.block_bytes > 0 && self.mode == Mode::Inference
+    }
+
+    /// A node and all that grows from it. Consumes the maps of `path`, but for the images.
+    fn node(&mut self, tree: &Tree, id: usize, path: Path) {
+        let path = self.step(tree, id, path, None);
+        self.keep(tree, id, path);
+        tree.nodes[id].children.iter().for_each(|&child| self.node(tree, child, path));
+    }
+
+    /// Nodes of one depth and all that grows from them, depth after depth: more maps at a time than
+    /// [`Lowering::node`] keeps, in far fewer launches.
+    fn levels(&mut self, tree: &Tree, mut level: Vec<(usize, Path)>) {
+        while !level.is_empty() {
+            let outputs = self.together(tree, level.iter().map(|(id, path)| (*id, path.x)));
+            let mut next = Vec::new();
+            for (id, path) in level {
+                let path = self.step(tree, id, path, outputs.get(&id).copied());
+                self.keep(tree, id, path);
+                next.extend(tree.nodes[id].children.iter().map(|&child| (child, path)));
+            }
+            level = next;
+        }
+    }
+
+    /// What a node runs; `output` is there if its layer has run.
+    fn step(&mut self, tree: &Tree, id: usize, mut path: Path, output: Option<Map>) -> Path {
         let node = &tree.nodes[id];
         self.next_norm = self.norms_at[id];
         match node.step {
@@ -313,15 +341,16 @@ impl Lowering<'_> {
         }
         let ends = self.norms_at[id] + section_len(self.layout.channels(), tree.family, &node.step);
         debug_assert!(output.is_some() || self.next_norm == ends, "{:?}", node.step);
-        match node.children.len() {
+        path
+    }
+
+    /// Keeps the maps behind a node for all that grows from it; frees them where nothing does.
+    fn keep(&mut self, tree: &Tree, id: usize, path: Path) {
+        match tree.nodes[id].children.len() {
             0 => path.maps().for_each(|map| self.free(map)),
             count => {
                 for map in path.maps().filter(|_| count > 1) {
                     *self.shared.entry(map.slot.offset).or_default() += count - 1;
-                }
-                let outputs = self.siblings(tree, &node.children, path.x);
-                for child in &node.children {
-                    self.node(tree, *child, path, outputs.get(child).copied());
                 }
             }
         }
@@ -382,29 +411,10 @@ impl Lowering<'_> {
     /// Stem and the fixed first block.
     fn first_layers(&mut self, image: Map) -> Map {
         let (layout, channels) = (self.layout, *self.layout.channels());
-        let stem = self.map(strided(image.side, 2), channels.stem);
-        let norm = self.norm(&layout.first.stem_bn, channels.stem, None);
-        self.normalised(stem, &norm, Activation::HSwish, None, |folded, images| {
-            Call::from(Stem {
-                params: stem::Params {
-                    images,
-                    side_in: image.side as u32,
-                    side_out: stem.side as u32,
-                    cout: channels.stem as u32,
-                    activation: folded.activation as u32,
-                    format: halves::number(stem.format),
-                },
-                x: image.slot,
-                w: Slot::weights(layout.first.stem, 27 * channels.stem),
-                scale: folded.scale,
-                shift: folded.shift,
-                y: stem.slot,
-            })
-        });
         let weights = Slot::weights(layout.first.depthwise, 9 * channels.stem);
-        let shortcut = (channels.stem == channels.first).then_some(stem);
-        let parts = Parts {
-            expand: None,
+        let filters = Slot::weights(layout.first.stem, 27 * channels.stem);
+        let block = |source| Parts {
+            source,
             filter: (weights, channels.stem),
             filter_bn: &layout.first.depthwise_bn,
             squeeze: None,
@@ -415,8 +425,36 @@ impl Lowering<'_> {
             stride: 1,
             activation: Activation::Relu,
         };
-        if let Some(params) = self.fusing(&parts, stem) {
-            let out = self.fused(params, &parts, None, stem, shortcut);
+        let (bn, activation) = (&layout.first.stem_bn, Activation::HSwish);
+        let shortcut = channels.stem == channels.first;
+        let both = block(Source::Stem { filters, bn, activation, shortcut });
+        if let Some(params) = self.fusing(&both, image) {
+            let norm = self.source_norm(&both);
+            return self.fused(params, &both, norm, image, None);
+        }
+        let stem = self.map(strided(image.side, 2), channels.stem);
+        let norm = self.norm(bn, channels.stem, None);
+        self.normalised(stem, &norm, activation, None, |folded, images| {
+            Call::from(Stem {
+                params: stem::Params {
+                    images,
+                    side_in: image.side as u32,
+                    side_out: stem.side as u32,
+                    cout: channels.stem as u32,
+                    activation: folded.activation as u32,
+                    format: halves::number(stem.format),
+                },
+                x: image.slot,
+                w: filters,
+                scale: folded.scale,
+                shift: folded.shift,
+                y: stem.slot,
+            })
+        });
+        let shortcut = shortcut.then_some(stem);
+        let alone = block(Source::Input);
+        if let Some(params) = self.fusing(&alone, stem) {
+            let out = self.fused(params, &alone, None, stem, shortcut);
             self.free(stem);
             return out;
         }
@@ -476,9 +514,9 @@ impl Lowering<'_> {
         match &block.parallel {
             Some(parallel) if running.iter().filter(|&&runs| runs).count() > 1 => {
                 if let Some((params, parts)) = fusing {
-                    let expansion = self.expansion_norm(&parts);
+                    let source = self.source_norm(&parts);
                     let sum = self.branches_beside(layer, parallel, x);
-                    let y = self.fused(params, &parts, expansion, x, Some(sum));
+                    let y = self.fused(params, &parts, source, x, Some(sum));
                     self.free(sum);
                     return y;
                 }
@@ -501,8 +539,8 @@ impl Lowering<'_> {
             Some((_, transform)) if branches.transform => self.transform(layer, transform, x, None),
             _ => {
                 if let Some((params, parts)) = fusing {
-                    let expansion = self.expansion_norm(&parts);
-                    return self.fused(params, &parts, expansion, x, shortcut);
+                    let source = self.source_norm(&parts);
+                    return self.fused(params, &parts, source, x, shortcut);
                 }
                 let (panels, bn) = (&block.expand, &block.expand_bn);
                 let wide = self.pointwise(x, panels, layer.mid, 1, bn, layer.activation, None, None);

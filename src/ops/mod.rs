@@ -153,8 +153,8 @@ calls! {
     PointwiseHalf(pointwise_half::PointwiseHalf),
     /// A whole inverted bottleneck in 16-bit numbers.
     Mbconv(mbconv::Mbconv),
-    /// Such MBConvs as one.
-    MbconvSiblings(mbconv::MbconvSiblings),
+    /// Such MBConvs of many networks.
+    MbconvGroup(mbconv::MbconvGroup),
     /// The parallel branches of a layer from one pass over their input.
     Branches(branches::Branches),
     /// Depthwise convolution.

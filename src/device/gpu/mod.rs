@@ -251,7 +251,7 @@ fn dispatch(call: &Call, to: &Launcher<'_>) -> Result<(), Error> {
         Call::Pointwise(call) => pointwise::gpu::launch(call, to),
         Call::PointwiseHalf(call) => ops::pointwise_half::gpu::launch(call, to),
         Call::Mbconv(call) => ops::mbconv::gpu::launch(std::slice::from_ref(call), to),
-        Call::MbconvSiblings(call) => ops::mbconv::gpu::launch(&call.calls, to),
+        Call::MbconvGroup(call) => ops::mbconv::gpu::launch(&call.calls, to),
         Call::Branches(call) => branches::gpu::launch(call, to),
         Call::Depthwise(call) => depthwise::gpu::launch(call, to),
         Call::SqueezeExcite(call) => squeeze_excite::gpu::launch(call, to),

@@ -126,7 +126,7 @@ fn is_product(call: &Call) -> bool {
         call,
         Call::Stem(_)
             | Call::Mbconv(_)
-            | Call::MbconvSiblings(_)
+            | Call::MbconvGroup(_)
             | Call::Pointwise(_)
             | Call::PointwiseHalf(_)
             | Call::Branches(_)

@@ -5,7 +5,7 @@ use super::{Builder, Case, Fill};
 use crate::ops::Activation;
 use crate::ops::Slot;
 use crate::ops::halves::{Format, PER_ELEMENT};
-use crate::ops::mbconv::{Mbconv, MbconvSiblings, Params};
+use crate::ops::mbconv::{Mbconv, MbconvGroup, Params};
 use crate::ops::pointwise::panelled_len;
 use crate::ops::pointwise_half::weights_len;
 
@@ -13,10 +13,11 @@ use crate::ops::pointwise_half::weights_len;
 #[derive(Clone, Copy)]
 struct Shape {
     images: usize,
+    /// Of the map, or of a stem's images.
     side: usize,
     /// Kernel and stride.
     filter: (usize, usize),
-    /// Input, expanded and output channels; no expansion where the first is 0.
+    /// Input, expanded and output channels; no expansion where the first is 0, a stem where it is 3.
     channels: (usize, usize, usize),
     hidden: usize,
     activation: Activation,
@@ -26,11 +27,16 @@ struct Shape {
 }
 
 /// A call, on a map of its own or on one that is there.
-fn call(b: &mut Builder, format: Format, s: &Shape, x: Option<Slot>) -> Mbconv {
+fn call(b: &mut Builder, format: Format, s: &Shape, given: Option<Slot>) -> Mbconv {
     let ((kernel, stride), (cin, mid, cout)) = (s.filter, s.channels);
-    let expands = cin > 0;
-    let cin = if expands { cin } else { mid };
-    let side_out = s.side.div_ceil(stride);
+    let (expands, stem) = (cin > 3, cin == 3);
+    let cin = if cin > 0 { cin } else { mid };
+    let side_in = if stem { s.side.div_ceil(2) } else { s.side };
+    let side_out = side_in.div_ceil(stride);
+    let (x, pixels) = match stem {
+        true => (Fill::Values(1.0), 3 * s.side * s.side),
+        false => (Fill::Halves { format, size: 1.0 }, s.side * s.side * cin / PER_ELEMENT),
+    };
     let outputs = s.images * side_out * side_out * cout / PER_ELEMENT;
     let halves = Fill::Halves { format, size: 1.0 };
     let (stored_cin, stored_mid, stored_hidden) = (cin + s.more, mid + s.more, s.hidden + s.more);
@@ -40,7 +46,7 @@ fn call(b: &mut Builder, format: Format, s: &Shape, x: Option<Slot>) -> Mbconv {
     Mbconv {
         params: Params {
             images: s.images as u32,
-            side_in: s.side as u32,
+            side_in: side_in as u32,
             side_out: side_out as u32,
             cin: cin as u32,
             mid: mid as u32,
@@ -54,12 +60,16 @@ fn call(b: &mut Builder, format: Format, s: &Shape, x: Option<Slot>) -> Mbconv {
             weight_mid: stored_mid as u32,
             se_channels: if se { stored_mid as u32 } else { 0 },
             se_hidden: if se { stored_hidden as u32 } else { 0 },
+            image_side: if stem { s.side as u32 } else { 0 },
+            stem_activation: if stem { Activation::HSwish as u32 } else { 0 },
+            shortcut: u32::from(stem && s.residual),
             format: format as u32,
         },
-        x: x.unwrap_or_else(|| b.input(s.images * s.side * s.side * cin / PER_ELEMENT, halves)),
+        x: given.unwrap_or_else(|| b.input(s.images * pixels, x)),
+        stem: stem.then(|| b.weights(27 * mid, Fill::Values(0.3))),
         expand: expands.then(|| b.weights(weights_len(mid, stored_cin), rows(cin, stored_cin))),
-        expand_scale: expands.then(|| b.input(mid, Fill::Positive)),
-        expand_shift: expands.then(|| b.input(mid, Fill::Values(1.0))),
+        expand_scale: (expands || stem).then(|| b.input(mid, Fill::Positive)),
+        expand_shift: (expands || stem).then(|| b.input(mid, Fill::Values(1.0))),
         filter: b.weights(kernel * kernel * stored_mid, Fill::Rows { used: mid, stored: stored_mid }),
         filter_scale: b.input(mid, Fill::Positive),
         filter_shift: b.input(mid, Fill::Values(1.0)),
@@ -70,7 +80,7 @@ fn call(b: &mut Builder, format: Format, s: &Shape, x: Option<Slot>) -> Mbconv {
         project: b.weights(weights_len(cout, stored_mid), rows(mid, stored_mid)),
         project_scale: b.input(cout, Fill::Positive),
         project_shift: b.input(cout, Fill::Values(1.0)),
-        residual: s.residual.then(|| b.input(outputs, halves)),
+        residual: (s.residual && !stem).then(|| b.input(outputs, halves)),
         y: b.output(outputs),
     }
 }
@@ -79,23 +89,27 @@ fn case(format: Format, s: Shape) -> Case {
     let mut b = Builder::default();
     let call = call(&mut b, format, &s, None);
     let ((kernel, stride), (cin, mid, cout)) = (s.filter, s.channels);
-    let (expands, se, stored_mid) = (cin > 0, s.hidden > 0, mid + s.more);
+    let (expands, stem, se, stored_mid) = (cin > 3, cin == 3, s.hidden > 0, mid + s.more);
     let Shape { images, side, hidden, activation, residual, .. } = s;
     let name = format!(
         "{format:?} {images} x {side}/{stride} k{kernel}, {} of {stored_mid} channels, {activation:?}{}{}",
-        if expands { format!("{cin} to {mid} to {cout}") } else { format!("{mid} to {cout}") },
+        match (expands, stem) {
+            (true, _) => format!("{cin} to {mid} to {cout}"),
+            (_, true) => format!("stem to {mid} to {cout}"),
+            _ => format!("{mid} to {cout}"),
+        },
         if se { format!(", SE {hidden}") } else { String::new() },
         if residual { ", residual" } else { "" },
     );
     b.finish(name, call)
 }
 
-/// Siblings of every kernel on one input, of one filter more than a launch takes.
-pub(super) fn siblings() -> Case {
+/// Every kernel on one input, and one of them more often than a launch takes.
+pub(super) fn group() -> Case {
     let mut b = Builder::default();
     let (format, images, side, cin) = (Format::Bf16, 3, 6, 24);
     let x = b.input(images * side * side * cin / PER_ELEMENT, Fill::Halves { format, size: 1.0 });
-    let filters = [(3, 1); 9].into_iter().chain([(5, 1), (3, 2), (7, 2), (5, 1), (7, 1), (5, 2)]);
+    let filters = [(3, 1); 16].into_iter().chain([(5, 1), (3, 2), (7, 2), (5, 1), (7, 1), (5, 2)]);
     let calls = filters.enumerate().map(|(index, filter)| {
         let channels = (cin, [72, 96, 144][index % 3], [24, 40][index % 2]);
         let hidden = [0, 24][index % 2];
@@ -105,7 +119,7 @@ pub(super) fn siblings() -> Case {
         call(&mut b, format, &shape, Some(x))
     });
     let calls = calls.collect();
-    b.finish("siblings".into(), MbconvSiblings { calls })
+    b.finish("a group".into(), MbconvGroup { calls })
 }
 
 /// Every kernel, with and without each part, prefixes, tails of channels, slices and blocks of images, and
@@ -135,6 +149,12 @@ pub(super) fn edges() -> Vec<Case> {
         // The fixed first block, and a branch whose input is expanded already.
         shape(2, 11, (3, 1), (0, 16, 16), 0, (Relu, true, 0)),
         shape(3, 6, (5, 2), (0, 72, 24), 24, (HSwish, false, 8)),
+        // With the stem: images of whole chunks a row and others, several to a block, a strip's tail.
+        shape(1, 1, (3, 1), (3, 8, 8), 0, (Relu, true, 0)),
+        shape(5, 7, (3, 1), (3, 24, 16), 0, (Relu, false, 8)),
+        shape(3, 20, (3, 1), (3, 24, 24), 0, (HSwish, true, 0)),
+        shape(2, 33, (3, 1), (3, 16, 16), 0, (Relu, true, 0)),
+        shape(3, 64, (3, 1), (3, 16, 16), 0, (Relu, true, 0)),
         // Maps of which a slice is all that fits.
         shape(1, 32, (7, 2), (16, 96, 24), 0, (Relu, false, 0)),
         shape(1, 28, (3, 1), (24, 64, 40), 16, (Relu, false, 0)),

@@ -266,7 +266,7 @@ pub fn mbconv_edges() -> Vec<Case> {
     mbconv::edges()
 }
 
-/// MBConvs that siblings make of one input, as one call.
-pub fn mbconv_siblings() -> Case {
-    mbconv::siblings()
+/// MBConvs of many networks on one input, as one call.
+pub fn mbconv_group() -> Case {
+    mbconv::group()
 }

@@ -4,21 +4,28 @@
 //! compared with.
 
 use super::super::halves::PER_ELEMENT;
-use super::super::{Threads, depthwise, pointwise_half, squeeze_excite};
+use super::super::{Threads, depthwise, pointwise_half, squeeze_excite, stem};
 use super::{Args, Params};
 
 /// Computes the call; see the module for the formula.
 pub fn run(p: &Params, a: Args<'_, f32>, threads: Threads) {
     a.check(p);
     let format = p.format();
-    let expanded = a.expand.map(|w| {
+    let expansion = a.expand.map(|w| {
         let mut y = vec![0.0; p.expanded_len() / PER_ELEMENT];
         let (scale, shift) = (a.expand_scale, a.expand_shift);
         let args = pointwise_half::Args { x: a.x, w, scale, shift, gate: None, residual: None, y: &mut y };
         pointwise_half::cpu::run(&p.expansion(), args, threads);
         y
     });
-    let expanded = expanded.as_deref().unwrap_or_else(|| &a.x[..p.expanded_len() / PER_ELEMENT]);
+    let stem = a.stem.map(|w| {
+        let mut unrounded = vec![0.0; p.expanded_len()];
+        let (scale, shift) = (a.expand_scale, a.expand_shift);
+        stem::cpu::run(&p.stem(), stem::Args { x: a.x, w, scale, shift, y: &mut unrounded }, threads);
+        format.pack(&unrounded)
+    });
+    let made = expansion.or(stem);
+    let expanded = made.as_deref().unwrap_or_else(|| &a.x[..p.expanded_len() / PER_ELEMENT]);
     let mut unrounded = vec![0.0; p.filtered_len()];
     let filter = depthwise::Args {
         x: &format.unpack(expanded),
@@ -43,7 +50,7 @@ pub fn run(p: &Params, a: Args<'_, f32>, threads: Threads) {
         scale: Some(a.project_scale),
         shift: Some(a.project_shift),
         gate: gate.as_deref(),
-        residual: a.residual,
+        residual: if p.shortcut > 0 { Some(expanded) } else { a.residual },
         y: a.y,
     };
     pointwise_half::cpu::run(&p.projection(), projection, threads);

@@ -10,12 +10,13 @@ const WARPS: u32 = THREADS / 32;
 /// Numbers of a 16-byte chunk, the unit of all that lies in shared memory.
 const CHUNK: u32 = 8;
 const CHUNK_BYTES: u32 = 16;
-/// `kFront` and the others of `kernels/mbconv.cuh`.
+/// `kFront` and the others of `kernels/mbconv_block.cuh`.
 const FRONT: u32 = 8;
 const EXPAND_TILES: u32 = 4;
 const PROJECT_TILES: u32 = 6;
 const PROJECT_ROW: u32 = 8;
-const OUT_WARP: u32 = 16 * 2 * (PROJECT_TILES + 1);
+/// Outputs of a row that a thread of the stem makes.
+const STEM_STRIP: u32 = 4;
 
 /// How a block goes about it: `MbconvConfig` of the kernel.
 #[repr(C)]
@@ -35,6 +36,7 @@ pub(crate) struct Config {
     x_at: u32,
     weights_at: u32,
     filter_at: u32,
+    project_at: u32,
     kept_at: u32,
 }
 
@@ -45,8 +47,8 @@ pub(crate) struct Plan {
     pub shared_bytes: u32,
 }
 
-/// Calls of a launch: `kMbconvSiblings`.
-const SIBLINGS: usize = 8;
+/// Calls of a launch: `kMbconvGroup`.
+const GROUP: usize = 15;
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -57,8 +59,8 @@ struct Launch {
 
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Siblings {
-    calls: [Launch; SIBLINGS],
+struct Group {
+    calls: [Launch; GROUP],
 }
 
 /// Whether there is a kernel for the shape on a device whose blocks can have `shared_bytes` of shared memory.
@@ -78,7 +80,10 @@ fn candidates(p: &Params) -> impl Iterator<Item = Plan> {
     let p = *p;
     let images = (0..6).map(|log| 1 << log).filter(move |&n: &u32| n < 2 * p.images.max(1));
     images.flat_map(move |n| {
+        // With a stem there is one slice.
+        let least = if p.has_stem() { p.mid } else { 0 };
         let slices = [16, 32, 64].into_iter().filter(move |&slice| slice == 16 || slice < 2 * p.mid);
+        let slices = slices.filter(move |&slice| slice >= least);
         slices.map(move |slice| lay_out(&p, n, slice))
     })
 }
@@ -121,8 +126,36 @@ fn lay_out(p: &Params, images: u32, slice: u32) -> Plan {
     let expanded_row = expanded_row(p, slice, expanded_pixel);
     let (groups, tiles) = columns(p, rows_out);
     let vectors = 2 * slice / 4;
+    let filter = p.kernel * p.kernel * slice / 4 + vectors;
+    let projection = (2 * 8 * groups * tiles * PROJECT_ROW).max(WARPS * 16 * 2 * (tiles + 1));
+    let kept = rows_out * odd(p.mid / CHUNK);
+    let place = |[x_at, weights_at, filter_at, project_at, kept_at]: [u32; 5], chunks: u32| Plan {
+        config: Config {
+            images,
+            slice,
+            groups,
+            tiles,
+            expanded_pixel,
+            expanded_row,
+            x_at,
+            weights_at,
+            filter_at,
+            project_at,
+            kept_at,
+        },
+        shared_bytes: CHUNK_BYTES * chunks,
+    };
+    let behind_slice = FRONT + images * p.side_in * expanded_row + behind(p) * expanded_pixel;
+    if p.has_stem() {
+        // What the filters leave is in place of the images.
+        let filter_at = behind_slice + 27 * slice / 4 + vectors;
+        let x_at = filter_at + filter;
+        let kept_at = x_at.max(behind_slice + projection);
+        let chunks = (kept_at + kept).max(x_at + image_rows(p, images) * image_row(p));
+        return place([x_at, behind_slice, filter_at, behind_slice, kept_at], chunks);
+    }
     // The slices.
-    let x_at = FRONT + images * p.side_in * expanded_row + behind(p) * expanded_pixel;
+    let x_at = behind_slice;
     let (weights_at, filter_at) = match p.expands() {
         true => {
             let row = odd(p.cin / CHUNK);
@@ -131,26 +164,23 @@ fn lay_out(p: &Params, images: u32, slice: u32) -> Plan {
         }
         false => (x_at, x_at),
     };
-    let slices = filter_at + p.kernel * p.kernel * slice / 4 + vectors;
+    let slices = filter_at + filter;
     // Squeeze-excite: means and hidden units of fours of images, and gates.
     let fours = images.div_ceil(4);
     let gates = FRONT + (p.mid + p.hidden) * fours + images * p.mid / 4;
-    let projection = FRONT + (2 * 8 * groups * tiles * PROJECT_ROW).max(WARPS * OUT_WARP);
-    let kept_at = slices.max(if p.hidden > 0 { gates } else { 0 }).max(projection);
-    let chunks = kept_at + rows_out * odd(p.mid / CHUNK);
-    let config = Config {
-        images,
-        slice,
-        groups,
-        tiles,
-        expanded_pixel,
-        expanded_row,
-        x_at,
-        weights_at,
-        filter_at,
-        kept_at,
-    };
-    Plan { config, shared_bytes: CHUNK_BYTES * chunks }
+    let kept_at = slices.max(if p.hidden > 0 { gates } else { 0 }).max(FRONT + projection);
+    place([x_at, weights_at, filter_at, FRONT, kept_at], kept_at + kept)
+}
+
+/// Chunks from one row of a stem's images to the next: `image_row` of `kernels/mbconv_stem.cuh`.
+fn image_row(p: &Params) -> u32 {
+    let pixels = 1 + (3 * p.image_side + 3).div_ceil(4);
+    odd(pixels.max(6 * p.side_in.div_ceil(STEM_STRIP) + 1))
+}
+
+/// Rows of so many images, with one of zeros before each and one behind the last.
+fn image_rows(p: &Params, images: u32) -> u32 {
+    images * (p.image_side + 1) + 1
 }
 
 /// Pixels behind the last row of the expanded slice: its zeros, and what its last strip reads behind them.
@@ -185,6 +215,11 @@ fn cycles(p: &Params, plan: &Plan, shared_bytes: u32, multiprocessors: u32) -> u
             let tiles = EXPAND_TILES.min(c.slice / 8);
             products(rows_in.div_ceil(32) * across, tiles, p.cin) * u64::from(slices)
         }
+        // Multiply-adds of a strip, and what it takes to load: four instructions a cycle.
+        false if p.has_stem() => {
+            let strips = rows_in / p.side_in * p.side_in.div_ceil(STEM_STRIP) * p.mid / CHUNK;
+            rounds(strips, THREADS) * u64::from((27 * STEM_STRIP * CHUNK + 150) * WARPS / 4)
+        }
         false => 0,
     };
     let projection = products(rows_out.div_ceil(32) * c.groups, c.tiles, p.mid);
@@ -198,7 +233,8 @@ fn cycles(p: &Params, plan: &Plan, shared_bytes: u32, multiprocessors: u32) -> u
     // 64 bytes a cycle from the L2 cache, 16 from memory.
     let halves = p.mid * (if p.expands() { p.cin } else { 0 } + p.cout);
     let weights = (u64::from(2 * halves + 4 * p.kernel * p.kernel * p.mid) + 4 * layers) / 64;
-    let maps = u64::from(2 * (rows_in * p.cin + rows_out * p.cout)) / 16;
+    let input = if p.has_stem() { 12 * c.images * p.image_side * p.image_side } else { 2 * rows_in * p.cin };
+    let maps = u64::from(input + 2 * rows_out * p.cout) / 16;
     let work = expansion + filter + squeeze_excite + projection + weights + maps;
     let waits = 1000 * u64::from(slices + p.mid.div_ceil(64));
     // Registers allow two blocks; each takes a kilobyte of its own.
@@ -210,6 +246,7 @@ fn cycles(p: &Params, plan: &Plan, shared_bytes: u32, multiprocessors: u32) -> u
 /// The kernel for the shape.
 fn kernel(p: &Params) -> &'static str {
     let kernels = match (p.kernel, p.stride) {
+        _ if p.has_stem() => ["mbconv_stem_f16", "mbconv_stem_bf16"],
         (3, 1) => ["mbconv_3_1_f16", "mbconv_3_1_bf16"],
         (3, _) => ["mbconv_3_2_f16", "mbconv_3_2_bf16"],
         (5, 1) => ["mbconv_5_1_f16", "mbconv_5_1_bf16"],
@@ -225,7 +262,7 @@ pub(crate) fn launch(calls: &[Mbconv], to: &Launcher<'_>) -> Result<(), Error> {
     let mut launches: Vec<(&'static str, Geometry, Vec<Launch>)> = Vec::new();
     for call in calls {
         let (name, (geometry, one)) = (kernel(&call.params), planned(call, to)?);
-        match launches.iter_mut().find(|(kernel, _, all)| *kernel == name && all.len() < SIBLINGS) {
+        match launches.iter_mut().find(|(kernel, _, all)| *kernel == name && all.len() < GROUP) {
             Some((_, all_geometry, all)) => {
                 all_geometry.shared_bytes = all_geometry.shared_bytes.max(geometry.shared_bytes);
                 all_geometry.grid[0] = all_geometry.grid[0].max(geometry.grid[0]);
@@ -237,9 +274,9 @@ pub(crate) fn launch(calls: &[Mbconv], to: &Launcher<'_>) -> Result<(), Error> {
     launches.into_iter().try_for_each(|(kernel, geometry, all)| {
         let geometry = Geometry { grid: [geometry.grid[0], all.len() as u32, 1], ..geometry };
         // No block looks at what is behind the calls that there are.
-        let mut siblings = Siblings { calls: [all[0]; SIBLINGS] };
-        siblings.calls[..all.len()].copy_from_slice(&all);
-        to.launch(kernel, geometry, &siblings)
+        let mut group = Group { calls: [all[0]; GROUP] };
+        group.calls[..all.len()].copy_from_slice(&all);
+        to.launch(kernel, geometry, &group)
     })
 }
 
@@ -248,7 +285,7 @@ fn planned(call: &Mbconv, to: &Launcher<'_>) -> Result<(Geometry, Launch), Error
     let p = call.params;
     // Kernels take 16 bytes at a time.
     debug_assert!(call.reads().iter().chain(&call.writes()).all(|slot| slot.offset.is_multiple_of(4)));
-    to.count(u64::from(p.images) * u64::from(p.pixels_in()))?;
+    to.count(u64::from(p.images) * u64::from(p.pixels_in().max(p.image_side * p.image_side)))?;
     let plan = plan(&p, to.shared_bytes(), to.multiprocessors())
         .ok_or(Error::NoRoom { kernel: "mbconv", shared_bytes: to.shared_bytes() })?;
     let blocks = to.blocks(u64::from(p.images.div_ceil(plan.config.images)), THREADS)?;
@@ -278,6 +315,9 @@ pub(crate) fn layouts() -> Vec<crate::device::Layout> {
                 weight_mid,
                 se_channels,
                 se_hidden,
+                image_side,
+                stem_activation,
+                shortcut,
                 format
             }
         ),
@@ -293,12 +333,13 @@ pub(crate) fn layouts() -> Vec<crate::device::Layout> {
                 x_at,
                 weights_at,
                 filter_at,
+                project_at,
                 kept_at
             }
         ),
         Addresses::layout(),
         layout!("MbconvLaunch", Launch { a, c }),
-        layout!("MbconvSiblings", Siblings { calls }),
+        layout!("MbconvGroup", Group { calls }),
     ]
 }
 
@@ -343,6 +384,36 @@ mod tests {
             weight_mid: mid,
             se_channels: mid,
             se_hidden: hidden,
+            image_side: 0,
+            stem_activation: 0,
+            shortcut: 0,
+            format: Format::F16 as u32,
+        }
+    }
+
+    /// The stem and the fixed block behind it.
+    fn first(images: u32, width: f64, r: usize) -> Params {
+        let channels = Channels::new(width, ExitScaling::Once);
+        let (side, mid, cout) = (strided(r, 2) as u32, channels.stem as u32, channels.first as u32);
+        Params {
+            images,
+            side_in: side,
+            side_out: side,
+            cin: 3,
+            mid,
+            cout,
+            kernel: 3,
+            stride: 1,
+            activation: 1,
+            hidden: 0,
+            weight_cin: 0,
+            weight_channels: mid,
+            weight_mid: mid,
+            se_channels: 0,
+            se_hidden: 0,
+            image_side: r as u32,
+            stem_activation: 2,
+            shortcut: u32::from(mid == cout),
             format: Format::F16 as u32,
         }
     }
@@ -364,6 +435,7 @@ mod tests {
                 for (index, k, e, p) in layers(100, width, r) {
                     assert!(fits(&p, H100), "width {width}, {r} pixels, layer {index}, k{k}, e{e}");
                 }
+                assert!(fits(&first(100, width, r), H100), "width {width}, {r} pixels, stem");
             }
         }
     }
@@ -398,15 +470,38 @@ mod tests {
         }
     }
 
+    #[test]
+    fn parts_of_a_block_with_a_stem_are_apart_and_two_fit_a_multiprocessor_of_an_h100() {
+        for (width, r) in [(0.25, 33), (1.0, 64), (1.0, 47), (1.2, 32)] {
+            let p = first(1000, width, r);
+            let Plan { config: c, shared_bytes } = plan(&p, H100, 132).unwrap();
+            assert!(r != 64 || 2 * (shared_bytes + 1024) <= 228 << 10, "{shared_bytes}");
+            assert!(c.slice >= p.mid);
+            let slice = FRONT + c.images * p.side_in * c.expanded_row + c.expanded_pixel;
+            let end = shared_bytes / CHUNK_BYTES;
+            let ends = [
+                (slice, c.weights_at),
+                (c.weights_at + (27 + 2) * c.slice / 4, c.filter_at),
+                (c.filter_at + (9 + 2) * c.slice / 4, c.x_at),
+                (c.x_at, c.kept_at),
+                (c.x_at + (c.images * (p.image_side + 1) + 1) * (3 * p.image_side).div_ceil(4), end),
+                (slice, c.project_at),
+                (c.project_at + 2 * 8 * c.groups * c.tiles * PROJECT_ROW, c.kept_at),
+                (c.kept_at + c.images * p.pixels_out() * p.mid / CHUNK, end),
+            ];
+            assert!(ends.iter().all(|(end, next)| end <= next), "{p:?} {c:?}");
+        }
+    }
+
     /// Which layers of larger images fit; printed as the table of the module's page.
     #[test]
     fn what_fits_is_as_the_module_says() {
         let mut table = String::new();
         for r in [64, 96, 128, 160, 192, 224] {
-            let row: Vec<u32> = (0..LAYERS)
+            let row = (0..LAYERS)
                 .filter(|index| index % MAX_DEPTH < 2)
-                .map(|index| layers(1, 1.0, r).filter(|l| l.0 == index).map(|l| least(&l.3)).max().unwrap())
-                .collect();
+                .map(|index| layers(1, 1.0, r).filter(|l| l.0 == index).map(|l| least(&l.3)).max().unwrap());
+            let row: Vec<u32> = std::iter::once(least(&first(1, 1.0, r))).chain(row).collect();
             let cells: Vec<String> = row.iter().map(|kb| format!(" {kb:>4} |")).collect();
             table += &format!("| {r:>3} |{}\n", cells.concat());
         }
@@ -436,6 +531,7 @@ mod tests {
             let call = Mbconv {
                 params,
                 x: slot(0),
+                stem: None,
                 expand: Some(slot(0)),
                 expand_scale: Some(slot(0)),
                 expand_shift: Some(slot(0)),

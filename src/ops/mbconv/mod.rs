@@ -1,31 +1,42 @@
 //! A whole inverted bottleneck (MBConv) of inference in one call, in 16-bit numbers.
 //!
 //! ```text
-//! e = half(activation(expand_scale * (x expand) + expand_shift))                1x1, cin to mid; e = x without
+//! e = half(activation(expand_scale * (x expand) + expand_shift))                1x1, cin to mid; or
+//! e = half(stem_activation(expand_scale * (x conv stem) + expand_shift))        3x3, stride 2, 3 to mid; or x
 //! d = half(activation(filter_scale * (e conv filter) + filter_shift))           depthwise k x k, stride s
 //! g = hsigmoid(excite relu(reduce mean(d) + reduce_bias) + excite_bias)         or 1 without squeeze-excite
 //! y = half(project_scale * (half(d g) project) + project_shift + residual)      1x1, mid to cout
 //! ```
 //!
-//! That is the chain of [`pointwise_half`], [`depthwise`], [`squeeze_excite`] and [`pointwise_half`] with
-//! the maps between them, `e` and `d`, rounded to the format, and the means those of the rounded `d`.
-//! [`Params::expansion`] and its kin are the parameters of the chain. Maps, pointwise weights and the
-//! residual are [16-bit numbers](super::halves); filters, squeeze-excite and batch norms are f32, and so are
-//! sums. Without expansion, as in the fixed first block, `x` is `e` and `cin` equals `mid`.
+//! That is the chain of [`pointwise_half`] or [`stem`], [`depthwise`], [`squeeze_excite`] and
+//! [`pointwise_half`] with the maps between them, `e` and `d`, rounded to the format, and the means those of
+//! the rounded `d`. [`Params::expansion`] and its kin are the parameters of the chain. Maps, pointwise weights
+//! and the residual are [16-bit numbers](super::halves); filters, squeeze-excite, batch norms and a stem's
+//! images are f32, and so are sums.
+//!
+//! The map comes in one of three ways: *expanded*; made by a *stem*, as a network's first layers have it, where
+//! the residual can only be `e` itself ([`Params::shortcut`]) and the filter is 3x3 with stride 1, without
+//! squeeze-excite; or as it is, and then `cin` equals `mid`.
+//!
+//! ```text
+//! bytes = 2 images (side_in^2 cin + side_out^2 cout) + 2 mid (cin + cout) + 4 k^2 mid    and the small f32 arrays;
+//!         of a stem 12 images image_side^2 + 108 mid instead of what has cin
+//! FLOPs = 2 images mid (side_in^2 cin + side_out^2 (k^2 + cout))                         27 for cin of a stem
+//! ```
 //!
 //! On a GPU the maps between never leave a multiprocessor, so a call exists only for shapes of which an
 //! image fits its shared memory, with a slice of the expanded map and the whole depthwise output in it:
-//! [`fits`]. In kilobytes, for the first layer of each stage of a network of width 1 and for the others, with
-//! the largest filter and expansion:
+//! [`fits`]. In kilobytes, for the stem with its block, and for the first layer of each stage of a network of
+//! width 1 and the others, with the largest filter and expansion:
 //!
-//! | pixels | 1.1 | 1.2 | 2.1 | 2.2 | 3.1 | 3.2 | 4.1 | 4.2 | 5.1 | 5.2 |
-//! | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
-//! |  64 |  157 |  107 |   50 |   60 |   36 |   44 |   44 |   50 |   46 |   48 |
-//! |  96 |  345 |  234 |  105 |   98 |   46 |   63 |   67 |   80 |   53 |   58 |
-//! | 128 |  606 |  410 |  181 |  164 |   71 |   90 |   94 |  118 |   62 |   71 |
-//! | 160 |  941 |  636 |  280 |  252 |  107 |  126 |  128 |  171 |   74 |   88 |
-//! | 192 | 1350 |  912 |  399 |  360 |  151 |  178 |  178 |  242 |   98 |  117 |
-//! | 224 | 1834 | 1239 |  540 |  488 |  202 |  239 |  239 |  326 |  130 |  141 |
+//! | pixels | stem | 1.1 | 1.2 | 2.1 | 2.2 | 3.1 | 3.2 | 4.1 | 4.2 | 5.1 | 5.2 |
+//! | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+//! |  64 |  112 |  157 |  107 |   50 |   46 |   28 |   36 |   44 |   50 |   46 |   48 |
+//! |  96 |  233 |  345 |  234 |  105 |   95 |   43 |   59 |   67 |   80 |   53 |   58 |
+//! | 128 |  403 |  606 |  410 |  181 |  164 |   71 |   86 |   94 |  118 |   62 |   71 |
+//! | 160 |  622 |  941 |  636 |  280 |  252 |  107 |  126 |  128 |  171 |   74 |   88 |
+//! | 192 |  890 | 1350 |  912 |  399 |  360 |  151 |  178 |  178 |  242 |   98 |  117 |
+//! | 224 | 1206 | 1834 | 1239 |  540 |  488 |  202 |  239 |  239 |  326 |  130 |  141 |
 //!
 //! A block can have 227 on an H100 and 163 on an A100: all layers up to 64 pixels at widths up to 1.2 (181)
 //! there, at width 1 here.
@@ -38,7 +49,7 @@ pub use gpu::fits;
 
 use super::halves::{Format, PER_ELEMENT};
 use super::operator::operator;
-use super::{Activation, Slot, Work, depthwise, pointwise, pointwise_half, squeeze_excite};
+use super::{Activation, Slot, Work, depthwise, pointwise, pointwise_half, squeeze_excite, stem};
 
 /// Shape of a call, shared with the kernel.
 #[repr(C)]
@@ -46,11 +57,11 @@ use super::{Activation, Slot, Work, depthwise, pointwise, pointwise_half, squeez
 pub struct Params {
     /// Images.
     pub images: u32,
-    /// Side of the input map, in pixels.
+    /// Side of the map before the filter, in pixels.
     pub side_in: u32,
     /// Side of the output map: `ceil(side_in / stride)`.
     pub side_out: u32,
-    /// Input channels.
+    /// Input channels; 3 with a stem.
     pub cin: u32,
     /// Expanded channels.
     pub mid: u32,
@@ -60,7 +71,7 @@ pub struct Params {
     pub kernel: u32,
     /// Pixel stride of the filter: 1 or 2.
     pub stride: u32,
-    /// An [`Activation`], after the expansion and after the filter.
+    /// An [`Activation`], after an expansion and after the filter.
     pub activation: u32,
     /// Hidden units of squeeze-excite; 0 without.
     pub hidden: u32,
@@ -74,6 +85,12 @@ pub struct Params {
     pub se_channels: u32,
     /// Hidden units of the stored excite panels.
     pub se_hidden: u32,
+    /// Side of the images that a stem makes the map of; 0 without a stem.
+    pub image_side: u32,
+    /// An [`Activation`], after a stem.
+    pub stem_activation: u32,
+    /// 1: what a stem makes is added to `y`.
+    pub shortcut: u32,
     /// A [`Format`].
     pub format: u32,
 }
@@ -87,6 +104,11 @@ impl Params {
     /// Whether the map is expanded here.
     pub fn expands(&self) -> bool {
         self.weight_cin > 0
+    }
+
+    /// Whether the map is made of images here.
+    pub fn has_stem(&self) -> bool {
+        self.image_side > 0
     }
 
     fn pixels_in(&self) -> u32 {
@@ -120,6 +142,18 @@ impl Params {
             activation: self.activation,
         };
         pointwise_half::Params { shape, format: self.format }
+    }
+
+    /// The stem as a call of its own, to a map in f32.
+    pub fn stem(&self) -> stem::Params {
+        stem::Params {
+            images: self.images,
+            side_in: self.image_side,
+            side_out: self.side_in,
+            cout: self.mid,
+            activation: self.stem_activation,
+            format: 0,
+        }
     }
 
     /// The filter as a call of its own, on a map in f32.
@@ -168,10 +202,14 @@ impl Params {
 
 operator! {
     /// An MBConv. Every slot starts at a multiple of 4 elements; all channels and `hidden` are multiples of
-    /// 8. `expand` and its vectors are there together or not at all, and so are those of squeeze-excite.
+    /// 8, but for the colours of images. `expand` or `stem` and its vectors are there together or not at all,
+    /// and so are those of squeeze-excite.
     Mbconv(Params) => host Args, gpu Addresses = "MbconvArgs" {
-        /// Input map `[images, side_in, side_in, cin]`, two numbers an element.
+        /// Input map `[images, side_in, side_in, cin]`, two numbers an element; of a stem images
+        /// `[images, image_side, image_side, 3]` in f32.
         read x,
+        /// Filters `[3, 3, 3, mid]`.
+        optional stem,
         /// Rows `[mid, weight_cin]`, two numbers an element.
         optional expand,
         /// `[mid]`
@@ -205,15 +243,15 @@ operator! {
     }
 }
 
-/// MBConvs that are launched together: those that siblings of a prefix tree make of one input. None
-/// reads what another writes.
+/// MBConvs that are launched together, as those of many networks at one depth. None reads what another
+/// writes.
 #[derive(Debug, Clone, PartialEq)]
-pub struct MbconvSiblings {
+pub struct MbconvGroup {
     /// Them.
     pub calls: Vec<Mbconv>,
 }
 
-impl MbconvSiblings {
+impl MbconvGroup {
     pub(super) fn reads(&self) -> Vec<Slot> {
         self.calls.iter().flat_map(Mbconv::reads).collect()
     }
@@ -230,7 +268,9 @@ impl MbconvSiblings {
             flops: sum.flops + work.flops,
         });
         let input = |p: &Params| 2 * u64::from(p.images * p.pixels_in()) * u64::from(p.cin);
-        let again: u64 = self.calls.iter().skip(1).map(|call| input(&call.params)).sum();
+        let read = |index: usize| self.calls[..index].iter().any(|call| call.x == self.calls[index].x);
+        let again = (0..self.calls.len()).filter(|&index| read(index));
+        let again: u64 = again.map(|index| input(&self.calls[index].params)).sum();
         Work { bytes: all.bytes - again, ..all }
     }
 }
@@ -242,13 +282,14 @@ impl Mbconv {
         let [hidden, taps] = [p.hidden, p.kernel * p.kernel].map(u64::from);
         let rows_in = images * u64::from(p.pixels_in());
         let rows_out = images * u64::from(p.pixels_out());
-        let expanding = u64::from(self.expand.is_some());
+        let [expanding, stem] = [&self.expand, &self.stem].map(|operand| u64::from(operand.is_some()));
+        let image = images * u64::from(p.image_side * p.image_side) * 3;
         // A shortcut is the input that the block has just read.
         let added = self.residual.is_some_and(|residual| residual != self.x);
-        let maps = rows_in * cin + rows_out * cout * (1 + u64::from(added));
+        let maps = (1 - stem) * rows_in * cin + rows_out * cout * (1 + u64::from(added));
         let halves = maps + mid * (expanding * cin + cout);
-        let mut singles = mid * (taps + 2 + 2 * expanding) + 2 * cout;
-        let mut flops = 2 * mid * (expanding * rows_in * cin + rows_out * (taps + cout));
+        let mut singles = image + mid * (taps + 2 + 2 * expanding + 29 * stem) + 2 * cout;
+        let mut flops = 2 * mid * (rows_in * (expanding * cin + 27 * stem) + rows_out * (taps + cout));
         if self.reduce.is_some() {
             singles += 2 * mid * hidden + mid + hidden;
             flops += mid * (rows_out + 4 * images * hidden);
@@ -268,14 +309,24 @@ impl<'a, T> Args<'a, T> {
 
     /// Panics where the shape is none that the kernels take, or an operand is too short.
     fn check(&self, p: &Params) {
-        assert!([p.cin, p.mid, p.cout, p.hidden].iter().all(|channels| channels.is_multiple_of(8)));
+        assert!([p.mid, p.cout, p.hidden].iter().all(|channels| channels.is_multiple_of(8)));
+        assert!(p.cin.is_multiple_of(8) || p.has_stem());
         assert!([3, 5, 7].contains(&p.kernel) && [1, 2].contains(&p.stride), "no such filter");
         assert!(p.side_out == p.side_in.div_ceil(p.stride), "sides do not fit the stride");
         assert!(p.expands() == self.expand.is_some(), "expansion in part");
-        assert!(p.expands() || p.cin == p.mid, "a map that is not expanded has mid channels");
+        assert!(p.expands() || p.has_stem() || p.cin == p.mid, "a map that is not expanded has mid channels");
+        if p.has_stem() {
+            assert!(self.stem.is_some() && !p.expands() && p.cin == 3, "a stem is in place of an expansion");
+            assert!((p.kernel, p.stride, p.hidden) == (3, 1, 0) && self.residual.is_none(), "no such stem");
+            assert!(p.side_in == p.image_side.div_ceil(2), "sides do not fit the stem");
+        }
+        assert!(p.shortcut == 0 || (p.has_stem() && p.cout == p.mid), "no map to be added");
         assert!(p.mid <= p.weight_channels && p.mid <= p.weight_mid, "more channels than are stored");
         assert!((p.hidden > 0) == self.squeeze_excite().is_some(), "squeeze-excite in part");
-        let inputs = (p.images * p.pixels_in() * p.cin) as usize;
-        assert!(self.x.len() >= inputs / PER_ELEMENT, "input too short");
+        let elements = match p.has_stem() {
+            true => (p.images * p.image_side * p.image_side * 3) as usize,
+            false => (p.images * p.pixels_in() * p.cin) as usize / PER_ELEMENT,
+        };
+        assert!(self.x.len() >= elements, "input too short");
     }
 }

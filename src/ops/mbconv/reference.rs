@@ -2,7 +2,7 @@
 
 use super::super::halves::PER_ELEMENT;
 use super::super::real::Real;
-use super::super::{depthwise, pointwise_half, squeeze_excite};
+use super::super::{depthwise, pointwise_half, squeeze_excite, stem};
 use super::{Args, Params};
 
 /// Computes the call; see the module for the formula.
@@ -10,14 +10,23 @@ pub fn run<T: Real>(p: &Params, a: Args<'_, T>) {
     a.check(p);
     let format = p.format();
     let elements = |numbers: usize| vec![T::zero(); numbers / PER_ELEMENT];
-    let expanded = a.expand.map(|w| {
+    let expansion = a.expand.map(|w| {
         let mut y = elements(p.expanded_len());
         let (scale, shift) = (a.expand_scale, a.expand_shift);
         let args = pointwise_half::Args { x: a.x, w, scale, shift, gate: None, residual: None, y: &mut y };
         pointwise_half::reference::run(&p.expansion(), args);
         y
     });
-    let expanded = expanded.as_deref().unwrap_or_else(|| &a.x[..p.expanded_len() / PER_ELEMENT]);
+    let stem = a.stem.map(|w| {
+        let mut unrounded = vec![T::zero(); p.expanded_len()];
+        let (scale, shift) = (a.expand_scale, a.expand_shift);
+        stem::reference::run(&p.stem(), stem::Args { x: a.x, w, scale, shift, y: &mut unrounded });
+        let mut y = elements(p.expanded_len());
+        format.narrow(&unrounded, &mut y);
+        y
+    });
+    let made = expansion.or(stem);
+    let expanded = made.as_deref().unwrap_or_else(|| &a.x[..p.expanded_len() / PER_ELEMENT]);
     let mut unrounded = vec![T::zero(); p.filtered_len()];
     let filter = depthwise::Args {
         x: &format.widen(expanded),
@@ -43,7 +52,7 @@ pub fn run<T: Real>(p: &Params, a: Args<'_, T>) {
         scale: Some(a.project_scale),
         shift: Some(a.project_shift),
         gate: gate.as_deref(),
-        residual: a.residual,
+        residual: if p.shortcut > 0 { Some(expanded) } else { a.residual },
         y: a.y,
     };
     pointwise_half::reference::run(&p.projection(), projection);
