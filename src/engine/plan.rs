@@ -12,8 +12,8 @@
 //! as [`Region::Network`].
 //!
 //! Maps are stored in a [`Precision`]. In 16 bits 1x1 convolutions are calls of their own operator on the
-//! rows behind the packed weights, and so are parallel branches, one by one; pooled features and all
-//! behind them are f32. Inference for a device whose blocks hold images has whole MBConvs as one call
+//! rows behind the packed weights, and so are parallel branches, one by one, and the layers of a head, of
+//! which the first leaves pooled features without its map and the last logits in f32. Inference for a device whose blocks hold images has whole MBConvs as one call
 //! (`fuse.rs`). In f32 nothing of that is there.
 
 use super::Precision;
@@ -627,25 +627,36 @@ impl Lowering<'_> {
         if let Mode::Recalibration { batches } = self.mode {
             let wide = self.map(x.side, shape.expand);
             let norm = self.norm(bn, shape.expand, None);
-            let product = Product { x, w: &head.expand, y: wide, stride: 1, bias: None, gate: None };
+            let product =
+                Product { x, w: &head.expand, y: wide, stride: 1, bias: None, gate: None, pooled: false };
             self.calls.push(product.call(self.layout, self.images as u32, Folded::raw()));
             self.batch_statistics(wide, &norm, batches, None);
             self.free(wide);
             return None;
         }
-        let wide = self.pointwise(x, &head.expand, shape.expand, 1, bn, Activation::HSwish, None, None);
-        let pooled = self.features(shape.expand);
-        self.calls.push(Call::from(GlobalPool {
-            params: self.pool_params(wide, pooled),
-            x: wide.slot,
-            y: pooled.slot,
-        }));
-        self.free(wide);
-        let mixed = self.linear(pooled, &head.mix, shape.mix, None, Activation::HSwish);
+        let (w, activation) = (&head.expand, Activation::HSwish);
+        let pooled = match self.format {
+            Some(_) => self.pooled_pointwise(x, w, shape.expand, bn, activation),
+            None => {
+                let wide = self.pointwise(x, w, shape.expand, 1, bn, activation, None, None);
+                let pooled = self.features(shape.expand);
+                self.calls.push(Call::from(GlobalPool {
+                    params: self.pool_params(wide, pooled),
+                    x: wide.slot,
+                    y: pooled.slot,
+                }));
+                self.free(wide);
+                pooled
+            }
+        };
+        let mixed = self.map(1, shape.mix);
+        self.linear(pooled, &head.mix, None, activation, mixed);
         self.free(pooled);
         let logits = head.classifier.cout;
         let bias = Slot::weights(head.classifier_bias, logits);
-        let out = self.linear(mixed, &head.classifier, logits, Some(bias), Activation::None);
+        // In f32 always: they are ranked.
+        let out = self.features(logits);
+        self.linear(mixed, &head.classifier, Some(bias), Activation::None, out);
         self.free(mixed);
         Some(out.slot)
     }
