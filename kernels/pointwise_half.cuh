@@ -7,6 +7,8 @@
 
 struct PointwiseHalfParams {
     PointwiseParams shape;
+    unsigned output;  // what numbers of y are: 0 f32, else as format
+    unsigned pooled;  // y is means over the pixels of an image
     unsigned format;  // 1 f16, 2 bf16: the kernel's name says it too
 };
 
@@ -18,7 +20,7 @@ struct PointwiseHalfArgs {
     const float* shift;        // or null
     const float* gate;         // or null
     const uint16_t* residual;  // or null
-    uint16_t* y;
+    void* y;
     PointwiseHalfParams p;
 };
 
@@ -33,7 +35,7 @@ __device__ __forceinline__ unsigned chunk_at(unsigned row, unsigned chunk) {
     return row * kHalfRow + (kSwizzled ? chunk ^ (row / 2 % kHalfRow) : chunk);
 }
 
-template <class T, int kRows, int kColumns, int kWarps, bool kSwizzled = true>
+template <class T, int kRows, int kColumns, int kWarps, bool kPooled = false, bool kSwizzled = true>
 struct PointwiseHalfTile {
     static constexpr int kThreads = 32 * kWarps;
     static constexpr int kWarpRows = kRows / kWarps;
@@ -45,16 +47,36 @@ struct PointwiseHalfTile {
     // second ones, kOutSecond quads on. Then both the pairs that a half-warp writes and the quads that
     // eight lanes read fall on different banks.
     static constexpr int kOutSecond = kAcross + 1, kOutRow = 2 * kOutSecond, kOut = 16 * kOutRow;
-    static constexpr int kShared = 2 * kBuffer > kWarps * kOut ? 2 * kBuffer : kWarps * kOut;  // in 16 bytes
+    // Behind the sums, the rounded outputs of the tile, where these are pooled.
+    static constexpr int kMap = kPooled ? kRows * kAcross : 0, kOuts = kWarps * kOut + kMap;
+    static constexpr int kShared = 2 * kBuffer > kOuts ? 2 * kBuffer : kOuts;  // in 16 bytes
     static_assert(kWarpRows % 16 == 0 && kColumns % 16 == 0, "whole products, and two of them across");
     static_assert(kXChunks % kThreads == 0 && 32 % kAcross == 0, "shared out evenly");
+    static_assert(!kPooled || kAcross == 8, "a row of the map is a line of banks");
+
+    using Sums = float[kDown][kAcross][4];
 
     static __device__ __forceinline__ void run(const PointwiseHalfArgs& a, uint4* shared) {
         const PointwiseParams& p = a.p.shape;
-        const unsigned thread = threadIdx.x, warp = thread / 32, lane = thread % 32;
         const unsigned column_tiles = ceil_div(p.cout, kColumns);
-        const unsigned first_row = blockIdx.x / column_tiles * kRows;
-        const unsigned first_column = blockIdx.x % column_tiles * kColumns;
+        const unsigned tile = blockIdx.x / column_tiles, first_column = blockIdx.x % column_tiles * kColumns;
+        if constexpr (kPooled) {
+            pool(a, shared, tile, first_column);
+        } else {
+            Sums sums;
+            multiply(a, shared, tile * kRows, first_column, sums);
+            finish(a, shared, tile * kRows, first_column, sums, [&](unsigned, unsigned m, unsigned n, Quad low, Quad high) {
+                store(a, static_cast<size_t>(m) * p.cout + n, low, high);
+            });
+        }
+    }
+
+private:
+    // The products of a tile.
+    static __device__ __forceinline__ void multiply(const PointwiseHalfArgs& a, uint4* shared, unsigned first_row,
+                                                    unsigned first_column, Sums& sums) {
+        const PointwiseParams& p = a.p.shape;
+        const unsigned thread = threadIdx.x, warp = thread / 32, lane = thread % 32;
         const unsigned pixels = p.side_out * p.side_out;
         const unsigned rows = p.images * pixels;
 
@@ -113,7 +135,6 @@ struct PointwiseHalfTile {
             }
         };
 
-        float sums[kDown][kAcross][4];
         NAT_UNROLL
         for (int i = 0; i < kDown; ++i) {
             NAT_UNROLL
@@ -156,8 +177,17 @@ struct PointwiseHalfTile {
             }
         }
         __syncthreads();  // the slices are read: their memory is free
+    }
 
-        // A lane writes the chunk at `n` of rows that follow from its number.
+    // What follows the products, for eight outputs at a time: `emit` gets their row in the tile and in y, their
+    // first channel, and their values before they are rounded.
+    template <class Emit>
+    static __device__ __forceinline__ void finish(const PointwiseHalfArgs& a, uint4* shared, unsigned first_row,
+                                                  unsigned first_column, const Sums& sums, Emit emit) {
+        const PointwiseParams& p = a.p.shape;
+        const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+        const unsigned rows = p.images * p.side_out * p.side_out;
+        // A lane makes the chunk at `n` of rows that follow from its number.
         const unsigned across = lane % kAcross, n = first_column + kHalfChunk * across;
         const bool column_there = n < p.cout;
         Quad scale[2], shift[2];
@@ -185,29 +215,83 @@ struct PointwiseHalfTile {
                 // Rows 0, 2, 1, 3 of four, for the banks' sake.
                 const unsigned turn = lane / kAcross + pass * (32 / kAcross);
                 const unsigned row = turn / 4 * 4 + turn % 2 * 2 + turn / 2 % 2;
-                const unsigned m = first_row + warp * kWarpRows + 16 * i + row;
+                const unsigned tile_row = warp * kWarpRows + 16 * i + row, m = first_row + tile_row;
                 const Quad* quad = out + row * kOutRow + across;
                 nat_note_shared(quad, 16);
                 nat_note_shared(quad + kOutSecond, 16);
                 Quad first = quad[0], second = quad[kOutSecond];
                 if (m >= rows || !column_there) continue;
-                const size_t at = static_cast<size_t>(m) * p.cout + n;
                 first = activate(p.activation, multiply_add(first, scale[0], shift[0]));
                 second = activate(p.activation, multiply_add(second, scale[1], shift[1]));
                 if (a.residual != nullptr) {
-                    const uint4 r = *reinterpret_cast<const uint4*>(a.residual + at);
+                    const uint4 r = *reinterpret_cast<const uint4*>(a.residual + static_cast<size_t>(m) * p.cout + n);
                     first = first + unpack_quad<T>(r.x, r.y);
                     second = second + unpack_quad<T>(r.z, r.w);
                 }
-                *reinterpret_cast<uint4*>(a.y + at) =
-                    make_uint4(Halves<T>::pack(first.x, first.y), Halves<T>::pack(first.z, first.w),
-                               Halves<T>::pack(second.x, second.y), Halves<T>::pack(second.z, second.w));
+                emit(tile_row, m, n, first, second);
             }
             __syncwarp();  // before the next rows take their place
         }
     }
 
-private:
+    // Means of the rounded outputs over the pixels of whole images: as many as a tile's rows hold, or one, whose
+    // pixels take several tiles. A thread sums the pixels of an image in their order, for eight channels.
+    static __device__ __forceinline__ void pool(const PointwiseHalfArgs& a, uint4* shared, unsigned tile,
+                                                unsigned first_column) {
+        const PointwiseParams& p = a.p.shape;
+        const unsigned pixels = p.side_out * p.side_out, images = max(1u, kRows / pixels);
+        const unsigned first_image = tile * images, own = min(images, p.images - first_image);
+        uint4* map = shared + kWarps * kOut;
+        Quad low = splat(0.0f), high = splat(0.0f);
+        for (unsigned done = 0; done < own * pixels; done += kRows) {
+            const unsigned first_row = first_image * pixels + done;
+            Sums sums;
+            multiply(a, shared, first_row, first_column, sums);
+            finish(a, shared, first_row, first_column, sums, [&](unsigned row, unsigned, unsigned n, Quad x, Quad y) {
+                uint4* to = map + row * kAcross + (n - first_column) / kHalfChunk;
+                nat_note_shared(to, 16);
+                *to = make_uint4(Halves<T>::pack(x.x, x.y), Halves<T>::pack(x.z, x.w), Halves<T>::pack(y.x, y.y),
+                                 Halves<T>::pack(y.z, y.w));
+            });
+            __syncthreads();
+            // One item a thread where an image takes several tiles: its sums go on.
+            for (unsigned item = threadIdx.x; item < own * kAcross; item += kThreads) {
+                const unsigned n = first_column + item % kAcross * kHalfChunk;
+                const unsigned first = item / kAcross * pixels, last = first + pixels;
+                if (n >= p.cout) continue;
+                if (done == 0) low = high = splat(0.0f);
+                for (unsigned row = max(first, done); row < min(last, done + kRows); ++row) {
+                    const uint4* from = map + (row - done) * kAcross + item % kAcross;
+                    nat_note_shared(from, 16);
+                    const uint4 v = *from;
+                    low = low + unpack_quad<T>(v.x, v.y);
+                    high = high + unpack_quad<T>(v.z, v.w);
+                }
+                if (last > done + kRows) continue;
+                store(a, static_cast<size_t>(first_image + item / kAcross) * p.cout + n, quotient(low, pixels),
+                      quotient(high, pixels));
+            }
+            __syncthreads();  // before the next tile takes their memory
+        }
+    }
+
+    // Eight outputs as numbers of y.
+    static __device__ __forceinline__ void store(const PointwiseHalfArgs& a, size_t at, Quad low, Quad high) {
+        if (a.p.output == 0) {
+            store_quad(static_cast<float*>(a.y) + at, low);
+            store_quad(static_cast<float*>(a.y) + at + 4, high);
+        } else {
+            *reinterpret_cast<uint4*>(static_cast<uint16_t*>(a.y) + at) =
+                make_uint4(Halves<T>::pack(low.x, low.y), Halves<T>::pack(low.z, low.w), Halves<T>::pack(high.x, high.y),
+                           Halves<T>::pack(high.z, high.w));
+        }
+    }
+
+    static __device__ __forceinline__ Quad quotient(Quad sum, unsigned pixels) {
+        const float count = static_cast<float>(pixels);
+        return make_float4(sum.x / count, sum.y / count, sum.z / count, sum.w / count);
+    }
+
     static __device__ __forceinline__ unsigned scaled(unsigned word, float low, float high) {
         const float2 pair = Halves<T>::unpack(word);
         return Halves<T>::pack(pair.x * low, pair.y * high);

@@ -10,12 +10,13 @@
 
 struct ScoreParams {
     unsigned images, classes, stride;
+    unsigned labelled;  // images: those behind them are the same again
 };
-NAT_LAYOUT(ScoreParams, images, classes, stride);
+NAT_LAYOUT(ScoreParams, images, classes, stride, labelled);
 
 struct ScoreArgs {
     const float* logits;  // [images, stride]
-    const float* labels;  // class indices as floats
+    const float* labels;  // [labelled], class indices as floats
     float* out;           // [images, 2]
     ScoreParams p;
 };
@@ -27,9 +28,9 @@ constexpr unsigned kAllLanes = 0xffffffffu;
 NAT_KERNEL_BOUNDED(score_f32, kScoreThreads, ScoreArgs a) {
     const ScoreParams& p = a.p;
     const unsigned lane = threadIdx.x % 32;
-    const size_t image = blockIdx.x * (kScoreThreads / 32) + threadIdx.x / 32;
+    const unsigned image = blockIdx.x * (kScoreThreads / 32) + threadIdx.x / 32;
     if (image >= p.images) return;  // the whole warp
-    const float* logits = a.logits + image * p.stride;
+    const float* logits = a.logits + static_cast<size_t>(image) * p.stride;
 
     float largest = __uint_as_float(0xff800000u);  // minus infinity
     unsigned answer = p.classes;
@@ -51,9 +52,10 @@ NAT_KERNEL_BOUNDED(score_f32, kScoreThreads, ScoreArgs a) {
     for (unsigned j = lane; j < p.classes; j += 32) sum += expf(logits[j] - largest);
     for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(kAllLanes, sum, step);
     if (lane != 0) return;
-    const unsigned label = static_cast<unsigned>(a.labels[image]);
+    const unsigned label = static_cast<unsigned>(a.labels[image % p.labelled]);
     // A label that is no class is right for nothing and makes the loss no number.
     const float own = label < p.classes ? logits[label] : __uint_as_float(0x7fc00000u);
-    a.out[2 * image] = largest + logf(sum) - own;
-    a.out[2 * image + 1] = answer == label ? 1.0f : 0.0f;
+    float* out = a.out + 2 * static_cast<size_t>(image);
+    out[0] = largest + logf(sum) - own;
+    out[1] = answer == label ? 1.0f : 0.0f;
 }

@@ -94,7 +94,9 @@ fn logits_of_every_family_are_as_near_to_those_of_f32_as_roundings_leave_them() 
 /// Whether what a call writes to `slot` is 16-bit numbers.
 fn writes_halves(call: &Call, slot: Slot) -> bool {
     match call {
-        Call::Stem(_) | Call::PointwiseHalf(_) | Call::Mbconv(_) | Call::MbconvGroup(_) => true,
+        Call::Stem(_) | Call::Mbconv(_) | Call::MbconvGroup(_) => true,
+        // Logits are f32.
+        Call::PointwiseHalf(call) => call.params.output != 0,
         Call::MaxPool(_) | Call::Sum(_) | Call::BnApply(_) => true,
         // The means beside the map are f32.
         Call::Depthwise(call) => slot == call.y,
@@ -350,8 +352,8 @@ fn answers(
     found.into_iter().map(|result| (result.correct as i64, result.loss)).collect()
 }
 
-/// Measured on all test images, 359, of 30 networks: in f16 two are off by one, in bf16 eight by one, one by
-/// two and one by three, to either side.
+/// Measured on all test images, 359, of 30 networks: in f16 two are off by one, in bf16 ten by one and two by
+/// two, to either side.
 fn agree(device: &Arc<dyn Device>, archs: &[Arch], images: Option<usize>) {
     let wanted = answers(&(Arc::new(Cpu) as Arc<dyn Device>), Precision::F32, archs, images);
     for (precision, most) in HALVES.into_iter().zip([1, 4]) {

@@ -29,20 +29,26 @@ pub(super) struct Norm {
 }
 
 impl Lowering<'_> {
-    /// A matrix product on pooled features, without batch norm.
-    pub(super) fn linear(
+    /// A matrix product on pooled features, to `y`, without batch norm.
+    pub(super) fn linear(&mut self, x: Map, w: &Panels, shift: Option<Slot>, activation: Activation, y: Map) {
+        let product = Product { x, w, y, stride: 1, bias: shift, gate: None, pooled: false };
+        let folded = Folded { activation, ..Folded::raw() };
+        self.calls.push(product.call(self.layout, self.images as u32, folded));
+    }
+
+    /// 1x1 convolution of a 16-bit map in inference, batch norm, activation, and of all that its means.
+    pub(super) fn pooled_pointwise(
         &mut self,
         x: Map,
         w: &Panels,
-        cout: usize,
-        shift: Option<Slot>,
+        bn: &BatchNorm,
         activation: Activation,
-    ) -> Map {
-        let y = self.features(cout);
-        let product = Product { x, w, y, stride: 1, bias: shift, gate: None };
-        let folded = Folded { activation, ..Folded::raw() };
+        y: Map,
+    ) {
+        let norm = self.norm(bn, y.channels, None);
+        let product = Product { x, w, y, stride: 1, bias: None, gate: None, pooled: true };
+        let folded = Folded { activation, scale: Some(norm.scale), shift: Some(norm.shift), residual: None };
         self.calls.push(product.call(self.layout, self.images as u32, folded));
-        y
     }
 
     /// The gate of a map's channels, from the map, or from its means: a map of one pixel.
@@ -99,7 +105,7 @@ impl Lowering<'_> {
     ) -> Map {
         let y = self.map(strided(x.side, stride), cout);
         let norm = self.norm(bn, cout, None);
-        let (layout, product) = (self.layout, Product { x, w, y, stride, bias: None, gate });
+        let (layout, product) = (self.layout, Product { x, w, y, stride, bias: None, gate, pooled: false });
         let residual = residual.map(|map| map.slot);
         self.normalised(y, &norm, activation, residual, |folded, images| {
             product.call(layout, images, folded)
@@ -119,7 +125,8 @@ impl Lowering<'_> {
     ) -> Map {
         let y = self.map(x.side, w.cout);
         let norm = self.norm(bn, w.cout, Some(bias));
-        let (layout, product) = (self.layout, Product { x, w, y, stride: 1, bias: Some(bias), gate: None });
+        let product = Product { x, w, y, stride: 1, bias: Some(bias), gate: None, pooled: false };
+        let layout = self.layout;
         let residual = residual.map(|map| map.slot);
         self.normalised(y, &norm, activation, residual, |folded, images| {
             product.call(layout, images, folded)
@@ -341,16 +348,18 @@ pub(super) struct Product<'a> {
     /// Of the convolution itself. Folding puts it into the shift; a raw output has it from here.
     pub(super) bias: Option<Slot>,
     pub(super) gate: Option<Slot>,
+    /// Of a 16-bit map the means over its pixels are the output.
+    pub(super) pooled: bool,
 }
 
 impl Product<'_> {
-    /// The call: of the operator for the output's numbers, which are those of the input.
+    /// The call: of the operator for the input's numbers.
     pub(super) fn call(&self, layout: &Layout, images: u32, folded: Folded) -> Call {
         let &Product { x, w, y, stride, gate, .. } = self;
         let shape = pointwise::Params {
             images,
             side_in: x.side as u32,
-            side_out: y.side as u32,
+            side_out: if self.pooled { x.side } else { y.side } as u32,
             cin: x.channels as u32,
             cout: y.channels as u32,
             weight_cin: w.cin as u32,
@@ -360,13 +369,18 @@ impl Product<'_> {
         let Folded { scale, residual, .. } = folded;
         let shift = folded.shift.or(self.bias);
         let (x, y, outputs) = (x.slot, y.slot, y.channels);
-        match self.y.format {
+        match self.x.format {
             None => {
                 let w = w.prefix(outputs);
                 Call::from(Pointwise { params: shape, x, w, scale, shift, gate, residual, y })
             }
             Some(format) => {
-                let params = pointwise_half::Params { shape, format: format as u32 };
+                let params = pointwise_half::Params {
+                    shape,
+                    output: number(self.y.format),
+                    pooled: u32::from(self.pooled),
+                    format: format as u32,
+                };
                 let w = layout.rows(w, outputs);
                 Call::from(PointwiseHalf { params, x, w, scale, shift, gate, residual, y })
             }

@@ -100,7 +100,8 @@ impl Engine {
         let logits = self.logits(arch, exits, images, calibration)?;
         let labels: Vec<f32> = (0..images.len()).map(|index| images.label(index) as f32).collect();
         let classes = self.supernet().classes() as u32;
-        let params = score::Params { images: images.len() as u32, classes, stride: classes };
+        let count = images.len() as u32;
+        let params = score::Params { images: count, classes, stride: classes, labelled: count };
         let evaluate = |logits: &[f32]| {
             let mut out = vec![0.0; 2 * images.len()];
             score::cpu::run(&params, score::Args { logits, labels: &labels, out: &mut out });

@@ -12,8 +12,8 @@
 //! as [`Region::Network`].
 //!
 //! Maps are stored in a [`Precision`]. In 16 bits 1x1 convolutions are calls of their own operator on the
-//! rows behind the packed weights, and so are parallel branches, one by one; pooled features and all
-//! behind them are f32. Inference for a device whose blocks hold images has whole MBConvs as one call
+//! rows behind the packed weights, and so are parallel branches, one by one, and the layers of a head, of
+//! which the first leaves pooled features without its map and the last logits in f32. Inference for a device whose blocks hold images has whole MBConvs as one call
 //! (`fuse.rs`). In f32 nothing of that is there.
 
 use super::Precision;
@@ -180,6 +180,7 @@ pub fn lower_tree(
         calls: Vec::new(),
         section: Section::default(),
         shared: BTreeMap::new(),
+        heads: BTreeMap::new(),
         labels: none,
         outputs: vec![none; tree.leaves],
     };
@@ -222,9 +223,20 @@ pub(super) struct Lowering<'a> {
     pub(super) section: Section,
     /// By their places, maps that more than one branch reads: how many beside one.
     shared: BTreeMap<usize, usize>,
+    /// Heads whose features are collected, by stage.
+    heads: BTreeMap<usize, Heads>,
     labels: Slot,
     /// Logits or scores, by leaf.
     outputs: Vec<Slot>,
+}
+
+/// Heads of one stage: they have the same weights behind the batch norms of their own.
+struct Heads {
+    head: HeadLayout,
+    /// `[leaves, images, channels]`
+    features: Slot,
+    /// Their numbers among the heads of the tree.
+    leaves: Vec<usize>,
 }
 
 /// A feature map: where it is and its shape.
@@ -315,6 +327,7 @@ impl Lowering<'_> {
             }
             level = next;
         }
+        self.read_collected();
     }
 
     /// What a node runs; `output` is there if its layer has run.
@@ -336,7 +349,10 @@ impl Lowering<'_> {
                     true => self.layout.exits[stage],
                     false => self.layout.head.expect("a super-network of an SE family has its head"),
                 };
-                self.read(&head, path.x, leaf);
+                match self.groups() {
+                    true => self.collect(tree, stage, &head, path.x, leaf),
+                    false => self.read(&head, path.x, leaf),
+                }
             }
         }
         let ends = self.norms_at[id] + section_len(self.layout.channels(), tree.family, &node.step);
@@ -358,21 +374,60 @@ impl Lowering<'_> {
 
     /// A head, and what is read of it.
     fn read(&mut self, head: &HeadLayout, x: Map, leaf: usize) {
-        let Some(logits) = self.head(head, x) else { return };
-        self.outputs[leaf] = match self.reads {
-            Reads::Logits => logits,
-            Reads::Scores => {
-                let out = self.arena.take(self.images * 2);
-                let params = score::Params {
-                    images: self.images as u32,
-                    classes: self.layout.classes() as u32,
-                    stride: (logits.len / self.images) as u32,
-                };
-                self.calls.push(Call::from(Score { params, logits, labels: self.labels, out }));
-                self.arena.give_back(logits);
-                out
-            }
+        if let Some(logits) = self.head(head, x) {
+            self.outputs[leaf] = self.found(logits, head.classifier.cout);
+        }
+    }
+
+    /// What is read of logits `[n images, stride]`.
+    fn found(&mut self, logits: Slot, stride: usize) -> Slot {
+        if self.reads == Reads::Logits {
+            return logits;
+        }
+        let images = logits.len / stride;
+        let out = self.arena.take(images * 2);
+        let params = score::Params {
+            images: images as u32,
+            classes: self.layout.classes() as u32,
+            stride: stride as u32,
+            labelled: self.images as u32,
         };
+        self.calls.push(Call::from(Score { params, logits, labels: self.labels, out }));
+        self.arena.give_back(logits);
+        out
+    }
+
+    /// A head's features beside those of its stage's other heads: from there on all have the same weights.
+    fn collect(&mut self, tree: &Tree, stage: usize, head: &HeadLayout, x: Map, leaf: usize) {
+        let channels = head.head.expand;
+        let len = halves::elements(self.format, self.images * channels);
+        let of_stage = |step: &Step| matches!(step, Step::Head { stage: other, .. } if *other == stage);
+        let count = || tree.nodes.iter().filter(|node| of_stage(&node.step)).count();
+        if !self.heads.contains_key(&stage) {
+            let features = self.arena.take(count() * len);
+            self.heads.insert(stage, Heads { head: *head, features, leaves: Vec::new() });
+        }
+        let Some(heads) = self.heads.get_mut(&stage) else { return };
+        let slot = heads.features.part(heads.leaves.len() * len, len);
+        heads.leaves.push(leaf);
+        let features = Map { slot, side: 1, channels, format: self.format };
+        self.pooled_pointwise(x, &head.expand, &head.expand_bn, Activation::HSwish, features);
+    }
+
+    /// What is read of the heads whose features were collected: stage by stage, all at once.
+    fn read_collected(&mut self) {
+        for Heads { head, features, leaves } in std::mem::take(&mut self.heads).into_values() {
+            let features = Map { slot: features, side: 1, channels: head.head.expand, format: self.format };
+            let one = self.images;
+            self.images = leaves.len() * one;
+            let logits = self.logits(&head, features);
+            self.images = one;
+            let found = self.found(logits, head.classifier.cout);
+            let len = found.len / leaves.len();
+            for (index, leaf) in leaves.into_iter().enumerate() {
+                self.outputs[leaf] = found.part(index * len, len);
+            }
+        }
     }
 
     /// Batches of a run.
@@ -711,26 +766,46 @@ impl Lowering<'_> {
         if let Mode::Recalibration { batches, .. } = self.mode {
             let wide = self.map(x.side, shape.expand);
             let norm = self.norm(bn, shape.expand, None);
-            let product = Product { x, w: &head.expand, y: wide, stride: 1, bias: None, gate: None };
+            let product =
+                Product { x, w: &head.expand, y: wide, stride: 1, bias: None, gate: None, pooled: false };
             self.calls.push(product.call(self.layout, self.images as u32, Folded::raw()));
             self.batch_statistics(wide, &norm, batches, None);
             self.free(wide);
             return None;
         }
-        let wide = self.pointwise(x, &head.expand, shape.expand, 1, bn, Activation::HSwish, None, None);
-        let pooled = self.features(shape.expand);
-        self.calls.push(Call::from(GlobalPool {
-            params: self.pool_params(wide, pooled),
-            x: wide.slot,
-            y: pooled.slot,
-        }));
-        self.free(wide);
-        let mixed = self.linear(pooled, &head.mix, shape.mix, None, Activation::HSwish);
+        let (w, activation) = (&head.expand, Activation::HSwish);
+        let pooled = match self.format {
+            Some(_) => {
+                let pooled = self.map(1, shape.expand);
+                self.pooled_pointwise(x, w, bn, activation, pooled);
+                pooled
+            }
+            None => {
+                let wide = self.pointwise(x, w, shape.expand, 1, bn, activation, None, None);
+                let pooled = self.features(shape.expand);
+                self.calls.push(Call::from(GlobalPool {
+                    params: self.pool_params(wide, pooled),
+                    x: wide.slot,
+                    y: pooled.slot,
+                }));
+                self.free(wide);
+                pooled
+            }
+        };
+        Some(self.logits(head, pooled))
+    }
+
+    /// The logits of pooled features, which it consumes.
+    fn logits(&mut self, head: &HeadLayout, pooled: Map) -> Slot {
+        let mixed = self.map(1, head.head.mix);
+        self.linear(pooled, &head.mix, None, Activation::HSwish, mixed);
         self.free(pooled);
         let logits = head.classifier.cout;
         let bias = Slot::weights(head.classifier_bias, logits);
-        let out = self.linear(mixed, &head.classifier, logits, Some(bias), Activation::None);
+        // In f32 always: they are ranked.
+        let out = self.features(logits);
+        self.linear(mixed, &head.classifier, Some(bias), Activation::None, out);
         self.free(mixed);
-        Some(out.slot)
+        out.slot
     }
 }

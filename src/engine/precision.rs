@@ -1,8 +1,8 @@
 //! What maps and the weights of 1x1 convolutions are stored as.
 //!
-//! In 16 bits every operator still computes in f32, and so are per-channel numbers, gates, pooled
-//! features and the layers behind them: what is rounded is what crosses memory between operators, and
-//! what a tensor core multiplies.
+//! In 16 bits every operator still computes in f32, and so are per-channel numbers, gates and logits: what is
+//! rounded is what crosses memory between operators, pooled features among it, and what a tensor core
+//! multiplies.
 
 use crate::device::Device;
 use crate::ops::halves::Format;

@@ -24,7 +24,12 @@ impl Scored {
     pub fn new(logits: &[f32], labels: &[u32]) -> Scored {
         let images = labels.len();
         let classes = logits.len() / images.max(1);
-        let params = score::Params { images: images as u32, classes: classes as u32, stride: classes as u32 };
+        let params = score::Params {
+            images: images as u32,
+            classes: classes as u32,
+            stride: classes as u32,
+            labelled: images as u32,
+        };
         let as_numbers: Vec<f32> = labels.iter().map(|&label| label as f32).collect();
         let mut out = vec![0.0; 2 * images];
         score::cpu::run(&params, score::Args { logits, labels: &as_numbers, out: &mut out });

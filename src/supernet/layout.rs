@@ -296,7 +296,7 @@ impl Layout {
         Slot::weights(self.len + panels.offset / PER_ELEMENT, cout * panels.cin / PER_ELEMENT)
     }
 
-    /// The 1x1 convolutions of maps.
+    /// The 1x1 convolutions, the linear layers of heads among them; not those of squeeze-and-excitation.
     pub fn convolutions(&self) -> impl Iterator<Item = Panels> {
         let block = |block: &Block| {
             let parallel = block.parallel.map(|((pointwise, _), transform)| {
@@ -304,7 +304,8 @@ impl Layout {
             });
             [block.expand, block.project].into_iter().chain(parallel.into_iter().flatten().flatten())
         };
-        let heads = self.head.iter().chain(&self.exits).map(|head| head.expand);
+        let heads = self.head.iter().chain(&self.exits);
+        let heads = heads.flat_map(|head| [head.expand, head.mix, head.classifier]);
         std::iter::once(self.first.project).chain(self.blocks.iter().flat_map(block)).chain(heads)
     }
 

@@ -165,7 +165,7 @@ struct KernelTransformArgs {
 struct ScoreArgs {
     const float *logits, *labels;
     float* out;
-    unsigned images, classes, stride;
+    unsigned images, classes, stride, labelled;
 };
 
 struct PreprocessArgs {
@@ -382,9 +382,9 @@ NAT_CHECK(kernel_transform) {
 
 NAT_CHECK(score) {
     check::Numbers numbers(6);
-    const unsigned images = 6, classes = 37, stride = 40;
+    const unsigned images = 6, labelled = 4, classes = 37, stride = 40;
     Floats logits = numbers.floats(images * stride), out = poisoned(2 * images), wanted(2 * images);
-    Floats labels = numbers.floats(images, 0, classes - 1);
+    Floats labels = numbers.floats(labelled, 0, classes - 1);
     for (unsigned i = 0; i < images; ++i) {
         const float* row = &logits[i * stride];
         double sum = 0.0;
@@ -393,12 +393,12 @@ NAT_CHECK(score) {
             sum += std::exp(row[j]);
             if (row[j] > row[answer]) answer = j;
         }
-        const unsigned label = i % 2 == 0 ? answer : static_cast<unsigned>(labels[i]);
-        labels[i] = static_cast<float>(label);
+        if (i < labelled) labels[i] = static_cast<float>(i % 2 == 0 ? answer : static_cast<unsigned>(labels[i]));
+        const unsigned label = static_cast<unsigned>(labels[i % labelled]);
         wanted[2 * i] = static_cast<float>(std::log(sum) - row[label]);
         wanted[2 * i + 1] = answer == label ? 1.0f : 0.0f;
     }
-    check::launch("score_f32", {2}, {128}, 0, ScoreArgs{logits.data(), labels.data(), out.data(), images, classes, stride});
+    check::launch("score_f32", {2}, {128}, 0, ScoreArgs{logits.data(), labels.data(), out.data(), images, classes, stride, labelled});
     compare("score", out, wanted);
 }
 

@@ -4,6 +4,8 @@
 
 #include "../half.h"
 
+#include <algorithm>
+#include <cmath>
 #include <string>
 
 namespace {
@@ -15,20 +17,23 @@ struct Args {
     const uint16_t *x, *w;
     const float *scale, *shift, *gate;
     const uint16_t* residual;
-    uint16_t* y;
-    unsigned images, side_in, side_out, cin, cout, weight_cin, stride, activation, format;
+    void* y;
+    unsigned images, side_in, side_out, cin, cout, weight_cin, stride, activation, output, pooled, format;
 };
 
 struct Tile {
     const char* kernel;
     unsigned rows, columns, threads;
+    bool pooled;
 };
 
 const Tile kTiles[] = {
-    {"pointwise_half_wide", 128, 64, 128},
-    {"pointwise_half_mid", 128, 32, 128},
-    {"pointwise_half_thin", 128, 16, 128},
-    {"pointwise_half_small", 32, 32, 64},
+    {"pointwise_half_wide", 128, 64, 128, false},
+    {"pointwise_half_mid", 128, 32, 128, false},
+    {"pointwise_half_thin", 128, 16, 128, false},
+    {"pointwise_half_small", 32, 32, 64, false},
+    {"pointwise_half_pool", 128, 64, 128, true},
+    {"pointwise_half_pool_small", 32, 64, 64, true},
 };
 
 unsigned ceil_div(unsigned a, unsigned b) { return (a + b - 1) / b; }
@@ -46,8 +51,9 @@ struct Problem {
     bool all;  // gate, batch norm, ReLU and residual
 };
 
-// Runs a kernel, checks every result, and returns its bank conflicts.
-natv2_emulator_bank_counts check_tile(const std::string& kernel, const Tile& tile, bool bf16, const Problem& p) {
+// Runs a kernel, to y of the format or of f32, checks every result, and returns its bank conflicts.
+natv2_emulator_bank_counts check_tile(const std::string& kernel, const Tile& tile, bool bf16, bool single,
+                                      const Problem& p) {
     check::Numbers numbers(p.cin + p.cout);
     const unsigned out = ceil_div(p.side, p.stride), rows = p.images * out * out, stored = p.cin + 8;
     // Sums of up to 40 products of these are whole numbers below 256: exact in both formats.
@@ -68,15 +74,25 @@ natv2_emulator_bank_counts check_tile(const std::string& kernel, const Tile& til
             wanted[m * p.cout + n] = p.all ? (scaled > 0.0f ? scaled : 0.0f) + residual[m * p.cout + n] : sum;
         }
     }
+    if (tile.pooled) {
+        // Sums of whole numbers, and one division.
+        Floats means(p.images * p.cout);
+        for (unsigned i = 0; i < rows * p.cout; ++i) means[i / (out * out * p.cout) * p.cout + i % p.cout] += wanted[i];
+        for (float& mean : means) mean /= static_cast<float>(out * out);
+        wanted = means;
+    }
+    // What is found is compared by its bits, of 16 or of 32.
     const Halves wanted_bits = halves(wanted, bf16);
-    Halves y(rows * p.cout, 0x7fa1);
+    Halves y(wanted.size(), 0x7fa1);
+    Floats y_single(wanted.size(), std::nanf(""));
+    void* const to = single ? static_cast<void*>(y_single.data()) : y.data();
     const Args args = {x_bits.data(),
                        w_bits.data(),
                        p.all ? scale.data() : nullptr,
                        p.all ? shift.data() : nullptr,
                        p.all ? gate.data() : nullptr,
                        p.all ? residual_bits.data() : nullptr,
-                       y.data(),
+                       to,
                        p.images,
                        p.side,
                        out,
@@ -85,16 +101,23 @@ natv2_emulator_bank_counts check_tile(const std::string& kernel, const Tile& til
                        stored,
                        p.stride,
                        p.all ? 1u : 0u,
-                       bf16 ? 1u : 0u};
+                       single ? 0u : bf16 ? 2u : 1u,
+                       tile.pooled,
+                       bf16 ? 2u : 1u};
     natv2_emulator_bank_counts counts = {};
-    const unsigned blocks = ceil_div(rows, tile.rows) * ceil_div(p.cout, tile.columns);
+    const unsigned images = std::max(1u, tile.rows / (out * out));  // of a tile of whole ones
+    const unsigned down = tile.pooled ? ceil_div(p.images, images) : ceil_div(rows, tile.rows);
     check::options().bank_counts = &counts;
-    check::launch(kernel.c_str(), {blocks}, {tile.threads}, 0, args);
+    check::launch(kernel.c_str(), {down * ceil_div(p.cout, tile.columns)}, {tile.threads}, 0, args);
     check::options().bank_counts = nullptr;
-    for (unsigned i = 0; i < y.size(); ++i) {
+    for (unsigned i = 0; i < wanted.size(); ++i) {
         // 0 and -0 are one number.
         const bool same = y[i] == wanted_bits[i] || ((y[i] | wanted_bits[i]) & 0x7fffu) == 0;
-        check::expect(same, "%s: element %u is %04x, not %04x", kernel.c_str(), i, y[i], wanted_bits[i]);
+        if (single) {
+            check::expect(y_single[i] == wanted[i], "%s: element %u is %g, not %g", kernel.c_str(), i, y_single[i], wanted[i]);
+        } else {
+            check::expect(same, "%s: element %u is %04x, not %04x", kernel.c_str(), i, y[i], wanted_bits[i]);
+        }
     }
     return counts;
 }
@@ -104,6 +127,7 @@ const Problem kProblems[] = {
     {3, 5, 1, 40, 72, true},   // tails everywhere, more than one tile across
     {2, 9, 2, 24, 16, true},   // a stride, two tiles down
     {33, 2, 1, 16, 24, true},  // many images in a tile
+    {2, 13, 1, 8, 16, true},   // an image that takes two tiles, or six
 };
 
 }  // namespace
@@ -113,7 +137,8 @@ NAT_CHECK(pointwise_half_is_exact_on_whole_numbers_without_bank_conflicts) {
         for (const bool bf16 : {false, true}) {
             const std::string kernel = std::string(tile.kernel) + (bf16 ? "_bf16" : "_f16");
             for (const Problem& problem : kProblems) {
-                const natv2_emulator_bank_counts counts = check_tile(kernel, tile, bf16, problem);
+                check_tile(kernel, tile, bf16, true, problem);
+                const natv2_emulator_bank_counts counts = check_tile(kernel, tile, bf16, false, problem);
                 for (int kind = 0; kind < 3; ++kind) {
                     check::expect(counts.turns[kind] > 0, "%s: no access of kind %d was seen", kernel.c_str(), kind);
                     check::expect(counts.conflicts[kind] == 0, "%s: %llu bank conflicts in %llu turns of kind %d",
@@ -129,7 +154,7 @@ NAT_CHECK(without_the_turn_of_rows_ldmatrix_has_bank_conflicts) {
     const Tile tile = kTiles[3];
     for (const Problem& problem : kProblems) {
         const natv2_emulator_bank_counts counts =
-            check_tile("sample_pointwise_half_unswizzled", tile, false, problem);
+            check_tile("sample_pointwise_half_unswizzled", tile, false, false, problem);
         // Four of the eight rows of every matrix lie on the same banks; a turn takes four passes.
         check::expect(counts.conflicts[0] == 3 * counts.turns[0] && counts.turns[0] > 0,
                       "%llu bank conflicts in %llu turns of ldmatrix", static_cast<unsigned long long>(counts.conflicts[0]),

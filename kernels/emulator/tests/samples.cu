@@ -277,4 +277,4 @@ NAT_KERNEL(sample_indices, uint4* out) {
 
 // A kernel of pointwise_half.cu with its rows as they come, to see that their turn is what keeps the
 // banks free of conflicts.
-POINTWISE_HALF_KERNEL(sample_pointwise_half_unswizzled, __half, 32, 32, 2, false)
+POINTWISE_HALF_KERNEL(sample_pointwise_half_unswizzled, __half, 32, 32, 2, false, false)

@@ -416,16 +416,21 @@ fn kernel_transform_case(from: usize, channels: usize) -> Case {
     b.finish(format!("{from} to {to}, {channels}"), call)
 }
 
-fn score_case(images: usize, classes: usize) -> Case {
+fn score_case(images: usize, labelled: usize, classes: usize) -> Case {
     let mut b = Builder::default();
     let stride = classes.next_multiple_of(PANEL / 2) + 8;
     let call = score::Score {
-        params: score::Params { images: images as u32, classes: classes as u32, stride: stride as u32 },
+        params: score::Params {
+            images: images as u32,
+            classes: classes as u32,
+            stride: stride as u32,
+            labelled: labelled as u32,
+        },
         logits: b.input(images * stride, Fill::Rows { used: classes, stored: stride }),
-        labels: b.input(images, Fill::Whole(classes as u32)),
+        labels: b.input(labelled, Fill::Whole(classes as u32)),
         out: b.output(2 * images),
     };
-    b.finish(format!("{images} x {classes}"), call)
+    b.finish(format!("{images} x {classes}, {labelled} labels"), call)
 }
 
 fn preprocess_case(images: usize, side: usize, r: usize, indices: bool, pad: Option<usize>) -> Case {
@@ -578,7 +583,7 @@ pub(super) fn edges() -> Vec<Case> {
     for from in [5, 7] {
         cases.extend([kernel_transform_case(from, 8), kernel_transform_case(from, 1152)]);
     }
-    cases.extend([score_case(1, 2), score_case(5, 10), score_case(7, 200), score_case(3, 1000)]);
+    cases.extend([score_case(1, 1, 2), score_case(5, 5, 10), score_case(21, 7, 200), score_case(3, 3, 1000)]);
     for (images, side, r, indices) in
         [(1, 8, 32, false), (3, 32, 48, true), (2, 64, 40, false), (1, 7, 33, true)]
     {
@@ -638,7 +643,7 @@ pub(super) fn network(images: usize, r: usize) -> Vec<Case> {
     cases.push(global_pool_case(None, images, side, 960));
     cases.push(pointwise_case((images, 1, 1), (960, 1280, 0), Around::Folded(HSwish)));
     cases.push(pointwise_case((images, 1, 1), (1280, 200, 0), Around::Bias));
-    cases.push(score_case(images, 200));
+    cases.push(score_case(images, images, 200));
     let widest = r.div_ceil(2);
     cases.push(max_pool_case(None, images, widest, 16));
     cases.push(sum_case(None, images * widest * widest * 24, 3));

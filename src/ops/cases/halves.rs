@@ -6,7 +6,7 @@ use super::forward::{
     stem_case, sum_case,
 };
 use super::{Builder, Case, Fill};
-use crate::ops::halves::{Format, PER_ELEMENT};
+use crate::ops::halves::{Format, PER_ELEMENT, elements, number};
 use crate::ops::pointwise_half::{Params, PointwiseHalf, weights_len};
 use crate::ops::{Activation, pointwise};
 
@@ -16,10 +16,14 @@ fn pointwise_case(
     (cin, cout, more): (usize, usize, usize),
     // Folded batch norm with an activation; gate and residual.
     (folded, both): (Option<Activation>, bool),
+    // Means as outputs; outputs in f32.
+    (pooled, single): (bool, bool),
 ) -> Case {
     let mut b = Builder::default();
     let (side_out, stored) = (side.div_ceil(stride), cin + more);
     let outputs = images * side_out * side_out * cout / PER_ELEMENT;
+    let output = if single { None } else { Some(format) };
+    let written = elements(output, if pooled { images } else { images * side_out * side_out } * cout);
     let halves = |size| Fill::Halves { format, size };
     let call = PointwiseHalf {
         params: Params {
@@ -33,6 +37,8 @@ fn pointwise_case(
                 stride: stride as u32,
                 activation: folded.unwrap_or(Activation::None) as u32,
             },
+            output: number(output),
+            pooled: u32::from(pooled),
             format: format as u32,
         },
         x: b.input(images * side * side * cin / PER_ELEMENT, halves(1.0)),
@@ -41,7 +47,13 @@ fn pointwise_case(
         shift: folded.map(|_| b.input(cout, Fill::Values(1.0))),
         gate: both.then(|| b.input(images * cin, Fill::Positive)),
         residual: both.then(|| b.input(outputs, halves(1.0))),
-        y: b.output(outputs),
+        y: b.output(written),
+    };
+    let to = match (pooled, single) {
+        (false, false) => "",
+        (true, false) => ", pooled",
+        (false, true) => ", to f32",
+        (true, true) => ", pooled, to f32",
     };
     let around = match (folded, both) {
         (None, false) => "raw".into(),
@@ -49,7 +61,10 @@ fn pointwise_case(
         (Some(activation), false) => format!("folded, {activation:?}"),
         (Some(activation), true) => format!("folded, {activation:?}, gate and residual"),
     };
-    b.finish(format!("{format:?} {images} x {side}/{stride}, {cin} of {stored} to {cout}, {around}"), call)
+    b.finish(
+        format!("{format:?} {images} x {side}/{stride}, {cin} of {stored} to {cout}, {around}{to}"),
+        call,
+    )
 }
 
 /// Every tile, tails of rows and channels, strides, prefixes, and what surrounds the product.
@@ -75,12 +90,25 @@ pub(super) fn products() -> Vec<Case> {
         ((5, 56, 1), (24, 96, 24), (Some(HSwish), false)),
         ((22, 28, 1), (24, 128, 8), (Some(Linear), true)),
     ];
-    Format::ALL
-        .into_iter()
-        .flat_map(|format| {
-            shapes.map(|(shape, channels, around)| pointwise_case(format, shape, channels, around))
-        })
-        .collect()
+    // Pooled: tiles of many images and of one, images of several tiles, of either size; heads' linear layers.
+    let others = [
+        ((5, 2, 1), (160, 960, 0), (Some(HSwish), false), (true, false)),
+        ((37, 1, 1), (24, 72, 8), (Some(Relu), false), (true, false)),
+        ((70, 3, 1), (40, 136, 0), (Some(HSwish), true), (true, true)),
+        ((3, 12, 1), (16, 40, 8), (Some(HSwish), false), (true, false)),
+        ((2, 13, 2), (24, 64, 0), (None, false), (true, false)),
+        ((190, 2, 1), (8, 520, 0), (Some(HSwish), false), (true, false)),
+        ((90, 14, 1), (8, 264, 0), (Some(Linear), false), (true, false)),
+        ((9, 1, 1), (320, 16, 0), (Some(Linear), false), (false, true)),
+        ((3, 7, 1), (24, 200, 24), (Some(Relu), true), (false, true)),
+    ];
+    let shapes =
+        shapes.into_iter().map(|(shape, channels, around)| (shape, channels, around, (false, false)));
+    let all: Vec<_> = shapes.chain(others).collect();
+    let case = |format, &(shape, channels, around, outputs): &(_, _, _, _)| {
+        pointwise_case(format, shape, channels, around, outputs)
+    };
+    Format::ALL.into_iter().flat_map(|format| all.iter().map(move |shape| case(format, shape))).collect()
 }
 
 /// The operators that have f32 maps too, in a format or in f32: the same shapes in the same order, and

@@ -141,7 +141,7 @@ impl Params {
             stride: 1,
             activation: self.activation,
         };
-        pointwise_half::Params { shape, format: self.format }
+        pointwise_half::Params { shape, output: self.format, pooled: 0, format: self.format }
     }
 
     /// The stem as a call of its own, to a map in f32.
@@ -196,7 +196,7 @@ impl Params {
             stride: 1,
             activation: Activation::None as u32,
         };
-        pointwise_half::Params { shape, format: self.format }
+        pointwise_half::Params { shape, output: self.format, pooled: 0, format: self.format }
     }
 }
 

@@ -1,12 +1,31 @@
 //! The definition, written out.
 
-use super::super::halves::PER_ELEMENT;
+use super::super::halves::{PER_ELEMENT, stored};
 use super::super::real::{Real, activate};
 use super::{Args, Params};
 
 /// Computes the call; see the module for the formula.
 pub fn run<T: Real>(p: &Params, a: Args<'_, T>) {
-    p.format().narrow(&unrounded(p, &a), a.y);
+    let mut values = unrounded(p, &a);
+    if p.pooled > 0 {
+        values = means(p, &values);
+    }
+    match stored(p.output) {
+        Some(format) => format.narrow(&values, a.y),
+        None => a.y[..values.len()].copy_from_slice(&values),
+    }
+}
+
+/// Means `[images, cout]` of outputs that are rounded to the format.
+pub fn means<T: Real>(p: &Params, values: &[T]) -> Vec<T> {
+    let (cout, pixels) = (p.shape.cout as usize, p.shape.pixels());
+    let round = |value: T| T::of(f64::from(p.format().round(value.wide() as f32)));
+    let mean = |image: &[T], n: usize| -> T {
+        let sum: T = image[n..].iter().step_by(cout).map(|&value| round(value)).sum();
+        sum / T::of(pixels as f64)
+    };
+    let images = values.chunks_exact(pixels * cout);
+    images.flat_map(|image| (0..cout).map(move |n| mean(image, n))).collect()
 }
 
 /// The outputs `[rows, cout]` before they are rounded to the format; `y` is not touched.

@@ -25,7 +25,7 @@ pub(crate) fn launch(call: &Score, to: &Launcher<'_>) -> Result<(), Error> {
 pub(crate) fn layouts() -> Vec<crate::device::Layout> {
     use crate::device::layout;
     vec![
-        layout!("ScoreParams", Params { images, classes, stride }),
+        layout!("ScoreParams", Params { images, classes, stride, labelled }),
         layout!("ScoreArgs", Args { logits, labels, out, p }),
     ]
 }

@@ -16,6 +16,8 @@ pub struct Params {
     pub classes: u32,
     /// Elements from one image's logits to the next's; at least `classes`.
     pub stride: u32,
+    /// Images that have labels: those behind them are the same again.
+    pub labelled: u32,
 }
 
 /// `out[i] = (cross entropy of image i, 1 if the first largest logit is the label's else 0)`
@@ -25,7 +27,7 @@ pub struct Score {
     pub params: Params,
     /// `[images, stride]`
     pub logits: Slot,
-    /// Class indices `[images]`, as numbers of the element type.
+    /// Class indices `[labelled]`, as numbers of the element type.
     pub labels: Slot,
     /// `[images, 2]`
     pub out: Slot,

@@ -9,7 +9,7 @@ pub fn run<T: Real>(p: &Params, a: Args<'_, T>) {
     let classes = p.classes as usize;
     for image in 0..p.images as usize {
         let logits = &a.logits[image * p.stride as usize..][..classes];
-        let label = a.labels[image].wide() as usize;
+        let label = a.labels[image % p.labelled as usize].wide() as usize;
         let largest = logits.iter().fold(T::neg_infinity(), |m, &v| m.max(v));
         let sum: T = logits.iter().map(|&v| (v - largest).exp()).sum();
         let answer = logits.iter().position(|&v| v == largest).unwrap_or(classes);
