@@ -5,6 +5,7 @@ use super::forward::{
     apply_case, depthwise_case, global_pool_case, max_pool_case, squeeze_excite_case, statistics_case,
     stem_case, sum_case,
 };
+use super::gradients::{activation_cases, columns_case};
 use super::{Builder, Case, Fill};
 use crate::ops::halves::{Format, PER_ELEMENT};
 use crate::ops::pointwise_half::{Params, PointwiseHalf, weights_len};
@@ -130,6 +131,21 @@ pub(super) fn others(format: Option<Format>) -> Vec<Case> {
         ((784, 24), HSwish, true, true),
     ] {
         cases.push(apply_case(format, shape, activation, residual, in_place));
+    }
+    cases.extend(gradients(format));
+    cases
+}
+
+/// The gradients among them. Inputs of activations are steps, so that both are on the same side of its
+/// corners; those of ReLU would be exact outputs.
+fn gradients(format: Option<Format>) -> Vec<Case> {
+    use Activation::{HSigmoid, HSwish};
+    let mut cases = Vec::new();
+    for (len, activation, mask) in [(24, HSwish, false), (1048, HSigmoid, true), (16400, HSwish, true)] {
+        cases.extend(activation_cases(format, len, activation, mask));
+    }
+    for (rows, columns, more) in [(1, 8, 0), (13, 104, 8), (256, 16, 0), (700, 24, 24)] {
+        cases.push(columns_case(format, rows, columns, more));
     }
     cases
 }
