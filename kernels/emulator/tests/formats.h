@@ -15,6 +15,7 @@ namespace check {
 enum class Format : unsigned { kF32, kF16, kBf16 };
 
 constexpr Format kFormats[] = {Format::kF32, Format::kF16, Format::kBf16};
+constexpr Format kHalfFormats[] = {Format::kF16, Format::kBf16};
 
 inline unsigned number(Format format) { return static_cast<unsigned>(format); }
 
@@ -36,6 +37,13 @@ inline uint16_t half_bits(Format format, float value) {
 
 inline float half_value(Format format, uint16_t bits) {
     return format == Format::kBf16 ? nat_emulator::bfloat16_bits_to_float(bits) : nat_emulator::half_bits_to_float(bits);
+}
+
+// The bits of numbers in a 16-bit format.
+inline std::vector<uint16_t> pack(Format format, const std::vector<float>& values) {
+    std::vector<uint16_t> bits;
+    for (const float value : values) bits.push_back(half_bits(format, value));
+    return bits;
 }
 
 class Map {

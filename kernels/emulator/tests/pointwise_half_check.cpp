@@ -2,12 +2,13 @@
 // result is exact, and their bank conflicts. Accuracy over many shapes is what tests/ops_half.rs checks.
 #include "check.h"
 
-#include "../half.h"
+#include "formats.h"
 
 #include <string>
 
 namespace {
 
+using check::Format;
 using Halves = std::vector<uint16_t>;
 using Floats = std::vector<float>;
 
@@ -33,28 +34,20 @@ const Tile kTiles[] = {
 
 unsigned ceil_div(unsigned a, unsigned b) { return (a + b - 1) / b; }
 
-Halves halves(const Floats& values, bool bf16) {
-    Halves bits;
-    for (const float value : values) {
-        bits.push_back(bf16 ? nat_emulator::float_to_bfloat16_bits(value) : nat_emulator::float_to_half_bits(value));
-    }
-    return bits;
-}
-
 struct Problem {
     unsigned images, side, stride, cin, cout;
     bool all;  // gate, batch norm, ReLU and residual
 };
 
 // Runs a kernel, checks every result, and returns its bank conflicts.
-natv2_emulator_bank_counts check_tile(const std::string& kernel, const Tile& tile, bool bf16, const Problem& p) {
+natv2_emulator_bank_counts check_tile(const std::string& kernel, const Tile& tile, Format format, const Problem& p) {
     check::Numbers numbers(p.cin + p.cout);
     const unsigned out = ceil_div(p.side, p.stride), rows = p.images * out * out, stored = p.cin + 8;
     // Sums of up to 40 products of these are whole numbers below 256: exact in both formats.
     const Floats x = numbers.floats(p.images * p.side * p.side * p.cin, -1, 1), w = numbers.floats(p.cout * stored, -1, 1);
     const Floats gate = numbers.floats(p.images * p.cin, 0, 2), residual = numbers.floats(rows * p.cout);
     const Floats scale = numbers.floats(p.cout, 1, 2), shift = numbers.floats(p.cout);
-    const Halves x_bits = halves(x, bf16), w_bits = halves(w, bf16), residual_bits = halves(residual, bf16);
+    const Halves x_bits = check::pack(format, x), w_bits = check::pack(format, w), residual_bits = check::pack(format, residual);
     Floats wanted(rows * p.cout);
     for (unsigned m = 0; m < rows; ++m) {
         const unsigned image = m / (out * out), oy = m / out % out * p.stride, ox = m % out * p.stride;
@@ -68,7 +61,7 @@ natv2_emulator_bank_counts check_tile(const std::string& kernel, const Tile& til
             wanted[m * p.cout + n] = p.all ? (scaled > 0.0f ? scaled : 0.0f) + residual[m * p.cout + n] : sum;
         }
     }
-    const Halves wanted_bits = halves(wanted, bf16);
+    const Halves wanted_bits = check::pack(format, wanted);
     Halves y(rows * p.cout, 0x7fa1);
     const Args args = {x_bits.data(),
                        w_bits.data(),
@@ -85,7 +78,7 @@ natv2_emulator_bank_counts check_tile(const std::string& kernel, const Tile& til
                        stored,
                        p.stride,
                        p.all ? 1u : 0u,
-                       bf16 ? 1u : 0u};
+                       check::number(format)};
     natv2_emulator_bank_counts counts = {};
     const unsigned blocks = ceil_div(rows, tile.rows) * ceil_div(p.cout, tile.columns);
     check::options().bank_counts = &counts;
@@ -110,10 +103,10 @@ const Problem kProblems[] = {
 
 NAT_CHECK(pointwise_half_is_exact_on_whole_numbers_without_bank_conflicts) {
     for (const Tile& tile : kTiles) {
-        for (const bool bf16 : {false, true}) {
-            const std::string kernel = std::string(tile.kernel) + (bf16 ? "_bf16" : "_f16");
+        for (const Format format : check::kHalfFormats) {
+            const std::string kernel = check::in_format(tile.kernel, format);
             for (const Problem& problem : kProblems) {
-                const natv2_emulator_bank_counts counts = check_tile(kernel, tile, bf16, problem);
+                const natv2_emulator_bank_counts counts = check_tile(kernel, tile, format, problem);
                 for (int kind = 0; kind < 3; ++kind) {
                     check::expect(counts.turns[kind] > 0, "%s: no access of kind %d was seen", kernel.c_str(), kind);
                     check::expect(counts.conflicts[kind] == 0, "%s: %llu bank conflicts in %llu turns of kind %d",
@@ -129,7 +122,7 @@ NAT_CHECK(without_the_turn_of_rows_ldmatrix_has_bank_conflicts) {
     const Tile tile = kTiles[3];
     for (const Problem& problem : kProblems) {
         const natv2_emulator_bank_counts counts =
-            check_tile("sample_pointwise_half_unswizzled", tile, false, problem);
+            check_tile("sample_pointwise_half_unswizzled", tile, Format::kF16, problem);
         // Four of the eight rows of every matrix lie on the same banks; a turn takes four passes.
         check::expect(counts.conflicts[0] == 3 * counts.turns[0] && counts.turns[0] > 0,
                       "%llu bank conflicts in %llu turns of ldmatrix", static_cast<unsigned long long>(counts.conflicts[0]),
