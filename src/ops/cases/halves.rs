@@ -7,7 +7,7 @@ use super::forward::{
     stem_case, sum_case,
 };
 use super::gradients::{self, activation_cases, columns_case, input_case, sums_case};
-use super::{Builder, Case, Fill};
+use super::{Builder, Case, Fill, mbconv};
 use crate::ops::halves::{Format, PER_ELEMENT};
 use crate::ops::pointwise_half::{Params, PointwiseHalf, weights_len};
 use crate::ops::{Activation, pointwise};
@@ -134,6 +134,65 @@ pub(super) fn others(format: Option<Format>) -> Vec<Case> {
         cases.push(apply_case(format, shape, activation, residual, in_place));
     }
     cases.extend(backward(format));
+    cases
+}
+
+/// What the layers of the forward operators' network are with maps in a format, forward and backward.
+/// Whole blocks are there where any card has the shared memory for one.
+pub(super) fn network(format: Format, images: usize, r: usize) -> Vec<Case> {
+    use Activation::{HSwish, None as Linear, Relu};
+    let some = Some(format);
+    let widest = r.div_ceil(2);
+    let mut side = widest;
+    let mut cases = vec![
+        stem_case(some, images, r, 16, true),
+        depthwise_case(some, (images, side), (3, 1), (16, 0), Some(Relu), false),
+        stem_weights(some, images, r, 16),
+    ];
+    // Input and output channels, stride, kernel, expansion, SE and activation.
+    for (cin, cout, stride, kernel, expansion, squeeze, activation) in [
+        (16, 24, 2, 3, 6, false, Relu),
+        (24, 40, 2, 5, 4, true, Relu),
+        (40, 40, 1, 7, 6, true, Relu),
+        (40, 80, 2, 7, 3, false, HSwish),
+        (80, 112, 1, 5, 6, true, HSwish),
+        (160, 160, 1, 3, 6, true, HSwish),
+    ] {
+        let (mid, widest) = (cin * expansion, cin * 6);
+        let filter = (kernel, stride);
+        cases.push(pointwise_case(format, (images, side, 1), (cin, mid, 0), (Some(activation), false)));
+        let channels = (mid, widest - mid);
+        cases.push(depthwise_case(some, (images, side), filter, channels, Some(activation), squeeze));
+        cases.extend(depthwise_both(some, (images, side), filter, channels, false));
+        let hidden = if squeeze { (mid / 4usize).next_multiple_of(8) } else { 0 };
+        cases.extend(mbconv::layer(format, (images, side), filter, (cin, mid, cout), hidden, activation));
+        side = side.div_ceil(stride);
+        if squeeze {
+            cases.push(squeeze_excite_case(some, (images, side), mid, hidden, 0));
+            cases.push(gradients::squeeze_excite_case(some, (images, side), (mid, hidden), 0));
+        }
+        cases.push(pointwise_case(
+            format,
+            (images, side, 1),
+            (mid, cout, widest - mid),
+            (Some(Linear), squeeze),
+        ));
+    }
+    cases.push(pointwise_case(format, (images, side, 1), (160, 960, 0), (Some(HSwish), false)));
+    let map = (images * widest * widest, 96);
+    cases.extend([
+        global_pool_case(some, images, side, 960),
+        gradients::global_pool_case(some, images, side, 960),
+        max_pool_case(some, images, widest, 16),
+        gradients::max_pool_case(some, (images, widest), 16, true),
+        sum_case(some, images * widest * widest * 24, 3),
+        statistics_case(some, map, false, true),
+        apply_case(some, map, Relu, false, true),
+        sums_case(some, map, 0, Relu),
+        input_case(some, map, Relu, false),
+        columns_case(some, map.0, map.1, 0),
+    ]);
+    cases.extend(activation_cases(some, images * 1280, HSwish, true));
     cases
 }
 

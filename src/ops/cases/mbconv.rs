@@ -2,11 +2,11 @@
 //! 16-bit operators are.
 
 use super::{Builder, Case, Fill};
-use crate::ops::Activation;
 use crate::ops::halves::{Format, PER_ELEMENT};
-use crate::ops::mbconv::{Mbconv, Params};
+use crate::ops::mbconv::{Mbconv, Params, fits};
 use crate::ops::pointwise::panelled_len;
 use crate::ops::pointwise_half::weights_len;
+use crate::ops::{Activation, Call};
 
 /// What differs between cases.
 #[derive(Clone, Copy)]
@@ -80,6 +80,23 @@ fn case(format: Format, s: Shape) -> Case {
         if residual { ", residual" } else { "" },
     );
     b.finish(name, call)
+}
+
+/// Shared memory that a block of every card since compute capability 8.0 can have.
+const EVERY_CARD: u32 = 99 << 10;
+
+/// A layer of a network, if its block fits any card.
+pub(super) fn layer(
+    format: Format,
+    (images, side): (usize, usize),
+    filter: (usize, usize),
+    channels: (usize, usize, usize),
+    hidden: usize,
+    activation: Activation,
+) -> Option<Case> {
+    let shape = Shape { images, side, filter, channels, hidden, activation, residual: false, more: 0 };
+    let case = case(format, shape);
+    matches!(&case.call, Call::Mbconv(call) if fits(&call.params, EVERY_CARD)).then_some(case)
 }
 
 /// Every kernel, with and without each part, prefixes, tails of channels, slices and blocks of images, and

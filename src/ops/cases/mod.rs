@@ -16,7 +16,7 @@ use super::augment::{self, OPERATION, OPERATIONS};
 use super::halves::{Format, PER_ELEMENT, elements};
 use super::pointwise::panelled_index;
 use super::preprocess::WINDOW;
-use super::{Call, Region, Slot};
+use super::{Call, Region, Slot, widened};
 use crate::data::augment::Operation;
 use crate::random::stream;
 use rand::RngExt;
@@ -97,6 +97,15 @@ impl Case {
                 Some(scratch) => call.writes().into_iter().filter(|&slot| slot != scratch).collect(),
                 None => call.writes(),
             },
+        }
+    }
+
+    /// What a result is stored as, where that is 16-bit numbers.
+    pub fn stored(&self, result: Slot) -> Option<Format> {
+        match &self.call {
+            Call::PointwiseHalf(call) => (result == call.y).then(|| call.params.format()),
+            Call::Mbconv(call) => (result == call.y).then(|| call.params.format()),
+            call => widened(call).filter(|wide| wide.maps.contains(&result)).map(|wide| wide.format),
         }
     }
 }
@@ -273,6 +282,18 @@ pub fn edges() -> Vec<Case> {
 pub fn network(images: usize, r: usize) -> Vec<Case> {
     let gradients = [convolution_gradients::network(images, r), gradients::network(images, r)].concat();
     [forward::network(images, r), gradients].concat()
+}
+
+/// As [`network`], with maps in a format: those operators that take one, forward and backward.
+pub fn network_in(format: Format, images: usize, r: usize) -> Vec<Case> {
+    halves::network(format, images, r)
+}
+
+/// Shapes at the edges with maps in a format.
+pub fn edges_in(format: Format) -> Vec<Case> {
+    let both = half_products().into_iter().chain(mbconv_edges());
+    let own = both.filter(|case| case.results().iter().any(|&slot| case.stored(slot) == Some(format)));
+    own.chain(formats(Some(format))).collect()
 }
 
 /// Shapes at the edges of the products of 16-bit numbers, in both formats.
