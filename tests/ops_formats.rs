@@ -8,12 +8,15 @@
 //!
 //! `NATV2_TEST_DEVICE=cuda` adds the card.
 
-use natv2::bench::kernels::{TOLERANCE, arena_after, check};
+use natv2::bench::kernels::{arena_after, check, tolerance};
 use natv2::device::{Cpu, Device, Reference};
 use natv2::ops::Threads;
 use natv2::ops::cases::{Case, formats};
 use natv2::ops::halves::Format;
 use std::collections::BTreeSet;
+
+mod common;
+use common::halves::{self, same_on_one_thread, squared_error};
 
 /// A result slot's numbers.
 struct Result {
@@ -38,12 +41,6 @@ fn results(device: &dyn Device, format: Format, case: &Case, plain: &Case) -> Ve
     case.results().into_iter().zip(plain.results()).map(one).collect()
 }
 
-fn squared_error(found: &[f64], wanted: &[f64]) -> f64 {
-    assert_eq!(found.len(), wanted.len());
-    let difference: f64 = found.iter().zip(wanted).map(|(a, b)| (a - b) * (a - b)).sum();
-    difference / wanted.iter().map(|b| b * b).sum::<f64>().max(f64::MIN_POSITIVE)
-}
-
 fn check_all(devices: &[&dyn Device]) {
     let reference = Reference::<f64>::new();
     let plain = formats(None);
@@ -55,12 +52,7 @@ fn check_all(devices: &[&dyn Device]) {
                 // All is written, and nothing else.
                 assert!(check(*device, case).unwrap().is_some(), "{name}");
                 for (found, wanted) in results(*device, format, case, plain).iter().zip(&wanted) {
-                    // A number's neighbours are 2^-10 or 2^-7 of it away, and one in thousands goes there.
-                    let bound = match (wanted.rounded, format) {
-                        (false, _) => TOLERANCE,
-                        (true, Format::F16) => 1e-8,
-                        (true, Format::Bf16) => 1e-7,
-                    };
+                    let bound = tolerance(wanted.rounded.then_some(format));
                     let error = squared_error(&found.numbers, &wanted.numbers);
                     assert!(error < bound, "{name}: {error:e}");
                 }
@@ -73,7 +65,7 @@ fn check_all(devices: &[&dyn Device]) {
 fn every_operator_is_there_in_both_formats_and_no_case_twice() {
     let plain = formats(None);
     let operators: BTreeSet<&str> = plain.iter().map(|case| case.call.name()).collect();
-    assert_eq!(operators.len(), 8, "{operators:?}");
+    assert_eq!(operators.len(), 19, "{operators:?}");
     for format in Format::ALL {
         let cases = formats(Some(format));
         let names: BTreeSet<_> = cases.iter().map(|c| (c.call.name(), c.name.as_str())).collect();
@@ -109,22 +101,18 @@ fn what_the_formats_lose_against_maps_in_f32_is_below_1e_5() {
 #[test]
 fn the_cpu_agrees() {
     check_all(&[&Cpu]);
+    Format::ALL.iter().for_each(|&format| same_on_one_thread(&Cpu, &formats(Some(format))));
 }
 
 /// Both orders of threads in one test: the f64 reference is most of its time.
 #[cfg(natv2_emulator)]
 #[test]
 fn the_kernels_agree_on_the_emulator_in_both_orders_of_threads() {
-    use natv2::device::emulated::ThreadOrder;
-    use natv2::device::{Emulator, Gpu};
-    let device = |order| Gpu::new(Emulator::new(order).unwrap());
-    check_all(&[&device(ThreadOrder::Forward), &device(ThreadOrder::Reverse)]);
+    let [forward, reverse] = halves::emulated();
+    check_all(&[&*forward, &*reverse]);
 }
 
 #[test]
 fn the_kernels_agree_on_the_device_that_was_chosen() {
-    let name = std::env::var("NATV2_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
-    if name != "cpu" {
-        check_all(&[&*natv2::device::open(&name).unwrap()]);
-    }
+    halves::chosen().iter().for_each(|device| check_all(&[&**device]));
 }

@@ -8,13 +8,15 @@
 //!
 //! `NATV2_TEST_DEVICE=cuda` adds the card.
 
-use natv2::bench::kernels::arena_after;
 use natv2::device::{Cpu, Device, Reference};
 use natv2::ops::cases::{Case, half_products};
 use natv2::ops::halves::{Format, stored};
 use natv2::ops::pointwise::{self, panelled_index, panelled_len};
 use natv2::ops::pointwise_half::{self, PointwiseHalf};
 use natv2::ops::{Call, Region, Slot, Threads};
+
+mod common;
+use common::halves::{self, numbers, same_on_one_thread, squared_error};
 
 fn call_of(case: &Case) -> &PointwiseHalf {
     match &case.call {
@@ -84,23 +86,8 @@ fn half_step(format: Format, value: f64) -> f64 {
 
 /// The results of a case on a device.
 fn results(device: &dyn Device, case: &Case) -> Vec<f64> {
-    let (call, arena) = (call_of(case), arena_after(device, case, Threads::All).unwrap());
-    let (_, before) = case.operands(1);
-    let outside = |i: &usize| !(call.y.offset..call.y.offset + call.y.len).contains(i);
-    let changed = (0..arena.len()).filter(outside).find(|&i| arena[i].to_bits() != before[i].to_bits());
-    assert_eq!(changed, None, "{}: written outside the results", case.name);
-    let y = &arena[call.y.offset..][..call.y.len];
-    let values = match stored(call.params.output) {
-        Some(format) => format.unpack(y),
-        None => y.to_vec(),
-    };
-    values.into_iter().map(f64::from).collect()
-}
-
-fn squared_error(found: &[f64], wanted: &[f64]) -> f64 {
-    assert_eq!(found.len(), wanted.len());
-    let difference: f64 = found.iter().zip(wanted).map(|(a, b)| (a - b) * (a - b)).sum();
-    difference / wanted.iter().map(|b| b * b).sum::<f64>().max(f64::MIN_POSITIVE)
+    let call = call_of(case);
+    numbers(device, case, (call.y, stored(call.params.output)))
 }
 
 fn check_all(devices: &[&dyn Device]) {
@@ -130,18 +117,6 @@ fn check_all(devices: &[&dyn Device]) {
     }
 }
 
-/// Results must not depend on the number of threads, to the bit.
-fn same_on_one_thread(device: &dyn Device) {
-    for case in half_products() {
-        let y = call_of(&case).y;
-        let bits = |threads| -> Vec<u32> {
-            let arena = arena_after(device, &case, threads).unwrap();
-            arena[y.offset..][..y.len].iter().map(|value| value.to_bits()).collect()
-        };
-        assert_eq!(bits(Threads::One), bits(Threads::All), "{}", case.name);
-    }
-}
-
 #[test]
 fn no_case_is_there_twice_and_both_formats_are() {
     let cases = half_products();
@@ -158,27 +133,21 @@ fn no_case_is_there_twice_and_both_formats_are() {
 #[test]
 fn the_cpu_agrees() {
     check_all(&[&Cpu]);
-    same_on_one_thread(&Cpu);
+    same_on_one_thread(&Cpu, &half_products());
 }
 
 /// Both orders of threads in one test: the f64 reference is most of its time.
 #[cfg(natv2_emulator)]
 #[test]
 fn the_kernels_agree_on_the_emulator_in_both_orders_of_threads() {
-    use natv2::device::emulated::ThreadOrder;
-    use natv2::device::{Emulator, Gpu};
-    let device = |order| Gpu::new(Emulator::new(order).unwrap());
-    let (forward, reverse) = (device(ThreadOrder::Forward), device(ThreadOrder::Reverse));
-    check_all(&[&forward, &reverse]);
-    same_on_one_thread(&forward);
+    let [forward, reverse] = halves::emulated();
+    check_all(&[&*forward, &*reverse]);
+    same_on_one_thread(&*forward, &half_products());
 }
 
 #[test]
 fn the_kernels_agree_on_the_device_that_was_chosen() {
-    let name = std::env::var("NATV2_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
-    if name != "cpu" {
-        check_all(&[&*natv2::device::open(&name).unwrap()]);
-    }
+    halves::chosen().iter().for_each(|device| check_all(&[&**device]));
 }
 
 /// Values that were never rounded, through the f32 operator, against the same values packed, through

@@ -14,6 +14,9 @@ use natv2::ops::mbconv::{Mbconv, fits};
 use natv2::ops::pointwise::{self, panelled_index, panelled_len};
 use natv2::ops::{Call, Region, Slot, Threads, depthwise, squeeze_excite, stem};
 
+mod common;
+use common::halves::{self, numbers, same_on_one_thread, squared_error};
+
 fn call_of(case: &Case) -> &Mbconv {
     match &case.call {
         Call::Mbconv(call) => call,
@@ -23,20 +26,8 @@ fn call_of(case: &Case) -> &Mbconv {
 
 /// The results of a case on a device.
 fn results(device: &dyn Device, case: &Case) -> Vec<f64> {
-    let (call, arena) = (call_of(case), arena_after(device, case, Threads::All).unwrap());
-    let (_, before) = case.operands(1);
-    let outside = |i: &usize| !(call.y.offset..call.y.offset + call.y.len).contains(i);
-    let changed = (0..arena.len()).filter(outside).find(|&i| arena[i].to_bits() != before[i].to_bits());
-    assert_eq!(changed, None, "{}: written outside the results", case.name);
-    let y = &arena[call.y.offset..][..call.y.len];
-    call.params.format().unpack(y).into_iter().map(f64::from).collect()
-}
-
-/// Squared error against the wanted values' squares; NaN, which is what was there before, where one is found.
-fn squared_error(found: &[f64], wanted: &[f64]) -> f64 {
-    assert_eq!(found.len(), wanted.len());
-    let difference: f64 = found.iter().zip(wanted).map(|(a, b)| (a - b) * (a - b)).sum();
-    difference / wanted.iter().map(|b| b * b).sum::<f64>().max(f64::MIN_POSITIVE)
+    let call = call_of(case);
+    numbers(device, case, (call.y, Some(call.params.format())))
 }
 
 /// The chain of f64 operators on a case's operands, with no rounding between them nor after.
@@ -157,18 +148,6 @@ fn check_all(devices: &[&dyn Device]) {
     }
 }
 
-/// Results must not depend on the number of threads, to the bit.
-fn same_on_one_thread(device: &dyn Device) {
-    for case in mbconv_edges() {
-        let y = call_of(&case).y;
-        let bits = |threads| -> Vec<u32> {
-            let arena = arena_after(device, &case, threads).unwrap();
-            arena[y.offset..][..y.len].iter().map(|value| value.to_bits()).collect()
-        };
-        assert_eq!(bits(Threads::One), bits(Threads::All), "{}", case.name);
-    }
-}
-
 /// A group leaves the bits that its calls leave one by one.
 fn a_group_is_as_if_alone(device: &dyn Device) {
     let mut case = mbconv_group();
@@ -196,30 +175,25 @@ fn no_case_is_there_twice_and_all_fit_an_h100() {
 fn the_cpu_agrees() {
     check_all(&[&Cpu]);
     a_group_is_as_if_alone(&Cpu);
-    same_on_one_thread(&Cpu);
+    same_on_one_thread(&Cpu, &mbconv_edges());
 }
 
 /// Both orders of threads in one test: the f64 reference is much of its time.
 #[cfg(natv2_emulator)]
 #[test]
 fn the_kernels_agree_on_the_emulator_in_both_orders_of_threads() {
-    use natv2::device::emulated::ThreadOrder;
-    use natv2::device::{Emulator, Gpu};
-    let device = |order| Gpu::new(Emulator::new(order).unwrap());
-    let (forward, reverse) = (device(ThreadOrder::Forward), device(ThreadOrder::Reverse));
-    check_all(&[&forward, &reverse]);
-    a_group_is_as_if_alone(&forward);
-    a_group_is_as_if_alone(&reverse);
+    let [forward, reverse] = halves::emulated();
+    check_all(&[&*forward, &*reverse]);
+    same_on_one_thread(&*forward, &mbconv_edges());
+    a_group_is_as_if_alone(&*forward);
+    a_group_is_as_if_alone(&*reverse);
     // Sixteen with filters of 3 by 3 are one more than a launch takes.
     assert_eq!(natv2::device::launches(&mbconv_group().call), 2 + 5);
-    same_on_one_thread(&forward);
 }
 
 #[test]
 fn the_kernels_agree_on_the_device_that_was_chosen() {
-    let name = std::env::var("NATV2_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
-    if name != "cpu" {
-        let device = natv2::device::open(&name).unwrap();
+    if let Some(device) = halves::chosen() {
         check_all(&[&*device]);
         a_group_is_as_if_alone(&*device);
     }

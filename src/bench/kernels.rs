@@ -7,13 +7,25 @@
 //! in spite of that.
 
 use crate::device::{Device, Error, Memory, Peaks, Reference};
+use crate::engine::Precision;
 use crate::ops::Threads;
 use crate::ops::cases::{self, Case};
+use crate::ops::halves::Format;
 use serde::Serialize;
 use std::fmt;
 
-/// Largest error of a correct kernel: squared difference over squared reference.
+/// Largest error of a correct kernel on maps in f32: squared difference over squared reference.
 pub const TOLERANCE: f64 = 1e-10;
+
+/// Largest error of a correct kernel. Numbers of 16 bits have neighbours 2^-10 or 2^-7 of them away, and
+/// one in thousands lies near enough to a tie to be rounded to the other one.
+pub fn tolerance(format: Option<Format>) -> f64 {
+    match format {
+        None => TOLERANCE,
+        Some(Format::F16) => 1e-8,
+        Some(Format::Bf16) => 1e-7,
+    }
+}
 
 /// What to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,11 +40,20 @@ pub struct Options {
     pub repetitions: usize,
     /// Only operators whose name contains this.
     pub only: Option<String>,
+    /// What maps are stored as.
+    pub precision: Precision,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { images: 64, resolutions: vec![64], edges: false, repetitions: 11, only: None }
+        Options {
+            images: 64,
+            resolutions: vec![64],
+            edges: false,
+            repetitions: 11,
+            only: None,
+            precision: Precision::F32,
+        }
     }
 }
 
@@ -45,7 +66,7 @@ pub struct Row {
     pub shape: String,
     /// Squared difference to the f64 reference over the squared reference.
     pub error: f64,
-    /// Whether every element was written and the error is below [`TOLERANCE`].
+    /// Whether every element was written and the error is below [`tolerance`].
     pub correct: bool,
     /// Median time, in seconds.
     pub seconds: f64,
@@ -64,6 +85,8 @@ pub struct Row {
 pub struct Report {
     /// Version of this JSON.
     pub version: u32,
+    /// What maps are stored as.
+    pub precision: Precision,
     /// The device.
     pub device: String,
     /// Images of a call.
@@ -90,7 +113,11 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}: {} images, caches flushed", self.device, self.images)?;
+        let precision = match self.precision {
+            Precision::F32 => String::new(),
+            precision => format!(" in {precision}"),
+        };
+        writeln!(f, "{}: {} images{precision}, caches flushed", self.device, self.images)?;
         let (copy, peak) = (self.copy_gigabytes_per_second, self.peak_gigaflops);
         writeln!(f, "measured peaks: copy {copy:.1} GB/s, multiply-adds {peak:.0} GFLOP/s\n")?;
         let width = self.kernels.iter().map(|row| row.shape.len()).max().unwrap_or(0).max(5);
@@ -124,8 +151,14 @@ impl fmt::Display for Report {
 /// The device fails. A wrong result is not an error but a row that says so.
 pub fn run(device: &dyn Device, options: &Options) -> Result<Report, Error> {
     let Peaks { copy, arithmetic } = device.peaks()?;
-    let networks = options.resolutions.iter().flat_map(|&r| cases::network(options.images, r));
-    let edges = options.edges.then(cases::edges).into_iter().flatten();
+    let format = options.precision.format();
+    let network = |&r: &usize| match format {
+        None => cases::network(options.images, r),
+        Some(format) => cases::network_in(format, options.images, r),
+    };
+    let networks = options.resolutions.iter().flat_map(network);
+    let edges = || format.map_or_else(cases::edges, cases::edges_in);
+    let edges = options.edges.then(edges).into_iter().flatten();
     let wanted = |case: &Case| match &options.only {
         Some(part) => case.call.name().to_lowercase().contains(&part.to_lowercase()),
         None => true,
@@ -139,7 +172,7 @@ pub fn run(device: &dyn Device, options: &Options) -> Result<Report, Error> {
         kernels.push(Row {
             operator: case.call.name(),
             shape: case.name,
-            correct: error.is_some_and(|error| error < TOLERANCE),
+            correct: error.is_some_and(|error| error < tolerance(format)),
             error: error.unwrap_or(f64::INFINITY),
             seconds,
             gigabytes_per_second: bytes / 1e9,
@@ -150,6 +183,7 @@ pub fn run(device: &dyn Device, options: &Options) -> Result<Report, Error> {
     }
     Ok(Report {
         version: 1,
+        precision: options.precision,
         device: device.describe(),
         images: options.images,
         copy_gigabytes_per_second: copy / 1e9,
@@ -205,10 +239,20 @@ pub fn check(device: &dyn Device, case: &Case) -> Result<Option<f64>, Error> {
         (false, false) => same(found[i], before[i]),
     });
     let (mut difference, mut square) = (0.0f64, 0.0f64);
-    for i in (0..case.arena).filter(|&i| must[i]) {
-        let (found, wanted) = (f64::from(found[i]), f64::from(wanted[i]));
-        difference += (found - wanted) * (found - wanted);
-        square += wanted * wanted;
+    for slot in case.results() {
+        let elements = |arena: &[f32]| -> Vec<f32> {
+            let range = slot.offset..slot.offset + slot.len;
+            range.filter(|&i| must[i]).map(|i| arena[i]).collect()
+        };
+        let numbers = |arena: &[f32]| match case.stored(slot) {
+            Some(format) => format.unpack(&elements(arena)),
+            None => elements(arena),
+        };
+        for (found, wanted) in numbers(&found).into_iter().zip(numbers(&wanted)) {
+            let (found, wanted) = (f64::from(found), f64::from(wanted));
+            difference += (found - wanted) * (found - wanted);
+            square += wanted * wanted;
+        }
     }
     Ok(sound.then(|| difference / square.max(f64::MIN_POSITIVE)))
 }
@@ -244,6 +288,7 @@ mod tests {
             repetitions: 1,
             only: Some("pool".into()),
             edges: false,
+            precision: Precision::F32,
         };
         let report = run(&Cpu, &options).unwrap();
         let operators: Vec<&str> = report.kernels.iter().map(|row| row.operator).collect();
@@ -252,5 +297,10 @@ mod tests {
         assert!(report.kernels.iter().all(|row| row.seconds > 0.0 && row.gigabytes_per_second > 0.0));
         assert_eq!(report.json()["kernels"][0]["operator"], "GlobalPool");
         assert_eq!(report.to_string().lines().count(), 8);
+        // The same operators in 16 bits, whose numbers are compared and not their packed elements.
+        let report = run(&Cpu, &Options { precision: Precision::Bf16, ..options }).unwrap();
+        let errors: Vec<f64> = report.kernels.iter().map(|row| row.error).collect();
+        assert!(report.all_correct() && errors.len() == 4, "{errors:?}");
+        assert_eq!(report.json()["precision"], "bf16");
     }
 }

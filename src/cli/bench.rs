@@ -10,6 +10,7 @@ mod train;
 
 use super::{Error, Globals, output};
 use crate::bench::kernels;
+use crate::engine::Precision;
 use crate::run::Exit;
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -84,6 +85,9 @@ pub struct Kernels {
     /// Only operators whose name contains this, such as depthwise.
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
+    /// What maps are stored as: f32, or f16 or bf16, with the operators that have a form for it.
+    #[arg(long, value_name = "PRECISION", default_value_t)]
+    precision: Precision,
     #[command(flatten)]
     globals: Globals,
 }
@@ -97,6 +101,7 @@ impl Kernels {
             edges: self.edges,
             repetitions: self.repetitions.into(),
             only: self.only,
+            precision: self.precision,
         };
         let report = kernels::run(&*device, &options)?;
         print(&report, self.globals.talk.json)?;

@@ -37,6 +37,17 @@ pub(crate) fn widened(call: &Call) -> Option<Widened> {
         Call::Sum(c) => plain!(c, c.x.iter().copied().chain([c.y]).collect()),
         Call::BnStatistics(c) => plain!(c, vec![c.x]),
         Call::BnApply(c) => plain!(c, [c.x, c.y].into_iter().chain(c.residual).collect()),
+        Call::DepthwiseInput(c) => plain!(c, [c.dz, c.dx].into_iter().chain(c.residual).collect()),
+        Call::DepthwiseWeights(c) => plain!(c, vec![c.x, c.dz]),
+        Call::StemWeights(c) => plain!(c, vec![c.dz]),
+        Call::BnGradSums(c) => plain!(c, vec![c.z, c.dy]),
+        Call::BnGradInput(c) => plain!(c, [c.z, c.dy, c.dz].into_iter().chain(c.residual).collect()),
+        Call::SqueezeExciteGrad(c) => plain!(c, vec![c.x, c.dxg, c.dx]),
+        Call::GlobalPoolGrad(c) => plain!(c, vec![c.dx]),
+        Call::MaxPoolGrad(c) => plain!(c, [c.x, c.dy, c.dx].into_iter().chain(c.residual).collect()),
+        Call::Activate(c) => plain!(c, vec![c.x, c.y]),
+        Call::ActivateGrad(c) => plain!(c, vec![c.x, c.dy, c.dx]),
+        Call::ColumnSum(c) => plain!(c, vec![c.x]),
         _ => return None,
     };
     let mut distinct: Vec<Slot> = Vec::with_capacity(maps.len());

@@ -197,10 +197,8 @@ impl Trainer {
         settings: &Settings,
     ) -> Result<Report, Error> {
         let accumulated = self.accumulate(batch, students, teacher, settings)?;
-        self.update(accumulated.touched, settings.rate)?;
-        let mut clip = [0.0];
-        self.device.download(&self.work, self.places.clip.offset, &mut clip)?;
-        Ok(Report { norm: f64::from(clip[0]), ..accumulated.report })
+        let norm = self.update(accumulated.touched, settings.rate)?;
+        Ok(Report { norm, ..accumulated.report })
     }
 
     /// The gradient of a step without the step; running statistics move as in a step.
@@ -305,15 +303,22 @@ impl Trainer {
     }
 
     /// An optimiser's step with the gradient in the work buffer, and everything that follows from
-    /// new weights.
-    fn update(&mut self, touched: BTreeSet<usize>, rate: f32) -> Result<(), Error> {
+    /// new weights. The norm of the gradient; where that is no finite number, no step was taken.
+    fn update(&mut self, touched: BTreeSet<usize>, rate: f32) -> Result<f64, Error> {
         let layout = &self.supernet.layout;
-        let norm = optimiser::norm(layout, &self.places, &touched, self.optimiser.clip);
+        let norm = optimiser::norm(layout, &self.places, &touched, self.optimiser.clip, 1.0);
         run(&*self.device, &norm, &self.state, &mut self.work)?;
         touched.iter().for_each(|&index| self.steps[index] += 1);
         let update = self.optimiser.update(layout, &self.places, &touched, &self.steps, rate);
         run(&*self.device, &update, &self.work, &mut self.state)?;
-        refresh(&*self.device, &self.supernet, &self.places, &mut self.state)
+        refresh(&*self.device, &self.supernet, &self.places, &mut self.state)?;
+        let mut clip = [0.0; 3];
+        self.device.download(&self.work, self.places.clip.offset, &mut clip)?;
+        let [norm, _, skipped] = clip;
+        if skipped != 0.0 {
+            touched.iter().for_each(|&index| self.steps[index] -= 1);
+        }
+        Ok(f64::from(norm))
     }
 
     fn check(&self, batch: &Batch<'_>, students: &[Student]) -> Result<(), Error> {

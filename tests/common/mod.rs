@@ -1,6 +1,8 @@
 //! What tests share: where the reference values are and how they are read; programs that are killed.
 #![allow(dead_code)]
 
+pub mod halves;
+
 use serde_json::Value;
 use std::path::PathBuf;
 use std::process::{Child, Command};

@@ -2,12 +2,13 @@
 // is exact, and their bank conflicts. Accuracy over many shapes is what tests/ops_formats.rs checks.
 #include "check.h"
 
-#include "../half.h"
+#include "formats.h"
 
 #include <string>
 
 namespace {
 
+using check::Format;
 using Halves = std::vector<uint16_t>;
 using Floats = std::vector<float>;
 
@@ -21,14 +22,6 @@ struct Args {
 };
 
 unsigned ceil_div(unsigned a, unsigned b) { return (a + b - 1) / b; }
-
-Halves halves(const Floats& values, bool bf16) {
-    Halves bits;
-    for (const float value : values) {
-        bits.push_back(bf16 ? nat_emulator::float_to_bfloat16_bits(value) : nat_emulator::float_to_half_bits(value));
-    }
-    return bits;
-}
 
 struct Problem {
     unsigned images, side, channels;
@@ -44,8 +37,9 @@ const Problem kProblems[] = {
 };
 
 // Runs a kernel, checks every result, and returns its bank conflicts.
-natv2_emulator_bank_counts check_kernel(unsigned k, unsigned stride, bool bf16, const Problem& p) {
-    const std::string kernel = "depthwise_half_" + std::to_string(k) + "_" + std::to_string(stride) + (bf16 ? "_bf16" : "_f16");
+natv2_emulator_bank_counts check_kernel(unsigned k, unsigned stride, Format format, const Problem& p) {
+    const std::string kernel =
+        check::in_format("depthwise_half_" + std::to_string(k) + "_" + std::to_string(stride), format);
     check::Numbers numbers(k + p.side);
     const unsigned out = ceil_div(p.side, stride), stored = p.channels + 8, outputs = p.images * out * out * p.channels;
     // Sums of up to 49 products of these are whole numbers below 256: exact in both formats.
@@ -64,14 +58,14 @@ natv2_emulator_bank_counts check_kernel(unsigned k, unsigned stride, bool bf16, 
         wanted_pool[image * p.channels + c] += wanted[i];
     }
     for (float& mean : wanted_pool) mean *= 1.0f / static_cast<float>(out * out);
-    const Halves x_bits = halves(x, bf16), wanted_bits = halves(wanted, bf16);
+    const Halves x_bits = check::pack(format, x), wanted_bits = check::pack(format, wanted);
     Halves y(outputs, 0x7fa1);
     Floats pool(wanted_pool.size(), NAN);
     const unsigned chunks = p.channels / 8, columns = ceil_div(chunks, 8), groups = ceil_div(chunks, columns);
     const unsigned threads = 128 / groups, strips = ceil_div(out, 4) * out, workers = strips < threads ? strips : threads;
     const Args args = {x_bits.data(), w.data(),   scale.data(), shift.data(), y.data(), p.pooled ? pool.data() : nullptr,
                        p.images,      p.side,     out,          p.channels,   stored,   k,
-                       stride,        1,          bf16 ? 2u : 1u, groups,     workers};
+                       stride,        1,          check::number(format), groups,     workers};
     natv2_emulator_bank_counts counts = {};
     check::options().bank_counts = &counts;
     check::launch(kernel.c_str(), {columns * ceil_div(p.images, threads / workers)}, {128}, 0, args);
@@ -91,9 +85,9 @@ natv2_emulator_bank_counts check_kernel(unsigned k, unsigned stride, bool bf16, 
 NAT_CHECK(depthwise_half_is_exact_on_whole_numbers_without_bank_conflicts) {
     for (const unsigned kernel : {3u, 5u, 7u}) {
         for (const unsigned stride : {1u, 2u}) {
-            for (const bool bf16 : {false, true}) {
+            for (const Format format : check::kHalfFormats) {
                 for (const Problem& problem : kProblems) {
-                    const natv2_emulator_bank_counts counts = check_kernel(kernel, stride, bf16, problem);
+                    const natv2_emulator_bank_counts counts = check_kernel(kernel, stride, format, problem);
                     unsigned long long turns = 0, conflicts = 0;
                     for (int kind = 0; kind < 3; ++kind) turns += counts.turns[kind], conflicts += counts.conflicts[kind];
                     check::expect(turns > 0, "no access was seen");

@@ -2,7 +2,7 @@
 // result is exact, and their bank conflicts. Accuracy over many shapes is what tests/ops_half.rs checks.
 #include "check.h"
 
-#include "../half.h"
+#include "formats.h"
 
 #include <algorithm>
 #include <cmath>
@@ -10,6 +10,7 @@
 
 namespace {
 
+using check::Format;
 using Halves = std::vector<uint16_t>;
 using Floats = std::vector<float>;
 
@@ -38,21 +39,13 @@ const Tile kTiles[] = {
 
 unsigned ceil_div(unsigned a, unsigned b) { return (a + b - 1) / b; }
 
-Halves halves(const Floats& values, bool bf16) {
-    Halves bits;
-    for (const float value : values) {
-        bits.push_back(bf16 ? nat_emulator::float_to_bfloat16_bits(value) : nat_emulator::float_to_half_bits(value));
-    }
-    return bits;
-}
-
 struct Problem {
     unsigned images, side, stride, cin, cout;
     bool all;  // gate, batch norm, ReLU and residual
 };
 
 // Runs a kernel, to y of the format or of f32, checks every result, and returns its bank conflicts.
-natv2_emulator_bank_counts check_tile(const std::string& kernel, const Tile& tile, bool bf16, bool single,
+natv2_emulator_bank_counts check_tile(const std::string& kernel, const Tile& tile, Format format, bool single,
                                       const Problem& p) {
     check::Numbers numbers(p.cin + p.cout);
     const unsigned out = ceil_div(p.side, p.stride), rows = p.images * out * out, stored = p.cin + 8;
@@ -60,7 +53,7 @@ natv2_emulator_bank_counts check_tile(const std::string& kernel, const Tile& til
     const Floats x = numbers.floats(p.images * p.side * p.side * p.cin, -1, 1), w = numbers.floats(p.cout * stored, -1, 1);
     const Floats gate = numbers.floats(p.images * p.cin, 0, 2), residual = numbers.floats(rows * p.cout);
     const Floats scale = numbers.floats(p.cout, 1, 2), shift = numbers.floats(p.cout);
-    const Halves x_bits = halves(x, bf16), w_bits = halves(w, bf16), residual_bits = halves(residual, bf16);
+    const Halves x_bits = check::pack(format, x), w_bits = check::pack(format, w), residual_bits = check::pack(format, residual);
     Floats wanted(rows * p.cout);
     for (unsigned m = 0; m < rows; ++m) {
         const unsigned image = m / (out * out), oy = m / out % out * p.stride, ox = m % out * p.stride;
@@ -82,7 +75,7 @@ natv2_emulator_bank_counts check_tile(const std::string& kernel, const Tile& til
         wanted = means;
     }
     // What is found is compared by its bits, of 16 or of 32.
-    const Halves wanted_bits = halves(wanted, bf16);
+    const Halves wanted_bits = check::pack(format, wanted);
     Halves y(wanted.size(), 0x7fa1);
     Floats y_single(wanted.size(), std::nanf(""));
     void* const to = single ? static_cast<void*>(y_single.data()) : y.data();
@@ -101,9 +94,9 @@ natv2_emulator_bank_counts check_tile(const std::string& kernel, const Tile& til
                        stored,
                        p.stride,
                        p.all ? 1u : 0u,
-                       single ? 0u : bf16 ? 2u : 1u,
+                       single ? 0u : check::number(format),
                        tile.pooled,
-                       bf16 ? 2u : 1u};
+                       check::number(format)};
     natv2_emulator_bank_counts counts = {};
     const unsigned images = std::max(1u, tile.rows / (out * out));  // of a tile of whole ones
     const unsigned down = tile.pooled ? ceil_div(p.images, images) : ceil_div(rows, tile.rows);
@@ -134,11 +127,11 @@ const Problem kProblems[] = {
 
 NAT_CHECK(pointwise_half_is_exact_on_whole_numbers_without_bank_conflicts) {
     for (const Tile& tile : kTiles) {
-        for (const bool bf16 : {false, true}) {
-            const std::string kernel = std::string(tile.kernel) + (bf16 ? "_bf16" : "_f16");
+        for (const Format format : check::kHalfFormats) {
+            const std::string kernel = check::in_format(tile.kernel, format);
             for (const Problem& problem : kProblems) {
-                check_tile(kernel, tile, bf16, true, problem);
-                const natv2_emulator_bank_counts counts = check_tile(kernel, tile, bf16, false, problem);
+                check_tile(kernel, tile, format, true, problem);
+                const natv2_emulator_bank_counts counts = check_tile(kernel, tile, format, false, problem);
                 for (int kind = 0; kind < 3; ++kind) {
                     check::expect(counts.turns[kind] > 0, "%s: no access of kind %d was seen", kernel.c_str(), kind);
                     check::expect(counts.conflicts[kind] == 0, "%s: %llu bank conflicts in %llu turns of kind %d",
@@ -154,7 +147,7 @@ NAT_CHECK(without_the_turn_of_rows_ldmatrix_has_bank_conflicts) {
     const Tile tile = kTiles[3];
     for (const Problem& problem : kProblems) {
         const natv2_emulator_bank_counts counts =
-            check_tile("sample_pointwise_half_unswizzled", tile, false, false, problem);
+            check_tile("sample_pointwise_half_unswizzled", tile, Format::kF16, false, problem);
         // Four of the eight rows of every matrix lie on the same banks; a turn takes four passes.
         check::expect(counts.conflicts[0] == 3 * counts.turns[0] && counts.turns[0] > 0,
                       "%llu bank conflicts in %llu turns of ldmatrix", static_cast<unsigned long long>(counts.conflicts[0]),

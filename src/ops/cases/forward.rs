@@ -29,7 +29,7 @@ fn map(b: &mut Builder, format: Option<Format>, numbers: usize, size: f32) -> Sl
 }
 
 /// The name of a case in a format.
-fn in_format(format: Option<Format>, name: String) -> String {
+pub(super) fn in_format(format: Option<Format>, name: String) -> String {
     match format {
         Some(format) => format!("{format:?} {name}"),
         None => name,

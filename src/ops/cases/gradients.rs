@@ -2,15 +2,17 @@
 //!
 //! Pre-activations are exact in f32, so that each device is on the same side of a corner.
 
+use super::forward::in_format;
 use super::{Builder, Case, Fill};
 use crate::ops::grad::activation::{self, Activate, ActivateGrad, ColumnSum, ColumnsParams};
 use crate::ops::grad::batch_norm::{self, BnGradInput, BnGradSums, BnRunning, RunningParams};
 use crate::ops::grad::kernel_transform::KernelTransformGrad;
 use crate::ops::grad::pool::{GlobalPoolGrad, MaxPoolGrad};
 use crate::ops::grad::squeeze_excite::SqueezeExciteGrad;
+use crate::ops::halves::{Format, number};
 use crate::ops::loss::{self, Loss, SoftTargets, TargetsParams};
 use crate::ops::pointwise::panelled_len;
-use crate::ops::update::{self, AdamW, ClipFactor, Sgd, SumOfSquares};
+use crate::ops::update::{self, AdamW, AdamWSegment, ClipFactor, Segment, Sgd, SgdSegment, SumOfSquares};
 use crate::ops::{Activation, Call, Slot, kernel_transform, pool, squeeze_excite};
 
 /// Inputs and the shifts of a batch norm.
@@ -34,22 +36,32 @@ fn prefix(used: usize, more: usize) -> (usize, Fill) {
     (used + more, Fill::Rows { used, stored: used + more })
 }
 
-fn batch_norm_params(rows: usize, channels: usize, activation: Activation) -> batch_norm::Params {
+fn batch_norm_params(
+    format: Option<Format>,
+    (rows, channels): (usize, usize),
+    activation: Activation,
+) -> batch_norm::Params {
     batch_norm::Params {
         rows: rows as u32,
         channels: channels as u32,
         activation: activation as u32,
         epsilon: 1e-5,
+        format: number(format),
     }
 }
 
-fn sums_case((rows, channels): (usize, usize), more: usize, activation: Activation) -> Case {
+pub(super) fn sums_case(
+    format: Option<Format>,
+    (rows, channels): (usize, usize),
+    more: usize,
+    activation: Activation,
+) -> Case {
     let mut b = Builder::default();
     let (stored, fill) = prefix(channels, more);
     let call = BnGradSums {
-        params: batch_norm_params(rows, channels, activation),
-        z: b.input(rows * channels, FINE),
-        dy: b.input(rows * channels, Fill::Values(1.0)),
+        params: batch_norm_params(format, (rows, channels), activation),
+        z: b.map(format, rows * channels, FINE),
+        dy: b.map(format, rows * channels, Fill::Values(1.0)),
         batch: b.input(2 * channels, Fill::Positive),
         scale: b.input(channels, COARSE),
         shift: b.input(channels, FINE),
@@ -58,24 +70,29 @@ fn sums_case((rows, channels): (usize, usize), more: usize, activation: Activati
         dgamma: b.input(stored, fill),
         dbeta: b.input(stored, fill),
     };
-    b.finish(format!("{rows} x {channels} of {stored}, {activation:?}"), call)
+    b.finish(in_format(format, format!("{rows} x {channels} of {stored}, {activation:?}")), call)
 }
 
-fn input_case((rows, channels): (usize, usize), activation: Activation, residual: bool) -> Case {
+pub(super) fn input_case(
+    format: Option<Format>,
+    (rows, channels): (usize, usize),
+    activation: Activation,
+    residual: bool,
+) -> Case {
     let mut b = Builder::default();
     let call = BnGradInput {
-        params: batch_norm_params(rows, channels, activation),
-        z: b.input(rows * channels, FINE),
-        dy: b.input(rows * channels, Fill::Values(1.0)),
+        params: batch_norm_params(format, (rows, channels), activation),
+        z: b.map(format, rows * channels, FINE),
+        dy: b.map(format, rows * channels, Fill::Values(1.0)),
         batch: b.input(2 * channels, Fill::Positive),
         scale: b.input(channels, COARSE),
         shift: b.input(channels, FINE),
         sums: b.input(2 * channels, Fill::Values(rows as f32)),
-        residual: residual.then(|| b.input(rows * channels, Fill::Values(1.0))),
-        dz: b.output(rows * channels),
+        residual: residual.then(|| b.map(format, rows * channels, Fill::Values(1.0))),
+        dz: b.map_output(format, rows * channels),
     };
     let residual = if residual { ", residual" } else { "" };
-    b.finish(format!("{rows} x {channels}, {activation:?}{residual}"), call)
+    b.finish(in_format(format, format!("{rows} x {channels}, {activation:?}{residual}")), call)
 }
 
 fn running_case(channels: usize, more: usize, rows: u32) -> Case {
@@ -91,7 +108,12 @@ fn running_case(channels: usize, more: usize, rows: u32) -> Case {
     b.finish(format!("{channels} of {stored}, {rows} rows"), call)
 }
 
-fn squeeze_excite_case((images, side): (usize, usize), channels: usize, hidden: usize, more: usize) -> Case {
+pub(super) fn squeeze_excite_case(
+    format: Option<Format>,
+    (images, side): (usize, usize),
+    (channels, hidden): (usize, usize),
+    more: usize,
+) -> Case {
     let mut b = Builder::default();
     let (stored_channels, stored_hidden) = (channels + more, hidden + more);
     let params = squeeze_excite::Params {
@@ -101,7 +123,7 @@ fn squeeze_excite_case((images, side): (usize, usize), channels: usize, hidden: 
         hidden: hidden as u32,
         weight_channels: stored_channels as u32,
         weight_hidden: stored_hidden as u32,
-        format: 0,
+        format: number(format),
     };
     let map = images * side * side * channels;
     let reduce = panelled_len(hidden, stored_channels);
@@ -112,86 +134,104 @@ fn squeeze_excite_case((images, side): (usize, usize), channels: usize, hidden: 
     let (expand_bias, expand_bias_fill) = prefix(channels, more);
     let call = SqueezeExciteGrad {
         params,
-        x: b.input(map, Fill::Values(2.0)),
+        x: b.map(format, map, Fill::Values(2.0)),
         gate: b.input(images * channels, Fill::Positive),
-        dxg: b.input(map, Fill::Values(1.0)),
+        dxg: b.map(format, map, Fill::Values(1.0)),
         reduce: b.weights(reduce, reduce_fill),
         reduce_bias: b.weights(reduce_bias, reduce_bias_fill),
         expand: b.weights(expand, expand_fill),
         expand_bias: b.weights(expand_bias, expand_bias_fill),
         scratch: b.output(SqueezeExciteGrad::scratch_len(&params)),
-        dx: b.output(map),
+        dx: b.map_output(format, map),
         dreduce: b.input(reduce, reduce_fill),
         dreduce_bias: b.input(reduce_bias, reduce_bias_fill),
         dexpand: b.input(expand, expand_fill),
         dexpand_bias: b.input(expand_bias, expand_bias_fill),
     };
-    b.finish(format!("{images} x {side}, {channels} by {hidden}, stored {more} more"), call)
+    let name = format!("{images} x {side}, {channels} by {hidden}, stored {more} more");
+    b.finish(in_format(format, name), call)
 }
 
-fn pool_params(images: usize, side: usize, side_out: usize, channels: usize) -> pool::Params {
+fn pool_params(
+    format: Option<Format>,
+    (images, side, side_out): (usize, usize, usize),
+    channels: usize,
+) -> pool::Params {
     let [images, side_in, side_out, channels] = [images, side, side_out, channels].map(|v| v as u32);
-    pool::Params { images, side_in, side_out, channels, format: 0 }
+    pool::Params { images, side_in, side_out, channels, format: number(format) }
 }
 
-fn global_pool_case(images: usize, side: usize, channels: usize) -> Case {
+pub(super) fn global_pool_case(format: Option<Format>, images: usize, side: usize, channels: usize) -> Case {
     let mut b = Builder::default();
     let call = GlobalPoolGrad {
-        params: pool_params(images, side, 1, channels),
+        params: pool_params(format, (images, side, 1), channels),
         dy: b.input(images * channels, Fill::Values(1.0)),
-        dx: b.output(images * side * side * channels),
+        dx: b.map_output(format, images * side * side * channels),
     };
-    b.finish(format!("{images} x {side}, {channels}"), call)
+    b.finish(in_format(format, format!("{images} x {side}, {channels}")), call)
 }
 
 /// Inputs are three whole numbers, so that most windows have ties.
-fn max_pool_case((images, side): (usize, usize), channels: usize, residual: bool) -> Case {
+pub(super) fn max_pool_case(
+    format: Option<Format>,
+    (images, side): (usize, usize),
+    channels: usize,
+    residual: bool,
+) -> Case {
     let mut b = Builder::default();
     let (map, side_out) = (images * side * side * channels, side.div_ceil(2));
     let call = MaxPoolGrad {
-        params: pool_params(images, side, side_out, channels),
-        x: b.input(map, Fill::Steps { step: 1.0, reach: 1.0 }),
-        dy: b.input(images * side_out * side_out * channels, Fill::Values(1.0)),
-        residual: residual.then(|| b.input(map, Fill::Values(1.0))),
-        dx: b.output(map),
+        params: pool_params(format, (images, side, side_out), channels),
+        x: b.map(format, map, Fill::Steps { step: 1.0, reach: 1.0 }),
+        dy: b.map(format, images * side_out * side_out * channels, Fill::Values(1.0)),
+        residual: residual.then(|| b.map(format, map, Fill::Values(1.0))),
+        dx: b.map_output(format, map),
     };
-    b.finish(format!("{images} x {side}, {channels}{}", if residual { ", residual" } else { "" }), call)
+    let residual = if residual { ", residual" } else { "" };
+    b.finish(in_format(format, format!("{images} x {side}, {channels}{residual}")), call)
 }
 
 /// Activation and gradient, inputs at the corners among the others.
-fn activation_cases(len: usize, activation: Activation, mask: bool) -> [Case; 2] {
-    let params = activation::Params { len: len as u32, activation: activation as u32 };
-    let name = format!("{len}, {activation:?}{}", if mask { ", mask" } else { "" });
-    let x = Fill::Steps { step: 0.5, reach: 4.0 };
+pub(super) fn activation_cases(
+    format: Option<Format>,
+    len: usize,
+    activation: Activation,
+    mask: bool,
+) -> [Case; 2] {
+    let params =
+        activation::Params { len: len as u32, activation: activation as u32, format: number(format) };
+    let name = in_format(format, format!("{len}, {activation:?}{}", if mask { ", mask" } else { "" }));
+    // The corners are among these, and few products of slopes with 16-bit numbers are ties.
+    let x = Fill::Steps { step: 0.1, reach: 4.0 };
     let mut b = Builder::default();
     let forward = Activate {
         params,
-        x: b.input(len, x),
+        x: b.map(format, len, x),
         mask: mask.then(|| b.input(len, Fill::Whole(2))),
-        y: b.output(len),
+        y: b.map_output(format, len),
     };
     let forward = b.finish(name.clone(), forward);
     let mut b = Builder::default();
     let backward = ActivateGrad {
         params,
-        x: b.input(len, x),
-        dy: b.input(len, Fill::Values(1.0)),
+        x: b.map(format, len, x),
+        dy: b.map(format, len, Fill::Values(1.0)),
         mask: mask.then(|| b.input(len, Fill::Whole(2))),
-        dx: b.output(len),
+        dx: b.map_output(format, len),
     };
     [forward, b.finish(name, backward)]
 }
 
-fn columns_case(rows: usize, columns: usize, more: usize) -> Case {
+pub(super) fn columns_case(format: Option<Format>, rows: usize, columns: usize, more: usize) -> Case {
     let mut b = Builder::default();
     let (stored, fill) = prefix(columns, more);
     let call = ColumnSum {
-        params: ColumnsParams { rows: rows as u32, columns: columns as u32 },
-        x: b.input(rows * columns, Fill::Values(1.0)),
+        params: ColumnsParams { rows: rows as u32, columns: columns as u32, format: number(format) },
+        x: b.map(format, rows * columns, Fill::Values(1.0)),
         partials: b.output(ColumnSum::partials_len(rows, columns)),
         y: b.input(stored, fill),
     };
-    b.finish(format!("{rows} x {columns} of {stored}"), call)
+    b.finish(in_format(format, format!("{rows} x {columns} of {stored}")), call)
 }
 
 fn kernel_transform_case(from: usize, channels: usize) -> Case {
@@ -257,7 +297,7 @@ fn loss_case((images, classes): (usize, usize), smoothing: f32, teacher: bool, t
     b.finish(format!("{images} x {classes}, smoothing {smoothing}{teacher}{ties}"), call)
 }
 
-/// How far a tensor of a case of the optimisers lies from where four elements can be read at once.
+/// How far the first tensor of a case of updates lies from where four elements can be read at once.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lies {
     Aligned,
@@ -265,18 +305,11 @@ enum Lies {
 }
 
 impl Lies {
-    /// The place of a tensor of `len` elements, in one that is longer where it lies one off.
-    fn output(self, b: &mut Builder, len: usize) -> Slot {
+    fn offset(self) -> usize {
         match self {
-            Lies::Aligned => b.output(len),
-            Lies::OneOff => b.output(len + 1).part(1, len),
+            Lies::Aligned => 0,
+            Lies::OneOff => 1,
         }
-    }
-
-    fn input(self, b: &mut Builder, len: usize, fill: Fill) -> Slot {
-        let slot = self.output(b, len);
-        b.fills.push((slot, fill));
-        slot
     }
 
     fn described(self) -> &'static str {
@@ -287,77 +320,150 @@ impl Lies {
     }
 }
 
+/// Tensors of some lengths in buffers that are laid out alike. They begin at multiples of four elements,
+/// or one off, and there are gaps between them.
+struct Tensors {
+    segments: Vec<Segment>,
+    /// Elements of a buffer.
+    len: usize,
+}
+
+impl Tensors {
+    fn new(lens: &[usize], lies: Lies) -> Tensors {
+        let (mut segments, mut end) = (Vec::new(), lies.offset());
+        for &len in lens {
+            segments.push(Segment { offset: end as u32, len: len as u32 });
+            end += (len + 1).next_multiple_of(4);
+        }
+        Tensors { segments, len: end }
+    }
+
+    /// A buffer with something in the tensors and nothing between them.
+    fn input(&self, b: &mut Builder, fill: Fill) -> Slot {
+        let slot = b.output(self.len);
+        let part = |at: &Segment| (slot.part(at.offset as usize, at.len as usize), fill);
+        b.fills.extend(self.segments.iter().map(part));
+        slot
+    }
+}
+
+/// What a case's tensors are called.
+fn lengths(lens: &[usize]) -> String {
+    match lens {
+        [one] => one.to_string(),
+        many => format!("{} of up to {}", many.len(), many.iter().max().unwrap_or(&0)),
+    }
+}
+
 fn fill_case(len: usize, lies: Lies) -> Case {
     let mut b = Builder::default();
     let params = update::FillParams { len: len as u32, value: 0.5 };
-    let y = lies.output(&mut b, len);
+    let y = b.output(lies.offset() + len).part(lies.offset(), len);
     b.finish(format!("{len}{}", lies.described()), update::Fill { params, y })
 }
 
-fn squares_case(len: usize, lies: Lies) -> Case {
+fn squares_case(lens: &[usize], lies: Lies) -> Case {
     let mut b = Builder::default();
+    let tensors = Tensors::new(lens, lies);
     let call = SumOfSquares {
-        params: update::SquaresParams { len: len as u32 },
-        x: lies.input(&mut b, len, Fill::Values(1.0)),
-        partials: b.output(SumOfSquares::partials_len(len)),
-        y: b.output(1),
+        x: tensors.input(&mut b, Fill::Values(1.0)),
+        partials: b.output(SumOfSquares::partials_len(lens.iter().copied())),
+        y: b.output(lens.len()),
+        params: update::SquaresParams { segments: tensors.segments },
     };
-    b.finish(format!("{len}{}", lies.described()), call)
+    b.finish(format!("{}{}", lengths(lens), lies.described()), call)
 }
 
-fn clip_case(count: usize, limit: f32) -> Case {
+fn clip_case(count: usize, limit: f32, unscale: f32) -> Case {
     let mut b = Builder::default();
     let call = ClipFactor {
-        params: update::ClipParams { count: count as u32, limit },
+        params: update::ClipParams { count: count as u32, limit, unscale },
         squares: b.input(count, Fill::Positive),
-        out: b.output(2),
+        out: b.output(3),
     };
-    b.finish(format!("{count}, limit {limit}"), call)
+    b.finish(format!("{count}, limit {limit}, times {unscale}"), call)
 }
 
-fn sgd_case(len: usize, nesterov: bool, clip: bool, lies: Lies) -> Case {
+/// The clipping factor of a case of a step.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Factor {
+    /// None.
+    Absent,
+    /// That of a gradient that is finite.
+    Clipped,
+    /// That of one that is not.
+    Skipped,
+}
+
+impl Factor {
+    fn input(self, b: &mut Builder) -> Option<Slot> {
+        let flag = match self {
+            Factor::Absent => return None,
+            Factor::Clipped => Fill::Values(0.0),
+            Factor::Skipped => Fill::Positive,
+        };
+        let slot = b.output(3);
+        b.fills.extend([(slot.part(0, 2), Fill::Positive), (slot.part(2, 1), flag)]);
+        Some(slot)
+    }
+
+    fn described(self) -> &'static str {
+        match self {
+            Factor::Absent => "",
+            Factor::Clipped => ", clipped",
+            Factor::Skipped => ", skipped",
+        }
+    }
+}
+
+fn sgd_case(lens: &[usize], nesterov: bool, factor: Factor, lies: Lies) -> Case {
     let mut b = Builder::default();
-    let (stored, fill) = prefix(len, if clip { 13 } else { 0 });
+    let tensors = Tensors::new(lens, lies);
+    let values = Fill::Values(1.0);
+    let decays = [0.01, 0.0].into_iter().cycle();
+    let segments = tensors.segments.iter().zip(decays);
     let call = Sgd {
         params: update::SgdParams {
-            len: len as u32,
             rate: 0.05,
             momentum: 0.9,
-            decay: 0.01,
-            nesterov: u32::from(nesterov),
+            nesterov,
+            segments: segments.map(|(&at, decay)| SgdSegment { at, decay }).collect(),
         },
-        g: b.input(stored, fill),
-        clip: clip.then(|| b.input(2, Fill::Positive)),
-        velocity: b.input(stored, fill),
-        w: lies.input(&mut b, stored, fill),
+        g: tensors.input(&mut b, values),
+        clip: factor.input(&mut b),
+        velocity: tensors.input(&mut b, values),
+        w: tensors.input(&mut b, values),
     };
     let kind = if nesterov { "Nesterov" } else { "plain" };
-    let clipped = if clip { ", clipped" } else { "" };
-    b.finish(format!("{len}, {kind}{clipped}{}", lies.described()), call)
+    let factor = factor.described();
+    b.finish(format!("{}, {kind}{factor}{}", lengths(lens), lies.described()), call)
 }
 
-fn adamw_case(len: usize, clip: bool, lies: Lies) -> Case {
+fn adamw_case(lens: &[usize], factor: Factor, lies: Lies) -> Case {
     let mut b = Builder::default();
-    let (stored, fill) = prefix(len, if clip { 13 } else { 0 });
+    let tensors = Tensors::new(lens, lies);
+    let values = Fill::Values(1.0);
+    let segment = |(&at, step): (&Segment, i32)| AdamWSegment {
+        at,
+        decay: if step % 2 == 1 { 0.05 } else { 0.0 },
+        correction1: 1.0 - 0.9f32.powi(step),
+        correction2: 1.0 - 0.999f32.powi(step),
+    };
     let call = AdamW {
         params: update::AdamWParams {
-            len: len as u32,
             rate: 0.01,
             beta1: 0.9,
             beta2: 0.999,
             epsilon: 1e-8,
-            decay: 0.05,
-            correction1: 1.0 - 0.9f32.powi(3),
-            correction2: 1.0 - 0.999f32.powi(3),
+            segments: tensors.segments.iter().zip(3..).map(segment).collect(),
         },
-        g: b.input(stored, fill),
-        clip: clip.then(|| b.input(2, Fill::Positive)),
-        m: b.input(stored, fill),
-        v: b.input(len, Fill::Positive),
-        w: lies.input(&mut b, stored, fill),
+        g: tensors.input(&mut b, values),
+        clip: factor.input(&mut b),
+        m: tensors.input(&mut b, values),
+        v: tensors.input(&mut b, Fill::Positive),
+        w: tensors.input(&mut b, values),
     };
-    let clipped = if clip { ", clipped" } else { "" };
-    b.finish(format!("{len}{clipped}{}", lies.described()), call)
+    b.finish(format!("{}{}{}", lengths(lens), factor.described(), lies.described()), call)
 }
 
 pub(super) fn edges() -> Vec<Case> {
@@ -372,8 +478,8 @@ pub(super) fn edges() -> Vec<Case> {
         ((1500, 72), 8, Relu),
         ((2800, 8), 0, HSwish),
     ] {
-        cases.push(sums_case(shape, more, activation));
-        cases.push(input_case(shape, activation, more != 0));
+        cases.push(sums_case(None, shape, more, activation));
+        cases.push(input_case(None, shape, activation, more != 0));
     }
     cases.extend([running_case(8, 0, 1), running_case(136, 24, 50), running_case(1152, 0, 4096)]);
     for (map, channels, hidden, more) in [
@@ -384,11 +490,11 @@ pub(super) fn edges() -> Vec<Case> {
         ((1, 14), 16, 8, 0),
         ((2, 17), 40, 16, 16),
     ] {
-        cases.push(squeeze_excite_case(map, channels, hidden, more));
+        cases.push(squeeze_excite_case(None, map, (channels, hidden), more));
     }
     for (images, side, channels) in [(1, 1, 8), (3, 2, 1152), (2, 3, 40), (5, 7, 96), (1, 14, 24)] {
-        cases.push(global_pool_case(images, side, channels));
-        cases.push(max_pool_case((images, side), channels, images > 2));
+        cases.push(global_pool_case(None, images, side, channels));
+        cases.push(max_pool_case(None, (images, side), channels, images > 2));
     }
     for (len, activation, mask) in [
         (8, Relu, false),
@@ -397,10 +503,10 @@ pub(super) fn edges() -> Vec<Case> {
         (16400, HSwish, false),
         (24, Linear, true),
     ] {
-        cases.extend(activation_cases(len, activation, mask));
+        cases.extend(activation_cases(None, len, activation, mask));
     }
     for (rows, columns, more) in [(1, 8, 0), (13, 104, 8), (256, 16, 0), (700, 24, 24)] {
-        cases.push(columns_case(rows, columns, more));
+        cases.push(columns_case(None, rows, columns, more));
     }
     for from in [5, 7] {
         cases.extend([kernel_transform_case(from, 8), kernel_transform_case(from, 168)]);
@@ -411,15 +517,23 @@ pub(super) fn edges() -> Vec<Case> {
     cases.push(loss_case((37, 16), 0.1, false, true));
     cases.push(loss_case((5, 77), 0.1, true, false));
     cases.push(loss_case((3, 1000), 0.0, true, false));
+    use Factor::{Absent, Clipped, Skipped};
     use Lies::{Aligned, OneOff};
     cases.extend([fill_case(1, Aligned), fill_case(20_003, Aligned), fill_case(1030, OneOff)]);
-    cases.extend([squares_case(1, Aligned), squares_case(4096, Aligned), squares_case(20_003, Aligned)]);
-    cases.push(squares_case(9_000, OneOff));
-    cases.extend([clip_case(1, 100.0), clip_case(417, 1.0), clip_case(5, f32::INFINITY)]);
-    cases.extend([sgd_case(1, false, false, Aligned), sgd_case(20_003, true, true, Aligned)]);
-    cases.extend([sgd_case(1000, false, true, Aligned), sgd_case(1030, true, true, OneOff)]);
-    cases.extend([adamw_case(1, false, Aligned), adamw_case(20_003, true, Aligned)]);
-    cases.push(adamw_case(1030, false, OneOff));
+    // Tensors of several blocks and of one; more than a launch takes.
+    let (mixed, many) = ([5, 8_195, 1, 1_024, 4_097, 40], [7; 325]);
+    cases.extend([squares_case(&[1], Aligned), squares_case(&[4096], Aligned)]);
+    cases.extend([squares_case(&[20_003], Aligned), squares_case(&[9_000], OneOff)]);
+    cases.extend([squares_case(&mixed, Aligned), squares_case(&many, Aligned)]);
+    cases.extend([clip_case(1, 100.0, 1.0), clip_case(417, 1.0, 1.0), clip_case(5, f32::INFINITY, 1.0)]);
+    cases.extend([clip_case(33, 0.001, 1.0 / 1024.0), clip_case(9, f32::INFINITY, 0.125)]);
+    cases.extend([sgd_case(&[1], false, Absent, Aligned), sgd_case(&[20_003], true, Clipped, Aligned)]);
+    cases.extend([sgd_case(&[1000], false, Clipped, Aligned), sgd_case(&mixed, true, Clipped, OneOff)]);
+    cases.extend([sgd_case(&mixed, true, Clipped, Aligned), sgd_case(&many, false, Clipped, Aligned)]);
+    cases.extend([adamw_case(&[1], Absent, Aligned), adamw_case(&[20_003], Clipped, Aligned)]);
+    cases.extend([adamw_case(&mixed, Absent, OneOff), adamw_case(&mixed, Clipped, Aligned)]);
+    cases.push(adamw_case(&many, Clipped, Aligned));
+    cases.extend([sgd_case(&mixed, true, Skipped, Aligned), adamw_case(&mixed, Skipped, Aligned)]);
     cases
 }
 
@@ -428,25 +542,25 @@ pub(super) fn network(images: usize, r: usize) -> Vec<Case> {
     let [widest, middle, last] = [2, 8, 32].map(|stride| r.div_ceil(stride));
     let rows = images * widest * widest;
     let mut cases = vec![
-        sums_case((rows, 96), 0, Relu),
-        input_case((rows, 96), Relu, false),
-        sums_case((images * middle * middle, 240), 0, HSwish),
-        input_case((images * middle * middle, 240), HSwish, true),
+        sums_case(None, (rows, 96), 0, Relu),
+        input_case(None, (rows, 96), Relu, false),
+        sums_case(None, (images * middle * middle, 240), 0, HSwish),
+        input_case(None, (images * middle * middle, 240), HSwish, true),
         running_case(960, 0, 4096),
-        squeeze_excite_case((images, middle), 240, 64, 0),
-        squeeze_excite_case((images, r.div_ceil(16)), 672, 168, 0),
-        global_pool_case(images, last, 960),
-        max_pool_case((images, widest), 16, true),
-        columns_case(images, 200, 0),
+        squeeze_excite_case(None, (images, middle), (240, 64), 0),
+        squeeze_excite_case(None, (images, r.div_ceil(16)), (672, 168), 0),
+        global_pool_case(None, images, last, 960),
+        max_pool_case(None, (images, widest), 16, true),
+        columns_case(None, images, 200, 0),
         kernel_transform_case(7, 960),
         targets_case(images, 200, 5),
         loss_case((images, 200), 0.1, true, false),
         fill_case(153_600, Lies::Aligned),
-        squares_case(153_600, Lies::Aligned),
-        clip_case(400, 1.0),
-        sgd_case(153_600, true, true, Lies::Aligned),
-        adamw_case(153_600, true, Lies::Aligned),
+        squares_case(&[153_600], Lies::Aligned),
+        clip_case(400, 1.0, 1.0),
+        sgd_case(&[153_600], true, Factor::Clipped, Lies::Aligned),
+        adamw_case(&[153_600], Factor::Clipped, Lies::Aligned),
     ];
-    cases.extend(activation_cases(images * 1280, HSwish, true));
+    cases.extend(activation_cases(None, images * 1280, HSwish, true));
     cases
 }

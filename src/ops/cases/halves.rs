@@ -1,14 +1,19 @@
 //! Cases of operators on 16-bit numbers. They are apart from the others, since their results are not
 //! f32 elements to compare, and rounding is in the definition.
 
+use super::convolution_gradients::{depthwise_both, stem_weights};
 use super::forward::{
     apply_case, depthwise_case, global_pool_case, max_pool_case, squeeze_excite_case, statistics_case,
     stem_case, sum_case,
 };
-use super::{Builder, Case, Fill};
+use super::gradients::{self, activation_cases, columns_case, input_case, sums_case};
+use super::{Builder, Case, Fill, mbconv};
 use crate::ops::halves::{Format, PER_ELEMENT, elements, number};
 use crate::ops::pointwise_half::{Params, PointwiseHalf, weights_len};
 use crate::ops::{Activation, pointwise};
+
+/// A map in the format.
+const PLAIN: (bool, bool) = (false, false);
 
 fn pointwise_case(
     format: Format,
@@ -161,6 +166,132 @@ pub(super) fn others(format: Option<Format>) -> Vec<Case> {
         ((2, 392, 24), HSwish, true, true),
     ] {
         cases.push(apply_case(format, shape, activation, residual, in_place));
+    }
+    cases.extend(backward(format));
+    cases
+}
+
+/// What the layers of the forward operators' network are with maps in a format, forward and backward.
+/// Whole blocks are there where any card has the shared memory for one.
+pub(super) fn network(format: Format, images: usize, r: usize) -> Vec<Case> {
+    use Activation::{HSwish, None as Linear, Relu};
+    let some = Some(format);
+    let widest = r.div_ceil(2);
+    let mut side = widest;
+    let mut cases = vec![
+        stem_case(some, images, r, 16, true),
+        depthwise_case(some, (images, side), (3, 1), (16, 0), Some(Relu), false),
+        stem_weights(some, images, r, 16),
+    ];
+    // Input and output channels, stride, kernel, expansion, SE and activation.
+    for (cin, cout, stride, kernel, expansion, squeeze, activation) in [
+        (16, 24, 2, 3, 6, false, Relu),
+        (24, 40, 2, 5, 4, true, Relu),
+        (40, 40, 1, 7, 6, true, Relu),
+        (40, 80, 2, 7, 3, false, HSwish),
+        (80, 112, 1, 5, 6, true, HSwish),
+        (160, 160, 1, 3, 6, true, HSwish),
+    ] {
+        let (mid, widest) = (cin * expansion, cin * 6);
+        let filter = (kernel, stride);
+        cases.push(pointwise_case(
+            format,
+            (images, side, 1),
+            (cin, mid, 0),
+            (Some(activation), false),
+            PLAIN,
+        ));
+        let channels = (mid, widest - mid);
+        cases.push(depthwise_case(some, (images, side), filter, channels, Some(activation), squeeze));
+        cases.extend(depthwise_both(some, (images, side), filter, channels, false));
+        let hidden = if squeeze { (mid / 4usize).next_multiple_of(8) } else { 0 };
+        cases.extend(mbconv::layer(format, (images, side), filter, (cin, mid, cout), hidden, activation));
+        side = side.div_ceil(stride);
+        if squeeze {
+            cases.push(squeeze_excite_case(some, (images, side), mid, hidden, 0));
+            cases.push(gradients::squeeze_excite_case(some, (images, side), (mid, hidden), 0));
+        }
+        cases.push(pointwise_case(
+            format,
+            (images, side, 1),
+            (mid, cout, widest - mid),
+            (Some(Linear), squeeze),
+            PLAIN,
+        ));
+    }
+    // A head: its map's means, and logits in f32.
+    cases.push(pointwise_case(
+        format,
+        (images, side, 1),
+        (160, 960, 0),
+        (Some(HSwish), false),
+        (true, false),
+    ));
+    cases.push(pointwise_case(format, (images, 1, 1), (1280, 200, 0), (None, false), (false, true)));
+    let map = (images * widest * widest, 96);
+    let batch = (1, map.0, map.1);
+    cases.extend([
+        global_pool_case(some, images, side, 960),
+        gradients::global_pool_case(some, images, side, 960),
+        max_pool_case(some, images, widest, 16),
+        gradients::max_pool_case(some, (images, widest), 16, true),
+        sum_case(some, images * widest * widest * 24, 3),
+        statistics_case(some, batch, false, true),
+        apply_case(some, batch, Relu, false, true),
+        sums_case(some, map, 0, Relu),
+        input_case(some, map, Relu, false),
+        columns_case(some, map.0, map.1, 0),
+    ]);
+    cases.extend(activation_cases(some, images * 1280, HSwish, true));
+    cases
+}
+
+/// The gradients among them. Inputs of activations are steps, so that both are on the same side of its
+/// corners; those of ReLU would be exact outputs.
+fn backward(format: Option<Format>) -> Vec<Case> {
+    use Activation::{HSigmoid, HSwish, None as Linear, Relu};
+    let mut cases = Vec::new();
+    for kernel in [3, 5, 7] {
+        for stride in [1, 2] {
+            for (map, channels, residual) in [
+                ((1, 1), (152, 0), false),
+                ((3, 2), (40, 8), true),
+                ((1, 7), (24, 24), true),
+                ((3, 9), (72, 0), false),
+                // More blocks of images than one.
+                ((70, 3), (16, 0), false),
+            ] {
+                cases.extend(depthwise_both(format, map, (kernel, stride), channels, residual));
+            }
+        }
+    }
+    for (images, side, cout) in [(2, 3, 16), (3, 33, 8), (2, 47, 24), (1, 64, 40)] {
+        cases.push(stem_weights(format, images, side, cout));
+    }
+    for (shape, more, activation) in [
+        ((1, 8), 0, Relu),
+        ((2, 1152), 8, HSwish),
+        ((49, 40), 0, Linear),
+        ((257, 24), 0, HSigmoid),
+        ((1500, 72), 8, Relu),
+    ] {
+        cases.push(sums_case(format, shape, more, activation));
+        cases.push(input_case(format, shape, activation, more != 0));
+    }
+    for (map, channels, more) in
+        [((1, 14), (16, 8), 0), ((3, 2), (240, 64), 0), ((4, 3), (72, 24), 24), ((2, 17), (40, 16), 16)]
+    {
+        cases.push(gradients::squeeze_excite_case(format, map, channels, more));
+    }
+    for (images, side, channels) in [(1, 1, 8), (3, 2, 1152), (2, 3, 40), (5, 7, 96), (1, 14, 24)] {
+        cases.push(gradients::global_pool_case(format, images, side, channels));
+        cases.push(gradients::max_pool_case(format, (images, side), channels, images > 2));
+    }
+    for (len, activation, mask) in [(24, HSwish, false), (1048, HSigmoid, true), (16400, HSwish, true)] {
+        cases.extend(activation_cases(format, len, activation, mask));
+    }
+    for (rows, columns, more) in [(1, 8, 0), (13, 104, 8), (256, 16, 0), (700, 24, 24)] {
+        cases.push(columns_case(format, rows, columns, more));
     }
     cases
 }

@@ -2,12 +2,11 @@
 //! 16-bit operators are.
 
 use super::{Builder, Case, Fill};
-use crate::ops::Activation;
-use crate::ops::Slot;
 use crate::ops::halves::{Format, PER_ELEMENT};
-use crate::ops::mbconv::{Mbconv, MbconvGroup, Params};
+use crate::ops::mbconv::{Mbconv, MbconvGroup, Params, fits};
 use crate::ops::pointwise::panelled_len;
 use crate::ops::pointwise_half::weights_len;
+use crate::ops::{Activation, Call, Slot};
 
 /// What differs between cases.
 #[derive(Clone, Copy)]
@@ -120,6 +119,23 @@ pub(super) fn group() -> Case {
     });
     let calls = calls.collect();
     b.finish("a group".into(), MbconvGroup { calls })
+}
+
+/// Shared memory that a block of every card since compute capability 8.0 can have.
+const EVERY_CARD: u32 = 99 << 10;
+
+/// A layer of a network, if its block fits any card.
+pub(super) fn layer(
+    format: Format,
+    (images, side): (usize, usize),
+    filter: (usize, usize),
+    channels: (usize, usize, usize),
+    hidden: usize,
+    activation: Activation,
+) -> Option<Case> {
+    let shape = Shape { images, side, filter, channels, hidden, activation, residual: false, more: 0 };
+    let case = case(format, shape);
+    matches!(&case.call, Call::Mbconv(call) if fits(&call.params, EVERY_CARD)).then_some(case)
 }
 
 /// Every kernel, with and without each part, prefixes, tails of channels, slices and blocks of images, and

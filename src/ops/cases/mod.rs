@@ -13,10 +13,10 @@ mod halves;
 mod mbconv;
 
 use super::augment::{self, OPERATION, OPERATIONS};
-use super::halves::{Format, PER_ELEMENT};
+use super::halves::{Format, PER_ELEMENT, elements};
 use super::pointwise::panelled_index;
 use super::preprocess::WINDOW;
-use super::{Call, Region, Slot};
+use super::{Call, Region, Slot, widened};
 use crate::data::augment::Operation;
 use crate::random::stream;
 use rand::RngExt;
@@ -50,6 +50,8 @@ enum Fill {
     /// Multiples of `step` in -reach..=reach: sums of a few products of such numbers are exact, ties
     /// come up, and so do the corners of activations.
     Steps { step: f32, reach: f32 },
+    /// The same, in 16-bit numbers.
+    HalfSteps { format: Format, step: f32, reach: f32 },
 }
 
 /// A call with its operands.
@@ -95,6 +97,15 @@ impl Case {
                 Some(scratch) => call.writes().into_iter().filter(|&slot| slot != scratch).collect(),
                 None => call.writes(),
             },
+        }
+    }
+
+    /// What a result is stored as, where that is 16-bit numbers.
+    pub fn stored(&self, result: Slot) -> Option<Format> {
+        match &self.call {
+            Call::PointwiseHalf(call) => (result == call.y).then(|| call.params.format()),
+            Call::Mbconv(call) => (result == call.y).then(|| call.params.format()),
+            call => widened(call).filter(|wide| wide.maps.contains(&result)).map(|wide| wide.format),
         }
     }
 }
@@ -157,11 +168,19 @@ impl Fill {
                     *value = (i % row) as f32 - 3.0 + 0.05 * uniform();
                 }
             }
-            Fill::Steps { step, reach } => {
-                out.fill_with(|| ((uniform() * (reach / step + 0.5)).round() * step).clamp(-reach, reach));
+            Fill::Steps { step, reach } => out.fill_with(|| stepped(uniform(), step, reach)),
+            Fill::HalfSteps { format, step, reach } => {
+                let numbers = out.len() * PER_ELEMENT;
+                let values: Vec<f32> = (0..numbers).map(|_| stepped(uniform(), step, reach)).collect();
+                out.copy_from_slice(&format.pack(&values));
             }
         }
     }
+}
+
+/// A multiple of `step` in -reach..=reach from a number in -1..1.
+fn stepped(uniform: f32, step: f32, reach: f32) -> f32 {
+    ((uniform * (reach / step + 0.5)).round() * step).clamp(-reach, reach)
 }
 
 /// Every kind of operation, and none.
@@ -225,6 +244,21 @@ impl Builder {
         self.place(Region::Arena, len)
     }
 
+    /// A map of so many numbers in a format, or in f32: what one holds the other rounds.
+    fn map(&mut self, format: Option<Format>, numbers: usize, fill: Fill) -> Slot {
+        let fill = match (format, fill) {
+            (Some(format), Fill::Values(size)) => Fill::Halves { format, size },
+            (Some(format), Fill::Steps { step, reach }) => Fill::HalfSteps { format, step, reach },
+            (_, fill) => fill,
+        };
+        self.input(elements(format, numbers), fill)
+    }
+
+    /// The place of a map of so many numbers that the call writes.
+    fn map_output(&mut self, format: Option<Format>, numbers: usize) -> Slot {
+        self.output(elements(format, numbers))
+    }
+
     fn finish(self, name: String, call: impl Into<Call>) -> Case {
         Case {
             name,
@@ -248,6 +282,18 @@ pub fn edges() -> Vec<Case> {
 pub fn network(images: usize, r: usize) -> Vec<Case> {
     let gradients = [convolution_gradients::network(images, r), gradients::network(images, r)].concat();
     [forward::network(images, r), gradients].concat()
+}
+
+/// As [`network`], with maps in a format: those operators that take one, forward and backward.
+pub fn network_in(format: Format, images: usize, r: usize) -> Vec<Case> {
+    halves::network(format, images, r)
+}
+
+/// Shapes at the edges with maps in a format.
+pub fn edges_in(format: Format) -> Vec<Case> {
+    let both = half_products().into_iter().chain(mbconv_edges());
+    let own = both.filter(|case| case.results().iter().any(|&slot| case.stored(slot) == Some(format)));
+    own.chain(formats(Some(format))).collect()
 }
 
 /// Shapes at the edges of the products of 16-bit numbers, in both formats.

@@ -9,6 +9,9 @@
 //! forward [`Pointwise`](super::pointwise::Pointwise) computes it, with the gradient that has
 //! already arrived at that map as its residual.
 //!
+//! Maps and their gradients are f32, f16 or bf16, as an operator's parameters say; gradients of weights,
+//! sums, gates and what else has a number a channel are f32.
+//!
 //! Reductions over rows are cut into blocks of a fixed size and merged in order, so results do not
 //! depend on the number of threads.
 

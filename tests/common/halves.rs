@@ -1,0 +1,57 @@
+//! What the tests of operators on 16-bit numbers share: results, errors, devices.
+
+use natv2::bench::kernels::arena_after;
+use natv2::device::Device;
+use natv2::ops::cases::Case;
+use natv2::ops::halves::Format;
+use natv2::ops::{Slot, Threads};
+
+/// The numbers that a case leaves in `y` on a device, in 16 bits or f32, which is all that it may write.
+pub fn numbers(device: &dyn Device, case: &Case, (y, format): (Slot, Option<Format>)) -> Vec<f64> {
+    let arena = arena_after(device, case, Threads::All).unwrap();
+    let (_, before) = case.operands(1);
+    let outside = |i: &usize| !(y.offset..y.offset + y.len).contains(i);
+    let changed = (0..arena.len()).filter(outside).find(|&i| arena[i].to_bits() != before[i].to_bits());
+    assert_eq!(changed, None, "{}: written outside the results", case.name);
+    let values = match format {
+        Some(format) => format.unpack(&arena[y.offset..][..y.len]),
+        None => arena[y.offset..][..y.len].to_vec(),
+    };
+    values.into_iter().map(f64::from).collect()
+}
+
+/// Squared error against the wanted values' squares; NaN, which is what was there before, where one is
+/// found and none wanted. What is NaN in both was left alone, as the rest of a tensor is.
+pub fn squared_error(found: &[f64], wanted: &[f64]) -> f64 {
+    assert_eq!(found.len(), wanted.len());
+    let both = found.iter().zip(wanted).filter(|(a, b)| !(a.is_nan() && b.is_nan()));
+    let (difference, size) = both.fold((0.0, 0.0), |(d, s), (a, b)| (d + (a - b) * (a - b), s + b * b));
+    difference / f64::max(size, f64::MIN_POSITIVE)
+}
+
+/// Results must not depend on the number of threads, to the bit.
+pub fn same_on_one_thread(device: &dyn Device, cases: &[Case]) {
+    for case in cases {
+        let bits = |threads| -> Vec<u32> {
+            let arena = arena_after(device, case, threads).unwrap();
+            let results = case.results().into_iter();
+            results.flat_map(|y| arena[y.offset..][..y.len].iter().map(|value| value.to_bits())).collect()
+        };
+        assert_eq!(bits(Threads::One), bits(Threads::All), "{} {}", case.call.name(), case.name);
+    }
+}
+
+/// The device that `NATV2_TEST_DEVICE` names, if it is one that the other tests do not have.
+pub fn chosen() -> Option<std::sync::Arc<dyn Device>> {
+    let name = std::env::var("NATV2_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
+    (name != "cpu").then(|| natv2::device::open(&name).unwrap())
+}
+
+/// The emulated device with the threads of a block in order, and in reverse.
+#[cfg(natv2_emulator)]
+pub fn emulated() -> [Box<dyn Device>; 2] {
+    use natv2::device::emulated::ThreadOrder;
+    use natv2::device::{Emulator, Gpu};
+    [ThreadOrder::Forward, ThreadOrder::Reverse]
+        .map(|order| Box::new(Gpu::new(Emulator::new(order).unwrap())) as Box<dyn Device>)
+}
