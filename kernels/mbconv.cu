@@ -11,9 +11,10 @@
 // chain of pointwise_half or stem, depthwise, squeeze_excite and pointwise_half, with the maps between them
 // in 16 bits. Checked on the emulator, not yet on a card.
 //
-// bytes: 2 images (side_in^2 cin + side_out^2 cout) + 2 mid (cin + cout) + 4 k^2 mid + SE's, and a residual that is not x;
-//        of a stem 12 images image_side^2 + 108 mid instead of what has cin
-// FLOPs: 2 images mid (side_in^2 cin + side_out^2 (k^2 + cout)) + images mid (side_out^2 + 4 hidden); 27 for cin of a stem
+// bytes: 2 images (side_in^2 cin + side_out^2 cout) + 2 mid (cin + cout) + 4 k^2 mid + SE's, and a residual that
+//        is not x; of a stem 12 images image_side^2 + 108 mid instead of what has cin
+// FLOPs: 2 images mid (side_in^2 cin + side_out^2 (k^2 + cout)) + images mid (side_out^2 + 4 hidden);
+//        27 for cin of a stem
 //
 // The maps that the chain writes and reads again stay in shared memory: 2 images mid (2 side_in^2 + 2
 // side_out^2) bytes less, and more with squeeze-excite, which reads the depthwise output once more and scales it.

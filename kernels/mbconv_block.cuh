@@ -170,8 +170,8 @@ __device__ __forceinline__ void copy_vectors(const MbconvBlock<T>& b, uint4* to,
 
 // A slice of a filter of so many taps, each of `stored` channels, with its scale and shift.
 template <class T>
-__device__ NAT_PHASE void copy_taps(const MbconvBlock<T>& b, uint4* to, const float* filter, unsigned taps, unsigned stored,
-                                    const float* scale, const float* shift, unsigned c0) {
+__device__ NAT_PHASE void copy_taps(const MbconvBlock<T>& b, uint4* to, const float* filter, unsigned taps,
+                                    unsigned stored, const float* scale, const float* shift, unsigned c0) {
     const unsigned quads = b.c.slice / 4;
     for (unsigned i = threadIdx.x; i < taps * quads; i += kMbconvThreads) {
         const unsigned tap = i / quads, channel = c0 + i % quads * 4;

@@ -65,9 +65,10 @@ struct PointwiseHalfTile {
         } else {
             Sums sums;
             multiply(a, shared, tile * kRows, first_column, sums);
-            finish(a, shared, tile * kRows, first_column, sums, [&](unsigned, unsigned m, unsigned n, Quad low, Quad high) {
+            const auto write = [&](unsigned, unsigned m, unsigned n, Quad low, Quad high) {
                 store(a, static_cast<size_t>(m) * p.cout + n, low, high);
-            });
+            };
+            finish(a, shared, tile * kRows, first_column, sums, write);
         }
     }
 

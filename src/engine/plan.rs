@@ -12,9 +12,10 @@
 //! as [`Region::Network`].
 //!
 //! Maps are stored in a [`Precision`]. In 16 bits 1x1 convolutions are calls of their own operator on the
-//! rows behind the packed weights, and so are parallel branches, one by one, and the layers of a head, of
-//! which the first leaves pooled features without its map and the last logits in f32. Inference for a device whose blocks hold images has whole MBConvs as one call
-//! (`fuse.rs`). In f32 nothing of that is there.
+//! rows behind the packed weights, and so are parallel branches, one by one, and the layers of a head: its
+//! first leaves pooled features and no map, its last logits in f32. Inference for a device whose blocks hold
+//! images has whole MBConvs as one call, the first one from the images on (`fuse.rs`). In f32 nothing of that is
+//! there.
 
 use super::Precision;
 use super::arena::Arena;

@@ -107,7 +107,8 @@ natv2_emulator_bank_counts check_tile(const std::string& kernel, const Tile& til
         // 0 and -0 are one number.
         const bool same = y[i] == wanted_bits[i] || ((y[i] | wanted_bits[i]) & 0x7fffu) == 0;
         if (single) {
-            check::expect(y_single[i] == wanted[i], "%s: element %u is %g, not %g", kernel.c_str(), i, y_single[i], wanted[i]);
+            check::expect(y_single[i] == wanted[i], "%s: element %u is %g, not %g", kernel.c_str(), i, y_single[i],
+                          wanted[i]);
         } else {
             check::expect(same, "%s: element %u is %04x, not %04x", kernel.c_str(), i, y[i], wanted_bits[i]);
         }
