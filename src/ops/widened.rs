@@ -37,6 +37,7 @@ pub(crate) fn widened(call: &Call) -> Option<Widened> {
         Call::Sum(c) => plain!(c, c.x.iter().copied().chain([c.y]).collect()),
         Call::BnStatistics(c) => plain!(c, vec![c.x]),
         Call::BnApply(c) => plain!(c, [c.x, c.y].into_iter().chain(c.residual).collect()),
+        Call::Scatter(c) => plain!(c, [c.x, c.y].into_iter().chain(c.residual).collect()),
         _ => return None,
     };
     let mut distinct: Vec<Slot> = Vec::with_capacity(maps.len());

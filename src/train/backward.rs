@@ -239,6 +239,7 @@ impl<'a, 't> Backward<'a, 't> {
             side_out: params.side_out,
             channels: params.cin,
             stride: params.stride,
+            format: 0,
         };
         self.produce(x, |residual, y| Call::from(Scatter { params: scatter, x: small, residual, y }));
         self.free(small);

@@ -19,7 +19,7 @@ fn scale_and_shift(b: &mut Builder, channels: usize, folded: bool) -> (Option<Sl
 }
 
 /// A map's numbers, uniform in -1..1 times `size`, in a format.
-fn map(b: &mut Builder, format: Option<Format>, numbers: usize, size: f32) -> Slot {
+pub(super) fn map(b: &mut Builder, format: Option<Format>, numbers: usize, size: f32) -> Slot {
     let fill = match format {
         Some(format) => Fill::Halves { format, size },
         None => Fill::Values(size),
@@ -28,7 +28,7 @@ fn map(b: &mut Builder, format: Option<Format>, numbers: usize, size: f32) -> Sl
 }
 
 /// The name of a case in a format.
-fn in_format(format: Option<Format>, name: String) -> String {
+pub(super) fn in_format(format: Option<Format>, name: String) -> String {
     match format {
         Some(format) => format!("{format:?} {name}"),
         None => name,

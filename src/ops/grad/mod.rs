@@ -17,6 +17,7 @@ pub mod batch_norm;
 pub mod depthwise;
 pub mod kernel_transform;
 pub mod pointwise;
+pub mod pointwise_half;
 pub mod pool;
 pub mod squeeze_excite;
 pub mod stem;
