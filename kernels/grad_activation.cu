@@ -1,64 +1,82 @@
-// Activations on their own with dropout, their gradient, and the gradient of a bias.
+// Activations on their own with dropout, their gradient, and the gradient of a bias. Maps are f32, f16 or bf16;
+// masks and sums are f32. 16-bit maps: checked on the emulator, not yet on a card.
 //
-//   kernel                  computes                                        bytes                     FLOPs
-//   activate_f32            y = activation(x) * mask                        8 n (12 with a mask)      4 n
-//   activate_grad_f32       dx = dy * activation'(x) * mask                 12 n (16 with a mask)     4 n
-//   column_partials_f32     sums of columns over blocks of 256 rows         4 rows columns            rows columns
-//   column_merge_f32        y[c] += the sum of those                        4 blocks columns          blocks columns
+//   kernel             computes                                 bytes, s a number             FLOPs
+//   activate_*         y = activation(x) * mask                 2 s n (4 n more with a mask)  4 n
+//   activate_grad_*    dx = dy * activation'(x) * mask          3 s n (4 n more with a mask)  4 n
+//   column_partials_*  sums of columns over blocks of 256 rows  s rows columns                rows columns
+//   column_merge_f32   y[c] += the sum of those                 4 blocks columns              blocks columns
 //
-// Element-wise kernels take a quad a thread. Sums of columns have a shape that is a function of the rows alone
-// and are added in order.
-#include "nat_common.cuh"
+// Element-wise kernels take 16 bytes of a map a thread. Sums of columns have a shape that is a function of the
+// rows alone and are added in order.
+#include "nat_row_sums.cuh"
 
 struct ActivateParams {
-    unsigned len, activation;
+    unsigned len, activation, format;
 };
-NAT_LAYOUT(ActivateParams, len, activation);
+NAT_LAYOUT(ActivateParams, len, activation, format);
 
 struct ActivateArgs {
-    const float* x;
+    const void* x;
     const float* mask;  // or null
-    float* y;
+    void* y;
     ActivateParams p;
 };
 NAT_LAYOUT(ActivateArgs, x, mask, y, p);
 
 constexpr unsigned kActivateThreads = 256;
 
-NAT_KERNEL_BOUNDED(activate_f32, kActivateThreads, ActivateArgs a) {
+// `value` times the mask's elements from `at` on.
+template <class T>
+__device__ __forceinline__ void apply_mask(const float* mask, size_t at, Chunk<T>& value) {
+    if (mask == nullptr) return;
+    NAT_UNROLL
+    for (unsigned q = 0; q < kChunkQuads<T>; ++q) value.quads[q] = value.quads[q] * load_quad(mask + at + 4 * q);
+}
+
+template <class T>
+__device__ __forceinline__ void activate_map(const ActivateArgs& a) {
     const unsigned i = blockIdx.x * kActivateThreads + threadIdx.x;
-    if (i >= a.p.len / 4) return;
-    const size_t at = 4 * static_cast<size_t>(i);
-    Quad value = activate(a.p.activation, load_quad(a.x + at));
-    if (a.mask != nullptr) value = value * load_quad(a.mask + at);
-    store_quad(a.y + at, value);
+    if (i >= a.p.len / kChunk<T>) return;
+    const size_t at = kChunk<T> * static_cast<size_t>(i);
+    Chunk<T> value = load_chunk(static_cast<const T*>(a.x) + at);
+    NAT_UNROLL
+    for (unsigned q = 0; q < kChunkQuads<T>; ++q) value.quads[q] = activate(a.p.activation, value.quads[q]);
+    apply_mask(a.mask, at, value);
+    store_chunk(static_cast<T*>(a.y) + at, value);
 }
 
 struct ActivateGradArgs {
-    const float* x;
-    const float* dy;
+    const void* x;
+    const void* dy;
     const float* mask;  // or null
-    float* dx;
+    void* dx;
     ActivateParams p;
 };
 NAT_LAYOUT(ActivateGradArgs, x, dy, mask, dx, p);
 
-NAT_KERNEL_BOUNDED(activate_grad_f32, kActivateThreads, ActivateGradArgs a) {
+template <class T>
+__device__ __forceinline__ void activate_grad(const ActivateGradArgs& a) {
     const unsigned i = blockIdx.x * kActivateThreads + threadIdx.x;
-    if (i >= a.p.len / 4) return;
-    const size_t at = 4 * static_cast<size_t>(i);
-    Quad value = load_quad(a.dy + at) * derivative(a.p.activation, load_quad(a.x + at));
-    if (a.mask != nullptr) value = value * load_quad(a.mask + at);
-    store_quad(a.dx + at, value);
+    if (i >= a.p.len / kChunk<T>) return;
+    const size_t at = kChunk<T> * static_cast<size_t>(i);
+    const Chunk<T> x = load_chunk(static_cast<const T*>(a.x) + at);
+    Chunk<T> value = load_chunk(static_cast<const T*>(a.dy) + at);
+    NAT_UNROLL
+    for (unsigned q = 0; q < kChunkQuads<T>; ++q) {
+        value.quads[q] = value.quads[q] * derivative(a.p.activation, x.quads[q]);
+    }
+    apply_mask(a.mask, at, value);
+    store_chunk(static_cast<T*>(a.dx) + at, value);
 }
 
 struct ColumnSumParams {
-    unsigned rows, columns;
+    unsigned rows, columns, format;
 };
-NAT_LAYOUT(ColumnSumParams, rows, columns);
+NAT_LAYOUT(ColumnSumParams, rows, columns, format);
 
 struct ColumnSumArgs {
-    const float* x;
+    const void* x;
     float* partials;  // [blocks][columns]
     float* y;
     ColumnSumParams p;
@@ -66,35 +84,41 @@ struct ColumnSumArgs {
 NAT_LAYOUT(ColumnSumArgs, x, partials, y, p);
 
 constexpr unsigned kColumnBlockRows = 256;  // crate::ops::batch_norm::BLOCK_ROWS
-constexpr unsigned kColumnQuads = 8, kColumnLanes = 16;
-constexpr unsigned kColumnThreads = kColumnQuads * kColumnLanes;
 
-// A block of threads takes 32 columns of a block of rows: 16 lanes take every 16th row, a thread a quad.
-NAT_KERNEL_BOUNDED(column_partials_f32, kColumnThreads, ColumnSumArgs a) {
-    NAT_SHARED(Quad, sums, kColumnThreads);
+template <class T>
+__device__ __forceinline__ void column_partials(const ColumnSumArgs& a, Quad* sums) {
     const ColumnSumParams& p = a.p;
-    const unsigned chunks = ceil_div(p.columns, 4 * kColumnQuads);
-    const unsigned quad = threadIdx.x % kColumnQuads, lane = threadIdx.x / kColumnQuads;
-    const unsigned c = (blockIdx.x % chunks * kColumnQuads + quad) * 4;
-    const unsigned block = blockIdx.x / chunks;
-    const unsigned rows = min(kColumnBlockRows, p.rows - block * kColumnBlockRows);
-    const bool there = c < p.columns;
-    const float* x = a.x + static_cast<size_t>(block) * kColumnBlockRows * p.columns + c;
-    Quad sum = splat(0.0f);
+    const RowSums<T> place(p.columns);
+    const unsigned rows = min(kColumnBlockRows, p.rows - place.block * kColumnBlockRows);
+    const bool there = place.c < p.columns;
+    const T* x = static_cast<const T*>(a.x) + static_cast<size_t>(place.block) * kColumnBlockRows * p.columns + place.c;
+    Chunk<T> sum = {};
     if (there) {
-        for (unsigned row = lane; row < rows; row += kColumnLanes) sum = sum + load_quad(x + row * p.columns);
+        for (unsigned row = place.lane; row < rows; row += place.kLanes) sum = sum + load_chunk(x + row * p.columns);
     }
-    sums[threadIdx.x] = sum;
+    place.leave(sums, sum);
     __syncthreads();
-    if (lane != 0 || !there) return;
-    for (unsigned i = 1; i < kColumnLanes; ++i) sum = sum + sums[i * kColumnQuads + quad];
-    store_quad(a.partials + static_cast<size_t>(block) * p.columns + c, sum);
+    if (place.lane != 0 || !there) return;
+    for (unsigned i = 1; i < place.kLanes; ++i) sum = sum + place.left(sums, i);
+    store_floats(a.partials + static_cast<size_t>(place.block) * p.columns + place.c, sum);
 }
 
+#define ACTIVATION_KERNELS(suffix, T)                                                                          \
+    NAT_KERNEL_BOUNDED(activate_##suffix, kActivateThreads, ActivateArgs a) { activate_map<T>(a); }            \
+    NAT_KERNEL_BOUNDED(activate_grad_##suffix, kActivateThreads, ActivateGradArgs a) { activate_grad<T>(a); } \
+    NAT_KERNEL_BOUNDED(column_partials_##suffix, kRowSumThreads, ColumnSumArgs a) {                            \
+        NAT_SHARED(Quad, sums, RowSums<T>::kQuads);                                                            \
+        column_partials<T>(a, sums);                                                                           \
+    }
+
+NAT_EVERY_FORMAT(ACTIVATION_KERNELS)
+
+constexpr unsigned kColumnMergeThreads = 128;
+
 // A thread adds the blocks of one column, in f64.
-NAT_KERNEL_BOUNDED(column_merge_f32, kColumnThreads, ColumnSumArgs a) {
+NAT_KERNEL_BOUNDED(column_merge_f32, kColumnMergeThreads, ColumnSumArgs a) {
     const ColumnSumParams& p = a.p;
-    const unsigned c = blockIdx.x * kColumnThreads + threadIdx.x;
+    const unsigned c = blockIdx.x * kColumnMergeThreads + threadIdx.x;
     if (c >= p.columns) return;
     double sum = 0.0;
     for (unsigned block = 0; block < ceil_div(p.rows, kColumnBlockRows); ++block) {

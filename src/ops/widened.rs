@@ -35,9 +35,12 @@ pub(crate) fn widened(call: &Call) -> Option<Widened> {
         Call::GlobalPool(c) => plain!(c, vec![c.x]),
         Call::MaxPool(c) => plain!(c, vec![c.x, c.y]),
         Call::Sum(c) => plain!(c, c.x.iter().copied().chain([c.y]).collect()),
+        Call::Scatter(c) => plain!(c, [c.x, c.y].into_iter().chain(c.residual).collect()),
         Call::BnStatistics(c) => plain!(c, vec![c.x]),
         Call::BnApply(c) => plain!(c, [c.x, c.y].into_iter().chain(c.residual).collect()),
-        Call::Scatter(c) => plain!(c, [c.x, c.y].into_iter().chain(c.residual).collect()),
+        Call::Activate(c) => plain!(c, vec![c.x, c.y]),
+        Call::ActivateGrad(c) => plain!(c, vec![c.x, c.dy, c.dx]),
+        Call::ColumnSum(c) => plain!(c, vec![c.x]),
         _ => return None,
     };
     let mut distinct: Vec<Slot> = Vec::with_capacity(maps.len());

@@ -176,7 +176,7 @@ impl<'a, 't> Backward<'a, 't> {
     fn bias(&mut self, bias: Slot, dz: Slot, rows: usize) {
         let partials = self.tape.arena.take(ColumnSum::partials_len(rows, bias.len));
         let y = self.touch(bias);
-        let params = ColumnsParams { rows: rows as u32, columns: bias.len as u32 };
+        let params = ColumnsParams { rows: rows as u32, columns: bias.len as u32, format: 0 };
         self.calls.push(Call::from(ColumnSum { params, x: dz, partials, y }));
         self.free(partials);
     }

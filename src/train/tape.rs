@@ -249,7 +249,11 @@ impl Tape<'_> {
         let mask = self.dropout.then(|| self.arena.take(mixed.slot.len));
         self.masks.extend(mask);
         let active = self.map(1, shape.mix);
-        let params = activation::Params { len: mixed.slot.len as u32, activation: Activation::HSwish as u32 };
+        let params = activation::Params {
+            len: mixed.slot.len as u32,
+            activation: Activation::HSwish as u32,
+            format: 0,
+        };
         self.calls.push(Call::from(Activate { params, x: mixed.slot, mask, y: active.slot }));
         self.nodes.push(Node::Activated { params, mask, x: mixed, y: active });
         let bias = Slot::weights(head.classifier_bias, head.classifier.cout);

@@ -249,7 +249,7 @@ fn activations_with_dropout_and_biases() {
     let (x, dy) = (random(len, 5.0, 30), random(len, 1.0, 31));
     let mask: Vec<f64> = random(len, 1.0, 32).iter().map(|&v| if v > -0.5 { 1.25 } else { 0.0 }).collect();
     for activation in ACTIVATIONS {
-        let params = activation::Params { len: len as u32, activation: activation as u32 };
+        let params = activation::Params { len: len as u32, activation: activation as u32, format: 0 };
         for mask in [None, Some(mask.as_slice())] {
             let mut dx = vec![0.0; len];
             activation::reference::backward(
@@ -267,7 +267,7 @@ fn activations_with_dropout_and_biases() {
     let before = random(8, 1.0, 33);
     let mut dbias = before.clone();
     let args = activation::ColumnsArgs { x: &dy, partials: &mut [0.0; 8], y: &mut dbias };
-    activation::reference::columns(&activation::ColumnsParams { rows: 6, columns: 8 }, args);
+    activation::reference::columns(&activation::ColumnsParams { rows: 6, columns: 8, format: 0 }, args);
     let slopes = differences(&[0.5; 8], |bias| (0..len).map(|i| dy[i] * (x[i] + bias[i % 8])).sum());
     assert_close("bias", &added(&dbias, &before), &slopes, 1e-7);
 }
@@ -283,7 +283,7 @@ fn derivatives_at_corners_are_those_of_pytorch() {
         (Activation::HSwish, [0.0, 0.0, 0.0, 0.5, 1.0, 1.0, 1.0, 0.5]),
         (Activation::HSigmoid, [0.0, 0.0, sixth, sixth, sixth, 0.0, 0.0, sixth]),
     ] {
-        let params = activation::Params { len: 8, activation: activation as u32 };
+        let params = activation::Params { len: 8, activation: activation as u32, format: 0 };
         let mut dx = [0.0; 8];
         let args = activation::GradArgs { x: &x, dy: &[1.0; 8], mask: None, dx: &mut dx };
         activation::reference::backward(&params, args);

@@ -5,23 +5,33 @@
 //
 // The structs mirror those of the kernels; a test on the Rust side compares their layouts.
 #include "check.h"
+#include "formats.h"
 
 #include <cmath>
 
 namespace {
 
+using check::Format;
+using check::Map;
 using Floats = std::vector<float>;
 
 Floats poisoned(std::size_t count) { return Floats(count, NAN); }
 
 unsigned ceil_div(unsigned a, unsigned b) { return (a + b - 1) / b; }
 
-void compare(const char* what, const Floats& found, const Floats& wanted) {
+// Numbers of size 1 may be `rounding` further off than sums of f32 are.
+void compare(const char* what, const Floats& found, const Floats& wanted, double rounding = 0.0) {
     if (!check::expect(found.size() == wanted.size(), "%s: %zu elements, not %zu", what, found.size(), wanted.size())) return;
     for (std::size_t i = 0; i < found.size(); ++i) {
-        const bool near = std::fabs(found[i] - wanted[i]) <= 2e-5 * (1.0 + std::fabs(wanted[i]));
+        const double size = std::fabs(wanted[i]);
+        const bool near = std::fabs(found[i] - wanted[i]) <= 2e-5 * (1.0 + size) + rounding * size;
         check::expect(near, "%s: element %zu is %g, not %g", what, i, found[i], wanted[i]);
     }
+}
+
+// A map that a kernel has written.
+void compare(const std::string& what, Format format, const Map& found, const Floats& wanted) {
+    compare(check::in_format(what, format).c_str(), found.floats(), wanted, check::rounding(format));
 }
 
 double hswish_slope(double x) { return x >= 3.0 ? 1.0 : x > -3.0 ? x / 3.0 + 0.5 : 0.0; }
@@ -214,46 +224,58 @@ NAT_CHECK(pool_gradients) {
 }
 
 struct ActivateArgs {
-    const float *x, *mask;
-    float* y;
-    unsigned len, activation;
+    const void* x;
+    const float* mask;
+    void* y;
+    unsigned len, activation, format;
 };
 
 struct ActivateGradArgs {
-    const float *x, *dy, *mask;
-    float* dx;
-    unsigned len, activation;
+    const void *x, *dy;
+    const float* mask;
+    void* dx;
+    unsigned len, activation, format;
 };
 
 struct ColumnSumArgs {
-    const float* x;
+    const void* x;
     float *partials, *y;
-    unsigned rows, columns;
+    unsigned rows, columns, format;
 };
 
-NAT_CHECK(activation_gradients) {
+void activation_gradients_in(Format format) {
     check::Numbers numbers(14);
-    const unsigned len = 1032;
+    const auto kernel = [=](const char* name) { return check::in_format(name, format); };
+    const unsigned len = 1032, blocks = ceil_div(len / check::chunk(format), 256), number = check::number(format);
     const Floats x = numbers.floats(len), dy = numbers.floats(len), mask = numbers.floats(len, 0, 1);
-    Floats y = poisoned(len), dx = poisoned(len), wanted_y(len), wanted_dx(len);
+    const Map x_map(format, x), dy_map(format, dy);
+    Map y(format, len), dx(format, len);
+    Floats wanted_y(len), wanted_dx(len);
     for (unsigned i = 0; i < len; ++i) {
         wanted_y[i] = mask[i] * x[i] * std::fmin(std::fmax(x[i] + 3.0f, 0.0f), 6.0f) / 6.0f;
         wanted_dx[i] = static_cast<float>(mask[i] * dy[i] * hswish_slope(x[i]));
     }
-    check::launch("activate_f32", {2}, {256}, 0, ActivateArgs{x.data(), mask.data(), y.data(), len, 2});
-    check::launch("activate_grad_f32", {2}, {256}, 0, ActivateGradArgs{x.data(), dy.data(), mask.data(), dx.data(), len, 2});
-    compare("activate", y, wanted_y);
-    compare("activate_grad", dx, wanted_dx);
+    check::launch(kernel("activate").c_str(), {blocks}, {256}, 0,
+                  ActivateArgs{x_map.data(), mask.data(), y.data(), len, 2, number});
+    check::launch(kernel("activate_grad").c_str(), {blocks}, {256}, 0,
+                  ActivateGradArgs{x_map.data(), dy_map.data(), mask.data(), dx.data(), len, 2, number});
+    compare("activate", format, y, wanted_y);
+    compare("activate_grad", format, dx, wanted_dx);
     for (const unsigned rows : {1u, 300u}) {
-        const unsigned columns = 40, blocks = ceil_div(rows, 256);
+        const unsigned columns = 40, row_blocks = ceil_div(rows, 256);
         const Floats values = numbers.floats(rows * columns);
-        Floats partials = poisoned(blocks * columns), sums(columns, 1.0f), wanted(columns, 1.0f);
+        const Map map(format, values);
+        Floats partials = poisoned(row_blocks * columns), sums(columns, 1.0f), wanted(columns, 1.0f);
         for (unsigned i = 0; i < values.size(); ++i) wanted[i % columns] += values[i];
-        const ColumnSumArgs args = {values.data(), partials.data(), sums.data(), rows, columns};
-        check::launch("column_partials_f32", {blocks * 2}, {128}, 0, args);
+        const ColumnSumArgs args = {map.data(), partials.data(), sums.data(), rows, columns, number};
+        check::launch(kernel("column_partials").c_str(), {row_blocks * 2}, {128}, 0, args);
         check::launch("column_merge_f32", {1}, {128}, 0, args);
         compare("column_sum", sums, wanted);
     }
+}
+
+NAT_CHECK(activation_gradients) {
+    for (const Format format : check::kFormats) activation_gradients_in(format);
 }
 
 struct KernelTransformGradArgs {

@@ -2,12 +2,14 @@
 //!
 //! Pre-activations are exact in f32, so that each device is on the same side of a corner.
 
+use super::forward::in_format;
 use super::{Builder, Case, Fill};
 use crate::ops::grad::activation::{self, Activate, ActivateGrad, ColumnSum, ColumnsParams};
 use crate::ops::grad::batch_norm::{self, BnGradInput, BnGradSums, BnRunning, RunningParams};
 use crate::ops::grad::kernel_transform::KernelTransformGrad;
 use crate::ops::grad::pool::{GlobalPoolGrad, MaxPoolGrad};
 use crate::ops::grad::squeeze_excite::SqueezeExciteGrad;
+use crate::ops::halves::{Format, number};
 use crate::ops::loss::{self, Loss, SoftTargets, TargetsParams};
 use crate::ops::pointwise::panelled_len;
 use crate::ops::update::{self, AdamW, ClipFactor, Sgd, SumOfSquares};
@@ -159,39 +161,46 @@ fn max_pool_case((images, side): (usize, usize), channels: usize, residual: bool
 }
 
 /// Activation and gradient, inputs at the corners among the others.
-fn activation_cases(len: usize, activation: Activation, mask: bool) -> [Case; 2] {
-    let params = activation::Params { len: len as u32, activation: activation as u32 };
-    let name = format!("{len}, {activation:?}{}", if mask { ", mask" } else { "" });
-    let x = Fill::Steps { step: 0.5, reach: 4.0 };
+pub(super) fn activation_cases(
+    format: Option<Format>,
+    len: usize,
+    activation: Activation,
+    mask: bool,
+) -> [Case; 2] {
+    let params =
+        activation::Params { len: len as u32, activation: activation as u32, format: number(format) };
+    let name = in_format(format, format!("{len}, {activation:?}{}", if mask { ", mask" } else { "" }));
+    // The corners are among these, and few products of slopes with 16-bit numbers are ties.
+    let x = Fill::Steps { step: 0.1, reach: 4.0 };
     let mut b = Builder::default();
     let forward = Activate {
         params,
-        x: b.input(len, x),
+        x: b.map(format, len, x),
         mask: mask.then(|| b.input(len, Fill::Whole(2))),
-        y: b.output(len),
+        y: b.map_output(format, len),
     };
     let forward = b.finish(name.clone(), forward);
     let mut b = Builder::default();
     let backward = ActivateGrad {
         params,
-        x: b.input(len, x),
-        dy: b.input(len, Fill::Values(1.0)),
+        x: b.map(format, len, x),
+        dy: b.map(format, len, Fill::Values(1.0)),
         mask: mask.then(|| b.input(len, Fill::Whole(2))),
-        dx: b.output(len),
+        dx: b.map_output(format, len),
     };
     [forward, b.finish(name, backward)]
 }
 
-fn columns_case(rows: usize, columns: usize, more: usize) -> Case {
+pub(super) fn columns_case(format: Option<Format>, rows: usize, columns: usize, more: usize) -> Case {
     let mut b = Builder::default();
     let (stored, fill) = prefix(columns, more);
     let call = ColumnSum {
-        params: ColumnsParams { rows: rows as u32, columns: columns as u32 },
-        x: b.input(rows * columns, Fill::Values(1.0)),
+        params: ColumnsParams { rows: rows as u32, columns: columns as u32, format: number(format) },
+        x: b.map(format, rows * columns, Fill::Values(1.0)),
         partials: b.output(ColumnSum::partials_len(rows, columns)),
         y: b.input(stored, fill),
     };
-    b.finish(format!("{rows} x {columns} of {stored}"), call)
+    b.finish(in_format(format, format!("{rows} x {columns} of {stored}")), call)
 }
 
 fn kernel_transform_case(from: usize, channels: usize) -> Case {
@@ -397,10 +406,10 @@ pub(super) fn edges() -> Vec<Case> {
         (16400, HSwish, false),
         (24, Linear, true),
     ] {
-        cases.extend(activation_cases(len, activation, mask));
+        cases.extend(activation_cases(None, len, activation, mask));
     }
     for (rows, columns, more) in [(1, 8, 0), (13, 104, 8), (256, 16, 0), (700, 24, 24)] {
-        cases.push(columns_case(rows, columns, more));
+        cases.push(columns_case(None, rows, columns, more));
     }
     for from in [5, 7] {
         cases.extend([kernel_transform_case(from, 8), kernel_transform_case(from, 168)]);
@@ -437,7 +446,7 @@ pub(super) fn network(images: usize, r: usize) -> Vec<Case> {
         squeeze_excite_case((images, r.div_ceil(16)), 672, 168, 0),
         global_pool_case(images, last, 960),
         max_pool_case((images, widest), 16, true),
-        columns_case(images, 200, 0),
+        columns_case(None, images, 200, 0),
         kernel_transform_case(7, 960),
         targets_case(images, 200, 5),
         loss_case((images, 200), 0.1, true, false),
@@ -447,6 +456,6 @@ pub(super) fn network(images: usize, r: usize) -> Vec<Case> {
         sgd_case(153_600, true, true, Lies::Aligned),
         adamw_case(153_600, true, Lies::Aligned),
     ];
-    cases.extend(activation_cases(images * 1280, HSwish, true));
+    cases.extend(activation_cases(None, images * 1280, HSwish, true));
     cases
 }

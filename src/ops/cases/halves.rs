@@ -5,6 +5,7 @@ use super::forward::{
     apply_case, depthwise_case, global_pool_case, max_pool_case, squeeze_excite_case, statistics_case,
     stem_case, sum_case,
 };
+use super::gradients::{activation_cases, columns_case};
 use super::{Builder, Case, Fill};
 use super::convolution_gradients::scatter;
 use crate::ops::grad::pointwise::PointwiseWeights;
@@ -222,6 +223,21 @@ pub(super) fn others(format: Option<Format>) -> Vec<Case> {
         [((1, 1, 2), 8, false), ((2, 5, 2), 40, true), ((3, 4, 2), 24, false), ((2, 3, 1), 16, true)]
     {
         cases.push(scatter(format, shape, channels, residual));
+    }
+    cases.extend(gradients(format));
+    cases
+}
+
+/// The gradients among them. Inputs of activations are steps, so that both are on the same side of its
+/// corners; those of ReLU would be exact outputs.
+fn gradients(format: Option<Format>) -> Vec<Case> {
+    use Activation::{HSigmoid, HSwish};
+    let mut cases = Vec::new();
+    for (len, activation, mask) in [(24, HSwish, false), (1048, HSigmoid, true), (16400, HSwish, true)] {
+        cases.extend(activation_cases(format, len, activation, mask));
+    }
+    for (rows, columns, more) in [(1, 8, 0), (13, 104, 8), (256, 16, 0), (700, 24, 24)] {
+        cases.push(columns_case(format, rows, columns, more));
     }
     cases
 }

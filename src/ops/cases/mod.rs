@@ -13,7 +13,7 @@ mod halves;
 mod mbconv;
 
 use super::augment::{self, OPERATION, OPERATIONS};
-use super::halves::{Format, PER_ELEMENT};
+use super::halves::{Format, PER_ELEMENT, elements};
 use super::pointwise::panelled_index;
 use super::preprocess::WINDOW;
 use super::{Call, Region, Slot};
@@ -50,6 +50,8 @@ enum Fill {
     /// Multiples of `step` in -reach..=reach: sums of a few products of such numbers are exact, ties
     /// come up, and so do the corners of activations.
     Steps { step: f32, reach: f32 },
+    /// The same, in 16-bit numbers.
+    HalfSteps { format: Format, step: f32, reach: f32 },
 }
 
 /// A call with its operands.
@@ -158,11 +160,19 @@ impl Fill {
                     *value = (i % row) as f32 - 3.0 + 0.05 * uniform();
                 }
             }
-            Fill::Steps { step, reach } => {
-                out.fill_with(|| ((uniform() * (reach / step + 0.5)).round() * step).clamp(-reach, reach));
+            Fill::Steps { step, reach } => out.fill_with(|| stepped(uniform(), step, reach)),
+            Fill::HalfSteps { format, step, reach } => {
+                let numbers = out.len() * PER_ELEMENT;
+                let values: Vec<f32> = (0..numbers).map(|_| stepped(uniform(), step, reach)).collect();
+                out.copy_from_slice(&format.pack(&values));
             }
         }
     }
+}
+
+/// A multiple of `step` in -reach..=reach from a number in -1..1.
+fn stepped(uniform: f32, step: f32, reach: f32) -> f32 {
+    ((uniform * (reach / step + 0.5)).round() * step).clamp(-reach, reach)
 }
 
 /// Every kind of operation, and none.
@@ -224,6 +234,21 @@ impl Builder {
 
     fn output(&mut self, len: usize) -> Slot {
         self.place(Region::Arena, len)
+    }
+
+    /// A map of so many numbers in a format, or in f32: what one holds the other rounds.
+    fn map(&mut self, format: Option<Format>, numbers: usize, fill: Fill) -> Slot {
+        let fill = match (format, fill) {
+            (Some(format), Fill::Values(size)) => Fill::Halves { format, size },
+            (Some(format), Fill::Steps { step, reach }) => Fill::HalfSteps { format, step, reach },
+            (_, fill) => fill,
+        };
+        self.input(elements(format, numbers), fill)
+    }
+
+    /// The place of a map of so many numbers that the call writes.
+    fn map_output(&mut self, format: Option<Format>, numbers: usize) -> Slot {
+        self.output(elements(format, numbers))
     }
 
     fn finish(self, name: String, call: impl Into<Call>) -> Case {

@@ -3,24 +3,27 @@
 use super::{Activate, ActivateGrad, ColumnSum};
 use crate::device::{Error, Launcher};
 use crate::ops::batch_norm::BLOCK_ROWS;
+use crate::ops::halves::{chunk, kernel};
 
-/// A thread a quad.
+/// A thread 16 bytes.
 pub(crate) fn launch_forward(call: &Activate, to: &Launcher<'_>) -> Result<(), Error> {
-    let geometry = to.covering(u64::from(call.params.len / 4), 256)?;
-    to.launch("activate_f32", geometry, &call.addresses(to))
+    let p = call.params;
+    let geometry = to.covering(u64::from(p.len / chunk(p.format)), 256)?;
+    to.launch(kernel!("activate", p.format), geometry, &call.addresses(to))
 }
 
-/// A thread a quad.
+/// A thread 16 bytes.
 pub(crate) fn launch_backward(call: &ActivateGrad, to: &Launcher<'_>) -> Result<(), Error> {
-    let geometry = to.covering(u64::from(call.params.len / 4), 256)?;
-    to.launch("activate_grad_f32", geometry, &call.addresses(to))
+    let p = call.params;
+    let geometry = to.covering(u64::from(p.len / chunk(p.format)), 256)?;
+    to.launch(kernel!("activate_grad", p.format), geometry, &call.addresses(to))
 }
 
 /// A block 32 columns of [`BLOCK_ROWS`] rows; then a thread a column.
 pub(crate) fn launch_columns(call: &ColumnSum, to: &Launcher<'_>) -> Result<(), Error> {
     let (p, args) = (call.params, call.addresses(to));
     let blocks = u64::from(p.rows.div_ceil(BLOCK_ROWS as u32)) * u64::from(p.columns.div_ceil(32));
-    to.launch("column_partials_f32", to.blocks(blocks, 128)?, &args)?;
+    to.launch(kernel!("column_partials", p.format), to.blocks(blocks, 128)?, &args)?;
     to.launch("column_merge_f32", to.covering(u64::from(p.columns), 128)?, &args)
 }
 
@@ -29,10 +32,10 @@ pub(crate) fn layouts() -> Vec<crate::device::Layout> {
     use super::{ActivateAddresses, ColumnsAddresses, ColumnsParams, GradAddresses, Params};
     use crate::device::layout;
     vec![
-        layout!("ActivateParams", Params { len, activation }),
+        layout!("ActivateParams", Params { len, activation, format }),
         ActivateAddresses::layout(),
         GradAddresses::layout(),
-        layout!("ColumnSumParams", ColumnsParams { rows, columns }),
+        layout!("ColumnSumParams", ColumnsParams { rows, columns, format }),
         ColumnsAddresses::layout(),
     ]
 }

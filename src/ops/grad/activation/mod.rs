@@ -5,6 +5,7 @@ pub(crate) mod gpu;
 pub mod reference;
 
 use crate::ops::Work;
+use crate::ops::halves::bytes;
 use crate::ops::operator::operator;
 
 /// Shape of an element-wise activation, shared with the kernels.
@@ -15,6 +16,16 @@ pub struct Params {
     pub len: u32,
     /// An [`Activation`](crate::ops::Activation).
     pub activation: u32,
+    /// What maps are stored as: a [`Format`](crate::ops::halves::Format)'s number, or 0 for f32. Masks
+    /// are f32.
+    pub format: u32,
+}
+
+impl Params {
+    /// Bytes of so many maps, and of a mask.
+    fn bytes(&self, maps: u64, mask: bool) -> u64 {
+        u64::from(self.len) * (maps * bytes(self.format) + if mask { 4 } else { 0 })
+    }
 }
 
 operator! {
@@ -31,8 +42,8 @@ operator! {
 
 impl Activate {
     pub(in crate::ops) fn work(&self) -> Work {
-        let len = u64::from(self.params.len);
-        Work { bytes: 4 * len * (2 + u64::from(self.mask.is_some())), flops: 4 * len }
+        let p = &self.params;
+        Work { bytes: p.bytes(2, self.mask.is_some()), flops: 4 * u64::from(p.len) }
     }
 }
 
@@ -52,8 +63,8 @@ operator! {
 
 impl ActivateGrad {
     pub(in crate::ops) fn work(&self) -> Work {
-        let len = u64::from(self.params.len);
-        Work { bytes: 4 * len * (3 + u64::from(self.mask.is_some())), flops: 4 * len }
+        let p = &self.params;
+        Work { bytes: p.bytes(3, self.mask.is_some()), flops: 4 * u64::from(p.len) }
     }
 }
 
@@ -65,6 +76,8 @@ pub struct ColumnsParams {
     pub rows: u32,
     /// Columns; a multiple of 8.
     pub columns: u32,
+    /// What the map is stored as: a [`Format`](crate::ops::halves::Format)'s number, or 0 for f32.
+    pub format: u32,
 }
 
 operator! {
@@ -87,6 +100,6 @@ impl ColumnSum {
 
     pub(in crate::ops) fn work(&self) -> Work {
         let len = u64::from(self.params.rows) * u64::from(self.params.columns);
-        Work { bytes: 4 * len, flops: len }
+        Work { bytes: bytes(self.params.format) * len, flops: len }
     }
 }
