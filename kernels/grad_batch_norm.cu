@@ -2,29 +2,31 @@
 //
 // With u = scale z + shift, du = dy activation'(u), d = z - mean, r = 1 / sqrt(variance + epsilon):
 //
-//   kernel                computes                                             bytes                FLOPs
-//   bn_grad_partials_f32  sums of du and of du d over blocks of 256 rows       8 rows channels      7 rows channels
+//   kernel                computes                                             bytes, s a number    FLOPs
+//   bn_grad_partials_*    sums of du and of du d over blocks of 256 rows       2 s rows channels    7 rows channels
 //   bn_grad_merge_f32     sum du, sum du x^ = r sum du d; dbeta and dgamma += those
 //                                                                              8 blocks channels    2 blocks channels
-//   bn_grad_input_f32     dz = scale (du - (sum du) / rows - x^ (sum du x^) / rows) + residual
-//                                                                              12 rows channels (16 with residual)
+//   bn_grad_input_*       dz = scale (du - (sum du) / rows - x^ (sum du x^) / rows) + residual
+//                                                                              3 s rows channels (4 s with residual)
 //                                                                                                   10 rows channels
 //   bn_running_f32        running += momentum (batch - running)                24 channels          6 channels
 //
 // The pre-activation u is made again from z instead of stored: two reads of the map in all, none of y. The
 // shape of the reduction is a function of the rows alone and everything is added in order: no atomics, the
-// same bits every time.
-#include "nat_common.cuh"
+// same bits every time. Maps are f32, f16 or bf16, per-channel numbers f32. 16-bit maps: checked on the emulator,
+// not yet on a card.
+#include "nat_row_sums.cuh"
 
 struct BnGradParams {
     unsigned rows, channels, activation;
     float epsilon;
+    unsigned format;
 };
-NAT_LAYOUT(BnGradParams, rows, channels, activation, epsilon);
+NAT_LAYOUT(BnGradParams, rows, channels, activation, epsilon, format);
 
 struct BnGradSumsArgs {
-    const float* z;
-    const float* dy;
+    const void* z;
+    const void* dy;
     const float* batch;  // mean [channels], variance [channels]
     const float* scale;
     const float* shift;
@@ -37,45 +39,58 @@ struct BnGradSumsArgs {
 NAT_LAYOUT(BnGradSumsArgs, z, dy, batch, scale, shift, partials, sums, dgamma, dbeta, p);
 
 constexpr unsigned kGradBlockRows = 256;  // crate::ops::batch_norm::BLOCK_ROWS
-constexpr unsigned kGradQuads = 8, kGradLanes = 16;
-constexpr unsigned kGradThreads = kGradQuads * kGradLanes;
 
-// A block of threads takes 32 channels of a block of rows: 16 lanes take every 16th row, a thread a quad.
-NAT_KERNEL_BOUNDED(bn_grad_partials_f32, kGradThreads, BnGradSumsArgs a) {
-    NAT_SHARED(Quad, plain_sums, kGradThreads);
-    NAT_SHARED(Quad, weighted_sums, kGradThreads);
+template <class T>
+__device__ __forceinline__ void bn_grad_partials(const BnGradSumsArgs& a, Quad* plain_sums, Quad* weighted_sums) {
     const BnGradParams& p = a.p;
-    const unsigned chunks = ceil_div(p.channels, 4 * kGradQuads);
-    const unsigned quad = threadIdx.x % kGradQuads, lane = threadIdx.x / kGradQuads;
-    const unsigned c = (blockIdx.x % chunks * kGradQuads + quad) * 4;
-    const unsigned block = blockIdx.x / chunks;
-    const unsigned rows = min(kGradBlockRows, p.rows - block * kGradBlockRows);
+    const RowSums<T> place(p.channels);
+    const unsigned c = place.c, rows = min(kGradBlockRows, p.rows - place.block * kGradBlockRows);
     const bool there = c < p.channels;
 
-    Quad plain = splat(0.0f), weighted = splat(0.0f);
+    Chunk<T> plain = {}, weighted = {};
     if (there) {
-        const size_t first = static_cast<size_t>(block) * kGradBlockRows * p.channels + c;
-        const Quad scale = load_quad(a.scale + c), shift = load_quad(a.shift + c), mean = load_quad(a.batch + c);
-        for (unsigned row = lane; row < rows; row += kGradLanes) {
-            const Quad z = load_quad(a.z + first + row * p.channels);
-            const Quad u = multiply_add(z, scale, shift);
-            const Quad du = load_quad(a.dy + first + row * p.channels) * derivative(p.activation, u);
-            plain = plain + du;
-            weighted = multiply_add(du, z - mean, weighted);
+        const size_t first = static_cast<size_t>(place.block) * kGradBlockRows * p.channels + c;
+        const T* z = static_cast<const T*>(a.z) + first;
+        const T* dy = static_cast<const T*>(a.dy) + first;
+        Chunk<T> scale, shift, mean;
+        NAT_UNROLL
+        for (unsigned q = 0; q < kChunkQuads<T>; ++q) {
+            scale.quads[q] = load_quad(a.scale + c + 4 * q);
+            shift.quads[q] = load_quad(a.shift + c + 4 * q);
+            mean.quads[q] = load_quad(a.batch + c + 4 * q);
+        }
+        for (unsigned row = place.lane; row < rows; row += place.kLanes) {
+            const Chunk<T> value = load_chunk(z + row * p.channels), gradient = load_chunk(dy + row * p.channels);
+            NAT_UNROLL
+            for (unsigned q = 0; q < kChunkQuads<T>; ++q) {
+                const Quad u = multiply_add(value.quads[q], scale.quads[q], shift.quads[q]);
+                const Quad du = gradient.quads[q] * derivative(p.activation, u);
+                plain.quads[q] = plain.quads[q] + du;
+                weighted.quads[q] = multiply_add(du, value.quads[q] - mean.quads[q], weighted.quads[q]);
+            }
         }
     }
-    plain_sums[threadIdx.x] = plain;
-    weighted_sums[threadIdx.x] = weighted;
+    place.leave(plain_sums, plain);
+    place.leave(weighted_sums, weighted);
     __syncthreads();
-    if (lane != 0 || !there) return;
-    for (unsigned i = 1; i < kGradLanes; ++i) {
-        plain = plain + plain_sums[i * kGradQuads + quad];
-        weighted = weighted + weighted_sums[i * kGradQuads + quad];
+    if (place.lane != 0 || !there) return;
+    for (unsigned i = 1; i < place.kLanes; ++i) {
+        plain = plain + place.left(plain_sums, i);
+        weighted = weighted + place.left(weighted_sums, i);
     }
-    float* out = a.partials + static_cast<size_t>(block) * 2 * p.channels + c;
-    store_quad(out, plain);
-    store_quad(out + p.channels, weighted);
+    float* out = a.partials + static_cast<size_t>(place.block) * 2 * p.channels + c;
+    store_floats(out, plain);
+    store_floats(out + p.channels, weighted);
 }
+
+#define BN_GRAD_PARTIALS_KERNEL(suffix, T)                                                \
+    NAT_KERNEL_BOUNDED(bn_grad_partials_##suffix, kRowSumThreads, BnGradSumsArgs a) {     \
+        NAT_SHARED(Quad, plain_sums, RowSums<T>::kQuads);                                 \
+        NAT_SHARED(Quad, weighted_sums, RowSums<T>::kQuads);                              \
+        bn_grad_partials<T>(a, plain_sums, weighted_sums);                                \
+    }
+
+NAT_EVERY_FORMAT(BN_GRAD_PARTIALS_KERNEL)
 
 constexpr unsigned kGradMergeChannels = 32, kGradMergeSegments = 8;
 constexpr unsigned kGradMergeThreads = kGradMergeChannels * kGradMergeSegments;
@@ -113,41 +128,54 @@ NAT_KERNEL_BOUNDED(bn_grad_merge_f32, kGradMergeThreads, BnGradSumsArgs a) {
 }
 
 struct BnGradInputArgs {
-    const float* z;
-    const float* dy;
+    const void* z;
+    const void* dy;
     const float* batch;
     const float* scale;
     const float* shift;
     const float* sums;
-    const float* residual;  // or null
-    float* dz;
+    const void* residual;  // or null
+    void* dz;
     BnGradParams p;
 };
 NAT_LAYOUT(BnGradInputArgs, z, dy, batch, scale, shift, sums, residual, dz, p);
 
 constexpr unsigned kGradInputThreads = 256;
 
-// A thread makes a quad of channels of a row.
-NAT_KERNEL_BOUNDED(bn_grad_input_f32, kGradInputThreads, BnGradInputArgs a) {
+// A thread makes 16 bytes of channels of a row.
+template <class T>
+__device__ __forceinline__ void bn_grad_input(const BnGradInputArgs& a) {
     const BnGradParams& p = a.p;
-    const unsigned quads = p.channels / 4;
+    const unsigned chunks = p.channels / kChunk<T>;
     const size_t i = static_cast<size_t>(blockIdx.x) * kGradInputThreads + threadIdx.x;
-    if (i >= static_cast<size_t>(p.rows) * quads) return;
-    // i % quads without a 64-bit division.
-    const unsigned c = (blockIdx.x % quads * kGradInputThreads + threadIdx.x) % quads * 4;
-    const Quad z = load_quad(a.z + 4 * i), scale = load_quad(a.scale + c);
-    const Quad u = multiply_add(z, scale, load_quad(a.shift + c));
-    const Quad du = load_quad(a.dy + 4 * i) * derivative(p.activation, u);
-    const Quad variance = load_quad(a.batch + p.channels + c);
-    const Quad r = make_float4(rsqrtf(variance.x + p.epsilon), rsqrtf(variance.y + p.epsilon),
-                               rsqrtf(variance.z + p.epsilon), rsqrtf(variance.w + p.epsilon));
-    const Quad normalised = (z - load_quad(a.batch + c)) * r;
+    if (i >= static_cast<size_t>(p.rows) * chunks) return;
+    // i % chunks without a 64-bit division.
+    const unsigned first = (blockIdx.x % chunks * kGradInputThreads + threadIdx.x) % chunks * kChunk<T>;
+    const Chunk<T> z = load_chunk(static_cast<const T*>(a.z) + kChunk<T> * i);
+    Chunk<T> dz = load_chunk(static_cast<const T*>(a.dy) + kChunk<T> * i);
     const Quad share = splat(1.0f / static_cast<float>(p.rows));
-    const Quad centring = multiply_add(normalised, load_quad(a.sums + p.channels + c), load_quad(a.sums + c)) * share;
-    Quad dz = scale * (du - centring);
-    if (a.residual != nullptr) dz = dz + load_quad(a.residual + 4 * i);
-    store_quad(a.dz + 4 * i, dz);
+    NAT_UNROLL
+    for (unsigned q = 0; q < kChunkQuads<T>; ++q) {
+        const unsigned c = first + 4 * q;
+        const Quad scale = load_quad(a.scale + c);
+        const Quad u = multiply_add(z.quads[q], scale, load_quad(a.shift + c));
+        const Quad du = dz.quads[q] * derivative(p.activation, u);
+        const Quad variance = load_quad(a.batch + p.channels + c);
+        const Quad r = make_float4(rsqrtf(variance.x + p.epsilon), rsqrtf(variance.y + p.epsilon),
+                                   rsqrtf(variance.z + p.epsilon), rsqrtf(variance.w + p.epsilon));
+        const Quad normalised = (z.quads[q] - load_quad(a.batch + c)) * r;
+        const Quad weighted = load_quad(a.sums + p.channels + c);
+        const Quad centring = multiply_add(normalised, weighted, load_quad(a.sums + c)) * share;
+        dz.quads[q] = scale * (du - centring);
+    }
+    if (a.residual != nullptr) dz = dz + load_chunk(static_cast<const T*>(a.residual) + kChunk<T> * i);
+    store_chunk(static_cast<T*>(a.dz) + kChunk<T> * i, dz);
 }
+
+#define BN_GRAD_INPUT_KERNEL(suffix, T) \
+    NAT_KERNEL_BOUNDED(bn_grad_input_##suffix, kGradInputThreads, BnGradInputArgs a) { bn_grad_input<T>(a); }
+
+NAT_EVERY_FORMAT(BN_GRAD_INPUT_KERNEL)
 
 struct BnRunningParams {
     unsigned channels;

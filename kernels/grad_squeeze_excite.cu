@@ -4,17 +4,18 @@
 //
 // and dxg given, in four kernels, which pass on per image what the scratch slot holds:
 //
-//   kernel          computes                                                   bytes                    FLOPs
-//   se_squeeze_f32  z, dgate = sum over pixels of dxg x                        8 images pixels channels 3 images pixels channels
+//   kernel          computes                                                   bytes, s a number        FLOPs
+//   se_squeeze_*    z, dgate = sum over pixels of dxg x                        2 s images pixels channels   3 images pixels channels
 //   se_layers_f32   h, dq = dgate hsigmoid'(q), dh = (dq . expand) relu',      8 channels hidden        8 images channels hidden
 //                   dz = (dh . reduce) / pixels
 //   se_weights_f32  dexpand += dq h, dreduce += dh z, biases += dq, dh; sums over the images
 //                                                                              16 channels hidden       4 images channels hidden
-//   se_input_f32    dx = dxg gate + dz                                         8 images pixels channels 2 images pixels channels
+//   se_input_*      dx = dxg gate + dz                                         2 s images pixels channels   2 images pixels channels
 //
-// Only the first and the last read maps. A quad of a weight's gradient is one thread's sum over the images in
+// Only the first and the last read maps, which are f32, f16 or bf16; everything else is f32. 16-bit maps: checked
+// on the emulator, not yet on a card. A quad of a weight's gradient is one thread's sum over the images in
 // order; other partial sums meet in shared memory and are added in order.
-#include "nat_common.cuh"
+#include "nat_row_sums.cuh"
 
 struct SqueezeExciteGradParams {
     unsigned images, pixels, channels, hidden, weight_channels, weight_hidden, format;
@@ -22,15 +23,15 @@ struct SqueezeExciteGradParams {
 NAT_LAYOUT(SqueezeExciteGradParams, images, pixels, channels, hidden, weight_channels, weight_hidden, format);
 
 struct SqueezeExciteGradArgs {
-    const float* x;
+    const void* x;
     const float* gate;
-    const float* dxg;
+    const void* dxg;
     const float* reduce;
     const float* reduce_bias;
     const float* expand;
     const float* expand_bias;
     float* scratch;
-    float* dx;
+    void* dx;
     float* dreduce;
     float* dreduce_bias;
     float* dexpand;
@@ -57,40 +58,41 @@ __device__ __forceinline__ SqueezeExciteScratch parts_of(const SqueezeExciteGrad
     return s;
 }
 
-constexpr unsigned kSeQuads = 8, kSeLanes = 16;
-constexpr unsigned kSeSqueezeThreads = kSeQuads * kSeLanes;
-
-// A block of threads takes 32 channels of an image: 16 lanes take every 16th pixel, a thread a quad. What it
-// leaves in dq is dgate.
-NAT_KERNEL_BOUNDED(se_squeeze_f32, kSeSqueezeThreads, SqueezeExciteGradArgs a) {
-    NAT_SHARED(Quad, sums, kSeSqueezeThreads);
-    NAT_SHARED(Quad, products, kSeSqueezeThreads);
+// A block of threads takes 32 channels of an image, whose pixels are its rows. What it leaves in dq is dgate.
+template <class T>
+__device__ __forceinline__ void se_squeeze(const SqueezeExciteGradArgs& a, Quad* sums, Quad* products) {
     const SqueezeExciteGradParams& p = a.p;
-    const unsigned chunks = ceil_div(p.channels, 4 * kSeQuads);
-    const unsigned quad = threadIdx.x % kSeQuads, lane = threadIdx.x / kSeQuads;
-    const unsigned c = (blockIdx.x % chunks * kSeQuads + quad) * 4;
-    const size_t image = blockIdx.x / chunks;
-    const size_t first = image * p.pixels * p.channels + c;
-    const bool there = c < p.channels;
-    Quad sum = splat(0.0f), product = splat(0.0f);
+    const RowSums<T> place(p.channels);
+    const size_t image = place.block;
+    const size_t first = image * p.pixels * p.channels + place.c;
+    const T* x = static_cast<const T*>(a.x) + first;
+    const T* dxg = static_cast<const T*>(a.dxg) + first;
+    const bool there = place.c < p.channels;
+    Chunk<T> sum = {}, product = {};
     if (there) {
-        for (unsigned pixel = lane; pixel < p.pixels; pixel += kSeLanes) {
-            const Quad x = load_quad(a.x + first + pixel * p.channels);
-            sum = sum + x;
-            product = multiply_add(x, load_quad(a.dxg + first + pixel * p.channels), product);
+        for (unsigned pixel = place.lane; pixel < p.pixels; pixel += place.kLanes) {
+            const Chunk<T> value = load_chunk(x + pixel * p.channels), gradient = load_chunk(dxg + pixel * p.channels);
+            sum = sum + value;
+            NAT_UNROLL
+            for (unsigned q = 0; q < kChunkQuads<T>; ++q) {
+                product.quads[q] = multiply_add(value.quads[q], gradient.quads[q], product.quads[q]);
+            }
         }
     }
-    sums[threadIdx.x] = sum;
-    products[threadIdx.x] = product;
+    place.leave(sums, sum);
+    place.leave(products, product);
     __syncthreads();
-    if (lane != 0 || !there) return;
-    for (unsigned i = 1; i < kSeLanes; ++i) {
-        sum = sum + sums[i * kSeQuads + quad];
-        product = product + products[i * kSeQuads + quad];
+    if (place.lane != 0 || !there) return;
+    for (unsigned i = 1; i < place.kLanes; ++i) {
+        sum = sum + place.left(sums, i);
+        product = product + place.left(products, i);
     }
+    const Quad share = splat(1.0f / static_cast<float>(p.pixels));
+    NAT_UNROLL
+    for (unsigned q = 0; q < kChunkQuads<T>; ++q) sum.quads[q] = sum.quads[q] * share;
     const SqueezeExciteScratch s = parts_of(a);
-    store_quad(s.z + image * p.channels + c, sum * splat(1.0f / static_cast<float>(p.pixels)));
-    store_quad(s.dq + image * p.channels + c, product);
+    store_floats(s.z + image * p.channels + place.c, sum);
+    store_floats(s.dq + image * p.channels + place.c, product);
 }
 
 constexpr unsigned kSeThreads = 256;
@@ -243,14 +245,29 @@ NAT_KERNEL_BOUNDED(se_weights_f32, kSeThreads, SqueezeExciteGradArgs a) {
     }
 }
 
-// A thread makes a quad of channels of a pixel.
-NAT_KERNEL_BOUNDED(se_input_f32, kSeThreads, SqueezeExciteGradArgs a) {
+// A thread makes 16 bytes of channels of a pixel.
+template <class T>
+__device__ __forceinline__ void se_input(const SqueezeExciteGradArgs& a) {
     const SqueezeExciteGradParams& p = a.p;
-    const unsigned quads = p.channels / 4;
+    const unsigned chunks = p.channels / kChunk<T>;
     const unsigned i = blockIdx.x * kSeThreads + threadIdx.x;
-    if (i >= p.images * p.pixels * quads) return;
-    const size_t at = static_cast<size_t>(i / quads / p.pixels) * p.channels + i % quads * 4;
-    const Quad dxg = load_quad(a.dxg + 4 * static_cast<size_t>(i));
-    store_quad(a.dx + 4 * static_cast<size_t>(i),
-               multiply_add(dxg, load_quad(a.gate + at), load_quad(parts_of(a).dz + at)));
+    if (i >= p.images * p.pixels * chunks) return;
+    const size_t at = static_cast<size_t>(i / chunks / p.pixels) * p.channels + i % chunks * kChunk<T>;
+    const float* dz = parts_of(a).dz;
+    Chunk<T> value = load_chunk(static_cast<const T*>(a.dxg) + kChunk<T> * static_cast<size_t>(i));
+    NAT_UNROLL
+    for (unsigned q = 0; q < kChunkQuads<T>; ++q) {
+        value.quads[q] = multiply_add(value.quads[q], load_quad(a.gate + at + 4 * q), load_quad(dz + at + 4 * q));
+    }
+    store_chunk(static_cast<T*>(a.dx) + kChunk<T> * static_cast<size_t>(i), value);
 }
+
+#define SE_GRADIENT_KERNELS(suffix, T)                                                                   \
+    NAT_KERNEL_BOUNDED(se_squeeze_##suffix, kRowSumThreads, SqueezeExciteGradArgs a) {                   \
+        NAT_SHARED(Quad, sums, RowSums<T>::kQuads);                                                      \
+        NAT_SHARED(Quad, products, RowSums<T>::kQuads);                                                  \
+        se_squeeze<T>(a, sums, products);                                                                \
+    }                                                                                                    \
+    NAT_KERNEL_BOUNDED(se_input_##suffix, kSeThreads, SqueezeExciteGradArgs a) { se_input<T>(a); }
+
+NAT_EVERY_FORMAT(SE_GRADIENT_KERNELS)

@@ -344,6 +344,7 @@ fn bn_params(norm: &Norm, activation: Activation) -> batch_norm::Params {
         channels: norm.channels as u32,
         activation: activation as u32,
         epsilon: BN_EPSILON,
+        format: 0,
     }
 }
 

@@ -70,6 +70,7 @@ fn batch_norm_by_its_input_and_its_affine_parameters() {
             channels: channels as u32,
             activation: activation as u32,
             epsilon: 1e-5,
+            format: 0,
         };
         let mut sums = vec![0.0; 2 * channels];
         let (mut dgamma, mut dbeta, mut dz) = (before.clone(), before.clone(), vec![0.0; z.len()]);

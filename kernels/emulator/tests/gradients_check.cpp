@@ -37,17 +37,22 @@ void compare(const std::string& what, Format format, const Map& found, const Flo
 double hswish_slope(double x) { return x >= 3.0 ? 1.0 : x > -3.0 ? x / 3.0 + 0.5 : 0.0; }
 
 struct BnGradSumsArgs {
-    const float *z, *dy, *batch, *scale, *shift;
+    const void *z, *dy;
+    const float *batch, *scale, *shift;
     float *partials, *sums, *dgamma, *dbeta;
     unsigned rows, channels, activation;
     float epsilon;
+    unsigned format;
 };
 
 struct BnGradInputArgs {
-    const float *z, *dy, *batch, *scale, *shift, *sums, *residual;
-    float* dz;
+    const void *z, *dy;
+    const float *batch, *scale, *shift, *sums;
+    const void* residual;
+    void* dz;
     unsigned rows, channels, activation;
     float epsilon;
+    unsigned format;
 };
 
 struct BnRunningArgs {
@@ -57,9 +62,10 @@ struct BnRunningArgs {
     float momentum, unbias;
 };
 
-NAT_CHECK(batch_norm_gradients) {
+void batch_norm_gradients_in(Format format) {
     check::Numbers numbers(11);
-    const unsigned channels = 40;
+    const auto kernel = [=](const char* name) { return check::in_format(name, format); };
+    const unsigned channels = 40, number = check::number(format);
     for (const unsigned rows : {1u, 3u, 600u}) {
         const unsigned blocks = ceil_div(rows, 256), len = rows * channels;
         const Floats z = numbers.floats(len), dy = numbers.floats(len), residual = numbers.floats(len);
@@ -86,20 +92,28 @@ NAT_CHECK(batch_norm_gradients) {
             const double centred = du(i) - plain[c] / rows - deviation(i) * normalised[c] / rows;
             wanted_dz[i] = static_cast<float>(scale[c] * centred + residual[i]);
         }
-        Floats partials = poisoned(blocks * 2 * channels), sums = poisoned(2 * channels), dz = poisoned(len);
+        const Map z_map(format, z), dy_map(format, dy), residual_map(format, residual);
+        Map dz(format, len);
+        Floats partials = poisoned(blocks * 2 * channels), sums = poisoned(2 * channels);
         Floats dgamma = before, dbeta = before;
-        const BnGradSumsArgs args = {z.data(), dy.data(), batch.data(), scale.data(), shift.data(), partials.data(),
-                                     sums.data(), dgamma.data(), dbeta.data(), rows, channels, 2, 1.0f};
-        check::launch("bn_grad_partials_f32", {blocks * 2}, {128}, 0, args);
+        const BnGradSumsArgs args = {z_map.data(), dy_map.data(), batch.data(), scale.data(), shift.data(), partials.data(),
+                                     sums.data(), dgamma.data(), dbeta.data(), rows, channels, 2, 1.0f, number};
+        check::launch(kernel("bn_grad_partials").c_str(), {blocks * 2}, {128}, 0, args);
         check::launch("bn_grad_merge_f32", {2}, {256}, 0, args);
         compare("bn_grad sums", sums, wanted_sums);
         compare("bn_grad dgamma", dgamma, wanted_dgamma);
         compare("bn_grad dbeta", dbeta, wanted_dbeta);
-        check::launch("bn_grad_input_f32", {ceil_div(len / 4, 256)}, {256}, 0,
-                      BnGradInputArgs{z.data(), dy.data(), batch.data(), scale.data(), shift.data(), sums.data(),
-                                      residual.data(), dz.data(), rows, channels, 2, 1.0f});
-        compare("bn_grad dz", dz, wanted_dz);
+        check::launch(kernel("bn_grad_input").c_str(), {ceil_div(len / check::chunk(format), 256)}, {256}, 0,
+                      BnGradInputArgs{z_map.data(), dy_map.data(), batch.data(), scale.data(), shift.data(), sums.data(),
+                                      residual_map.data(), dz.data(), rows, channels, 2, 1.0f, number});
+        compare("bn_grad dz", format, dz, wanted_dz);
     }
+}
+
+NAT_CHECK(batch_norm_gradients) {
+    for (const Format format : check::kFormats) batch_norm_gradients_in(format);
+    check::Numbers numbers(16);
+    const unsigned channels = 40;
     const Floats batch = numbers.floats(2 * channels);
     Floats mean(channels, 2.0f), variance(channels, 4.0f), wanted_mean(channels), wanted_variance(channels);
     for (unsigned c = 0; c < channels; ++c) {
@@ -113,12 +127,17 @@ NAT_CHECK(batch_norm_gradients) {
 }
 
 struct SqueezeExciteGradArgs {
-    const float *x, *gate, *dxg, *reduce, *reduce_bias, *expand, *expand_bias;
-    float *scratch, *dx, *dreduce, *dreduce_bias, *dexpand, *dexpand_bias;
+    const void* x;
+    const float* gate;
+    const void* dxg;
+    const float *reduce, *reduce_bias, *expand, *expand_bias;
+    float* scratch;
+    void* dx;
+    float *dreduce, *dreduce_bias, *dexpand, *dexpand_bias;
     unsigned images, pixels, channels, hidden, weight_channels, weight_hidden, format;
 };
 
-NAT_CHECK(squeeze_excite_gradients) {
+void squeeze_excite_gradients_in(Format format) {
     check::Numbers numbers(12);
     const unsigned images = 3, pixels = 4, channels = 40, hidden = 24, stored_channels = 48, stored_hidden = 32;
     const unsigned map = images * pixels * channels;
@@ -167,43 +186,52 @@ NAT_CHECK(squeeze_excite_gradients) {
         for (const double value : values) out.push_back(static_cast<float>(value + more));
         return out;
     };
-    Floats scratch = poisoned(images * (3 * channels + 2 * hidden)), found_dx = poisoned(map);
+    const Map x_map(format, x), dxg_map(format, dxg);
+    Map found_dx(format, map);
+    Floats scratch = poisoned(images * (3 * channels + 2 * hidden));
     Floats found_dreduce(reduce.size(), 1.0f), found_dexpand(expand.size(), 1.0f);
     Floats found_dreduce_bias(hidden, 1.0f), found_dexpand_bias(channels, 1.0f);
-    const SqueezeExciteGradArgs args = {x.data(), gate.data(), dxg.data(), reduce.data(), reduce_bias.data(),
+    const SqueezeExciteGradArgs args = {x_map.data(), gate.data(), dxg_map.data(), reduce.data(), reduce_bias.data(),
                                         expand.data(), expand_bias.data(), scratch.data(), found_dx.data(),
                                         found_dreduce.data(), found_dreduce_bias.data(), found_dexpand.data(),
                                         found_dexpand_bias.data(), images, pixels, channels, hidden, stored_channels,
-                                        stored_hidden, 0};
-    check::launch("se_squeeze_f32", {images * 2}, {128}, 0, args);
+                                        stored_hidden, check::number(format)};
+    check::launch(check::in_format("se_squeeze", format).c_str(), {images * 2}, {128}, 0, args);
     check::launch("se_layers_f32", {images}, {256}, 4 * (2 * (channels + hidden) + 2 * 256), args);
     check::launch("se_weights_f32", {ceil_div((32 * channels + 48 * hidden + channels + hidden) / 4, 256)}, {256}, 0, args);
-    check::launch("se_input_f32", {ceil_div(map / 4, 256)}, {256}, 0, args);
-    compare("se dx", found_dx, floats(dx, 0.0));
+    check::launch(check::in_format("se_input", format).c_str(), {ceil_div(map / check::chunk(format), 256)}, {256}, 0, args);
+    compare("se dx", format, found_dx, floats(dx, 0.0));
     compare("se dreduce", found_dreduce, floats(dreduce, 1.0));
     compare("se dreduce_bias", found_dreduce_bias, floats(dreduce_bias, 1.0));
     compare("se dexpand", found_dexpand, floats(dexpand, 1.0));
     compare("se dexpand_bias", found_dexpand_bias, floats(dexpand_bias, 1.0));
 }
 
+NAT_CHECK(squeeze_excite_gradients) {
+    for (const Format format : check::kFormats) squeeze_excite_gradients_in(format);
+}
+
 struct GlobalPoolGradArgs {
     const float* dy;
-    float* dx;
+    void* dx;
     unsigned images, side_in, side_out, channels, format;
 };
 
 struct MaxPoolGradArgs {
-    const float *x, *dy, *residual;
-    float* dx;
+    const void *x, *dy, *residual;
+    void* dx;
     unsigned images, side_in, side_out, channels, format;
 };
 
-NAT_CHECK(pool_gradients) {
+void pool_gradients_in(Format format) {
     check::Numbers numbers(13);
     const unsigned images = 3, side = 5, out = 3, channels = 40, map = images * side * side * channels;
     const Floats x = numbers.floats(map, -1, 1), residual = numbers.floats(map);
     const Floats dmean = numbers.floats(images * channels), dy = numbers.floats(images * out * out * channels);
-    Floats wanted_mean(map), wanted = residual, mean = poisoned(map), most = poisoned(map);
+    const Map x_map(format, x), dy_map(format, dy), residual_map(format, residual);
+    Map mean(format, map), most(format, map);
+    Floats wanted_mean(map), wanted = residual;
+    const unsigned chunk = check::chunk(format), number = check::number(format);
     for (unsigned i = 0; i < map; ++i) wanted_mean[i] = dmean[i / channels / 25 * channels + i % channels] / 25.0f;
     for (unsigned i = 0; i < dy.size(); ++i) {
         const unsigned c = i % channels, ox = i / channels % out, oy = i / channels / out % out, image = i / channels / out / out;
@@ -215,12 +243,18 @@ NAT_CHECK(pool_gradients) {
         }
         wanted[best] += dy[i];
     }
-    check::launch("global_pool_grad_f32", {ceil_div(map / 4, 128)}, {128}, 0,
-                  GlobalPoolGradArgs{dmean.data(), mean.data(), images, side, 1, channels, 0});
-    check::launch("max_pool_grad_f32", {ceil_div(static_cast<unsigned>(dy.size()) / 4, 128)}, {128}, 0,
-                  MaxPoolGradArgs{x.data(), dy.data(), residual.data(), most.data(), images, side, out, channels, 0});
-    compare("global_pool_grad", mean, wanted_mean);
-    compare("max_pool_grad", most, wanted);
+    check::launch(check::in_format("global_pool_grad", format).c_str(), {ceil_div(map / chunk, 128)}, {128}, 0,
+                  GlobalPoolGradArgs{dmean.data(), mean.data(), images, side, 1, channels, number});
+    check::launch(check::in_format("max_pool_grad", format).c_str(),
+                  {ceil_div(static_cast<unsigned>(dy.size()) / chunk, 128)}, {128}, 0,
+                  MaxPoolGradArgs{x_map.data(), dy_map.data(), residual_map.data(), most.data(), images, side, out,
+                                  channels, number});
+    compare("global_pool_grad", format, mean, wanted_mean);
+    compare("max_pool_grad", format, most, wanted);
+}
+
+NAT_CHECK(pool_gradients) {
+    for (const Format format : check::kFormats) pool_gradients_in(format);
 }
 
 struct ActivateArgs {

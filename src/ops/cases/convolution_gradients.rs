@@ -1,11 +1,11 @@
 //! Cases of the gradients of convolutions.
 
-use super::forward::{in_format, map};
+use super::forward::in_format;
 use super::{Builder, Case, Fill};
 use crate::ops::grad::depthwise::{DepthwiseInput, DepthwiseWeights};
 use crate::ops::grad::pointwise::{PointwiseWeights, Scatter, ScatterParams, Transpose, TransposeParams};
 use crate::ops::grad::stem::StemWeights;
-use crate::ops::halves::{Format, elements, number};
+use crate::ops::halves::{Format, number};
 use crate::ops::pointwise::panelled_len;
 use crate::ops::{depthwise, pointwise, stem};
 
@@ -68,15 +68,16 @@ pub(super) fn scatter(
             stride: stride as u32,
             format: number(format),
         },
-        x: map(&mut b, format, small, 1.0),
-        residual: residual.then(|| map(&mut b, format, large, 1.0)),
-        y: b.output(elements(format, large)),
+        x: b.map(format, small, Fill::Values(1.0)),
+        residual: residual.then(|| b.map(format, large, Fill::Values(1.0))),
+        y: b.map_output(format, large),
     };
     let residual = if residual { ", residual" } else { "" };
     b.finish(in_format(format, format!("{images} x {side} stride {stride}, {channels}{residual}")), call)
 }
 
-fn depthwise_both(
+pub(super) fn depthwise_both(
+    format: Option<Format>,
     (images, side): (usize, usize),
     (kernel, stride): (usize, usize),
     (channels, more): (usize, usize),
@@ -92,32 +93,33 @@ fn depthwise_both(
         kernel: kernel as u32,
         stride: stride as u32,
         activation: 0,
-        format: 0,
+        format: number(format),
     };
     let (inputs, outputs) = (images * side * side * channels, images * side_out * side_out * channels);
     let filter = Fill::Rows { used: channels, stored };
     let mut b = Builder::default();
     let input = DepthwiseInput {
         params,
-        dz: b.input(outputs, Fill::Values(1.0)),
+        dz: b.map(format, outputs, Fill::Values(1.0)),
         w: b.weights(kernel * kernel * stored, filter),
-        residual: residual.then(|| b.input(inputs, Fill::Values(1.0))),
-        dx: b.output(inputs),
+        residual: residual.then(|| b.map(format, inputs, Fill::Values(1.0))),
+        dx: b.map_output(format, inputs),
     };
     let name = format!("{images} x {side}, {kernel}x{kernel}/{stride}, {channels} of {stored}");
+    let name = in_format(format, name);
     let input = b.finish(format!("{name}{}", if residual { ", residual" } else { "" }), input);
     let mut b = Builder::default();
     let weights = DepthwiseWeights {
         params,
-        x: b.input(inputs, Fill::Values(1.0)),
-        dz: b.input(outputs, Fill::Values(1.0)),
+        x: b.map(format, inputs, Fill::Values(1.0)),
+        dz: b.map(format, outputs, Fill::Values(1.0)),
         partials: b.output(DepthwiseWeights::partials_len(&params)),
         dw: b.input(kernel * kernel * stored, filter),
     };
     [input, b.finish(name, weights)]
 }
 
-fn stem_weights(images: usize, side: usize, cout: usize) -> Case {
+pub(super) fn stem_weights(format: Option<Format>, images: usize, side: usize, cout: usize) -> Case {
     let mut b = Builder::default();
     let side_out = side.div_ceil(2);
     let params = stem::Params {
@@ -126,16 +128,16 @@ fn stem_weights(images: usize, side: usize, cout: usize) -> Case {
         side_out: side_out as u32,
         cout: cout as u32,
         activation: 0,
-        format: 0,
+        format: number(format),
     };
     let call = StemWeights {
         params,
         x: b.input(images * side * side * 3, Fill::Values(2.0)),
-        dz: b.input(images * side_out * side_out * cout, Fill::Values(1.0)),
+        dz: b.map(format, images * side_out * side_out * cout, Fill::Values(1.0)),
         partials: b.output(StemWeights::partials_len(&params)),
         dw: b.input(27 * cout, Fill::Values(1.0)),
     };
-    b.finish(format!("{images} x {side}, 3 to {cout}"), call)
+    b.finish(in_format(format, format!("{images} x {side}, 3 to {cout}")), call)
 }
 
 pub(super) fn edges() -> Vec<Case> {
@@ -177,12 +179,12 @@ pub(super) fn edges() -> Vec<Case> {
                 // More blocks of images than one.
                 ((70, 3), (16, 0), false),
             ] {
-                cases.extend(depthwise_both(map, (kernel, stride), channels, residual));
+                cases.extend(depthwise_both(None, map, (kernel, stride), channels, residual));
             }
         }
     }
     for (images, side, cout) in [(1, 1, 8), (2, 3, 16), (3, 33, 8), (2, 47, 24), (1, 64, 40)] {
-        cases.push(stem_weights(images, side, cout));
+        cases.push(stem_weights(None, images, side, cout));
     }
     cases
 }
@@ -190,8 +192,8 @@ pub(super) fn edges() -> Vec<Case> {
 /// What the blocks of the forward operators' network need, and a strided shortcut.
 pub(super) fn network(images: usize, r: usize) -> Vec<Case> {
     let mut side = r.div_ceil(2);
-    let mut cases = vec![stem_weights(images, r, 16)];
-    cases.extend(depthwise_both((images, side), (3, 1), (16, 0), false));
+    let mut cases = vec![stem_weights(None, images, r, 16)];
+    cases.extend(depthwise_both(None, (images, side), (3, 1), (16, 0), false));
     // Input and output channels, stride, kernel, expansion and SE.
     for (cin, cout, stride, kernel, expansion, gated) in [
         (16, 24, 2, 3, 6, false),
@@ -205,7 +207,7 @@ pub(super) fn network(images: usize, r: usize) -> Vec<Case> {
     ] {
         let (mid, widest) = (cin * expansion, cin * 6);
         cases.push(pointwise_weights((images, side, 1), (cin, mid, 0), false));
-        cases.extend(depthwise_both((images, side), (kernel, stride), (mid, widest - mid), false));
+        cases.extend(depthwise_both(None, (images, side), (kernel, stride), (mid, widest - mid), false));
         side = side.div_ceil(stride);
         cases.push(pointwise_weights((images, side, 1), (mid, cout, widest - mid), gated));
     }

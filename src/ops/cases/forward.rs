@@ -19,7 +19,7 @@ fn scale_and_shift(b: &mut Builder, channels: usize, folded: bool) -> (Option<Sl
 }
 
 /// A map's numbers, uniform in -1..1 times `size`, in a format.
-pub(super) fn map(b: &mut Builder, format: Option<Format>, numbers: usize, size: f32) -> Slot {
+fn map(b: &mut Builder, format: Option<Format>, numbers: usize, size: f32) -> Slot {
     let fill = match format {
         Some(format) => Fill::Halves { format, size },
         None => Fill::Values(size),

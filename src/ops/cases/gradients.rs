@@ -36,22 +36,32 @@ fn prefix(used: usize, more: usize) -> (usize, Fill) {
     (used + more, Fill::Rows { used, stored: used + more })
 }
 
-fn batch_norm_params(rows: usize, channels: usize, activation: Activation) -> batch_norm::Params {
+fn batch_norm_params(
+    format: Option<Format>,
+    (rows, channels): (usize, usize),
+    activation: Activation,
+) -> batch_norm::Params {
     batch_norm::Params {
         rows: rows as u32,
         channels: channels as u32,
         activation: activation as u32,
         epsilon: 1e-5,
+        format: number(format),
     }
 }
 
-fn sums_case((rows, channels): (usize, usize), more: usize, activation: Activation) -> Case {
+pub(super) fn sums_case(
+    format: Option<Format>,
+    (rows, channels): (usize, usize),
+    more: usize,
+    activation: Activation,
+) -> Case {
     let mut b = Builder::default();
     let (stored, fill) = prefix(channels, more);
     let call = BnGradSums {
-        params: batch_norm_params(rows, channels, activation),
-        z: b.input(rows * channels, FINE),
-        dy: b.input(rows * channels, Fill::Values(1.0)),
+        params: batch_norm_params(format, (rows, channels), activation),
+        z: b.map(format, rows * channels, FINE),
+        dy: b.map(format, rows * channels, Fill::Values(1.0)),
         batch: b.input(2 * channels, Fill::Positive),
         scale: b.input(channels, COARSE),
         shift: b.input(channels, FINE),
@@ -60,24 +70,29 @@ fn sums_case((rows, channels): (usize, usize), more: usize, activation: Activati
         dgamma: b.input(stored, fill),
         dbeta: b.input(stored, fill),
     };
-    b.finish(format!("{rows} x {channels} of {stored}, {activation:?}"), call)
+    b.finish(in_format(format, format!("{rows} x {channels} of {stored}, {activation:?}")), call)
 }
 
-fn input_case((rows, channels): (usize, usize), activation: Activation, residual: bool) -> Case {
+pub(super) fn input_case(
+    format: Option<Format>,
+    (rows, channels): (usize, usize),
+    activation: Activation,
+    residual: bool,
+) -> Case {
     let mut b = Builder::default();
     let call = BnGradInput {
-        params: batch_norm_params(rows, channels, activation),
-        z: b.input(rows * channels, FINE),
-        dy: b.input(rows * channels, Fill::Values(1.0)),
+        params: batch_norm_params(format, (rows, channels), activation),
+        z: b.map(format, rows * channels, FINE),
+        dy: b.map(format, rows * channels, Fill::Values(1.0)),
         batch: b.input(2 * channels, Fill::Positive),
         scale: b.input(channels, COARSE),
         shift: b.input(channels, FINE),
         sums: b.input(2 * channels, Fill::Values(rows as f32)),
-        residual: residual.then(|| b.input(rows * channels, Fill::Values(1.0))),
-        dz: b.output(rows * channels),
+        residual: residual.then(|| b.map(format, rows * channels, Fill::Values(1.0))),
+        dz: b.map_output(format, rows * channels),
     };
     let residual = if residual { ", residual" } else { "" };
-    b.finish(format!("{rows} x {channels}, {activation:?}{residual}"), call)
+    b.finish(in_format(format, format!("{rows} x {channels}, {activation:?}{residual}")), call)
 }
 
 fn running_case(channels: usize, more: usize, rows: u32) -> Case {
@@ -93,7 +108,12 @@ fn running_case(channels: usize, more: usize, rows: u32) -> Case {
     b.finish(format!("{channels} of {stored}, {rows} rows"), call)
 }
 
-fn squeeze_excite_case((images, side): (usize, usize), channels: usize, hidden: usize, more: usize) -> Case {
+pub(super) fn squeeze_excite_case(
+    format: Option<Format>,
+    (images, side): (usize, usize),
+    (channels, hidden): (usize, usize),
+    more: usize,
+) -> Case {
     let mut b = Builder::default();
     let (stored_channels, stored_hidden) = (channels + more, hidden + more);
     let params = squeeze_excite::Params {
@@ -103,7 +123,7 @@ fn squeeze_excite_case((images, side): (usize, usize), channels: usize, hidden: 
         hidden: hidden as u32,
         weight_channels: stored_channels as u32,
         weight_hidden: stored_hidden as u32,
-        format: 0,
+        format: number(format),
     };
     let map = images * side * side * channels;
     let reduce = panelled_len(hidden, stored_channels);
@@ -114,50 +134,61 @@ fn squeeze_excite_case((images, side): (usize, usize), channels: usize, hidden: 
     let (expand_bias, expand_bias_fill) = prefix(channels, more);
     let call = SqueezeExciteGrad {
         params,
-        x: b.input(map, Fill::Values(2.0)),
+        x: b.map(format, map, Fill::Values(2.0)),
         gate: b.input(images * channels, Fill::Positive),
-        dxg: b.input(map, Fill::Values(1.0)),
+        dxg: b.map(format, map, Fill::Values(1.0)),
         reduce: b.weights(reduce, reduce_fill),
         reduce_bias: b.weights(reduce_bias, reduce_bias_fill),
         expand: b.weights(expand, expand_fill),
         expand_bias: b.weights(expand_bias, expand_bias_fill),
         scratch: b.output(SqueezeExciteGrad::scratch_len(&params)),
-        dx: b.output(map),
+        dx: b.map_output(format, map),
         dreduce: b.input(reduce, reduce_fill),
         dreduce_bias: b.input(reduce_bias, reduce_bias_fill),
         dexpand: b.input(expand, expand_fill),
         dexpand_bias: b.input(expand_bias, expand_bias_fill),
     };
-    b.finish(format!("{images} x {side}, {channels} by {hidden}, stored {more} more"), call)
+    let name = format!("{images} x {side}, {channels} by {hidden}, stored {more} more");
+    b.finish(in_format(format, name), call)
 }
 
-fn pool_params(images: usize, side: usize, side_out: usize, channels: usize) -> pool::Params {
+fn pool_params(
+    format: Option<Format>,
+    (images, side, side_out): (usize, usize, usize),
+    channels: usize,
+) -> pool::Params {
     let [images, side_in, side_out, channels] = [images, side, side_out, channels].map(|v| v as u32);
-    pool::Params { images, side_in, side_out, channels, format: 0 }
+    pool::Params { images, side_in, side_out, channels, format: number(format) }
 }
 
-fn global_pool_case(images: usize, side: usize, channels: usize) -> Case {
+pub(super) fn global_pool_case(format: Option<Format>, images: usize, side: usize, channels: usize) -> Case {
     let mut b = Builder::default();
     let call = GlobalPoolGrad {
-        params: pool_params(images, side, 1, channels),
+        params: pool_params(format, (images, side, 1), channels),
         dy: b.input(images * channels, Fill::Values(1.0)),
-        dx: b.output(images * side * side * channels),
+        dx: b.map_output(format, images * side * side * channels),
     };
-    b.finish(format!("{images} x {side}, {channels}"), call)
+    b.finish(in_format(format, format!("{images} x {side}, {channels}")), call)
 }
 
 /// Inputs are three whole numbers, so that most windows have ties.
-fn max_pool_case((images, side): (usize, usize), channels: usize, residual: bool) -> Case {
+pub(super) fn max_pool_case(
+    format: Option<Format>,
+    (images, side): (usize, usize),
+    channels: usize,
+    residual: bool,
+) -> Case {
     let mut b = Builder::default();
     let (map, side_out) = (images * side * side * channels, side.div_ceil(2));
     let call = MaxPoolGrad {
-        params: pool_params(images, side, side_out, channels),
-        x: b.input(map, Fill::Steps { step: 1.0, reach: 1.0 }),
-        dy: b.input(images * side_out * side_out * channels, Fill::Values(1.0)),
-        residual: residual.then(|| b.input(map, Fill::Values(1.0))),
-        dx: b.output(map),
+        params: pool_params(format, (images, side, side_out), channels),
+        x: b.map(format, map, Fill::Steps { step: 1.0, reach: 1.0 }),
+        dy: b.map(format, images * side_out * side_out * channels, Fill::Values(1.0)),
+        residual: residual.then(|| b.map(format, map, Fill::Values(1.0))),
+        dx: b.map_output(format, map),
     };
-    b.finish(format!("{images} x {side}, {channels}{}", if residual { ", residual" } else { "" }), call)
+    let residual = if residual { ", residual" } else { "" };
+    b.finish(in_format(format, format!("{images} x {side}, {channels}{residual}")), call)
 }
 
 /// Activation and gradient, inputs at the corners among the others.
@@ -381,8 +412,8 @@ pub(super) fn edges() -> Vec<Case> {
         ((1500, 72), 8, Relu),
         ((2800, 8), 0, HSwish),
     ] {
-        cases.push(sums_case(shape, more, activation));
-        cases.push(input_case(shape, activation, more != 0));
+        cases.push(sums_case(None, shape, more, activation));
+        cases.push(input_case(None, shape, activation, more != 0));
     }
     cases.extend([running_case(8, 0, 1), running_case(136, 24, 50), running_case(1152, 0, 4096)]);
     for (map, channels, hidden, more) in [
@@ -393,11 +424,11 @@ pub(super) fn edges() -> Vec<Case> {
         ((1, 14), 16, 8, 0),
         ((2, 17), 40, 16, 16),
     ] {
-        cases.push(squeeze_excite_case(map, channels, hidden, more));
+        cases.push(squeeze_excite_case(None, map, (channels, hidden), more));
     }
     for (images, side, channels) in [(1, 1, 8), (3, 2, 1152), (2, 3, 40), (5, 7, 96), (1, 14, 24)] {
-        cases.push(global_pool_case(images, side, channels));
-        cases.push(max_pool_case((images, side), channels, images > 2));
+        cases.push(global_pool_case(None, images, side, channels));
+        cases.push(max_pool_case(None, (images, side), channels, images > 2));
     }
     for (len, activation, mask) in [
         (8, Relu, false),
@@ -437,15 +468,15 @@ pub(super) fn network(images: usize, r: usize) -> Vec<Case> {
     let [widest, middle, last] = [2, 8, 32].map(|stride| r.div_ceil(stride));
     let rows = images * widest * widest;
     let mut cases = vec![
-        sums_case((rows, 96), 0, Relu),
-        input_case((rows, 96), Relu, false),
-        sums_case((images * middle * middle, 240), 0, HSwish),
-        input_case((images * middle * middle, 240), HSwish, true),
+        sums_case(None, (rows, 96), 0, Relu),
+        input_case(None, (rows, 96), Relu, false),
+        sums_case(None, (images * middle * middle, 240), 0, HSwish),
+        input_case(None, (images * middle * middle, 240), HSwish, true),
         running_case(960, 0, 4096),
-        squeeze_excite_case((images, middle), 240, 64, 0),
-        squeeze_excite_case((images, r.div_ceil(16)), 672, 168, 0),
-        global_pool_case(images, last, 960),
-        max_pool_case((images, widest), 16, true),
+        squeeze_excite_case(None, (images, middle), (240, 64), 0),
+        squeeze_excite_case(None, (images, r.div_ceil(16)), (672, 168), 0),
+        global_pool_case(None, images, last, 960),
+        max_pool_case(None, (images, widest), 16, true),
         columns_case(None, images, 200, 0),
         kernel_transform_case(7, 960),
         targets_case(images, 200, 5),

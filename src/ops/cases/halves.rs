@@ -1,13 +1,13 @@
 //! Cases of operators on 16-bit numbers. They are apart from the others, since their results are not
 //! f32 elements to compare, and rounding is in the definition.
 
+use super::convolution_gradients::{depthwise_both, scatter, stem_weights};
 use super::forward::{
     apply_case, depthwise_case, global_pool_case, max_pool_case, squeeze_excite_case, statistics_case,
     stem_case, sum_case,
 };
-use super::gradients::{activation_cases, columns_case};
+use super::gradients::{self, activation_cases, columns_case, input_case, sums_case};
 use super::{Builder, Case, Fill};
-use super::convolution_gradients::scatter;
 use crate::ops::grad::pointwise::PointwiseWeights;
 use crate::ops::grad::pointwise_half::{self as gradient, PointwiseHalfWeights};
 use crate::ops::half_rows::{self, HalfRows, Job};
@@ -219,20 +219,56 @@ pub(super) fn others(format: Option<Format>) -> Vec<Case> {
     ] {
         cases.push(apply_case(format, shape, activation, residual, in_place));
     }
-    for (shape, channels, residual) in
-        [((1, 1, 2), 8, false), ((2, 5, 2), 40, true), ((3, 4, 2), 24, false), ((2, 3, 1), 16, true)]
-    {
-        cases.push(scatter(format, shape, channels, residual));
-    }
-    cases.extend(gradients(format));
+    cases.extend(backward(format));
     cases
 }
 
 /// The gradients among them. Inputs of activations are steps, so that both are on the same side of its
 /// corners; those of ReLU would be exact outputs.
-fn gradients(format: Option<Format>) -> Vec<Case> {
-    use Activation::{HSigmoid, HSwish};
+fn backward(format: Option<Format>) -> Vec<Case> {
+    use Activation::{HSigmoid, HSwish, None as Linear, Relu};
     let mut cases = Vec::new();
+    for kernel in [3, 5, 7] {
+        for stride in [1, 2] {
+            for (map, channels, residual) in [
+                ((1, 1), (152, 0), false),
+                ((3, 2), (40, 8), true),
+                ((1, 7), (24, 24), true),
+                ((3, 9), (72, 0), false),
+                // More blocks of images than one.
+                ((70, 3), (16, 0), false),
+            ] {
+                cases.extend(depthwise_both(format, map, (kernel, stride), channels, residual));
+            }
+        }
+    }
+    for (images, side, cout) in [(2, 3, 16), (3, 33, 8), (2, 47, 24), (1, 64, 40)] {
+        cases.push(stem_weights(format, images, side, cout));
+    }
+    for (shape, more, activation) in [
+        ((1, 8), 0, Relu),
+        ((2, 1152), 8, HSwish),
+        ((49, 40), 0, Linear),
+        ((257, 24), 0, HSigmoid),
+        ((1500, 72), 8, Relu),
+    ] {
+        cases.push(sums_case(format, shape, more, activation));
+        cases.push(input_case(format, shape, activation, more != 0));
+    }
+    for (map, channels, more) in
+        [((1, 14), (16, 8), 0), ((3, 2), (240, 64), 0), ((4, 3), (72, 24), 24), ((2, 17), (40, 16), 16)]
+    {
+        cases.push(gradients::squeeze_excite_case(format, map, channels, more));
+    }
+    for (images, side, channels) in [(1, 1, 8), (3, 2, 1152), (2, 3, 40), (5, 7, 96), (1, 14, 24)] {
+        cases.push(gradients::global_pool_case(format, images, side, channels));
+        cases.push(gradients::max_pool_case(format, (images, side), channels, images > 2));
+    }
+    for (shape, channels, residual) in
+        [((1, 1, 2), 8, false), ((2, 5, 2), 40, true), ((3, 4, 2), 24, false), ((2, 3, 1), 16, true)]
+    {
+        cases.push(scatter(format, shape, channels, residual));
+    }
     for (len, activation, mask) in [(24, HSwish, false), (1048, HSigmoid, true), (16400, HSwish, true)] {
         cases.extend(activation_cases(format, len, activation, mask));
     }

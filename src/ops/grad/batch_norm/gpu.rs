@@ -3,20 +3,22 @@
 use super::{BnGradInput, BnGradSums, BnRunning};
 use crate::device::{Error, Launcher};
 use crate::ops::batch_norm::BLOCK_ROWS;
+use crate::ops::halves::{chunk, kernel};
 
 /// A block 32 channels of [`BLOCK_ROWS`] rows; then a block 32 channels of all those.
 pub(crate) fn launch_sums(call: &BnGradSums, to: &Launcher<'_>) -> Result<(), Error> {
     let (p, args) = (call.params, call.addresses(to));
     let chunks = u64::from(p.channels.div_ceil(32));
     let blocks = u64::from(p.rows.div_ceil(BLOCK_ROWS as u32)) * chunks;
-    to.launch("bn_grad_partials_f32", to.blocks(blocks, 128)?, &args)?;
+    to.launch(kernel!("bn_grad_partials", p.format), to.blocks(blocks, 128)?, &args)?;
     to.launch("bn_grad_merge_f32", to.blocks(chunks, 256)?, &args)
 }
 
-/// A thread a quad of channels of a row.
+/// A thread 16 bytes of channels of a row.
 pub(crate) fn launch_input(call: &BnGradInput, to: &Launcher<'_>) -> Result<(), Error> {
-    let items = u64::from(call.params.rows) * u64::from(call.params.channels / 4);
-    to.launch("bn_grad_input_f32", to.blocks(items.div_ceil(256), 256)?, &call.addresses(to))
+    let p = call.params;
+    let items = u64::from(p.rows) * u64::from(p.channels / chunk(p.format));
+    to.launch(kernel!("bn_grad_input", p.format), to.blocks(items.div_ceil(256), 256)?, &call.addresses(to))
 }
 
 /// A thread a channel.
@@ -30,7 +32,7 @@ pub(crate) fn layouts() -> Vec<crate::device::Layout> {
     use super::{InputAddresses, Params, RunningAddresses, RunningParams, SumsAddresses};
     use crate::device::layout;
     vec![
-        layout!("BnGradParams", Params { rows, channels, activation, epsilon }),
+        layout!("BnGradParams", Params { rows, channels, activation, epsilon, format }),
         SumsAddresses::layout(),
         InputAddresses::layout(),
         layout!("BnRunningParams", RunningParams { channels, momentum, unbias }),

@@ -14,6 +14,7 @@ pub mod cpu;
 pub(crate) mod gpu;
 pub mod reference;
 
+use crate::ops::halves::bytes;
 use crate::ops::operator::operator;
 use crate::ops::{Work, batch_norm};
 
@@ -29,6 +30,8 @@ pub struct Params {
     pub activation: u32,
     /// Added to the variance.
     pub epsilon: f32,
+    /// What maps are stored as: a [`Format`](crate::ops::halves::Format)'s number, or 0 for f32.
+    pub format: u32,
 }
 
 operator! {
@@ -63,7 +66,7 @@ impl BnGradSums {
 
     pub(in crate::ops) fn work(&self) -> Work {
         let len = u64::from(self.params.rows) * u64::from(self.params.channels);
-        Work { bytes: 8 * len, flops: 8 * len }
+        Work { bytes: 2 * bytes(self.params.format) * len, flops: 8 * len }
     }
 }
 
@@ -92,7 +95,8 @@ operator! {
 impl BnGradInput {
     pub(in crate::ops) fn work(&self) -> Work {
         let len = u64::from(self.params.rows) * u64::from(self.params.channels);
-        Work { bytes: 4 * len * (3 + u64::from(self.residual.is_some())), flops: 10 * len }
+        let maps = 3 + u64::from(self.residual.is_some());
+        Work { bytes: bytes(self.params.format) * len * maps, flops: 10 * len }
     }
 }
 

@@ -11,6 +11,7 @@ pub mod reference;
 
 use crate::ops::Work;
 use crate::ops::depthwise::Params;
+use crate::ops::halves::bytes;
 use crate::ops::operator::operator;
 
 operator! {
@@ -31,7 +32,7 @@ impl DepthwiseInput {
     pub(in crate::ops) fn work(&self) -> Work {
         let work = work(&self.params);
         let again = u64::from(self.residual.is_some()) * map(&self.params, self.params.side_in);
-        Work { bytes: work.bytes + 4 * again, ..work }
+        Work { bytes: work.bytes + bytes(self.params.format) * again, ..work }
     }
 }
 
@@ -80,7 +81,7 @@ fn map(p: &Params, side: u32) -> u64 {
 fn work(p: &Params) -> Work {
     let taps = u64::from(p.kernel * p.kernel);
     Work {
-        bytes: 4 * (map(p, p.side_in) + map(p, p.side_out) + taps * u64::from(p.channels)),
+        bytes: bytes(p.format) * (map(p, p.side_in) + map(p, p.side_out)) + 4 * taps * u64::from(p.channels),
         flops: 2 * taps * map(p, p.side_out),
     }
 }

@@ -2,21 +2,24 @@
 
 use super::{GlobalPoolGrad, MaxPoolGrad};
 use crate::device::{Error, Launcher};
+use crate::ops::halves::{chunk, kernel};
 
 const THREADS: u32 = 128;
 
-/// A thread a quad of channels of an input pixel.
+/// A thread 16 bytes of channels of an input pixel.
 pub(crate) fn launch_global(call: &GlobalPoolGrad, to: &Launcher<'_>) -> Result<(), Error> {
     let p = call.params;
-    let items = u64::from(p.images) * u64::from(p.side_in * p.side_in) * u64::from(p.channels / 4);
-    to.launch("global_pool_grad_f32", to.covering(items, THREADS)?, &call.addresses(to))
+    let items =
+        u64::from(p.images) * u64::from(p.side_in * p.side_in) * u64::from(p.channels / chunk(p.format));
+    to.launch(kernel!("global_pool_grad", p.format), to.covering(items, THREADS)?, &call.addresses(to))
 }
 
-/// A thread a quad of channels of a window.
+/// A thread 16 bytes of channels of a window.
 pub(crate) fn launch_max(call: &MaxPoolGrad, to: &Launcher<'_>) -> Result<(), Error> {
     let p = call.params;
-    let items = u64::from(p.images) * u64::from(p.side_out * p.side_out) * u64::from(p.channels / 4);
-    to.launch("max_pool_grad_f32", to.covering(items, THREADS)?, &call.addresses(to))
+    let items =
+        u64::from(p.images) * u64::from(p.side_out * p.side_out) * u64::from(p.channels / chunk(p.format));
+    to.launch(kernel!("max_pool_grad", p.format), to.covering(items, THREADS)?, &call.addresses(to))
 }
 
 #[cfg(test)]

@@ -5,11 +5,13 @@ pub(crate) mod gpu;
 pub mod reference;
 
 use crate::ops::Work;
+use crate::ops::halves::bytes;
 use crate::ops::operator::operator;
 use crate::ops::pool::Params;
 
 operator! {
-    /// The gradient of the mean over an image: `dx = dy / pixels` at every pixel.
+    /// The gradient of the mean over an image: `dx = dy / pixels` at every pixel. As means are, `dy` is
+    /// f32 whatever the format of the map.
     GlobalPoolGrad(Params) => host GlobalArgs, gpu GlobalAddresses = "GlobalPoolGradArgs" {
         /// `[images, channels]`
         read dy,
@@ -20,7 +22,9 @@ operator! {
 
 impl GlobalPoolGrad {
     pub(in crate::ops) fn work(&self) -> Work {
-        work(&self.params, 1)
+        let p = &self.params;
+        let (dx, dy) = (map(p, p.side_in), u64::from(p.images) * u64::from(p.channels));
+        Work { bytes: bytes(p.format) * dx + 4 * dy, flops: dx }
     }
 }
 
@@ -41,11 +45,14 @@ operator! {
 
 impl MaxPoolGrad {
     pub(in crate::ops) fn work(&self) -> Work {
-        work(&self.params, 2 + u64::from(self.residual.is_some()))
+        let p = &self.params;
+        let (large, small) = (map(p, p.side_in), map(p, p.side_out));
+        let maps = 2 + u64::from(self.residual.is_some());
+        Work { bytes: bytes(p.format) * (maps * large + small), flops: large }
     }
 }
 
-fn work(p: &Params, maps: u64) -> Work {
-    let map = |side: u32| u64::from(p.images * side * side) * u64::from(p.channels);
-    Work { bytes: 4 * (maps * map(p.side_in) + map(p.side_out)), flops: map(p.side_in) }
+/// Numbers of a map.
+fn map(p: &Params, side: u32) -> u64 {
+    u64::from(p.images * side * side) * u64::from(p.channels)
 }

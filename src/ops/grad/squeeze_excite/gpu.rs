@@ -4,14 +4,16 @@ use super::SqueezeExciteGrad;
 use crate::device::launch::Geometry;
 use crate::device::{Error, Launcher};
 use crate::ops::PANEL;
+use crate::ops::halves::{chunk, kernel};
 
 const THREADS: u32 = 256;
 
-/// A block 32 channels of an image; a block an image; a thread a quad of weights; a thread a quad of `dx`.
+/// A block 32 channels of an image; a block an image; a thread a quad of weights; a thread 16 bytes of
+/// `dx`.
 pub(crate) fn launch_run(call: &SqueezeExciteGrad, to: &Launcher<'_>) -> Result<(), Error> {
     let (p, args) = (call.params, call.addresses(to));
     let blocks = u64::from(p.images) * u64::from(p.channels.div_ceil(32));
-    to.launch("se_squeeze_f32", to.blocks(blocks, 128)?, &args)?;
+    to.launch(kernel!("se_squeeze", p.format), to.blocks(blocks, 128)?, &args)?;
 
     let panel = PANEL as u32;
     let shared_bytes = 4 * (2 * (p.channels + p.hidden) + p.hidden.div_ceil(panel) * THREADS);
@@ -23,8 +25,8 @@ pub(crate) fn launch_run(call: &SqueezeExciteGrad, to: &Launcher<'_>) -> Result<
     let items = stored(p.hidden, p.channels) + stored(p.channels, p.hidden) + biases;
     to.launch("se_weights_f32", to.covering(items / 4, THREADS)?, &args)?;
 
-    let items = u64::from(p.images) * u64::from(p.pixels) * u64::from(p.channels / 4);
-    to.launch("se_input_f32", to.covering(items, THREADS)?, &args)
+    let items = u64::from(p.images) * u64::from(p.pixels) * u64::from(p.channels / chunk(p.format));
+    to.launch(kernel!("se_input", p.format), to.covering(items, THREADS)?, &args)
 }
 
 #[cfg(test)]

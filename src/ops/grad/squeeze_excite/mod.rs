@@ -14,11 +14,13 @@ pub(crate) mod gpu;
 pub mod reference;
 
 use crate::ops::Work;
+use crate::ops::halves::bytes;
 use crate::ops::operator::operator;
 use crate::ops::squeeze_excite::Params;
 
 operator! {
-    /// The gradient of squeeze-and-excitation.
+    /// The gradient of squeeze-and-excitation. The format of its parameters is that of `x`, `dxg` and
+    /// `dx`; everything else is f32.
     SqueezeExciteGrad(Params) => host GradArgs, gpu GradAddresses = "SqueezeExciteGradArgs" {
         /// Map `[images, pixels, channels]`.
         read x,
@@ -62,7 +64,7 @@ impl SqueezeExciteGrad {
         let p = &self.params;
         let [images, pixels, c, h] = [p.images, p.pixels, p.channels, p.hidden].map(u64::from);
         Work {
-            bytes: 4 * (3 * images * c * pixels + 6 * c * h),
+            bytes: bytes(p.format) * 3 * images * c * pixels + 24 * c * h,
             flops: images * (5 * pixels * c + 12 * c * h),
         }
     }

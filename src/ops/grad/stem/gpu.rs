@@ -3,6 +3,7 @@
 use super::super::pointwise::gpu::MERGE;
 use super::{STRIP, StemWeights};
 use crate::device::{Error, Launcher};
+use crate::ops::halves::kernel;
 
 const THREADS: u32 = 64;
 
@@ -11,7 +12,7 @@ pub(crate) fn launch_weights(call: &StemWeights, to: &Launcher<'_>) -> Result<()
     let p = call.params;
     let strips = u64::from(p.images) * u64::from(p.side_out.div_ceil(STRIP));
     let args = call.addresses(to);
-    to.launch("stem_weights_f32", to.blocks(strips, THREADS)?, &args)?;
+    to.launch(kernel!("stem_weights", p.format), to.blocks(strips, THREADS)?, &args)?;
     let quads = 27 * u64::from(p.cout) / 4;
     to.launch("stem_weights_merge", to.blocks(quads.div_ceil(MERGE.0), MERGE.1)?, &args)
 }

@@ -9,11 +9,13 @@ pub(crate) mod gpu;
 pub mod reference;
 
 use crate::ops::Work;
+use crate::ops::halves::bytes;
 use crate::ops::operator::operator;
 use crate::ops::stem::Params;
 
 operator! {
-    /// The gradient of a stem call's filters. The activation of its parameters is not used.
+    /// The gradient of a stem call's filters. The activation of its parameters is not used;
+    /// their format is that of `dz`.
     StemWeights(Params) => host WeightsArgs, gpu WeightsAddresses = "StemWeightsArgs" {
         /// Images `[images, side_in, side_in, 3]`.
         read x,
@@ -39,6 +41,7 @@ impl StemWeights {
         let p = &self.params;
         let outputs = u64::from(p.images * p.side_out * p.side_out) * u64::from(p.cout);
         let inputs = u64::from(p.images * p.side_in * p.side_in) * 3;
-        Work { bytes: 4 * (inputs + outputs + 54 * u64::from(p.cout)), flops: 2 * 27 * outputs }
+        let small = 4 * (inputs + 54 * u64::from(p.cout));
+        Work { bytes: small + bytes(p.format) * outputs, flops: 2 * 27 * outputs }
     }
 }
