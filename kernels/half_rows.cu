@@ -8,14 +8,14 @@
 // needs; the others' last blocks have nothing to do. A block takes 64 input channels of a panel, 4 KB side by
 // side. A thread loads the eight outputs of an input channel, which are a chunk of a transposed row as they
 // are, and leaves them in shared memory, where columns become chunks of rows. The pitch keeps both ways free
-// of bank conflicts (emulator/tests/grad_pointwise_half_check.cpp counts them). All global accesses are 128
-// bits wide (SASS.md). Checked on the emulator, not yet on a card.
+// of bank conflicts (emulator/tests/grad_pointwise_half_check.cpp counts them). The compiler stores the chunks of
+// transposed rows as four words (SASS.md). Checked on the emulator, not yet on a card.
 #include "nat_formats.cuh"
 
 struct HalfRowsJob {
     const float* w;        // [ceil(cout / 16)][cin][16]
-    uint16_t* rows;        // [cout][cin]
-    uint16_t* transposed;  // [cin][cout], or null
+    void* rows;            // [cout][cin], 16-bit numbers
+    void* transposed;      // [cin][cout], or null
     unsigned cout, cin;
 };
 NAT_LAYOUT(HalfRowsJob, w, rows, transposed, cout, cin);
@@ -31,12 +31,6 @@ constexpr unsigned kRowsInputs = 64, kRowsThreads = 128;
 // Input channels of an output's, and two more: eight such rows are half of the banks on.
 constexpr unsigned kRowsPitch = kRowsInputs + 2;
 
-template <class T>
-__device__ __forceinline__ uint4 packed(Quad first, Quad second) {
-    return make_uint4(Halves<T>::pack(first.x, first.y), Halves<T>::pack(first.z, first.w),
-                      Halves<T>::pack(second.x, second.y), Halves<T>::pack(second.z, second.w));
-}
-
 // `square` is [16][kRowsPitch].
 template <class T>
 __device__ __forceinline__ void half_rows(const HalfRowsJob& job, float* square) {
@@ -48,15 +42,15 @@ __device__ __forceinline__ void half_rows(const HalfRowsJob& job, float* square)
         if (k < job.cin && first_n + half < job.cout) {
             const float* from = job.w + (static_cast<size_t>(panel) * job.cin + k) * kPanel + half;
             const Quad first = load_quad(from), second = load_quad(from + 4);
+            if (job.transposed != nullptr) {
+                T* to = static_cast<T*>(job.transposed) + static_cast<size_t>(k) * job.cout + first_n + half;
+                store_chunk(to, Chunk<T>{{first, second}});
+            }
             NAT_UNROLL
             for (int i = 0; i < 8; ++i) {
                 float* to = square + (half + i) * kRowsPitch + column;
                 nat_note_shared(to, 4);
                 *to = i < 4 ? component(first, i) : component(second, i - 4);
-            }
-            if (job.transposed != nullptr) {
-                uint16_t* to = job.transposed + static_cast<size_t>(k) * job.cout + first_n + half;
-                *reinterpret_cast<uint4*>(to) = packed<T>(first, second);
             }
         }
     }
@@ -71,9 +65,9 @@ __device__ __forceinline__ void half_rows(const HalfRowsJob& job, float* square)
         nat_note_shared(from, 8);
         pairs[i] = *reinterpret_cast<const float2*>(from);
     }
-    uint16_t* to = job.rows + static_cast<size_t>(n) * job.cin + k;
-    *reinterpret_cast<uint4*>(to) = packed<T>(make_float4(pairs[0].x, pairs[0].y, pairs[1].x, pairs[1].y),
-                                              make_float4(pairs[2].x, pairs[2].y, pairs[3].x, pairs[3].y));
+    const Quad first = make_float4(pairs[0].x, pairs[0].y, pairs[1].x, pairs[1].y);
+    const Quad second = make_float4(pairs[2].x, pairs[2].y, pairs[3].x, pairs[3].y);
+    store_chunk(static_cast<T*>(job.rows) + static_cast<size_t>(n) * job.cin + k, Chunk<T>{{first, second}});
 }
 
 #define HALF_ROWS_KERNEL(suffix, T)                                          \

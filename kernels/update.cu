@@ -4,7 +4,8 @@
 //   update_fill_f32       y = value                                             4 n      0
 //   square_partials_f32   sums of squares of blocks of 4096 elements            4 n      2 n
 //   square_merge_f32      their sum                                             n / 1024 n / 4096
-//   clip_factor_f32       norm = sqrt(sum), factor = min(1, limit / (norm + 1e-6))   4 n  n
+//   clip_factor_f32       norm = u sqrt(sum), factor = u min(1, limit / (norm + 1e-6))   4 n  n
+//                         with u = 1 / scale of the gradient
 //   sgd_f32               d = factor g + decay w, v = momentum v + d,           20 n     8 n
 //                         w -= rate (v, or d + momentum v with Nesterov's)
 //   adamw_f32             w *= 1 - rate decay, m and v moving averages of g and g^2,
@@ -102,9 +103,9 @@ NAT_KERNEL_BOUNDED(square_merge_f32, kUpdateThreads, SumOfSquaresArgs a) {
 
 struct ClipFactorParams {
     unsigned count;
-    float limit;
+    float limit, unscale;
 };
-NAT_LAYOUT(ClipFactorParams, count, limit);
+NAT_LAYOUT(ClipFactorParams, count, limit, unscale);
 
 struct ClipFactorArgs {
     const float* squares;
@@ -119,9 +120,9 @@ NAT_KERNEL_BOUNDED(clip_factor_f32, kUpdateThreads, ClipFactorArgs a) {
     for (unsigned i = threadIdx.x; i < a.p.count; i += kUpdateThreads) sum += a.squares[i];
     sum = block_sum(shared, sum);
     if (threadIdx.x != 0) return;
-    const float norm = sqrtf(static_cast<float>(sum));
+    const float norm = a.p.unscale * sqrtf(static_cast<float>(sum));
     a.out[0] = norm;
-    a.out[1] = fminf(1.0f, a.p.limit / (norm + 1e-6f));
+    a.out[1] = a.p.unscale * fminf(1.0f, a.p.limit / (norm + 1e-6f));
 }
 
 struct SgdParams {

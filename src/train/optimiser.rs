@@ -100,12 +100,12 @@ pub(super) fn derived_gradients(layout: &Layout, offsets: &BTreeSet<usize>) -> V
     calls
 }
 
-/// The norm of the gradient over the touched tensors and the clipping factor.
+/// The norm of the gradient over the touched tensors and the factor that clips it and takes the scale out.
 pub(super) fn norm(
     layout: &Layout,
     places: &Places,
     touched: &BTreeSet<usize>,
-    clip: Option<f32>,
+    (clip, scale): (Option<f32>, f32),
 ) -> Vec<Call> {
     let mut calls = Vec::new();
     for (count, &index) in touched.iter().enumerate() {
@@ -118,7 +118,11 @@ pub(super) fn norm(
         }));
     }
     calls.push(Call::from(ClipFactor {
-        params: ClipParams { count: touched.len() as u32, limit: clip.unwrap_or(f32::INFINITY) },
+        params: ClipParams {
+            count: touched.len() as u32,
+            limit: clip.unwrap_or(f32::INFINITY),
+            unscale: 1.0 / scale,
+        },
         squares: places.squares.part(0, touched.len()),
         out: places.clip,
     }));
@@ -126,7 +130,8 @@ pub(super) fn norm(
 }
 
 impl Optimiser {
-    /// A step on the touched tensors; `steps` counts the steps of every tensor, this one included.
+    /// A step on the touched tensors, with the rate, and the scale that the gradient has; `steps` counts
+    /// the steps of every tensor, this one included.
     /// To be run with the work buffer as weights and the state as arena.
     pub(super) fn update(
         &self,
@@ -134,9 +139,10 @@ impl Optimiser {
         places: &Places,
         touched: &BTreeSet<usize>,
         steps: &[u64],
-        rate: f32,
+        (rate, scale): (f32, f32),
     ) -> Vec<Call> {
-        let clip = self.clip.map(|_| Slot::weights(places.clip.offset, 2));
+        let factor = self.clip.is_some() || scale != 1.0;
+        let clip = factor.then(|| Slot::weights(places.clip.offset, 2));
         touched
             .iter()
             .map(|&index| {

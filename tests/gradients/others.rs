@@ -482,16 +482,23 @@ fn clipping_is_that_of_pytorch() {
         let args = update::SquaresArgs { x: g, partials: &mut [0.0], y: std::slice::from_mut(square) };
         update::reference::squares(&update::SquaresParams { len: 4 }, args);
     }
-    let clip = |limit: f32| {
+    let scaled_clip = |limit: f32, unscale: f32| {
         let mut out = [0.0; 2];
         let args = update::ClipArgs { squares: &squares, out: &mut out };
-        update::reference::clip(&update::ClipParams { count: 2, limit }, args);
+        update::reference::clip(&update::ClipParams { count: 2, limit, unscale }, args);
         out
     };
+    let clip = |limit| scaled_clip(limit, 1.0);
     let [norm, factor] = clip(0.5);
     assert_close("norm", &[norm], &[1.7442763542512407], 1e-7);
     let wanted = [0.028665166051796455, -0.05733033210359291, 0.08599549815538936, 0.0];
     assert_close("gradient", &STEPS[0].map(|g| factor * g), &wanted, 1e-7);
     assert_eq!(clip(2.0)[1], 1.0);
     assert_eq!(clip(f32::INFINITY)[1], 1.0);
+    // A gradient that is four times what it should be is clipped to a quarter of itself.
+    let [unscaled, factor] = scaled_clip(2.0, 0.25);
+    assert_close("norm", &[unscaled], &[norm / 4.0], 1e-12);
+    assert_eq!(factor, 0.25);
+    let [_, factor] = scaled_clip(0.125, 0.25);
+    assert_close("factor", &[factor], &[0.25 * 0.125 / (norm / 4.0)], 1e-5);
 }

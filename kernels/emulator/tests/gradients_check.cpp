@@ -412,7 +412,7 @@ struct ClipFactorArgs {
     const float* squares;
     float* out;
     unsigned count;
-    float limit;
+    float limit, unscale;
 };
 
 struct SgdArgs {
@@ -445,7 +445,7 @@ NAT_CHECK(updates) {
         check::launch("square_merge_f32", {1}, {256}, 0, args);
         compare("sum of squares", square, wanted);
         const Floats squares = {9.0f, 3.0f, 4.0f};
-        check::launch("clip_factor_f32", {1}, {256}, 0, ClipFactorArgs{squares.data(), clip.data(), 3, 2.0f});
+        check::launch("clip_factor_f32", {1}, {256}, 0, ClipFactorArgs{squares.data(), clip.data(), 3, 2.0f, 1.0f});
         compare("clip_factor", clip, {4.0f, 0.5f});
 
         Floats velocity = moment, w = start, wanted_velocity(len), wanted_w(len);

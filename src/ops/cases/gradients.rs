@@ -345,14 +345,15 @@ fn squares_case(len: usize, lies: Lies) -> Case {
     b.finish(format!("{len}{}", lies.described()), call)
 }
 
-fn clip_case(count: usize, limit: f32) -> Case {
+fn clip_case(count: usize, limit: f32, unscale: f32) -> Case {
     let mut b = Builder::default();
     let call = ClipFactor {
-        params: update::ClipParams { count: count as u32, limit },
+        params: update::ClipParams { count: count as u32, limit, unscale },
         squares: b.input(count, Fill::Positive),
         out: b.output(2),
     };
-    b.finish(format!("{count}, limit {limit}"), call)
+    let scaled = if unscale == 1.0 { String::new() } else { format!(", times {unscale}") };
+    b.finish(format!("{count}, limit {limit}{scaled}"), call)
 }
 
 fn sgd_case(len: usize, nesterov: bool, clip: bool, lies: Lies) -> Case {
@@ -455,7 +456,12 @@ pub(super) fn edges() -> Vec<Case> {
     cases.extend([fill_case(1, Aligned), fill_case(20_003, Aligned), fill_case(1030, OneOff)]);
     cases.extend([squares_case(1, Aligned), squares_case(4096, Aligned), squares_case(20_003, Aligned)]);
     cases.push(squares_case(9_000, OneOff));
-    cases.extend([clip_case(1, 100.0), clip_case(417, 1.0), clip_case(5, f32::INFINITY)]);
+    cases.extend([
+        clip_case(1, 100.0, 1.0),
+        clip_case(417, 1.0, 1.0),
+        clip_case(5, f32::INFINITY, 1.0),
+        clip_case(3, 1.0, 0.25),
+    ]);
     cases.extend([sgd_case(1, false, false, Aligned), sgd_case(20_003, true, true, Aligned)]);
     cases.extend([sgd_case(1000, false, true, Aligned), sgd_case(1030, true, true, OneOff)]);
     cases.extend([adamw_case(1, false, Aligned), adamw_case(20_003, true, Aligned)]);
@@ -483,7 +489,7 @@ pub(super) fn network(images: usize, r: usize) -> Vec<Case> {
         loss_case((images, 200), 0.1, true, false),
         fill_case(153_600, Lies::Aligned),
         squares_case(153_600, Lies::Aligned),
-        clip_case(400, 1.0),
+        clip_case(400, 1.0, 1.0),
         sgd_case(153_600, true, true, Lies::Aligned),
         adamw_case(153_600, true, Lies::Aligned),
     ];

@@ -163,9 +163,8 @@ pub(super) fn rows() -> Vec<Case> {
     let many: Vec<(usize, usize)> = (0..150).map(|i| (8 + i % 5 * 8, 8 + i % 3 * 16)).collect();
     let lists = [vec![(8, 8)], vec![(24, 40), (136, 72), (8, 200), (160, 960)], vec![(72, 136)], many];
     let all = |format| {
-        let case = move |transposed| {
-            move |matrices: &Vec<(usize, usize)>| rows_case(format, matrices, transposed)
-        };
+        let case =
+            move |transposed| move |matrices: &Vec<(usize, usize)>| rows_case(format, matrices, transposed);
         [false, true].map(|transposed| lists.iter().map(case(transposed)).collect::<Vec<_>>()).concat()
     };
     Format::ALL.into_iter().flat_map(all).collect()

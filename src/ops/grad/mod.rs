@@ -7,7 +7,8 @@
 //!
 //! The gradient of a convolution's input is a convolution: with [`pointwise::Transpose`]d panels the
 //! forward [`Pointwise`](super::pointwise::Pointwise) computes it, with the gradient that has
-//! already arrived at that map as its residual.
+//! already arrived at that map as its residual. With maps in 16 bits it is that of 16-bit numbers, on
+//! transposed [rows](super::half_rows).
 //!
 //! Reductions over rows are cut into blocks of a fixed size and merged in order, so results do not
 //! depend on the number of threads.

@@ -53,7 +53,7 @@ pub(crate) fn layouts() -> Vec<crate::device::Layout> {
         FillAddresses::layout(),
         layout!("SumOfSquaresParams", SquaresParams { len }),
         SquaresAddresses::layout(),
-        layout!("ClipFactorParams", ClipParams { count, limit }),
+        layout!("ClipFactorParams", ClipParams { count, limit, unscale }),
         ClipAddresses::layout(),
         layout!("SgdParams", SgdParams { len, rate, momentum, decay, nesterov }),
         SgdAddresses::layout(),

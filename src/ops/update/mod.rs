@@ -77,11 +77,14 @@ pub struct ClipParams {
     pub count: u32,
     /// Largest norm allowed; infinite for no clipping.
     pub limit: f32,
+    /// Undoes the scale of the gradient: one over it, or 1.
+    pub unscale: f32,
 }
 
 operator! {
     /// The norm of all tensors together and the factor that brings it to the limit:
-    /// `norm = sqrt(sum squares)`, `factor = min(1, limit / (norm + 1e-6))`, as PyTorch has it.
+    /// `norm = unscale * sqrt(sum squares)`, `factor = unscale * min(1, limit / (norm + 1e-6))`, as PyTorch
+    /// has it where the gradient is not scaled.
     ClipFactor(ClipParams) => host ClipArgs, gpu ClipAddresses = "ClipFactorArgs" {
         /// `[count]`
         read squares,

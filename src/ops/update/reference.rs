@@ -23,8 +23,9 @@ pub fn squares<T: Real>(p: &SquaresParams, a: SquaresArgs<'_, T>) {
 
 /// Norm and factor.
 pub fn clip<T: Real>(p: &ClipParams, a: ClipArgs<'_, T>) {
-    let norm = a.squares[..p.count as usize].iter().copied().sum::<T>().sqrt();
-    (a.out[0], a.out[1]) = (norm, T::one().min(of::<T>(p.limit) / (norm + T::of(1e-6))));
+    let unscale: T = of(p.unscale);
+    let norm = unscale * a.squares[..p.count as usize].iter().copied().sum::<T>().sqrt();
+    (a.out[0], a.out[1]) = (norm, unscale * T::one().min(of::<T>(p.limit) / (norm + T::of(1e-6))));
 }
 
 /// A step of SGD.
