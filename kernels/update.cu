@@ -3,13 +3,16 @@
 //   kernel                computes                                              bytes    FLOPs
 //   update_fill_f32       y = value                                             4 n      0
 //   square_partials_f32   sums of squares of blocks of 4096 elements            4 n      2 n
-//   square_merge_f32      their sum                                             n / 1024 n / 4096
-//   clip_factor_f32       norm = u sqrt(sum), factor = u min(1, limit / (norm + 1e-6))   4 n  n
-//                         with u = 1 / scale of the gradient
+//   square_merge_f32      their sum, for each tensor                            n / 1024 n / 4096
+//   clip_factor_f32       norm = unscale sqrt(sum), factor = unscale min(1, limit / (norm + 1e-6)), and whether
+//                         the norm is no finite number                          4 n      n
 //   sgd_f32               d = factor g + decay w, v = momentum v + d,           20 n     8 n
 //                         w -= rate (v, or d + momentum v with Nesterov's)
 //   adamw_f32             w *= 1 - rate decay, m and v moving averages of g and g^2,
 //                         w -= rate (m / correction1) / (sqrt(v / correction2) + epsilon)    28 n  15 n
+//
+// But for filling, a launch works on many tensors, the parts of one buffer that its arguments list: a block finds
+// its tensor by the first block of each. A step leaves everything as it is where the norm is no finite number.
 //
 // Element-wise kernels take four elements a thread, as a quad where all operands are aligned to quads, else one by
 // one: tensors start anywhere in a buffer and have any length. Sums have a shape that is a function of the length
@@ -45,18 +48,36 @@ NAT_KERNEL_BOUNDED(update_fill_f32, kUpdateThreads, UpdateFillArgs a) {
     }
 }
 
-struct SumOfSquaresParams {
-    unsigned len;
+// The tensor of a block, of `count` tensors that have blocks of their own from first_block on.
+template <class Segment>
+__device__ __forceinline__ unsigned segment_of(const Segment* segments, unsigned count, unsigned block) {
+    unsigned low = 0, high = count;
+    while (high - low > 1) {
+        const unsigned middle = (low + high) / 2;
+        if (segments[middle].first_block <= block) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+struct SquaresSegment {
+    unsigned offset, len, first_block;
 };
-NAT_LAYOUT(SumOfSquaresParams, len);
+NAT_LAYOUT(SquaresSegment, offset, len, first_block);
+
+constexpr unsigned kSquaresSegments = 320;  // 4 KiB, which is what every driver takes as arguments
 
 struct SumOfSquaresArgs {
     const float* x;
-    float* partials;
-    float* y;
-    SumOfSquaresParams p;
+    float* partials;  // a number a block
+    float* y;         // [count]
+    unsigned count;
+    SquaresSegment segments[kSquaresSegments];
 };
-NAT_LAYOUT(SumOfSquaresArgs, x, partials, y, p);
+NAT_LAYOUT(SumOfSquaresArgs, x, partials, y, count, segments);
 
 constexpr unsigned kSquareBlock = 4096;  // crate::ops::update::BLOCK
 
@@ -76,9 +97,10 @@ __device__ __forceinline__ T block_sum(T* shared, T value) {
 NAT_KERNEL_BOUNDED(square_partials_f32, kUpdateThreads, SumOfSquaresArgs a) {
     NAT_SHARED(float, shared, kUpdateThreads);
     NAT_SHARED(float, staged, kSquareBlock);
-    const unsigned first = blockIdx.x * kSquareBlock;
-    const unsigned count = min(kSquareBlock, a.p.len - first);
-    const float* x = a.x + first;
+    const SquaresSegment segment = a.segments[segment_of(a.segments, a.count, blockIdx.x)];
+    const unsigned first = (blockIdx.x - segment.first_block) * kSquareBlock;
+    const unsigned count = min(kSquareBlock, segment.len - first);
+    const float* x = a.x + segment.offset + first;
     float sum = 0.0f;
     if (count == kSquareBlock && takes_quads(x)) {
         for (unsigned i = 4 * threadIdx.x; i < kSquareBlock; i += 4 * kUpdateThreads) store_quad(staged + i, load_quad(x + i));
@@ -91,15 +113,19 @@ NAT_KERNEL_BOUNDED(square_partials_f32, kUpdateThreads, SumOfSquaresArgs a) {
     if (threadIdx.x == 0) a.partials[blockIdx.x] = sum;
 }
 
-// One block: a thread every 256th partial sum, in f64.
+// A block a tensor: a thread every 256th partial sum, in f64.
 NAT_KERNEL_BOUNDED(square_merge_f32, kUpdateThreads, SumOfSquaresArgs a) {
     NAT_SHARED(double, shared, kUpdateThreads);
-    const unsigned blocks = ceil_div(a.p.len, kSquareBlock);
+    const SquaresSegment segment = a.segments[blockIdx.x];
+    const unsigned blocks = ceil_div(segment.len, kSquareBlock);
+    const float* partials = a.partials + segment.first_block;
     double sum = 0.0;
-    for (unsigned i = threadIdx.x; i < blocks; i += kUpdateThreads) sum += a.partials[i];
+    for (unsigned i = threadIdx.x; i < blocks; i += kUpdateThreads) sum += partials[i];
     sum = block_sum(shared, sum);
-    if (threadIdx.x == 0) a.y[0] = static_cast<float>(sum);
+    if (threadIdx.x == 0) a.y[blockIdx.x] = static_cast<float>(sum);
 }
+
+constexpr float kLargestFloat = 3.402823466e38f;
 
 struct ClipFactorParams {
     unsigned count;
@@ -109,7 +135,7 @@ NAT_LAYOUT(ClipFactorParams, count, limit, unscale);
 
 struct ClipFactorArgs {
     const float* squares;
-    float* out;
+    float* out;  // norm, factor, and 1 where the norm is no finite number
     ClipFactorParams p;
 };
 NAT_LAYOUT(ClipFactorArgs, squares, out, p);
@@ -123,89 +149,122 @@ NAT_KERNEL_BOUNDED(clip_factor_f32, kUpdateThreads, ClipFactorArgs a) {
     const float norm = a.p.unscale * sqrtf(static_cast<float>(sum));
     a.out[0] = norm;
     a.out[1] = a.p.unscale * fminf(1.0f, a.p.limit / (norm + 1e-6f));
+    a.out[2] = norm <= kLargestFloat ? 0.0f : 1.0f;  // 1 for NaN too
 }
 
-struct SgdParams {
-    unsigned len;
-    float rate, momentum, decay;
-    unsigned nesterov;
+// A tensor that a step changes.
+struct SgdSegment {
+    unsigned offset, len, first_block;
+    float decay;
 };
-NAT_LAYOUT(SgdParams, len, rate, momentum, decay, nesterov);
+NAT_LAYOUT(SgdSegment, offset, len, first_block, decay);
+
+constexpr unsigned kSgdSegments = 240;
 
 struct SgdArgs {
     const float* g;
-    const float* clip;  // norm and factor, or null
+    const float* clip;  // as clip_factor_f32 leaves it, or null
     float* velocity;
     float* w;
-    SgdParams p;
+    float rate, momentum;
+    unsigned nesterov, count;
+    SgdSegment segments[kSgdSegments];
 };
-NAT_LAYOUT(SgdArgs, g, clip, velocity, w, p);
+NAT_LAYOUT(SgdArgs, g, clip, velocity, w, rate, momentum, nesterov, count, segments);
+
+// Whether a step is to be left out.
+__device__ __forceinline__ bool skips(const float* clip) { return clip != nullptr && clip[2] != 0.0f; }
 
 // One element; g is scaled by the clipping factor.
-__device__ __forceinline__ void sgd_step(const SgdParams& p, float factor, float g, float& velocity, float& w) {
-    const float d = factor * g + p.decay * w;
-    velocity = p.momentum * velocity + d;
-    w = w - p.rate * (p.nesterov == 1 ? d + p.momentum * velocity : velocity);
+__device__ __forceinline__ void sgd_step(const SgdArgs& a, float decay, float factor, float g, float& velocity, float& w) {
+    const float d = factor * g + decay * w;
+    velocity = a.momentum * velocity + d;
+    w = w - a.rate * (a.nesterov == 1 ? d + a.momentum * velocity : velocity);
 }
 
 NAT_KERNEL_BOUNDED(sgd_f32, kUpdateThreads, SgdArgs a) {
-    const SgdParams& p = a.p;
-    const unsigned first = first_of_four();
-    const float factor = a.clip != nullptr ? a.clip[1] : 1.0f;
-    if (first + 4 <= p.len && takes_quads(a.g) && takes_quads(a.velocity) && takes_quads(a.w)) {
-        const Quad g = load_quad(a.g + first);
-        Quad velocity = load_quad(a.velocity + first), w = load_quad(a.w + first);
-        sgd_step(p, factor, g.x, velocity.x, w.x);
-        sgd_step(p, factor, g.y, velocity.y, w.y);
-        sgd_step(p, factor, g.z, velocity.z, w.z);
-        sgd_step(p, factor, g.w, velocity.w, w.w);
-        store_quad(a.velocity + first, velocity);
-        store_quad(a.w + first, w);
+    if (skips(a.clip)) return;
+    const SgdSegment segment = a.segments[segment_of(a.segments, a.count, blockIdx.x)];
+    const unsigned first = 4 * ((blockIdx.x - segment.first_block) * kUpdateThreads + threadIdx.x);
+    const float factor = a.clip != nullptr ? a.clip[1] : 1.0f, decay = segment.decay;
+    const float* gradient = a.g + segment.offset;
+    float* velocities = a.velocity + segment.offset;
+    float* weights = a.w + segment.offset;
+    if (first + 4 <= segment.len && takes_quads(gradient) && takes_quads(velocities) && takes_quads(weights)) {
+        const Quad g = load_quad(gradient + first);
+        Quad velocity = load_quad(velocities + first), w = load_quad(weights + first);
+        sgd_step(a, decay, factor, g.x, velocity.x, w.x);
+        sgd_step(a, decay, factor, g.y, velocity.y, w.y);
+        sgd_step(a, decay, factor, g.z, velocity.z, w.z);
+        sgd_step(a, decay, factor, g.w, velocity.w, w.w);
+        store_quad(velocities + first, velocity);
+        store_quad(weights + first, w);
     } else {
-        for (unsigned i = first; i < min(first + 4, p.len); ++i) sgd_step(p, factor, a.g[i], a.velocity[i], a.w[i]);
+        for (unsigned i = first; i < min(first + 4, segment.len); ++i) {
+            sgd_step(a, decay, factor, gradient[i], velocities[i], weights[i]);
+        }
     }
 }
 
-struct AdamWParams {
-    unsigned len;
-    float rate, beta1, beta2, epsilon, decay, correction1, correction2;
+struct AdamWSegment {
+    unsigned offset, len, first_block;
+    float decay, correction1, correction2;
 };
-NAT_LAYOUT(AdamWParams, len, rate, beta1, beta2, epsilon, decay, correction1, correction2);
+NAT_LAYOUT(AdamWSegment, offset, len, first_block, decay, correction1, correction2);
+
+constexpr unsigned kAdamWSegments = 160;
 
 struct AdamWArgs {
     const float* g;
-    const float* clip;  // norm and factor, or null
+    const float* clip;  // as clip_factor_f32 leaves it, or null
     float* m;
     float* v;
     float* w;
-    AdamWParams p;
+    float rate, beta1, beta2, epsilon;
+    unsigned count;
+    AdamWSegment segments[kAdamWSegments];
 };
-NAT_LAYOUT(AdamWArgs, g, clip, m, v, w, p);
+NAT_LAYOUT(AdamWArgs, g, clip, m, v, w, rate, beta1, beta2, epsilon, count, segments);
+
+// What an element's step needs of its tensor.
+struct AdamWTensor {
+    float factor, kept, correction1, correction2;
+};
 
 // One element; the gradient is scaled by the clipping factor.
-__device__ __forceinline__ void adamw_step(const AdamWParams& p, float factor, float gradient, float& m, float& v, float& w) {
-    const float g = factor * gradient;
-    m = m + (1.0f - p.beta1) * (g - m);
-    v = v + (1.0f - p.beta2) * (g * g - v);
-    const float root = sqrtf(v / p.correction2) + p.epsilon;
-    w = w * (1.0f - p.rate * p.decay) - p.rate * (m / p.correction1) / root;
+__device__ __forceinline__ void adamw_step(const AdamWArgs& a, const AdamWTensor& t, float gradient, float& m, float& v,
+                                           float& w) {
+    const float g = t.factor * gradient;
+    m = m + (1.0f - a.beta1) * (g - m);
+    v = v + (1.0f - a.beta2) * (g * g - v);
+    const float root = sqrtf(v / t.correction2) + a.epsilon;
+    w = w * t.kept - a.rate * (m / t.correction1) / root;
 }
 
 NAT_KERNEL_BOUNDED(adamw_f32, kUpdateThreads, AdamWArgs a) {
-    const AdamWParams& p = a.p;
-    const unsigned first = first_of_four();
-    const float factor = a.clip != nullptr ? a.clip[1] : 1.0f;
-    if (first + 4 <= p.len && takes_quads(a.g) && takes_quads(a.m) && takes_quads(a.v) && takes_quads(a.w)) {
-        const Quad g = load_quad(a.g + first);
-        Quad m = load_quad(a.m + first), v = load_quad(a.v + first), w = load_quad(a.w + first);
-        adamw_step(p, factor, g.x, m.x, v.x, w.x);
-        adamw_step(p, factor, g.y, m.y, v.y, w.y);
-        adamw_step(p, factor, g.z, m.z, v.z, w.z);
-        adamw_step(p, factor, g.w, m.w, v.w, w.w);
-        store_quad(a.m + first, m);
-        store_quad(a.v + first, v);
-        store_quad(a.w + first, w);
+    if (skips(a.clip)) return;
+    const AdamWSegment& segment = a.segments[segment_of(a.segments, a.count, blockIdx.x)];
+    const unsigned first = 4 * ((blockIdx.x - segment.first_block) * kUpdateThreads + threadIdx.x), len = segment.len;
+    const AdamWTensor tensor = {a.clip != nullptr ? a.clip[1] : 1.0f, 1.0f - a.rate * segment.decay, segment.correction1,
+                                segment.correction2};
+    const float* gradient = a.g + segment.offset;
+    float* means = a.m + segment.offset;
+    float* squares = a.v + segment.offset;
+    float* weights = a.w + segment.offset;
+    const bool quads = takes_quads(gradient) && takes_quads(means) && takes_quads(squares) && takes_quads(weights);
+    if (first + 4 <= len && quads) {
+        const Quad g = load_quad(gradient + first);
+        Quad m = load_quad(means + first), v = load_quad(squares + first), w = load_quad(weights + first);
+        adamw_step(a, tensor, g.x, m.x, v.x, w.x);
+        adamw_step(a, tensor, g.y, m.y, v.y, w.y);
+        adamw_step(a, tensor, g.z, m.z, v.z, w.z);
+        adamw_step(a, tensor, g.w, m.w, v.w, w.w);
+        store_quad(means + first, m);
+        store_quad(squares + first, v);
+        store_quad(weights + first, w);
     } else {
-        for (unsigned i = first; i < min(first + 4, p.len); ++i) adamw_step(p, factor, a.g[i], a.m[i], a.v[i], a.w[i]);
+        for (unsigned i = first; i < min(first + 4, len); ++i) {
+            adamw_step(a, tensor, gradient[i], means[i], squares[i], weights[i]);
+        }
     }
 }

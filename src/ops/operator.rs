@@ -29,11 +29,48 @@ pub(crate) trait Resolve<'a, T> {
 /// ```
 ///
 /// The GPU's struct holds an address an operand in this order, then the parameters as `p`, and is
-/// named as its twin in `kernels/` after `=`. `work` of the call is left to its module.
+/// named as its twin in `kernels/` after `=`. Without `gpu`, for parameters that are no plain struct, it
+/// is left to the module, as `work` of the call always is.
 macro_rules! operator {
     (
         $(#[$doc:meta])*
         $name:ident($params:ty) => host $args:ident, gpu $addresses:ident = $twin:literal {
+            $($(#[$field_doc:meta])* $kind:ident $field:ident,)*
+        }
+    ) => {
+        $crate::ops::operator::operator! {
+            $(#[$doc])*
+            $name($params) => host $args {
+                $($(#[$field_doc])* $kind $field,)*
+            }
+        }
+
+        impl $name {
+            pub(crate) fn addresses(&self, to: &$crate::device::Launcher<'_>) -> $addresses {
+                $addresses {
+                    $($field: $crate::ops::operator::address!($kind, to, self.$field),)*
+                    p: self.params,
+                }
+            }
+        }
+
+        #[repr(C)]
+        #[derive(Clone, Copy)]
+        pub(crate) struct $addresses {
+            $($field: u64,)*
+            p: $params,
+        }
+
+        #[cfg(test)]
+        impl $addresses {
+            pub(crate) fn layout() -> $crate::device::Layout {
+                $crate::device::layout!($twin, $addresses { $($field,)* p })
+            }
+        }
+    };
+    (
+        $(#[$doc:meta])*
+        $name:ident($params:ty) => host $args:ident {
             $($(#[$field_doc:meta])* $kind:ident $field:ident,)*
         }
     ) => {
@@ -69,27 +106,6 @@ macro_rules! operator {
                 resolver: &impl $crate::ops::operator::Resolve<'a, T>,
             ) -> $args<'a, T> {
                 $args { $($field: $crate::ops::operator::resolve!($kind, resolver, self.$field),)* }
-            }
-
-            pub(crate) fn addresses(&self, to: &$crate::device::Launcher<'_>) -> $addresses {
-                $addresses {
-                    $($field: $crate::ops::operator::address!($kind, to, self.$field),)*
-                    p: self.params,
-                }
-            }
-        }
-
-        #[repr(C)]
-        #[derive(Clone, Copy)]
-        pub(crate) struct $addresses {
-            $($field: u64,)*
-            p: $params,
-        }
-
-        #[cfg(test)]
-        impl $addresses {
-            pub(crate) fn layout() -> $crate::device::Layout {
-                $crate::device::layout!($twin, $addresses { $($field,)* p })
             }
         }
     };

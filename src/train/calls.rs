@@ -73,9 +73,9 @@ pub fn step_calls(layout: &Layout, optimiser: &Optimiser, shape: &StepShape<'_>)
     }
     push(optimiser::derived_gradients(layout, &offsets), shared.end);
     let touched = optimiser::tensors(layout, &offsets);
-    push(optimiser::norm(layout, &places, &touched, (optimiser.clip, scale)), shared.end);
+    push(optimiser::norm(layout, &places, &touched, optimiser.clip, 1.0 / scale), shared.end);
     let steps = vec![1; layout.tensors().len()];
-    push(optimiser.update(layout, &places, &touched, &steps, (1e-3, scale)), places.state_len);
+    push(optimiser.update(layout, &places, &touched, &steps, 1e-3), places.state_len);
     push(derive_calls(layout), places.state_len);
     push(places.transpose, places.state_len);
     lists

@@ -40,9 +40,9 @@ impl LossScale {
         }
     }
 
-    /// Takes note of a step's gradient norm. Whether the step must be left out: its gradient is no
-    /// number, and a smaller scale may help. Where none can, the gradient is what it is.
-    pub fn overflows(&mut self, precision: Precision, norm: f32) -> bool {
+    /// Takes note of a step's gradient norm. Whether the step was left out for a scale that was too large:
+    /// the norm is no finite number, and a smaller scale may help. Where none can, the gradient is what it is.
+    pub fn overflows(&mut self, precision: Precision, norm: f64) -> bool {
         if precision != Precision::F16 {
             return false;
         }
@@ -70,12 +70,12 @@ mod tests {
         let mut scale = LossScale::default();
         assert_eq!(scale.factor(F16), 65_536.0);
         for halvings in 1..=16 {
-            let norm = if halvings % 2 == 0 { f32::NAN } else { f32::INFINITY };
+            let norm = if halvings % 2 == 0 { f64::NAN } else { f64::INFINITY };
             assert!(scale.overflows(F16, norm));
             assert_eq!(scale.factor(F16), 65_536.0 / 2f32.powi(halvings));
         }
         // Nothing is left to halve: what is no number is none without a scale either.
-        assert!(!scale.overflows(F16, f32::NAN));
+        assert!(!scale.overflows(F16, f64::NAN));
         assert_eq!(scale.factor(F16), 1.0);
     }
 
@@ -87,7 +87,7 @@ mod tests {
         }
         assert_eq!(scale.factor(F16), START);
         // An overflow begins the count anew.
-        assert!(scale.overflows(F16, f32::INFINITY));
+        assert!(scale.overflows(F16, f64::INFINITY));
         for _ in 1..PATIENCE {
             assert!(!scale.overflows(F16, 1.0));
         }
@@ -105,7 +105,7 @@ mod tests {
         for precision in [Precision::F32, Precision::Bf16] {
             let mut scale = LossScale::default();
             assert_eq!(scale.factor(precision), 1.0);
-            assert!(!scale.overflows(precision, f32::NAN));
+            assert!(!scale.overflows(precision, f64::NAN));
             assert_eq!(scale, LossScale::default());
         }
     }
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn it_survives_a_checkpoint() {
         let mut scale = LossScale::default();
-        scale.overflows(F16, f32::INFINITY);
+        scale.overflows(F16, f64::INFINITY);
         scale.overflows(F16, 1.0);
         let text = serde_json::to_string(&scale).unwrap();
         assert_eq!(serde_json::from_str::<LossScale>(&text).unwrap(), scale);

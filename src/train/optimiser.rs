@@ -6,7 +6,8 @@
 use super::places::{Places, arena};
 use crate::ops::grad::kernel_transform::KernelTransformGrad;
 use crate::ops::update::{
-    AdamW, AdamWParams, ClipFactor, ClipParams, Sgd, SgdParams, SquaresParams, SumOfSquares,
+    AdamW, AdamWParams, AdamWSegment, ClipFactor, ClipParams, Segment, Sgd, SgdParams, SgdSegment,
+    SquaresParams, SumOfSquares,
 };
 use crate::ops::{Call, Slot, kernel_transform};
 use crate::supernet::{Layout, TensorLayout};
@@ -100,88 +101,76 @@ pub(super) fn derived_gradients(layout: &Layout, offsets: &BTreeSet<usize>) -> V
     calls
 }
 
-/// The norm of the gradient over the touched tensors and the factor that clips it and takes the scale out.
+fn segment(tensor: &TensorLayout) -> Segment {
+    Segment { offset: tensor.offset as u32, len: tensor.len as u32 }
+}
+
+/// The norm of the gradient over the touched tensors and the clipping factor. The gradient is multiplied
+/// by one over `unscale`, and a step takes that back.
 pub(super) fn norm(
     layout: &Layout,
     places: &Places,
     touched: &BTreeSet<usize>,
-    (clip, scale): (Option<f32>, f32),
+    clip: Option<f32>,
+    unscale: f32,
 ) -> Vec<Call> {
-    let mut calls = Vec::new();
-    for (count, &index) in touched.iter().enumerate() {
-        let tensor = &layout.tensors()[index];
-        calls.push(Call::from(SumOfSquares {
-            params: SquaresParams { len: tensor.len as u32 },
-            x: arena(tensor.offset, tensor.len),
-            partials: places.partials.part(0, SumOfSquares::partials_len(tensor.len)),
-            y: places.squares.part(count, 1),
-        }));
-    }
-    calls.push(Call::from(ClipFactor {
-        params: ClipParams {
-            count: touched.len() as u32,
-            limit: clip.unwrap_or(f32::INFINITY),
-            unscale: 1.0 / scale,
-        },
-        squares: places.squares.part(0, touched.len()),
-        out: places.clip,
-    }));
-    calls
+    let tensors = || touched.iter().map(|&index| &layout.tensors()[index]);
+    let partials = SumOfSquares::partials_len(tensors().map(|tensor| tensor.len));
+    let squares = places.squares.part(0, touched.len());
+    vec![
+        Call::from(SumOfSquares {
+            params: SquaresParams { segments: tensors().map(segment).collect() },
+            x: arena(0, layout.derived()),
+            partials: places.partials.part(0, partials),
+            y: squares,
+        }),
+        Call::from(ClipFactor {
+            params: ClipParams { count: touched.len() as u32, limit: clip.unwrap_or(f32::INFINITY), unscale },
+            squares,
+            out: places.clip,
+        }),
+    ]
 }
 
 impl Optimiser {
-    /// A step on the touched tensors, with the rate, and the scale that the gradient has; `steps` counts
-    /// the steps of every tensor, this one included.
-    /// To be run with the work buffer as weights and the state as arena.
+    /// A step on the touched tensors; `steps` counts the steps of every tensor, this one included.
+    /// To be run with the work buffer as weights and the state as arena, behind [`norm`]: with a norm
+    /// that is no finite number it changes nothing.
     pub(super) fn update(
         &self,
         layout: &Layout,
         places: &Places,
         touched: &BTreeSet<usize>,
         steps: &[u64],
-        (rate, scale): (f32, f32),
+        rate: f32,
     ) -> Vec<Call> {
-        let factor = self.clip.is_some() || scale != 1.0;
-        let clip = factor.then(|| Slot::weights(places.clip.offset, 2));
-        touched
-            .iter()
-            .map(|&index| {
-                let tensor = &layout.tensors()[index];
-                let moment = |which| places.moment(layout, which, tensor.offset, tensor.len);
-                let (g, w) = (Slot::weights(tensor.offset, tensor.len), arena(tensor.offset, tensor.len));
-                let (len, decay) = (tensor.len as u32, self.decay_of(tensor));
-                match self.rule {
-                    Rule::Sgd { momentum, nesterov } => Call::from(Sgd {
-                        params: SgdParams { len, rate, momentum, decay, nesterov: u32::from(nesterov) },
-                        g,
-                        clip,
-                        velocity: moment(0),
-                        w,
-                    }),
-                    Rule::AdamW => {
-                        let (beta1, beta2) = (0.9f32, 0.999f32);
-                        let correction = |beta: f32| (1.0 - f64::from(beta).powf(steps[index] as f64)) as f32;
-                        Call::from(AdamW {
-                            params: AdamWParams {
-                                len,
-                                rate,
-                                beta1,
-                                beta2,
-                                epsilon: 1e-8,
-                                decay,
-                                correction1: correction(beta1),
-                                correction2: correction(beta2),
-                            },
-                            g,
-                            clip,
-                            m: moment(0),
-                            v: moment(1),
-                            w,
-                        })
-                    }
-                }
-            })
-            .collect()
+        let tensors = touched.iter().map(|&index| (index, &layout.tensors()[index]));
+        let len = layout.derived();
+        let moment = |which| places.moment(layout, which, 0, len);
+        let (g, w) = (Slot::weights(0, len), arena(0, len));
+        let clip = Some(Slot::weights(places.clip.offset, places.clip.len));
+        let call = match self.rule {
+            Rule::Sgd { momentum, nesterov } => {
+                let of = |(_, tensor)| SgdSegment { at: segment(tensor), decay: self.decay_of(tensor) };
+                let params = SgdParams { rate, momentum, nesterov, segments: tensors.map(of).collect() };
+                Call::from(Sgd { params, g, clip, velocity: moment(0), w })
+            }
+            Rule::AdamW => {
+                let (beta1, beta2) = (0.9f32, 0.999f32);
+                let correction =
+                    |beta: f32, index: usize| (1.0 - f64::from(beta).powf(steps[index] as f64)) as f32;
+                let of = |(index, tensor)| AdamWSegment {
+                    at: segment(tensor),
+                    decay: self.decay_of(tensor),
+                    correction1: correction(beta1, index),
+                    correction2: correction(beta2, index),
+                };
+                let segments = tensors.map(of).collect();
+                let params = AdamWParams { rate, beta1, beta2, epsilon: 1e-8, segments };
+                Call::from(AdamW { params, g, clip, m: moment(0), v: moment(1), w })
+            }
+        };
+        vec![call]
     }
 
     fn decay_of(&self, tensor: &TensorLayout) -> f32 {

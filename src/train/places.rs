@@ -35,7 +35,7 @@ pub(super) struct Places {
     pub squares: Slot,
     /// Scratch of the sums of squares.
     pub partials: Slot,
-    /// Norm and clipping factor.
+    /// Norm, clipping factor, and whether the norm is no finite number.
     pub clip: Slot,
     /// Elements of the work buffer before a network's own.
     pub reserved: usize,
@@ -67,11 +67,11 @@ impl Places {
         }
         let moments = end;
         let tensors = layout.tensors();
-        let largest = tensors.iter().map(|tensor| tensor.len).max().unwrap_or(0);
         let squares = arena(layout.len().next_multiple_of(PANEL), tensors.len());
         let after = |slot: Slot| (slot.offset + slot.len).next_multiple_of(PANEL);
-        let partials = arena(after(squares), SumOfSquares::partials_len(largest));
-        let clip = arena(after(partials), 2);
+        let partials =
+            arena(after(squares), SumOfSquares::partials_len(tensors.iter().map(|tensor| tensor.len)));
+        let clip = arena(after(partials), 3);
         Places {
             transposed,
             transposed_rows,

@@ -230,9 +230,9 @@ impl Trainer {
         settings: &Settings,
     ) -> Result<Report, Error> {
         let accumulated = self.accumulate(batch, students, teacher, settings)?;
-        let skipped = self.update(accumulated.touched, settings.rate)?;
-        let norm = f64::from(self.norm()?);
-        Ok(Report { norm, skipped: usize::from(skipped), ..accumulated.report })
+        let norm = self.update(accumulated.touched, settings.rate)?;
+        let skipped = usize::from(self.loss_scale.overflows(self.precision, norm));
+        Ok(Report { norm, skipped, ..accumulated.report })
     }
 
     /// The gradient of a step without the step; running statistics move as in a step.
@@ -345,32 +345,23 @@ impl Trainer {
         self.loss_scale.factor(self.precision)
     }
 
-    /// The norm of the gradient, once it is known.
-    fn norm(&self) -> Result<f32, Error> {
-        let mut norm = [0.0];
-        self.device.download(&self.work, self.places.clip.offset, &mut norm)?;
-        Ok(norm[0])
-    }
-
     /// An optimiser's step with the gradient in the work buffer, and everything that follows from
-    /// new weights; or none of it, where the gradient has overflowed and a smaller scale may help.
-    fn update(&mut self, touched: BTreeSet<usize>, rate: f32) -> Result<bool, Error> {
-        let (layout, scale) = (&self.supernet.layout, self.scale());
-        let norm = optimiser::norm(layout, &self.places, &touched, (self.optimiser.clip, scale));
-        run(&*self.device, &norm, &self.state, &mut self.work)?;
-        // Only f16 waits for the norm here: nothing else can overflow so.
-        if self.precision == Precision::F16 {
-            let norm = self.norm()?;
-            if self.loss_scale.overflows(self.precision, norm) {
-                return Ok(true);
-            }
-        }
+    /// new weights. The norm of the gradient; where that is no finite number, no step was taken.
+    fn update(&mut self, touched: BTreeSet<usize>, rate: f32) -> Result<f64, Error> {
         let layout = &self.supernet.layout;
+        let norm = optimiser::norm(layout, &self.places, &touched, self.optimiser.clip, 1.0 / self.scale());
+        run(&*self.device, &norm, &self.state, &mut self.work)?;
         touched.iter().for_each(|&index| self.steps[index] += 1);
-        let update = self.optimiser.update(layout, &self.places, &touched, &self.steps, (rate, scale));
+        let update = self.optimiser.update(layout, &self.places, &touched, &self.steps, rate);
         run(&*self.device, &update, &self.work, &mut self.state)?;
         refresh(&*self.device, &self.supernet, &self.places, &mut self.state)?;
-        Ok(false)
+        let mut clip = [0.0; 3];
+        self.device.download(&self.work, self.places.clip.offset, &mut clip)?;
+        let [norm, _, skipped] = clip;
+        if skipped != 0.0 {
+            touched.iter().for_each(|&index| self.steps[index] -= 1);
+        }
+        Ok(f64::from(norm))
     }
 
     fn check(&self, batch: &Batch<'_>, students: &[Student]) -> Result<(), Error> {

@@ -412,6 +412,8 @@ fn losses_are_those_of_pytorch() {
     assert_close("gradient", &dlogits, &wanted, 1e-7);
 }
 
+/// All four elements of these.
+const ALL: update::Segment = update::Segment { offset: 0, len: 4 };
 const START: [f64; 4] = [0.5, -1.0, 2.0, 0.25];
 const STEPS: [[f64; 4]; 3] = [[0.1, -0.2, 0.3, 0.0], [-0.4, 0.05, 1.5, 0.7], [0.2, 0.2, -0.6, -0.1]];
 
@@ -424,23 +426,32 @@ const STEPS: [[f64; 4]; 3] = [[0.1, -0.2, 0.3, 0.0], [-0.4, 0.05, 1.5, 0.7], [0.
 fn sgd_is_that_of_pytorch() {
     for (nesterov, weights, momentum) in [
         (
-            0,
+            false,
             [0.5260953895, -0.969765779, 1.6827535679999999, 0.12566869975],
             [-0.065348895, 0.05644779, 1.04478432, 0.5360655025],
         ),
         (
-            1,
+            true,
             [0.5319509619805, -0.974922673961, 1.589110036512, 0.07754392528525],
             [-0.06516322095, 0.0567514419, 1.0428987552, 0.535429209025],
         ),
     ] {
-        let params = update::SgdParams { len: 4, rate: 0.1, momentum: 0.9, decay: 0.01, nesterov };
+        let params = update::SgdParams {
+            rate: 0.1,
+            momentum: 0.9,
+            nesterov,
+            segments: vec![update::SgdSegment { at: ALL, decay: 0.01 }],
+        };
         let (mut w, mut velocity) = (START, [0.0; 4]);
         for g in &STEPS {
             // A factor of a half undoes that the gradient is twice as large.
             let twice = g.map(|g| 2.0 * g);
-            let args =
-                update::SgdArgs { g: &twice, clip: Some(&[7.0, 0.5]), velocity: &mut velocity, w: &mut w };
+            let args = update::SgdArgs {
+                g: &twice,
+                clip: Some(&[7.0, 0.5, 0.0]),
+                velocity: &mut velocity,
+                w: &mut w,
+            };
             update::reference::sgd(&params, args);
         }
         assert_close("weights", &w, &weights, 1e-6);
@@ -454,14 +465,16 @@ fn adamw_is_that_of_pytorch() {
     let (mut w, mut m, mut v) = (START, [0.0; 4], [0.0; 4]);
     for (t, g) in (1..).zip(&STEPS) {
         let params = update::AdamWParams {
-            len: 4,
             rate: 0.01,
             beta1: 0.9,
             beta2: 0.999,
             epsilon: 1e-8,
-            decay: 0.1,
-            correction1: (1.0 - 0.9f64.powi(t)) as f32,
-            correction2: (1.0 - 0.999f64.powi(t)) as f32,
+            segments: vec![update::AdamWSegment {
+                at: ALL,
+                decay: 0.1,
+                correction1: (1.0 - 0.9f64.powi(t)) as f32,
+                correction2: (1.0 - 0.999f64.powi(t)) as f32,
+            }],
         };
         let args = update::AdamWArgs { g, clip: None, m: &mut m, v: &mut v, w: &mut w };
         update::reference::adamw(&params, args);
@@ -480,25 +493,44 @@ fn clipping_is_that_of_pytorch() {
     let mut squares = [0.0; 2];
     for (g, square) in STEPS.iter().zip(&mut squares) {
         let args = update::SquaresArgs { x: g, partials: &mut [0.0], y: std::slice::from_mut(square) };
-        update::reference::squares(&update::SquaresParams { len: 4 }, args);
+        update::reference::squares(&update::SquaresParams { segments: vec![ALL] }, args);
     }
-    let scaled_clip = |limit: f32, unscale: f32| {
-        let mut out = [0.0; 2];
-        let args = update::ClipArgs { squares: &squares, out: &mut out };
+    let scaled = |squares: &[f64], limit: f32, unscale: f32| {
+        let mut out = [0.0; 3];
+        let args = update::ClipArgs { squares, out: &mut out };
         update::reference::clip(&update::ClipParams { count: 2, limit, unscale }, args);
         out
     };
-    let clip = |limit| scaled_clip(limit, 1.0);
-    let [norm, factor] = clip(0.5);
+    let clip = |limit: f32| scaled(&squares, limit, 1.0);
+    let [norm, factor, skip] = clip(0.5);
+    assert_eq!(skip, 0.0);
     assert_close("norm", &[norm], &[1.7442763542512407], 1e-7);
     let wanted = [0.028665166051796455, -0.05733033210359291, 0.08599549815538936, 0.0];
     assert_close("gradient", &STEPS[0].map(|g| factor * g), &wanted, 1e-7);
     assert_eq!(clip(2.0)[1], 1.0);
     assert_eq!(clip(f32::INFINITY)[1], 1.0);
-    // A gradient that is four times what it should be is clipped to a quarter of itself.
-    let [unscaled, factor] = scaled_clip(2.0, 0.25);
-    assert_close("norm", &[unscaled], &[norm / 4.0], 1e-12);
-    assert_eq!(factor, 0.25);
-    let [_, factor] = scaled_clip(0.125, 0.25);
-    assert_close("factor", &[factor], &[0.25 * 0.125 / (norm / 4.0)], 1e-5);
+    // A gradient that is four times as large, and says so.
+    let [scaled_norm, scaled_factor, _] = scaled(&squares.map(|square| 16.0 * square), 0.5, 0.25);
+    assert_close("norm", &[scaled_norm], &[norm], 1e-15);
+    assert_close("factor", &[4.0 * scaled_factor], &[factor], 1e-15);
+    for broken in [f64::INFINITY, f64::NAN] {
+        assert_eq!(scaled(&[1.0, broken], 0.5, 1.0)[2], 1.0);
+    }
+}
+
+#[test]
+fn a_step_with_a_gradient_that_is_not_finite_changes_nothing() {
+    let (mut w, mut velocity, mut v) = (START, [0.5; 4], [0.25; 4]);
+    let clip: Option<&[f64]> = Some(&[f64::NAN, f64::NAN, 1.0]);
+    let g = &[f64::NAN, 1.0, 2.0, 3.0];
+    let segments = vec![update::SgdSegment { at: ALL, decay: 0.01 }];
+    let params = update::SgdParams { rate: 0.1, momentum: 0.9, nesterov: true, segments };
+    let args = update::SgdArgs { g, clip, velocity: &mut velocity, w: &mut w };
+    update::reference::sgd(&params, args);
+    let segment = update::AdamWSegment { at: ALL, decay: 0.1, correction1: 0.1, correction2: 0.1 };
+    let params =
+        update::AdamWParams { rate: 0.1, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, segments: vec![segment] };
+    let args = update::AdamWArgs { g, clip, m: &mut velocity, v: &mut v, w: &mut w };
+    update::reference::adamw(&params, args);
+    assert_eq!((w, velocity, v), (START, [0.5; 4], [0.25; 4]));
 }

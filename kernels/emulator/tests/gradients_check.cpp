@@ -402,10 +402,15 @@ struct FillArgs {
     float value;
 };
 
+struct SquaresSegment {
+    unsigned offset, len, first_block;
+};
+
 struct SumOfSquaresArgs {
     const float* x;
     float *partials, *y;
-    unsigned len;
+    unsigned count;
+    SquaresSegment segments[320];
 };
 
 struct ClipFactorArgs {
@@ -415,47 +420,65 @@ struct ClipFactorArgs {
     float limit, unscale;
 };
 
+struct SgdSegment {
+    unsigned offset, len, first_block;
+    float decay;
+};
+
 struct SgdArgs {
     const float *g, *clip;
     float *velocity, *w;
-    unsigned len;
-    float rate, momentum, decay;
-    unsigned nesterov;
+    float rate, momentum;
+    unsigned nesterov, count;
+    SgdSegment segments[240];
+};
+
+struct AdamWSegment {
+    unsigned offset, len, first_block;
+    float decay, correction1, correction2;
 };
 
 struct AdamWArgs {
     const float *g, *clip;
     float *m, *v, *w;
-    unsigned len;
-    float rate, beta1, beta2, epsilon, decay, correction1, correction2;
+    float rate, beta1, beta2, epsilon;
+    unsigned count;
+    AdamWSegment segments[160];
 };
 
+// Two tensors one behind the other, the first with a length that ends between quads.
 NAT_CHECK(updates) {
     check::Numbers numbers(17);
-    for (const unsigned len : {1u, 5003u}) {
-        const unsigned grid = ceil_div(ceil_div(len, 4), 256), blocks = ceil_div(len, 4096);
+    for (const unsigned len : {2u, 5003u}) {
+        const unsigned head = len / 2, tail = len - head;
+        const auto blocks_of = [=](unsigned size) { return ceil_div(head, size) + ceil_div(tail, size); };
+        const unsigned grid = blocks_of(1024), blocks = blocks_of(4096);
         const Floats g = numbers.floats(len), start = numbers.floats(len), moment = numbers.floats(len);
         const Floats positive = numbers.floats(len, 1, 4);
-        Floats y = poisoned(len), partials = poisoned(blocks), square = poisoned(1), clip = poisoned(2), wanted(1);
-        check::launch("update_fill_f32", {grid}, {256}, 0, FillArgs{y.data(), len, 3.0f});
+        Floats y = poisoned(len), partials = poisoned(blocks), square = poisoned(2), clip = poisoned(3), wanted(2);
+        check::launch("update_fill_f32", {ceil_div(len, 1024)}, {256}, 0, FillArgs{y.data(), len, 3.0f});
         compare("fill", y, Floats(len, 3.0f));
-        for (const float value : g) wanted[0] += value * value;
-        const SumOfSquaresArgs args = {g.data(), partials.data(), square.data(), len};
+        for (unsigned i = 0; i < len; ++i) wanted[i < head ? 0 : 1] += g[i] * g[i];
+        const SumOfSquaresArgs args = {
+            g.data(), partials.data(), square.data(), 2, {{0, head, 0}, {head, tail, ceil_div(head, 4096)}}};
         check::launch("square_partials_f32", {blocks}, {256}, 0, args);
-        check::launch("square_merge_f32", {1}, {256}, 0, args);
+        check::launch("square_merge_f32", {2}, {256}, 0, args);
         compare("sum of squares", square, wanted);
         const Floats squares = {9.0f, 3.0f, 4.0f};
-        check::launch("clip_factor_f32", {1}, {256}, 0, ClipFactorArgs{squares.data(), clip.data(), 3, 2.0f, 1.0f});
-        compare("clip_factor", clip, {4.0f, 0.5f});
+        check::launch("clip_factor_f32", {1}, {256}, 0, ClipFactorArgs{squares.data(), clip.data(), 3, 1.0f, 0.5f});
+        compare("clip_factor", clip, {2.0f, 0.25f, 0.0f});
 
+        const auto decay = [=](unsigned i) { return i < head ? 0.25f : 0.5f; };
         Floats velocity = moment, w = start, wanted_velocity(len), wanted_w(len);
         for (unsigned i = 0; i < len; ++i) {
-            const float d = 0.5f * g[i] + 0.25f * start[i];
+            const float d = 0.25f * g[i] + decay(i) * start[i];
             wanted_velocity[i] = 0.5f * moment[i] + d;
             wanted_w[i] = start[i] - 0.125f * (d + 0.5f * wanted_velocity[i]);
         }
-        check::launch("sgd_f32", {grid}, {256}, 0,
-                      SgdArgs{g.data(), clip.data(), velocity.data(), w.data(), len, 0.125f, 0.5f, 0.25f, 1});
+        const unsigned second = ceil_div(head, 1024);
+        SgdArgs sgd = {g.data(), clip.data(), velocity.data(), w.data(), 0.125f, 0.5f, 1, 2,
+                       {{0, head, 0, decay(0)}, {head, tail, second, decay(head)}}};
+        check::launch("sgd_f32", {grid}, {256}, 0, sgd);
         compare("sgd velocity", velocity, wanted_velocity);
         compare("sgd weights", w, wanted_w);
 
@@ -465,15 +488,28 @@ NAT_CHECK(updates) {
         for (unsigned i = 0; i < len; ++i) {
             wanted_m[i] = moment[i] + 0.5f * (g[i] - moment[i]);
             wanted_v[i] = positive[i] + 0.25f * (g[i] * g[i] - positive[i]);
-            const float root = std::sqrt(wanted_v[i] / 0.5f) + 0.125f;
-            wanted_w[i] = start[i] * (1.0f - 0.125f * 0.5f) - 0.125f * (wanted_m[i] / 0.75f) / root;
+            const float root = std::sqrt(wanted_v[i] / (i < head ? 0.5f : 0.25f)) + 0.125f;
+            wanted_w[i] = start[i] * (1.0f - 0.125f * decay(i)) - 0.125f * (wanted_m[i] / 0.75f) / root;
         }
-        check::launch("adamw_f32", {grid}, {256}, 0,
-                      AdamWArgs{g.data(), nullptr, m.data(), v.data(), w.data(), len, 0.125f, 0.5f, 0.75f, 0.125f, 0.5f,
-                                0.75f, 0.5f});
+        AdamWArgs adamw = {g.data(), nullptr, m.data(), v.data(), w.data(), 0.125f, 0.5f, 0.75f, 0.125f, 2,
+                           {{0, head, 0, decay(0), 0.75f, 0.5f}, {head, tail, second, decay(head), 0.75f, 0.25f}}};
+        check::launch("adamw_f32", {grid}, {256}, 0, adamw);
         compare("adamw first moment", m, wanted_m);
         compare("adamw second moment", v, wanted_v);
         compare("adamw weights", w, wanted_w);
+
+        // A gradient that is not finite: the norm says so, and steps change nothing.
+        const Floats broken = {1.0f, INFINITY};
+        check::launch("clip_factor_f32", {1}, {256}, 0, ClipFactorArgs{broken.data(), clip.data(), 2, 1.0f, 0.5f});
+        check::expect(clip[2] == 1.0f, "clip_factor: an infinite norm has flag %g", clip[2]);
+        const Floats before_v = v, before_w = w, before_m = m;
+        adamw.clip = clip.data();
+        check::launch("adamw_f32", {grid}, {256}, 0, adamw);
+        sgd.velocity = m.data();
+        check::launch("sgd_f32", {grid}, {256}, 0, sgd);
+        compare("skipped first moment", m, before_m);
+        compare("skipped second moment", v, before_v);
+        compare("skipped weights", w, before_w);
     }
 }
 

@@ -12,7 +12,7 @@ use crate::ops::grad::squeeze_excite::SqueezeExciteGrad;
 use crate::ops::halves::{Format, number};
 use crate::ops::loss::{self, Loss, SoftTargets, TargetsParams};
 use crate::ops::pointwise::panelled_len;
-use crate::ops::update::{self, AdamW, ClipFactor, Sgd, SumOfSquares};
+use crate::ops::update::{self, AdamW, AdamWSegment, ClipFactor, Segment, Sgd, SgdSegment, SumOfSquares};
 use crate::ops::{Activation, Call, Slot, kernel_transform, pool, squeeze_excite};
 
 /// Inputs and the shifts of a batch norm.
@@ -297,7 +297,7 @@ fn loss_case((images, classes): (usize, usize), smoothing: f32, teacher: bool, t
     b.finish(format!("{images} x {classes}, smoothing {smoothing}{teacher}{ties}"), call)
 }
 
-/// How far a tensor of a case of the optimisers lies from where four elements can be read at once.
+/// How far the first tensor of a case of updates lies from where four elements can be read at once.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lies {
     Aligned,
@@ -305,18 +305,11 @@ enum Lies {
 }
 
 impl Lies {
-    /// The place of a tensor of `len` elements, in one that is longer where it lies one off.
-    fn output(self, b: &mut Builder, len: usize) -> Slot {
+    fn offset(self) -> usize {
         match self {
-            Lies::Aligned => b.output(len),
-            Lies::OneOff => b.output(len + 1).part(1, len),
+            Lies::Aligned => 0,
+            Lies::OneOff => 1,
         }
-    }
-
-    fn input(self, b: &mut Builder, len: usize, fill: Fill) -> Slot {
-        let slot = self.output(b, len);
-        b.fills.push((slot, fill));
-        slot
     }
 
     fn described(self) -> &'static str {
@@ -327,22 +320,58 @@ impl Lies {
     }
 }
 
+/// Tensors of some lengths in buffers that are laid out alike. They begin at multiples of four elements,
+/// or one off, and there are gaps between them.
+struct Tensors {
+    segments: Vec<Segment>,
+    /// Elements of a buffer.
+    len: usize,
+}
+
+impl Tensors {
+    fn new(lens: &[usize], lies: Lies) -> Tensors {
+        let (mut segments, mut end) = (Vec::new(), lies.offset());
+        for &len in lens {
+            segments.push(Segment { offset: end as u32, len: len as u32 });
+            end += (len + 1).next_multiple_of(4);
+        }
+        Tensors { segments, len: end }
+    }
+
+    /// A buffer with something in the tensors and nothing between them.
+    fn input(&self, b: &mut Builder, fill: Fill) -> Slot {
+        let slot = b.output(self.len);
+        let part = |at: &Segment| (slot.part(at.offset as usize, at.len as usize), fill);
+        b.fills.extend(self.segments.iter().map(part));
+        slot
+    }
+}
+
+/// What a case's tensors are called.
+fn lengths(lens: &[usize]) -> String {
+    match lens {
+        [one] => one.to_string(),
+        many => format!("{} of up to {}", many.len(), many.iter().max().unwrap_or(&0)),
+    }
+}
+
 fn fill_case(len: usize, lies: Lies) -> Case {
     let mut b = Builder::default();
     let params = update::FillParams { len: len as u32, value: 0.5 };
-    let y = lies.output(&mut b, len);
+    let y = b.output(lies.offset() + len).part(lies.offset(), len);
     b.finish(format!("{len}{}", lies.described()), update::Fill { params, y })
 }
 
-fn squares_case(len: usize, lies: Lies) -> Case {
+fn squares_case(lens: &[usize], lies: Lies) -> Case {
     let mut b = Builder::default();
+    let tensors = Tensors::new(lens, lies);
     let call = SumOfSquares {
-        params: update::SquaresParams { len: len as u32 },
-        x: lies.input(&mut b, len, Fill::Values(1.0)),
-        partials: b.output(SumOfSquares::partials_len(len)),
-        y: b.output(1),
+        x: tensors.input(&mut b, Fill::Values(1.0)),
+        partials: b.output(SumOfSquares::partials_len(lens.iter().copied())),
+        y: b.output(lens.len()),
+        params: update::SquaresParams { segments: tensors.segments },
     };
-    b.finish(format!("{len}{}", lies.described()), call)
+    b.finish(format!("{}{}", lengths(lens), lies.described()), call)
 }
 
 fn clip_case(count: usize, limit: f32, unscale: f32) -> Case {
@@ -350,55 +379,91 @@ fn clip_case(count: usize, limit: f32, unscale: f32) -> Case {
     let call = ClipFactor {
         params: update::ClipParams { count: count as u32, limit, unscale },
         squares: b.input(count, Fill::Positive),
-        out: b.output(2),
+        out: b.output(3),
     };
-    let scaled = if unscale == 1.0 { String::new() } else { format!(", times {unscale}") };
-    b.finish(format!("{count}, limit {limit}{scaled}"), call)
+    b.finish(format!("{count}, limit {limit}, times {unscale}"), call)
 }
 
-fn sgd_case(len: usize, nesterov: bool, clip: bool, lies: Lies) -> Case {
+/// The clipping factor of a case of a step.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Factor {
+    /// None.
+    Absent,
+    /// That of a gradient that is finite.
+    Clipped,
+    /// That of one that is not.
+    Skipped,
+}
+
+impl Factor {
+    fn input(self, b: &mut Builder) -> Option<Slot> {
+        let flag = match self {
+            Factor::Absent => return None,
+            Factor::Clipped => Fill::Values(0.0),
+            Factor::Skipped => Fill::Positive,
+        };
+        let slot = b.output(3);
+        b.fills.extend([(slot.part(0, 2), Fill::Positive), (slot.part(2, 1), flag)]);
+        Some(slot)
+    }
+
+    fn described(self) -> &'static str {
+        match self {
+            Factor::Absent => "",
+            Factor::Clipped => ", clipped",
+            Factor::Skipped => ", skipped",
+        }
+    }
+}
+
+fn sgd_case(lens: &[usize], nesterov: bool, factor: Factor, lies: Lies) -> Case {
     let mut b = Builder::default();
-    let (stored, fill) = prefix(len, if clip { 13 } else { 0 });
+    let tensors = Tensors::new(lens, lies);
+    let values = Fill::Values(1.0);
+    let decays = [0.01, 0.0].into_iter().cycle();
+    let segments = tensors.segments.iter().zip(decays);
     let call = Sgd {
         params: update::SgdParams {
-            len: len as u32,
             rate: 0.05,
             momentum: 0.9,
-            decay: 0.01,
-            nesterov: u32::from(nesterov),
+            nesterov,
+            segments: segments.map(|(&at, decay)| SgdSegment { at, decay }).collect(),
         },
-        g: b.input(stored, fill),
-        clip: clip.then(|| b.input(2, Fill::Positive)),
-        velocity: b.input(stored, fill),
-        w: lies.input(&mut b, stored, fill),
+        g: tensors.input(&mut b, values),
+        clip: factor.input(&mut b),
+        velocity: tensors.input(&mut b, values),
+        w: tensors.input(&mut b, values),
     };
     let kind = if nesterov { "Nesterov" } else { "plain" };
-    let clipped = if clip { ", clipped" } else { "" };
-    b.finish(format!("{len}, {kind}{clipped}{}", lies.described()), call)
+    let factor = factor.described();
+    b.finish(format!("{}, {kind}{factor}{}", lengths(lens), lies.described()), call)
 }
 
-fn adamw_case(len: usize, clip: bool, lies: Lies) -> Case {
+fn adamw_case(lens: &[usize], factor: Factor, lies: Lies) -> Case {
     let mut b = Builder::default();
-    let (stored, fill) = prefix(len, if clip { 13 } else { 0 });
+    let tensors = Tensors::new(lens, lies);
+    let values = Fill::Values(1.0);
+    let segment = |(&at, step): (&Segment, i32)| AdamWSegment {
+        at,
+        decay: if step % 2 == 1 { 0.05 } else { 0.0 },
+        correction1: 1.0 - 0.9f32.powi(step),
+        correction2: 1.0 - 0.999f32.powi(step),
+    };
     let call = AdamW {
         params: update::AdamWParams {
-            len: len as u32,
             rate: 0.01,
             beta1: 0.9,
             beta2: 0.999,
             epsilon: 1e-8,
-            decay: 0.05,
-            correction1: 1.0 - 0.9f32.powi(3),
-            correction2: 1.0 - 0.999f32.powi(3),
+            segments: tensors.segments.iter().zip(3..).map(segment).collect(),
         },
-        g: b.input(stored, fill),
-        clip: clip.then(|| b.input(2, Fill::Positive)),
-        m: b.input(stored, fill),
-        v: b.input(len, Fill::Positive),
-        w: lies.input(&mut b, stored, fill),
+        g: tensors.input(&mut b, values),
+        clip: factor.input(&mut b),
+        m: tensors.input(&mut b, values),
+        v: tensors.input(&mut b, Fill::Positive),
+        w: tensors.input(&mut b, values),
     };
-    let clipped = if clip { ", clipped" } else { "" };
-    b.finish(format!("{len}{clipped}{}", lies.described()), call)
+    b.finish(format!("{}{}{}", lengths(lens), factor.described(), lies.described()), call)
 }
 
 pub(super) fn edges() -> Vec<Case> {
@@ -452,20 +517,23 @@ pub(super) fn edges() -> Vec<Case> {
     cases.push(loss_case((37, 16), 0.1, false, true));
     cases.push(loss_case((5, 77), 0.1, true, false));
     cases.push(loss_case((3, 1000), 0.0, true, false));
+    use Factor::{Absent, Clipped, Skipped};
     use Lies::{Aligned, OneOff};
     cases.extend([fill_case(1, Aligned), fill_case(20_003, Aligned), fill_case(1030, OneOff)]);
-    cases.extend([squares_case(1, Aligned), squares_case(4096, Aligned), squares_case(20_003, Aligned)]);
-    cases.push(squares_case(9_000, OneOff));
-    cases.extend([
-        clip_case(1, 100.0, 1.0),
-        clip_case(417, 1.0, 1.0),
-        clip_case(5, f32::INFINITY, 1.0),
-        clip_case(3, 1.0, 0.25),
-    ]);
-    cases.extend([sgd_case(1, false, false, Aligned), sgd_case(20_003, true, true, Aligned)]);
-    cases.extend([sgd_case(1000, false, true, Aligned), sgd_case(1030, true, true, OneOff)]);
-    cases.extend([adamw_case(1, false, Aligned), adamw_case(20_003, true, Aligned)]);
-    cases.push(adamw_case(1030, false, OneOff));
+    // Tensors of several blocks and of one; more than a launch takes.
+    let (mixed, many) = ([5, 8_195, 1, 1_024, 4_097, 40], [7; 325]);
+    cases.extend([squares_case(&[1], Aligned), squares_case(&[4096], Aligned)]);
+    cases.extend([squares_case(&[20_003], Aligned), squares_case(&[9_000], OneOff)]);
+    cases.extend([squares_case(&mixed, Aligned), squares_case(&many, Aligned)]);
+    cases.extend([clip_case(1, 100.0, 1.0), clip_case(417, 1.0, 1.0), clip_case(5, f32::INFINITY, 1.0)]);
+    cases.extend([clip_case(33, 0.001, 1.0 / 1024.0), clip_case(9, f32::INFINITY, 0.125)]);
+    cases.extend([sgd_case(&[1], false, Absent, Aligned), sgd_case(&[20_003], true, Clipped, Aligned)]);
+    cases.extend([sgd_case(&[1000], false, Clipped, Aligned), sgd_case(&mixed, true, Clipped, OneOff)]);
+    cases.extend([sgd_case(&mixed, true, Clipped, Aligned), sgd_case(&many, false, Clipped, Aligned)]);
+    cases.extend([adamw_case(&[1], Absent, Aligned), adamw_case(&[20_003], Clipped, Aligned)]);
+    cases.extend([adamw_case(&mixed, Absent, OneOff), adamw_case(&mixed, Clipped, Aligned)]);
+    cases.push(adamw_case(&many, Clipped, Aligned));
+    cases.extend([sgd_case(&mixed, true, Skipped, Aligned), adamw_case(&mixed, Skipped, Aligned)]);
     cases
 }
 
@@ -488,10 +556,10 @@ pub(super) fn network(images: usize, r: usize) -> Vec<Case> {
         targets_case(images, 200, 5),
         loss_case((images, 200), 0.1, true, false),
         fill_case(153_600, Lies::Aligned),
-        squares_case(153_600, Lies::Aligned),
+        squares_case(&[153_600], Lies::Aligned),
         clip_case(400, 1.0, 1.0),
-        sgd_case(153_600, true, true, Lies::Aligned),
-        adamw_case(153_600, true, Lies::Aligned),
+        sgd_case(&[153_600], true, Factor::Clipped, Lies::Aligned),
+        adamw_case(&[153_600], Factor::Clipped, Lies::Aligned),
     ];
     cases.extend(activation_cases(None, images * 1280, HSwish, true));
     cases

@@ -2,8 +2,8 @@
 
 use super::reference;
 use super::{
-    AdamWArgs, AdamWParams, BLOCK, ClipArgs, ClipParams, FillArgs, FillParams, SgdArgs, SgdParams,
-    SquaresArgs, SquaresParams, SumOfSquares,
+    AdamWArgs, AdamWParams, AdamWSegment, BLOCK, ClipArgs, ClipParams, FillArgs, FillParams, SgdArgs,
+    SgdParams, SgdSegment, SquaresArgs, SquaresParams, SumOfSquares, factor,
 };
 use crate::ops::Threads;
 use crate::ops::parallel::{pieces, pieces_of};
@@ -19,19 +19,23 @@ pub fn fill(p: &FillParams, a: FillArgs<'_, f32>, threads: Threads) {
     pieces(threads, &mut a.y[..p.len as usize], PIECE, |_, y| y.fill(p.value));
 }
 
-/// The sum of squares: one a block, added in order in f64.
+/// The sums of squares: one a block of a tensor, added in order in f64.
 pub fn squares(p: &SquaresParams, a: SquaresArgs<'_, f32>, threads: Threads) {
-    let x = &a.x[..p.len as usize];
-    let partials = &mut a.partials[..SumOfSquares::partials_len(x.len())];
-    // A piece is some blocks, so that a small tensor stays on one thread.
-    let blocks = PIECE / BLOCK;
-    pieces(threads, partials, blocks, |index, sums| {
-        let x = &x[index * PIECE..];
-        for (x, sum) in x.chunks(BLOCK).zip(sums) {
-            dispatch(Squares { x, sum });
-        }
-    });
-    a.y[0] = partials.iter().map(|&sum| f64::from(sum)).sum::<f64>() as f32;
+    let mut partials = a.partials;
+    for (y, segment) in a.y.iter_mut().zip(&p.segments) {
+        let x = &a.x[segment.range()];
+        let own = partials.split_at_mut(SumOfSquares::partials_len([x.len()]));
+        // A piece is some blocks, so that a small tensor stays on one thread.
+        let blocks = PIECE / BLOCK;
+        pieces(threads, own.0, blocks, |index, sums| {
+            let x = &x[index * PIECE..];
+            for (x, sum) in x.chunks(BLOCK).zip(sums) {
+                dispatch(Squares { x, sum });
+            }
+        });
+        *y = own.0.iter().map(|&sum| f64::from(sum)).sum::<f64>() as f32;
+        partials = own.1;
+    }
 }
 
 struct Squares<'a> {
@@ -68,17 +72,20 @@ pub fn clip(p: &ClipParams, a: ClipArgs<'_, f32>, _: Threads) {
 
 /// A step of SGD.
 pub fn sgd(p: &SgdParams, a: SgdArgs<'_, f32>, threads: Threads) {
-    let len = p.len as usize;
-    let factor = a.clip.map_or(1.0, |clip| clip[1]);
-    let g = &a.g[..len];
-    let updated = [(&mut a.velocity[..len], PIECE), (&mut a.w[..len], PIECE)];
-    pieces_of(threads, updated, |index, [velocity, w]| {
-        dispatch(Sgd { p, factor, g: &g[index * PIECE..][..w.len()], velocity, w });
-    });
+    let Some(factor) = factor(a.clip) else { return };
+    for segment in &p.segments {
+        let range = segment.at.range();
+        let g = &a.g[range.clone()];
+        let updated = [(&mut a.velocity[range.clone()], PIECE), (&mut a.w[range], PIECE)];
+        pieces_of(threads, updated, |index, [velocity, w]| {
+            dispatch(Sgd { p, segment, factor, g: &g[index * PIECE..][..w.len()], velocity, w });
+        });
+    }
 }
 
 struct Sgd<'a> {
     p: &'a SgdParams,
+    segment: &'a SgdSegment,
     factor: f32,
     g: &'a [f32],
     velocity: &'a mut [f32],
@@ -88,9 +95,9 @@ struct Sgd<'a> {
 impl Kernel for Sgd<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) {
-        let SgdParams { rate, momentum, decay, .. } = *self.p;
+        let (rate, momentum, decay) = (self.p.rate, self.p.momentum, self.segment.decay);
         // What the gradient and the velocity weigh in the step.
-        let (own, kept) = if self.p.nesterov == 1 { (1.0, momentum) } else { (0.0, 1.0) };
+        let (own, kept) = if self.p.nesterov { (1.0, momentum) } else { (0.0, 1.0) };
         for ((&g, velocity), w) in self.g.iter().zip(self.velocity).zip(self.w) {
             let d = self.factor * g + decay * *w;
             *velocity = momentum * *velocity + d;
@@ -101,17 +108,21 @@ impl Kernel for Sgd<'_> {
 
 /// A step of AdamW.
 pub fn adamw(p: &AdamWParams, a: AdamWArgs<'_, f32>, threads: Threads) {
-    let len = p.len as usize;
-    let factor = a.clip.map_or(1.0, |clip| clip[1]);
-    let g = &a.g[..len];
-    let updated = [(&mut a.m[..len], PIECE), (&mut a.v[..len], PIECE), (&mut a.w[..len], PIECE)];
-    pieces_of(threads, updated, |index, [m, v, w]| {
-        dispatch(AdamW { p, factor, g: &g[index * PIECE..][..w.len()], m, v, w });
-    });
+    let Some(factor) = factor(a.clip) else { return };
+    for segment in &p.segments {
+        let range = segment.at.range();
+        let g = &a.g[range.clone()];
+        let updated =
+            [(&mut a.m[range.clone()], PIECE), (&mut a.v[range.clone()], PIECE), (&mut a.w[range], PIECE)];
+        pieces_of(threads, updated, |index, [m, v, w]| {
+            dispatch(AdamW { p, segment, factor, g: &g[index * PIECE..][..w.len()], m, v, w });
+        });
+    }
 }
 
 struct AdamW<'a> {
     p: &'a AdamWParams,
+    segment: &'a AdamWSegment,
     factor: f32,
     g: &'a [f32],
     m: &'a mut [f32],
@@ -122,14 +133,14 @@ struct AdamW<'a> {
 impl Kernel for AdamW<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) {
-        let p = self.p;
-        let (new1, new2, kept) = (1.0 - p.beta1, 1.0 - p.beta2, 1.0 - p.rate * p.decay);
+        let (p, t) = (self.p, self.segment);
+        let (new1, new2, kept) = (1.0 - p.beta1, 1.0 - p.beta2, 1.0 - p.rate * t.decay);
         for (((&g, m), v), w) in self.g.iter().zip(self.m).zip(self.v).zip(self.w) {
             let g = self.factor * g;
             *m += new1 * (g - *m);
             *v += new2 * (g * g - *v);
-            let root = (*v / p.correction2).sqrt() + p.epsilon;
-            *w = *w * kept - p.rate * (*m / p.correction1) / root;
+            let root = (*v / t.correction2).sqrt() + p.epsilon;
+            *w = *w * kept - p.rate * (*m / t.correction1) / root;
         }
     }
 }
