@@ -61,7 +61,14 @@ fn plan(c: &mut Criterion) {
     let rule = Rule::Sgd { momentum: 0.9, nesterov: true };
     let optimiser = Optimiser { rule, decay: 3e-5, decays: Decays::Weights, clip: None };
     let teacher = Some(Family::SE_B);
-    let shape = StepShape { students: &students, teacher, images: 64, side: 64, dropout: true };
+    let shape = StepShape {
+        students: &students,
+        teacher,
+        images: 64,
+        side: 64,
+        dropout: true,
+        precision: Precision::F32,
+    };
     group.bench_function(id(&named, "step", "two networks and a teacher"), |b| {
         b.iter(|| step_calls(black_box(&layout), &optimiser, &shape));
     });

@@ -8,8 +8,10 @@
 //   pointwise_weights_small   the same, 32 x 32                     twice that                         2 M K N
 //   pointwise_weights_merge   dw += their sum                       4 K N (M / 512 + 2)                K N M / 512
 //   transpose_f32             panels of the transposed matrix       8 K N                              0
-//   scatter_f32               strided pixels put back to their      4 C (small map + large map, twice  C small map
-//                             places, plus a residual                 with a residual)
+//   scatter_*                 strided pixels put back to their      s C (small map + large map, twice  C small map
+//                             places, plus a residual                 with a residual), s a number
+//
+// Scattered maps are f32, f16 or bf16 (16-bit ones: checked on the emulator, not yet on a card), all else f32.
 //
 // The input's gradient is the forward product with transposed panels. The weights' is a product that adds
 // over rows, of which there may be far more than weights: the rows are cut into blocks, so that there is
@@ -20,6 +22,7 @@
 // side: while one is multiplied, the next is on its way to registers. A thread keeps 8 or 4 input channels
 // by a quad of output channels in registers, a quad that is stored as one in the panels.
 #include "nat_convolutions.cuh"
+#include "nat_formats.cuh"
 #include "nat_partials.cuh"
 
 struct PointwiseWeightsArgs {
@@ -32,12 +35,7 @@ struct PointwiseWeightsArgs {
 };
 NAT_LAYOUT(PointwiseWeightsArgs, x, dz, gate, partials, dw, p);
 
-constexpr unsigned kBlockRows = 512;  // crate::ops::grad::pointwise::BLOCK_ROWS
-constexpr unsigned kSlice = 16;       // rows in shared memory at a time
-
-__device__ __forceinline__ size_t partial_len(const PointwiseParams& p) {
-    return static_cast<size_t>(ceil_div(p.cout, kPanel)) * kPanel * p.cin;
-}
+constexpr unsigned kSlice = 16;  // rows in shared memory at a time
 
 template <int kInputs, int kColumns, int kThreadInputs>
 struct PointwiseWeightsTile {
@@ -56,7 +54,7 @@ struct PointwiseWeightsTile {
         const unsigned first_input = blockIdx.x / column_tiles % input_tiles * kInputs;
         const unsigned block = blockIdx.x / column_tiles / input_tiles;
         const unsigned pixels = p.side_out * p.side_out, rows = p.images * pixels;
-        const unsigned first_row = block * kBlockRows, end_row = min(first_row + kBlockRows, rows);
+        const unsigned first_row = block * kPointwiseRows, end_row = min(first_row + kPointwiseRows, rows);
 
         Quad x_next[kXQuads], z_next[kZQuads];
         auto fetch = [&](unsigned m0) {
@@ -117,9 +115,9 @@ struct PointwiseWeightsTile {
 
         const unsigned n = first_column + 4 * across;
         if (n >= p.cout) return;
-        const bool single = rows <= kBlockRows;
+        const bool single = rows <= kPointwiseRows;
         const unsigned stored = single ? p.weight_cin : p.cin;
-        float* out = single ? a.dw : a.partials + block * partial_len(p);
+        float* out = single ? a.dw : a.partials + block * pointwise_partial_len(p);
         out += static_cast<size_t>(n / kPanel) * stored * kPanel + n % kPanel;
         NAT_UNROLL
         for (int i = 0; i < kThreadInputs; ++i) {
@@ -147,8 +145,8 @@ NAT_KERNEL_BOUNDED(pointwise_weights_merge, kPartialThreads, PointwiseWeightsArg
     const unsigned i = partial_quad(), row = i / 4, panel = row / p.cin;
     const bool there = panel * kPanel + i % 4 * 4 < p.cout;
     const float* from = there ? a.partials + 4 * static_cast<size_t>(i) : nullptr;
-    const unsigned blocks = ceil_div(p.images * p.side_out * p.side_out, kBlockRows);
-    const Quad sum = merge_partials(from, partial_len(p), blocks, segments);
+    const unsigned blocks = ceil_div(p.images * p.side_out * p.side_out, kPointwiseRows);
+    const Quad sum = merge_partials(from, pointwise_partial_len(p), blocks, segments);
     if (partial_segment() != 0 || !there) return;
     float* to = a.dw + (static_cast<size_t>(panel) * p.weight_cin + row % p.cin) * kPanel + i % 4 * 4;
     store_quad(to, load_quad(to) + sum);
@@ -185,34 +183,40 @@ NAT_KERNEL_BOUNDED(transpose_f32, (kPanel * kPanel), TransposeArgs a) {
 }
 
 struct ScatterParams {
-    unsigned images, side_in, side_out, channels, stride;
+    unsigned images, side_in, side_out, channels, stride, format;
 };
-NAT_LAYOUT(ScatterParams, images, side_in, side_out, channels, stride);
+NAT_LAYOUT(ScatterParams, images, side_in, side_out, channels, stride, format);
 
 struct ScatterArgs {
-    const float* x;
-    const float* residual;  // or null
-    float* y;
+    const void* x;
+    const void* residual;  // or null
+    void* y;
     ScatterParams p;
 };
 NAT_LAYOUT(ScatterArgs, x, residual, y, p);
 
 constexpr unsigned kScatterThreads = 256;
 
-// A thread a quad of channels of a pixel of the large map.
-NAT_KERNEL_BOUNDED(scatter_f32, kScatterThreads, ScatterArgs a) {
+// A thread 16 bytes of channels of a pixel of the large map.
+template <class T>
+__device__ __forceinline__ void scatter(const ScatterArgs& a) {
     const ScatterParams& p = a.p;
-    const unsigned quads = p.channels / 4, pixels = p.side_in * p.side_in;
+    const unsigned chunks = p.channels / kChunk<T>, pixels = p.side_in * p.side_in;
     const unsigned i = blockIdx.x * kScatterThreads + threadIdx.x;
-    if (i >= p.images * pixels * quads) return;
-    const unsigned c = i % quads * 4, pixel = i / quads % pixels;
-    const size_t image = i / quads / pixels;
+    if (i >= p.images * pixels * chunks) return;
+    const unsigned c = i % chunks * kChunk<T>, pixel = i / chunks % pixels;
+    const size_t image = i / chunks / pixels;
     const unsigned iy = pixel / p.side_in, ix = pixel % p.side_in;
     const size_t at = (image * pixels + pixel) * p.channels + c;
-    Quad value = load_quad_or(a.residual != nullptr ? a.residual + at : nullptr, 0, 0.0f);
+    Chunk<T> value = {};
+    if (a.residual != nullptr) value = load_chunk(static_cast<const T*>(a.residual) + at);
     if (iy % p.stride == 0 && ix % p.stride == 0) {
         const size_t from = (image * p.side_out + iy / p.stride) * p.side_out + ix / p.stride;
-        value = value + load_quad(a.x + from * p.channels + c);
+        value = value + load_chunk(static_cast<const T*>(a.x) + from * p.channels + c);
     }
-    store_quad(a.y + at, value);
+    store_chunk(static_cast<T*>(a.y) + at, value);
 }
+
+#define SCATTER_KERNEL(suffix, T) \
+    NAT_KERNEL_BOUNDED(scatter_##suffix, kScatterThreads, ScatterArgs a) { scatter<T>(a); }
+NAT_EVERY_FORMAT(SCATTER_KERNEL)

@@ -24,3 +24,11 @@ __device__ __forceinline__ size_t input_row(const PointwiseParams& p, unsigned m
     return (static_cast<size_t>(image) * p.side_in + pixel / p.side_out * p.stride) * p.side_in +
            pixel % p.side_out * p.stride;
 }
+
+// Gradients of a pointwise call's weights: rows of the product that one partial sum covers
+// (crate::ops::grad::pointwise::BLOCK_ROWS), and elements from one to the next.
+constexpr unsigned kPointwiseRows = 512;
+
+__device__ __forceinline__ size_t pointwise_partial_len(const PointwiseParams& p) {
+    return static_cast<size_t>(ceil_div(p.cout, kPanel)) * kPanel * p.cin;
+}

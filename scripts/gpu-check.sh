@@ -68,6 +68,7 @@ step kernels ./natv2 bench kernels --device "$device" --images "$images"
 step kernels-json ./natv2 bench kernels --device "$device" --images "$images" --json
 step plan ./natv2 bench plan --device "$device" --mode evaluation
 step plan-bf16 ./natv2 bench plan --device "$device" --mode evaluation --precision bf16
+step plan-train-bf16 ./natv2 bench plan --device "$device" --mode training --precision bf16
 for precision in f16 bf16; do
     step "digits-$precision" ./natv2 search --device "$device" --profile tiny --run "results/search-$precision" \
         --set search.precision="$precision"
@@ -76,7 +77,11 @@ if [ "$device" != emulated ]; then
     for precision in f32 f16 bf16; do
         step "evaluate-$precision" ./natv2 bench evaluate --device "$device" --precision "$precision" --json
     done
-    step train ./natv2 bench train --device "$device" --json
+    for precision in f32 f16 bf16; do
+        step "train-$precision" ./natv2 bench train --device "$device" --precision "$precision" --json
+        step "train-digits-$precision" ./natv2 train --device "$device" --profile tiny --precision "$precision" \
+            --run "results/train-$precision"
+    done
     step search-parts ./natv2 bench search --device "$device" --json
 fi
 if [ "$device" != emulated ] && command -v compute-sanitizer >/dev/null; then

@@ -138,15 +138,20 @@ fn the_model_counts_what_an_evaluation_runs() {
 
 #[test]
 fn the_model_counts_what_a_step_runs() {
-    for (family, clip, rule) in
-        [("SE_B", None, Rule::Sgd { momentum: 0.9, nesterov: true }), ("EE_DP", Some(1.0), Rule::AdamW)]
-    {
+    let sgd = Rule::Sgd { momentum: 0.9, nesterov: true };
+    for (family, clip, rule, precision) in [
+        ("SE_B", None, sgd, Precision::F32),
+        ("EE_DP", Some(1.0), Rule::AdamW, Precision::F32),
+        ("SE_B", None, sgd, Precision::F16),
+        ("EE_DP", Some(1.0), Rule::AdamW, Precision::Bf16),
+    ] {
         let family: Family = family.parse().unwrap();
         let blank = Blank { family, width: 0.25, classes: 10, scaling: ExitScaling::Once };
         let supernet = Supernet::random(&blank, 1).unwrap();
         let optimiser = Optimiser { rule, decay: 1e-4, decays: Decays::Weights, clip };
         let recorder = Arc::new(Recorder::default());
-        let mut trainer = Trainer::new(recorder.clone(), supernet.clone(), optimiser).unwrap();
+        let mut trainer =
+            Trainer::in_precision(recorder.clone(), supernet.clone(), optimiser, precision).unwrap();
         let teacher = trainer.teacher(Arc::new(supernet.clone()), Weighting::Own).unwrap();
         let students: Vec<Student> = population(family)
             .into_iter()
@@ -162,11 +167,12 @@ fn the_model_counts_what_a_step_runs() {
             trainer.step(&batch, &students, teaching, &settings).unwrap();
             let ran = recorder.take();
             let teacher = teaching.map(|_| family);
-            let shape = StepShape { students: &students, teacher, images: 4, side: 32, dropout: true };
+            let shape =
+                StepShape { students: &students, teacher, images: 4, side: 32, dropout: true, precision };
             let lists = step_calls(&supernet.layout, &optimiser, &shape);
             let passes: Vec<Pass> =
                 lists.iter().map(|list| Pass::new(&list.calls, list.arena_len, None, 1)).collect();
-            assert_eq!(tally(&passes), ran, "{family}, {teacher:?}");
+            assert_eq!(tally(&passes), ran, "{family}, {precision}, {teacher:?}");
         }
     }
 }
@@ -327,6 +333,17 @@ fn populations_modes_and_this_machine_are_planned() {
     let step = plan(&["--archs", &two, "--mode", "training", "--images", "64", "--teacher"]);
     assert!(step["operators"].as_array().unwrap().iter().any(|row| row["operator"] == "PointwiseWeights"));
     assert!(step["traffic_ratio"].as_f64().unwrap() > 1.0);
+    // In 16 bits maps and their gradients take half the bytes; weights and what updates them do not.
+    let bf16 = ["--archs", &two, "--mode", "training", "--images", "64", "--teacher", "--precision", "bf16"];
+    let half = plan(&bf16);
+    assert_eq!(half["precision"], "bf16");
+    let operators = half["operators"].as_array().unwrap();
+    for operator in ["PointwiseHalf", "PointwiseHalfWeights", "HalfRows"] {
+        assert!(operators.iter().any(|row| row["operator"] == operator), "{operator}");
+    }
+    let factor = bytes(&half) / bytes(&step);
+    assert!((0.5..0.75).contains(&factor), "{factor}");
+    assert!(half["traffic_ratio"].as_f64().unwrap() > 1.0);
     let here = json_of(&["bench", "plan", "--machine", "here", "--device", "cpu", "--threads", "1"]);
     let machine = &here["machines"][0];
     assert!(machine["name"].as_str().unwrap().starts_with("cpu"));
@@ -334,7 +351,6 @@ fn populations_modes_and_this_machine_are_planned() {
     fails(2, &["bench", "plan", "--machine", "tpu"], "machines are a100");
     fails(2, &["bench", "plan", "--mode", "guess"], "modes are inference");
     fails(2, &["bench", "plan", "--teacher"], "--mode training");
-    fails(2, &["bench", "plan", "--mode", "training", "--precision", "bf16"], "in f32 alone");
     fails(2, &["bench", "plan", "--precision", "f8"], "f32, f16 and bf16");
     let wide = json!({"r": 48, "w": 1.0, "ks": vec![3; 20], "e": vec![3; 20], "d": [2, 2, 2, 2, 2]});
     fails(2, &["bench", "plan", "--arch", &wide.to_string()], "--width 1");
@@ -437,6 +453,8 @@ fn searches_and_steps_are_timed() {
     assert!(parts.iter().all(|row| row["seconds"]["median"].as_f64().unwrap() >= 0.0));
     fails(2, &["bench", "search", "--set", "search.objectives=[\"top1\",\"latency\"]"], "leave latency out");
     let steps = ["--batch", "4", "--resolution", "32", "--rounds", "1", "--device", "cpu"];
+    let half = json_of(&[&["bench", "train", "--precision", "bf16"][..], &steps].concat());
+    assert_eq!(half["precision"], "bf16");
     let report = json_of(&[&["bench", "train"][..], &steps].concat());
     let rows = report["steps"].as_array().unwrap();
     assert_eq!(rows.len(), 3);

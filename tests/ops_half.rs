@@ -8,8 +8,9 @@
 //!
 //! `NATV2_TEST_DEVICE=cuda` adds the card.
 
+use natv2::bench::kernels::{TOLERANCE, arena_after, check};
 use natv2::device::{Cpu, Device, Reference};
-use natv2::ops::cases::{Case, half_products};
+use natv2::ops::cases::{Case, half_products, half_rows, half_weights};
 use natv2::ops::halves::{Format, stored};
 use natv2::ops::pointwise::{self, panelled_index, panelled_len};
 use natv2::ops::pointwise_half::{self, PointwiseHalf};
@@ -218,5 +219,80 @@ fn what_the_formats_lose_against_f32_is_below_1e_5() {
         assert!(error < bound, "{format:?}: {error:e}");
         // Rounding shows: this is not the f32 operator.
         assert!(error > 1e-9, "{format:?}: {error:e}");
+    }
+}
+
+/// Gradients of weights are f32: the bound is that of f32 operators.
+fn check_weights(device: &dyn Device) {
+    for case in half_weights() {
+        let found = check(device, &case).unwrap();
+        let name = format!("{} {}", device.describe(), case.name);
+        assert!(found.is_some_and(|error| error < TOLERANCE), "{name}: {found:?}");
+        let bits = |threads| -> Vec<u32> {
+            let arena = arena_after(device, &case, threads).unwrap();
+            case.results().iter().flat_map(|s| &arena[s.offset..][..s.len]).map(|v| v.to_bits()).collect()
+        };
+        assert_eq!(bits(Threads::One), bits(Threads::All), "{name}");
+    }
+}
+
+/// Rows are rounded weights: the same bits everywhere.
+fn check_rows(device: &dyn Device) {
+    for case in half_rows() {
+        let bits = |device: &dyn Device| -> Vec<u32> {
+            arena_after(device, &case, Threads::All).unwrap().iter().map(|value| value.to_bits()).collect()
+        };
+        assert!(bits(device) == bits(&Reference::<f64>::new()), "{} {}", device.describe(), case.name);
+    }
+}
+
+/// The rows that a device makes are those that an engine packs on the host.
+#[test]
+fn rows_are_the_rounded_panels_and_their_transpose() {
+    for case in half_rows() {
+        let Call::HalfRows(call) = &case.call else { panic!("{:?} is no list of rows", case.call) };
+        let arena = arena_after(&Cpu, &case, Threads::One).unwrap();
+        let format = call.params.format;
+        for job in &call.jobs {
+            let (cout, cin) = (job.cout as usize, job.cin as usize);
+            let rows = format.unpack(&arena[job.rows.offset..][..job.rows.len]);
+            let transposed = job.transposed.map(|slot| format.unpack(&arena[slot.offset..][..slot.len]));
+            for n in 0..cout {
+                for k in 0..cin {
+                    let wanted = format.round(arena[job.w.offset + panelled_index(cin, n, k)]);
+                    assert_eq!(rows[n * cin + k], wanted, "{} [{n}, {k}]", case.name);
+                    let other = transposed.as_ref().map_or(wanted, |transposed| transposed[k * cout + n]);
+                    assert_eq!(other, wanted, "{} [{n}, {k}], transposed", case.name);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_of_weights_and_rows_agree_on_the_cpu() {
+    check_weights(&Cpu);
+    check_rows(&Cpu);
+}
+
+#[cfg(natv2_emulator)]
+#[test]
+fn gradients_of_weights_and_rows_agree_on_the_emulator_in_both_orders_of_threads() {
+    use natv2::device::emulated::ThreadOrder;
+    use natv2::device::{Emulator, Gpu};
+    for order in [ThreadOrder::Forward, ThreadOrder::Reverse] {
+        let device = Gpu::new(Emulator::new(order).unwrap());
+        check_weights(&device);
+        check_rows(&device);
+    }
+}
+
+#[test]
+fn gradients_of_weights_and_rows_agree_on_the_device_that_was_chosen() {
+    let name = std::env::var("NATV2_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
+    if name != "cpu" {
+        let device = natv2::device::open(&name).unwrap();
+        check_weights(&*device);
+        check_rows(&*device);
     }
 }

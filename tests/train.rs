@@ -72,12 +72,27 @@ fn every_phase_runs_and_the_result_is_a_super_network_of_the_family() {
 
 #[test]
 fn the_result_does_not_depend_on_threads_or_kills() {
+    threads_and_kills("EE_D", "f32");
+}
+
+/// The scale of the losses is a part of what an interrupted training goes on with.
+#[test]
+fn nor_does_it_in_16_bits() {
+    threads_and_kills("SE_B", "f16");
+}
+
+fn threads_and_kills(family: &str, precision: &str) {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
+    let command = |folder: &Path| {
+        let mut command = command(folder, family);
+        command.args(["--precision", precision]);
+        command
+    };
     let start = Instant::now();
-    finish(command(&at("whole"), "EE_D"));
+    finish(command(&at("whole")));
     let whole_run = start.elapsed();
-    let mut one = command(&at("one"), "EE_D");
+    let mut one = command(&at("one"));
     one.args(["--threads", "1"]);
     finish(one);
     assert_eq!(files(&at("one")), files(&at("whole")));
@@ -85,7 +100,7 @@ fn the_result_does_not_depend_on_threads_or_kills() {
     let mut rng = natv2::random::stream(2, "test/kills", 0, 0);
     let mut kills = 0;
     for _ in 0..8 {
-        let mut child = command(&at("killed"), "EE_D").spawn().unwrap();
+        let mut child = command(&at("killed")).spawn().unwrap();
         if ends_within(&mut child, whole_run.mul_f64(rng.random_range(0.1..0.4))) {
             break;
         }
@@ -94,7 +109,7 @@ fn the_result_does_not_depend_on_threads_or_kills() {
         kills += 1;
     }
     assert!(kills > 0, "no run was ever at work");
-    finish(command(&at("killed"), "EE_D"));
+    finish(command(&at("killed")));
     assert_eq!(files(&at("killed")), files(&at("whole")), "after {kills} kills");
 }
 

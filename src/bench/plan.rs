@@ -70,7 +70,7 @@ pub struct Options<'a> {
     pub cards: Vec<Machine>,
     /// A device to measure and to plan for.
     pub device: Option<&'a dyn Device>,
-    /// What the plan stores maps in; training has f32 alone.
+    /// What the plan stores maps in.
     pub precision: Precision,
     /// Whether MBConvs that fit are one call, in 16 bits.
     pub fuse: bool,
@@ -206,8 +206,8 @@ impl Options<'_> {
     /// The passes on a machine that takes work so; `None` where there is no such plan.
     fn passes(&self, precision: Precision, takes: Takes<'_>) -> Option<Planned> {
         if self.mode == Mode::Training {
-            let planned = || Planned { passes: self.step(), saving: Saving::default(), chunk: self.images };
-            return (precision == Precision::F32).then(planned);
+            let (passes, saving) = (self.step(precision), Saving::default());
+            return Some(Planned { passes, saving, chunk: self.images });
         }
         let workload = Workload { images: self.measured_images(), calibration: self.calibration() };
         let forced = |arena: usize| self.batch.unwrap_or_else(|| (takes.chunk)(arena));
@@ -217,7 +217,7 @@ impl Options<'_> {
         Some(evaluation(self.layout, self.networks, workload, taking, target))
     }
 
-    fn step(&self) -> Vec<Pass> {
+    fn step(&self, precision: Precision) -> Vec<Pass> {
         let students: Vec<Student> = self
             .networks
             .iter()
@@ -235,6 +235,7 @@ impl Options<'_> {
             images: self.images,
             side: self.side(),
             dropout: true,
+            precision,
         };
         let lists = step_calls(self.layout, &optimiser, &shape);
         lists.iter().map(|list| Pass::new(&list.calls, list.arena_len, None, 1)).collect()
@@ -245,21 +246,21 @@ impl Options<'_> {
         self.networks.first().map_or(0, |(arch, _)| arch.r as usize)
     }
 
-    fn bound(&self) -> Bound {
+    fn bound(&self, precision: Precision) -> Bound {
         let of = |networks: &[(Arch, Exits)], until| {
             Floor::of(self.layout, &prefixes(self.layout.channels(), networks), until)
         };
         if self.mode == Mode::Training {
-            return self.training_bound();
+            return self.training_bound(precision);
         }
         let logits = of(self.networks, Until::Logits);
-        let mut bound = Bound::new((self.measured_images(), logits), 0, self.precision);
+        let mut bound = Bound::new((self.measured_images(), logits), 0, precision);
         if self.measured_images() > 0 {
-            bound = bound.plus(Bound::new((0, Floor::default()), logits.weights, self.precision));
+            bound = bound.plus(Bound::new((0, Floor::default()), logits.weights, precision));
         }
         if let Some((batches, batch)) = self.calibration() {
             let norms = of(self.networks, Until::Norms);
-            bound = bound.plus(Bound::new((batches * batch, norms), norms.weights, self.precision));
+            bound = bound.plus(Bound::new((batches * batch, norms), norms.weights, precision));
         }
         bound
     }
@@ -267,8 +268,9 @@ impl Options<'_> {
     /// Forward and back, a student's maps cross the memory five times where inference's do two: in and
     /// out, and on the way back the input again, the gradient behind and the gradient in front. Its
     /// weights are read twice and their gradient is written; the update reads gradient, weight and
-    /// velocity and writes the last two.
-    fn training_bound(&self) -> Bound {
+    /// velocity and writes the last two. In 16 bits what is read twice is rows of half the bytes, and the
+    /// update writes them, both ways round: as many bytes.
+    fn training_bound(&self, precision: Precision) -> Bound {
         let mut sum = Bound { fused_bytes: 0, unfused_bytes: 0, flops: 0, blocks: 0 };
         let side = self.side() as u32;
         let one = |arch: &Arch| {
@@ -284,11 +286,12 @@ impl Options<'_> {
                 macs: 3 * floor.macs,
                 ..floor
             };
-            sum = sum.plus(Bound::new((self.images, back), 8 * floor.weights, Precision::F32));
+            sum = sum.plus(Bound::new((self.images, back), 0, precision));
+            sum = sum.plus(Bound::new((0, Floor::default()), 8 * floor.weights, Precision::F32));
         }
         if self.teacher {
             let floor = one(&Arch::largest(self.family, side, None));
-            sum = sum.plus(Bound::new((self.images, floor), floor.weights, Precision::F32));
+            sum = sum.plus(Bound::new((self.images, floor), floor.weights, precision));
         }
         sum
     }
@@ -316,24 +319,25 @@ impl Takes<'_> {
     }
 }
 
-/// Plans, and estimates the plan on every machine. Training is planned in f32, whatever was asked for.
+/// Plans, and estimates the plan on every machine.
 ///
 /// # Errors
 /// A device that is to be measured fails.
 pub fn run(options: &Options<'_>) -> Result<Report, crate::device::Error> {
-    let precision = if options.mode == Mode::Training { Precision::F32 } else { options.precision };
+    let precision = options.precision;
     let none = Planned { passes: Vec::new(), saving: Saving::default(), chunk: 0 };
     // What fits the smallest blocks fits all; without a card, those of this process's device.
     let least = options.cards.iter().filter_map(|card| card.shared_bytes).min();
     let own = options.device.map(|device| u64::from(device.block_bytes()));
     let plan = options.passes(precision, Takes::card(least.or(own))).unwrap_or_else(|| none.clone());
-    let floor = options.bound();
+    let floor = options.bound(precision);
     let trees = prefixes(options.layout.channels(), options.networks);
     let on = |machine: Machine, takes: Takes<'_>| {
         let time = |own: Precision| -> Option<Time> {
             let planned = options.passes(own, takes)?;
             let all: f64 = seconds(&planned.passes, &machine, own)?.values().sum();
-            let elements = floor.fused_bytes / precision.bytes();
+            let floor = options.bound(own);
+            let elements = floor.fused_bytes / own.bytes();
             let floor_seconds = floor_seconds(elements, floor.flops, &machine, own)?;
             let in_shared = |bytes: u64| blocks_within(&trees, bytes / own.bytes());
             Some(Time {

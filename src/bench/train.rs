@@ -7,6 +7,7 @@ use super::evaluate::smallest;
 use super::rounds::{self, Times, megabytes};
 use crate::data::Source;
 use crate::device::Device;
+use crate::engine::Precision;
 use crate::random::stream;
 use crate::space::Arch;
 use crate::supernet::Supernet;
@@ -25,6 +26,8 @@ pub struct Options {
     pub resolution: usize,
     /// Steps of a measurement.
     pub rounds: usize,
+    /// What maps are stored as.
+    pub precision: Precision,
 }
 
 /// One kind of step.
@@ -59,6 +62,8 @@ pub struct Report {
     pub batch: usize,
     /// Side of the images.
     pub resolution: usize,
+    /// What maps are stored as.
+    pub precision: Precision,
     /// The steps.
     pub steps: Vec<Row>,
 }
@@ -79,7 +84,7 @@ fn mixed(largest: &Arch, offset: usize) -> Arch {
 /// # Errors
 /// The device fails.
 pub fn run(device: Arc<dyn Device>, supernet: &Supernet, options: &Options) -> Result<Report, Error> {
-    let &Options { batch, resolution, rounds } = options;
+    let &Options { batch, resolution, rounds, precision } = options;
     let optimiser = Optimiser {
         rule: Rule::Sgd { momentum: 0.9, nesterov: true },
         decay: 3e-5,
@@ -104,7 +109,7 @@ pub fn run(device: Arc<dyn Device>, supernet: &Supernet, options: &Options) -> R
     let mut steps = Vec::new();
     for (name, students, teacher) in kinds {
         rounds::reset_peak();
-        let mut trainer = Trainer::new(device.clone(), supernet.clone(), optimiser)?;
+        let mut trainer = Trainer::in_precision(device.clone(), supernet.clone(), optimiser, precision)?;
         let teaching = match teacher {
             true => Some(trainer.teacher(Arc::new(supernet.clone()), Weighting::Own)?),
             false => None,
@@ -123,15 +128,16 @@ pub fn run(device: Arc<dyn Device>, supernet: &Supernet, options: &Options) -> R
         });
     }
     let family = supernet.family.to_string();
-    Ok(Report { version: 1, device: device.describe(), family, width, batch, resolution, steps })
+    let device = device.describe();
+    Ok(Report { version: 1, device, family, width, batch, resolution, precision, steps })
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{}: {} of width {}, batches of {} random images of {} px, SGD\n",
-            self.device, self.family, self.width, self.batch, self.resolution
+            "{}: {} of width {}, batches of {} random images of {} px, maps in {}, SGD\n",
+            self.device, self.family, self.width, self.batch, self.resolution, self.precision
         )?;
         writeln!(f, "{:<20} {:>10} {:>8} {:>14} {:>8}", "step", "ms", "spread", "images/s", "peak MB")?;
         for row in &self.steps {

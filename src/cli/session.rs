@@ -66,7 +66,12 @@ impl Session {
     /// The configuration and its run directory, which is opened already where it exists: a run is
     /// compared before anything is loaded, and made only when weights and data are good.
     pub(super) fn resolve(&self, command: &str) -> Result<(Config, Place), Error> {
-        let config = self.with(command, &[])?;
+        self.resolve_with(command, &[])
+    }
+
+    /// The same, with further settings over those that were given.
+    pub(super) fn resolve_with(&self, command: &str, further: &[String]) -> Result<(Config, Place), Error> {
+        let config = self.with(command, further)?;
         let path = self.run.clone().unwrap_or_else(|| config.default_run_directory());
         let existing = match path.exists() {
             true => Some(enter(&path, &config)?),

@@ -2,6 +2,7 @@
 
 use super::session::{Session, stopped};
 use super::{Error, output};
+use crate::engine::Precision;
 use crate::pipeline::training::{Stage, Trained, prepare};
 use crate::run::{Exit, StopFlag};
 use crate::space::show::grouped;
@@ -16,6 +17,7 @@ Examples:
       --set supernet.family=EE_D --set supernet.width=0.25 --run runs/ee-d
   natv2 train --set supernet.weights=net.safetensors --set train.schedule=target ...
                                                  warm up trained weights on another data set
+  natv2 train --precision bf16 ...               maps and their gradients in 16 bits, weights in f32
 
 Phases are those of a schedule (train.schedule: eps, ofa, full, target) or your own ([[train.phases]]
 in the configuration). Files in the run directory: supernet.safetensors with its card at the end,
@@ -29,6 +31,9 @@ JSON: {\"version\":1,\"run\",\"weights\",\"family\",\"steps\",\"rollbacks\",\"sp
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Train {
+    /// What maps and their gradients are stored as in a step, over train.precision: f32, f16 or bf16.
+    #[arg(long, value_name = "PRECISION")]
+    precision: Option<Precision>,
     #[command(flatten)]
     session: Session,
 }
@@ -37,7 +42,8 @@ impl Train {
     pub(super) fn run(self) -> Result<Exit, Error> {
         let talk = self.session.globals.talk;
         let stop = StopFlag::install()?;
-        let (config, place) = self.session.resolve("train")?;
+        let precision = self.precision.map(|precision| format!("train.precision={precision}"));
+        let (config, place) = self.session.resolve_with("train", precision.as_slice())?;
         let prepared = prepare(&config, Stage::Train)?;
         let device = self.session.globals.open()?;
         let directory = place.enter(&config)?;

@@ -219,7 +219,7 @@ const REST: &[Key] = &[
     key(
         "search.precision",
         Kind::Choice(&["f32", "f16", "bf16"]),
-        "What maps are stored as while networks are evaluated; training is f32.",
+        "What maps are stored as while networks are evaluated; adaptation is f32.",
     ),
     key("search.population", Kind::Whole(4, 100_000), "Individuals of the inner search."),
     key("search.generations", Kind::Whole(1, 100_000), "Generations of the inner search."),

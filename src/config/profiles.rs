@@ -237,6 +237,7 @@ fn training(profile: Profile, schedule: Schedule) -> Training {
             Profile::Quick => Some(vec![32, 36, 40, 44, 48]),
             Profile::Tiny => Some(vec![32]),
         },
+        precision: Precision::F32,
         optimiser: Optimiser::Sgd,
         momentum: 0.9,
         nesterov: !target,

@@ -314,7 +314,7 @@ words!(
     }
 );
 words!(
-    /// What maps are stored as while networks are evaluated.
+    /// What maps are stored as, while networks are evaluated or in a training's steps.
     Precision {
         /// Four bytes a number.
         F32 = "f32",

@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::schema::words;
+use super::schema::{Precision, words};
 
 /// `[train]`, `[warmup]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +27,8 @@ pub struct Training {
     pub epoch_images: Option<usize>,
     /// Sides of which each step draws one, in pixels; `None`: as the card and the data set say.
     pub resolutions: Option<Vec<u32>>,
+    /// What maps and their gradients are stored as in a step; weights are f32.
+    pub precision: Precision,
     /// The optimiser.
     pub optimiser: Optimiser,
     /// Momentum of SGD, in [0, 1); the first beta of AdamW.

@@ -180,6 +180,8 @@ named! {
     Mbconv(mbconv, run),
     Augment(augment, run),
     PointwiseWeights(grad::pointwise, weights),
+    PointwiseHalfWeights(grad::pointwise_half, weights),
+    HalfRows(half_rows, run),
     Transpose(grad::pointwise, transpose),
     Scatter(grad::pointwise, scatter),
     DepthwiseInput(grad::depthwise, input),

@@ -4,6 +4,7 @@
 //! rounded is what crosses memory between operators, pooled features among it, and what a tensor core
 //! multiplies.
 
+use crate::config;
 use crate::device::Device;
 use crate::ops::halves::Format;
 use serde::{Deserialize, Serialize};
@@ -60,6 +61,16 @@ impl Precision {
             Precision::F32 => "f32",
             Precision::F16 => "f16",
             Precision::Bf16 => "bf16",
+        }
+    }
+}
+
+impl From<config::Precision> for Precision {
+    fn from(precision: config::Precision) -> Precision {
+        match precision {
+            config::Precision::F32 => Precision::F32,
+            config::Precision::F16 => Precision::F16,
+            config::Precision::Bf16 => Precision::Bf16,
         }
     }
 }

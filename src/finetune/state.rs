@@ -6,7 +6,7 @@ use super::{Error, Finetuned};
 use crate::run::{Checkpoint as Stored, Transaction};
 use crate::supernet::{Checkpoint, Supernet, Tensor};
 use crate::train::checks::Watch;
-use crate::train::{OptimiserState, Tally};
+use crate::train::{LossScale, OptimiserState, Tally};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -163,7 +163,8 @@ impl Snapshot {
         let moments = parse(OPTIMISER)?;
         let vector = |name: &str| moments.tensor(name).map(|tensor| tensor.data.clone());
         let first = vector("first").ok_or_else(|| refuse("the optimiser has no tensor `first`".into()))?;
-        let optimiser = OptimiserState { first, second: vector("second"), steps: state.tensor_steps.clone() };
+        let (second, steps) = (vector("second"), state.tensor_steps.clone());
+        let optimiser = OptimiserState { first, second, steps, loss_scale: LossScale::default() };
         Ok(Snapshot { weights: Some((parse(WEIGHTS)?, optimiser)), state })
     }
 }

@@ -22,6 +22,7 @@ pub mod branches;
 pub mod cases;
 pub mod depthwise;
 pub mod grad;
+pub mod half_rows;
 pub mod halves;
 pub mod kernel_transform;
 pub mod loss;
@@ -185,6 +186,10 @@ calls! {
     Augment(augment::Augment),
     /// Gradient of a pointwise call's weights.
     PointwiseWeights(grad::pointwise::PointwiseWeights),
+    /// The same in 16-bit numbers.
+    PointwiseHalfWeights(grad::pointwise_half::PointwiseHalfWeights),
+    /// Weights of 1x1 convolutions as rows of 16-bit numbers.
+    HalfRows(half_rows::HalfRows),
     /// Panels of the transposed matrix.
     Transpose(grad::pointwise::Transpose),
     /// Gradient of a pixel stride.

@@ -35,6 +35,7 @@ pub(crate) fn widened(call: &Call) -> Option<Widened> {
         Call::GlobalPool(c) => plain!(c, vec![c.x]),
         Call::MaxPool(c) => plain!(c, vec![c.x, c.y]),
         Call::Sum(c) => plain!(c, c.x.iter().copied().chain([c.y]).collect()),
+        Call::Scatter(c) => plain!(c, [c.x, c.y].into_iter().chain(c.residual).collect()),
         Call::BnStatistics(c) => plain!(c, vec![c.x]),
         Call::BnApply(c) => plain!(c, [c.x, c.y].into_iter().chain(c.residual).collect()),
         Call::DepthwiseInput(c) => plain!(c, [c.dz, c.dx].into_iter().chain(c.residual).collect()),

@@ -24,8 +24,7 @@ pub mod whole;
 
 pub use whole::{Outcome, Start, Summary, begin, whole};
 
-use crate::config::{self, Config};
-use crate::engine::Precision;
+use crate::config::Config;
 use crate::{data, device, engine, evaluator, export, finetune, run, search, space, supernet, train};
 
 /// What can go wrong in a stage.
@@ -108,10 +107,6 @@ pub fn options(config: &Config) -> Result<evaluator::Options, space::Error> {
         validation_images: config.data.validation_images,
         validation_fraction: config.data.validation_fraction,
         calibration_images: config.search.calibration_images,
-        precision: match config.search.precision {
-            config::Precision::F32 => Precision::F32,
-            config::Precision::F16 => Precision::F16,
-            config::Precision::Bf16 => Precision::Bf16,
-        },
+        precision: config.search.precision.into(),
     })
 }

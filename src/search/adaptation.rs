@@ -332,7 +332,7 @@ impl<'a> Adapter<'a> {
         let start: Vec<Supernet> = self.evaluator.supernets().cloned().collect();
         let state = match progress.steps {
             0 => TeamState::new(start, RULE),
-            _ => TeamState::read(checkpoint, &start, &progress.tensor_steps)?,
+            _ => TeamState::read(checkpoint, &start, &progress.tensor_steps, &[])?,
         };
         Ok(self.team.restore(&state)?)
     }

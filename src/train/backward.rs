@@ -4,6 +4,8 @@
 //! that read the map came later. Operators that produce a gradient take what has already arrived at
 //! that map as a residual, so sums of gradients cost no pass of their own; where two maps share a
 //! gradient (a sum passes it on as it is), its place is counted and given back with the last of them.
+//!
+//! The gradient of a map is stored as the map is, those of weights and of all per-channel numbers in f32.
 
 use super::places::gradient;
 use super::tape::{Convolution, Gate, Map, Node, Norm, Tape};
@@ -12,10 +14,13 @@ use crate::ops::grad::activation::{ActivateGrad, ColumnSum, ColumnsParams};
 use crate::ops::grad::batch_norm::{self, BnGradInput, BnGradSums};
 use crate::ops::grad::depthwise::{DepthwiseInput, DepthwiseWeights};
 use crate::ops::grad::pointwise::{PointwiseWeights, Scatter, ScatterParams};
+use crate::ops::grad::pointwise_half::{self as half_gradient, PointwiseHalfWeights};
 use crate::ops::grad::pool::{GlobalPoolGrad, MaxPoolGrad};
 use crate::ops::grad::squeeze_excite::SqueezeExciteGrad;
 use crate::ops::grad::stem::StemWeights;
+use crate::ops::halves::{Format, elements, number};
 use crate::ops::pointwise::{self, Pointwise};
+use crate::ops::pointwise_half::{self, PointwiseHalf};
 use crate::ops::sum::{self, Sum};
 use crate::ops::{Activation, Call, Slot};
 use crate::supernet::Panels;
@@ -64,9 +69,9 @@ impl<'a, 't> Backward<'a, 't> {
             Node::Linear { panels, params, bias, x, y } => {
                 let dy = self.depart(*y);
                 if let Some(bias) = bias {
-                    self.bias(*bias, dy, params.rows());
+                    self.bias(*bias, dy, params.rows(), x.format);
                 }
-                self.pointwise_weights(panels, params, x.slot, None, dy);
+                self.pointwise_weights(panels, params, *x, None, dy);
                 self.pointwise_input(panels, params, *x, dy);
                 self.release(dy);
             }
@@ -136,9 +141,9 @@ impl<'a, 't> Backward<'a, 't> {
             }
             Convolution::Pointwise { panels, params, bias, gate } => {
                 if let Some(bias) = bias {
-                    self.bias(bias, dz, params.rows());
+                    self.bias(bias, dz, params.rows(), x.format);
                 }
-                self.pointwise_weights(&panels, &params, x.slot, gate.map(|gate| gate.slot), dz);
+                self.pointwise_weights(&panels, &params, x, gate.map(|gate| gate.slot), dz);
                 match gate {
                     None => self.pointwise_input(&panels, &params, x, dz),
                     Some(gate) => self.gated_input(&panels, &params, x, &gate, dz),
@@ -158,7 +163,7 @@ impl<'a, 't> Backward<'a, 't> {
             self.touch(Slot::weights(norm.bn.beta, norm.channels)),
         );
         self.calls.push(Call::from(BnGradSums {
-            params: bn_params(norm, activation),
+            params: bn_params(norm, activation, z.format),
             z: z.slot,
             dy,
             batch: norm.batch,
@@ -173,10 +178,11 @@ impl<'a, 't> Backward<'a, 't> {
         sums
     }
 
-    fn bias(&mut self, bias: Slot, dz: Slot, rows: usize) {
+    fn bias(&mut self, bias: Slot, dz: Slot, rows: usize, format: Option<Format>) {
         let partials = self.tape.arena.take(ColumnSum::partials_len(rows, bias.len));
         let y = self.touch(bias);
-        let params = ColumnsParams { rows: rows as u32, columns: bias.len as u32, format: 0 };
+        let (columns, format) = (bias.len as u32, number(format));
+        let params = ColumnsParams { rows: rows as u32, columns, format };
         self.calls.push(Call::from(ColumnSum { params, x: dz, partials, y }));
         self.free(partials);
     }
@@ -184,14 +190,21 @@ impl<'a, 't> Backward<'a, 't> {
     fn pointwise_weights(
         &mut self,
         panels: &Panels,
-        params: &pointwise::Params,
-        x: Slot,
+        shape: &pointwise::Params,
+        x: Map,
         gate: Option<Slot>,
         dz: Slot,
     ) {
-        let partials = self.tape.arena.take(PointwiseWeights::partials_len(params));
-        let dw = self.touch(panels.prefix(params.cout as usize));
-        self.calls.push(Call::from(PointwiseWeights { params: *params, x, dz, gate, partials, dw }));
+        let partials = self.tape.arena.take(PointwiseWeights::partials_len(shape));
+        let dw = self.touch(panels.prefix(shape.cout as usize));
+        let (params, x, format) = (*shape, x.slot, x.format);
+        self.calls.push(match format {
+            None => Call::from(PointwiseWeights { params, x, dz, gate, partials, dw }),
+            Some(format) => {
+                let params = half_gradient::Params { shape: params, format: format as u32 };
+                Call::from(PointwiseHalfWeights { params, x, dz, gate, partials, dw })
+            }
+        });
         self.free(partials);
     }
 
@@ -200,37 +213,46 @@ impl<'a, 't> Backward<'a, 't> {
         &self,
         panels: &Panels,
         params: &pointwise::Params,
-        dz: Slot,
+        (dz, format): (Slot, Option<Format>),
         residual: Option<Slot>,
         y: Slot,
     ) -> Call {
-        let (w, stored) = self.tape.places.transposed(panels, params.cin as usize);
-        Call::from(Pointwise {
-            params: pointwise::Params {
-                side_in: params.side_out,
-                cin: params.cout,
-                cout: params.cin,
-                weight_cin: stored as u32,
-                stride: 1,
-                activation: Activation::None as u32,
-                ..*params
-            },
-            x: dz,
-            w,
-            scale: None,
-            shift: None,
-            gate: None,
-            residual,
-            y,
-        })
+        let (places, cin) = (self.tape.places, params.cin as usize);
+        let shape = |stored: usize| pointwise::Params {
+            side_in: params.side_out,
+            cin: params.cout,
+            cout: params.cin,
+            weight_cin: stored as u32,
+            stride: 1,
+            activation: Activation::None as u32,
+            ..*params
+        };
+        let (x, scale, shift, gate) = (dz, None, None, None);
+        match format {
+            None => {
+                let (w, stored) = places.transposed(panels, cin);
+                Call::from(Pointwise { params: shape(stored), x, w, scale, shift, gate, residual, y })
+            }
+            Some(format) => {
+                let (w, stored) = places.transposed_rows(panels, cin);
+                let params = pointwise_half::Params {
+                    output: format as u32,
+                    pooled: 0,
+                    format: format as u32,
+                    shape: shape(stored),
+                };
+                Call::from(PointwiseHalf { params, x, w, scale, shift, gate, residual, y })
+            }
+        }
     }
 
     fn pointwise_input(&mut self, panels: &Panels, params: &pointwise::Params, x: Map, dz: Slot) {
+        let dz = (dz, x.format);
         if params.stride == 1 {
             return self
                 .produce_with(x, |pass, residual, dx| pass.transposed(panels, params, dz, residual, dx));
         }
-        let small = self.tape.arena.take(params.rows() * params.cin as usize);
+        let small = self.tape.arena.take(elements(x.format, params.rows() * params.cin as usize));
         let call = self.transposed(panels, params, dz, None, small);
         self.calls.push(call);
         let scatter = ScatterParams {
@@ -239,6 +261,7 @@ impl<'a, 't> Backward<'a, 't> {
             side_out: params.side_out,
             channels: params.cin,
             stride: params.stride,
+            format: number(x.format),
         };
         self.produce(x, |residual, y| Call::from(Scatter { params: scatter, x: small, residual, y }));
         self.free(small);
@@ -247,7 +270,7 @@ impl<'a, 't> Backward<'a, 't> {
     /// Through the squeeze-and-excitation gate of the input, which nothing else reads.
     fn gated_input(&mut self, panels: &Panels, params: &pointwise::Params, x: Map, gate: &Gate, dz: Slot) {
         let dxg = self.tape.arena.take(x.slot.len);
-        let call = self.transposed(panels, params, dz, None, dxg);
+        let call = self.transposed(panels, params, (dz, x.format), None, dxg);
         self.calls.push(call);
         let scratch = self.tape.arena.take(SqueezeExciteGrad::scratch_len(&gate.params));
         let dx = self.tape.arena.take(x.slot.len);
@@ -294,7 +317,8 @@ impl<'a, 't> Backward<'a, 't> {
             }
             Some(before) => {
                 let y = self.tape.arena.take(map.slot.len);
-                let params = sum::Params { len: y.len as u32, terms: 2, format: 0 };
+                let (len, format) = (map.numbers() as u32, number(map.format));
+                let params = sum::Params { len, terms: 2, format };
                 self.calls.push(Call::from(Sum { params, x: vec![before, slot], y }));
                 self.gradients.insert(map.slot.offset, y);
                 self.release(before);
@@ -337,13 +361,13 @@ impl<'a, 't> Backward<'a, 't> {
     }
 }
 
-fn bn_params(norm: &Norm, activation: Activation) -> batch_norm::Params {
+fn bn_params(norm: &Norm, activation: Activation, format: Option<Format>) -> batch_norm::Params {
     batch_norm::Params {
         rows: norm.rows as u32,
         channels: norm.channels as u32,
         activation: activation as u32,
         epsilon: BN_EPSILON,
-        format: 0,
+        format: number(format),
     }
 }
 
@@ -356,7 +380,7 @@ fn bn_input(
     dz: Slot,
 ) -> Call {
     Call::from(BnGradInput {
-        params: bn_params(norm, activation),
+        params: bn_params(norm, activation, z.format),
         z: z.slot,
         dy,
         batch: norm.batch,

@@ -3,10 +3,12 @@
 //! The same lists that [`Trainer::step`](super::Trainer::step) runs, in its order; a test counts them
 //! while it does.
 
+use super::loss_scale::LossScale;
 use super::optimiser::{self, Optimiser};
 use super::places::Places;
 use super::program::{self, Objective, Shared};
 use super::{Student, Weighting};
+use crate::engine::Precision;
 use crate::ops::Call;
 use crate::ops::update::{Fill, FillParams};
 use crate::space::{Arch, Family};
@@ -26,6 +28,8 @@ pub struct StepShape<'a> {
     pub side: usize,
     /// Whether there is dropout before the classifier.
     pub dropout: bool,
+    /// What maps are stored as.
+    pub precision: Precision,
 }
 
 /// Calls and the elements of the buffer that they write.
@@ -39,9 +43,10 @@ pub struct List {
 
 /// The calls of one optimiser step.
 pub fn step_calls(layout: &Layout, optimiser: &Optimiser, shape: &StepShape<'_>) -> Vec<List> {
-    let &StepShape { students, teacher, images, side, dropout } = shape;
-    let places = Places::new(layout);
-    let shared = Shared::new(layout, &places, images, side);
+    let &StepShape { students, teacher, images, side, dropout, precision } = shape;
+    let format = precision.format();
+    let places = Places::new(layout, format);
+    let shared = Shared::new(layout, &places, format, images, side);
     let parts = (layout, &places, &shared);
     let mut lists = Vec::new();
     let mut push = |calls: Vec<Call>, arena_len: usize| lists.push(List { calls, arena_len });
@@ -54,12 +59,13 @@ pub fn step_calls(layout: &Layout, optimiser: &Optimiser, shape: &StepShape<'_>)
     let whole = program::whole_gradient(layout);
     let zero = Fill { params: FillParams { len: whole.len as u32, value: 0.0 }, y: whole };
     push(vec![Call::from(zero)], shared.end);
+    let scale = LossScale::default().factor(precision);
     let mut offsets = BTreeSet::new();
     for student in students {
         let arch = Arch { r: side as u32, ..student.arch.clone() };
         let (exits, weights) = student.weighting.exits(&arch);
         let kd_ratio = if teacher.is_some() { 1.0 } else { 0.0 };
-        let objective = Objective { smoothing: 0.1, kd_ratio, weights };
+        let objective = Objective { smoothing: 0.1, kd_ratio, weights, scale };
         let program = program::student(parts, (&arch, exits), images, objective, dropout);
         push(program.calls, program.work_len);
         push(program.running, places.state_len);
@@ -67,7 +73,7 @@ pub fn step_calls(layout: &Layout, optimiser: &Optimiser, shape: &StepShape<'_>)
     }
     push(optimiser::derived_gradients(layout, &offsets), shared.end);
     let touched = optimiser::tensors(layout, &offsets);
-    push(optimiser::norm(layout, &places, &touched, optimiser.clip, 1.0), shared.end);
+    push(optimiser::norm(layout, &places, &touched, optimiser.clip, 1.0 / scale), shared.end);
     let steps = vec![1; layout.tensors().len()];
     push(optimiser.update(layout, &places, &touched, &steps, 1e-3), places.state_len);
     push(derive_calls(layout), places.state_len);

@@ -15,7 +15,7 @@ use crate::data::Dataset;
 use crate::data::augment::Augmentation;
 use crate::data::loader::{self, Loader};
 use crate::device::Device;
-use crate::engine::{Calibration, Engine, Evaluation, evaluate_widths};
+use crate::engine::{Calibration, Engine, Evaluation, Precision, evaluate_widths};
 use crate::evaluator::{CALIBRATION_BATCH, Pixels, SplitImages};
 use crate::run::{Curves, Journal, Output, Progress, RunDirectory, StopFlag};
 use crate::space::Arch;
@@ -104,13 +104,13 @@ pub fn train(
                 return Err(Error::OtherInputs {
                     directory: run.path().display().to_string(),
                     before: snapshot.state.arithmetic,
-                    now: device.arithmetic(),
+                    now: task.precision().arithmetic(&*device),
                 });
             }
             snapshot
         }
         None => Snapshot {
-            state: State::new(task.fingerprint(&start, &*device), device.arithmetic()),
+            state: State::new(task.fingerprint(&start, &*device), task.precision().arithmetic(&*device)),
             team: TeamState::new(start.clone(), task.optimiser().rule),
             best: None,
             teacher: None,
@@ -119,7 +119,7 @@ pub fn train(
     let mut curves = run.curves(task.stage)?;
     curves.warning().into_iter().for_each(|warning| output.note(warning));
     curves.rewind(restored.checkpoint.as_ref().map(|checkpoint| checkpoint.step()))?;
-    let team = Team::new(&device, start, task.optimiser())?;
+    let team = Team::in_precision(&device, start, task.optimiser(), task.precision())?;
     let mut training = Loop { task, device, run, stop, output, journal, curves, team, snapshot };
     if restored.checkpoint.is_none() {
         training.checkpoint()?;
@@ -145,6 +145,11 @@ impl Task<'_> {
         }
     }
 
+    /// What maps are stored as in a step.
+    pub fn precision(&self) -> Precision {
+        self.training.precision.into()
+    }
+
     /// Steps of an epoch.
     pub fn epoch_steps(&self) -> u64 {
         let images = self.training.epoch_images.unwrap_or(self.material.images.len());
@@ -157,7 +162,8 @@ impl Task<'_> {
     }
 
     fn fingerprint(&self, start: &[Supernet], device: &dyn Device) -> String {
-        super::material::fingerprint(start, &self.material.fingerprint, &device.arithmetic())
+        let arithmetic = self.precision().arithmetic(device);
+        super::material::fingerprint(start, &self.material.fingerprint, &arithmetic)
     }
 }
 
@@ -244,8 +250,12 @@ impl Loop<'_> {
             if let Some(last) = self.snapshot.state.history.last().filter(|_| ended) {
                 let validation =
                     last.validation_top1.map(|top1| format!(", validation {top1:.2} %")).unwrap_or_default();
+                let skipped = match last.skipped {
+                    0 => String::new(),
+                    skipped => format!(", {skipped} steps left out (overflow of f16)"),
+                };
                 progress.message(format!(
-                    "epoch {epoch}: loss {:.4}, training {:.2} %{validation}",
+                    "epoch {epoch}: loss {:.4}, training {:.2} %{validation}{skipped}",
                     last.loss, last.train_top1
                 ));
             }
@@ -351,7 +361,9 @@ impl Loop<'_> {
         let loss = report.loss();
         let taught = if teacher.is_some() { phase.kd_ratio } else { 0.0 };
         let guess = (1.0 + taught) * (supernet_classes as f64).ln();
-        let health = state.watch.observe(loss, Some(report.norm), guess);
+        // A step that was left out says nothing of the gradient's norm.
+        let norm = (report.skipped == 0).then_some(report.norm);
+        let health = state.watch.observe(loss, norm, guess);
         state.step += 1;
         state.total += 1;
         state.tally.add(&report, images.labels.len());
@@ -388,6 +400,7 @@ impl Loop<'_> {
             train_top1: state.tally.top1(),
             validation_top1: validation,
             rate,
+            skipped: state.tally.skipped(),
         };
         state.tally = Tally::default();
         self.journal.append(self.task.stage, state.total, "epoch", &entry)?;

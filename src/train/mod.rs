@@ -17,6 +17,7 @@ mod calls;
 pub mod checks;
 pub mod choose;
 mod looping;
+mod loss_scale;
 pub mod material;
 mod optimiser;
 pub mod phase;
@@ -32,6 +33,7 @@ mod trainer;
 
 pub use calls::{List, StepShape, step_calls};
 pub use looping::{Material, Outcome, Task, evaluate, exit_weights, train};
+pub use loss_scale::LossScale;
 pub use optimiser::{Decays, Optimiser, Rule};
 pub use state::{Best, Epoch, Snapshot, State};
 pub use tally::Tally;

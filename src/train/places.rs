@@ -2,12 +2,16 @@
 //!
 //! Two buffers. The *state* holds the packed super-network with its derived filters, behind it the
 //! transposed panels that gradients of inputs are computed with, and the optimiser's two vectors of
-//! the super-network's size. The *work* buffer holds the gradient, laid out as the super-network,
+//! the super-network's size. With maps in 16 bits the weights of 1x1 convolutions lie behind the
+//! super-network as rows, as an engine has them, and behind those the transposed rows; panels are then
+//! transposed of linear layers only. The *work* buffer holds the gradient, laid out as the super-network,
 //! then gradient norms, then what one network's forward and backward pass writes. Forward and
 //! backward read the state (as weights) and write the work buffer; updates do it the other way
 //! round.
 
 use crate::ops::grad::pointwise::{Transpose, TransposeParams};
+use crate::ops::half_rows::{self, HalfRows, Job};
+use crate::ops::halves::{Format, PER_ELEMENT};
 use crate::ops::pointwise::panelled_len;
 use crate::ops::update::SumOfSquares;
 use crate::ops::{Call, PANEL, Region, Slot};
@@ -19,7 +23,9 @@ use std::collections::BTreeMap;
 pub(super) struct Places {
     /// Where the transposed panels of the panels at an offset are.
     transposed: BTreeMap<usize, usize>,
-    /// Calls that make them, to be run with the state as the arena.
+    /// First element of the transposed rows, each matrix as far into them as the layout's rows are.
+    transposed_rows: usize,
+    /// Calls that make transposed panels and rows, to be run with the state as the arena.
     pub transpose: Vec<Call>,
     /// First element of the optimiser's first vector; the second follows it.
     pub moments: usize,
@@ -36,10 +42,19 @@ pub(super) struct Places {
 }
 
 impl Places {
-    pub(super) fn new(layout: &Layout) -> Places {
-        let mut end = layout.len().next_multiple_of(PANEL);
+    /// Places for maps in a 16-bit format, or in f32.
+    pub(super) fn new(layout: &Layout, format: Option<Format>) -> Places {
         let (mut transposed, mut transpose) = (BTreeMap::new(), Vec::new());
-        for panels in all_panels(layout) {
+        let transposed_rows = layout.len_with_rows().next_multiple_of(PANEL);
+        let (mut end, panels) = match format {
+            None => (layout.len().next_multiple_of(PANEL), all_panels(layout)),
+            Some(format) => {
+                transpose.push(Call::from(all_rows(layout, format, transposed_rows)));
+                let end = transposed_rows + layout.len_with_rows() - layout.len();
+                (end.next_multiple_of(PANEL), linear_panels(layout))
+            }
+        };
+        for panels in panels {
             let (rows, columns) = (panels.cout.next_multiple_of(8), panels.cin);
             let len = panelled_len(columns, rows);
             transposed.insert(panels.offset, end);
@@ -59,6 +74,7 @@ impl Places {
         let clip = arena(after(partials), 3);
         Places {
             transposed,
+            transposed_rows,
             transpose,
             moments,
             state_len: moments + 2 * layout.derived().next_multiple_of(PANEL),
@@ -74,6 +90,11 @@ impl Places {
     pub(super) fn transposed(&self, panels: &Panels, cin: usize) -> (Slot, usize) {
         let stored = panels.cout.next_multiple_of(8);
         (Slot::weights(self.transposed[&panels.offset], panelled_len(cin, stored)), stored)
+    }
+
+    /// The same of 16-bit rows: those of the first `cin` columns of the matrix, and the columns stored.
+    pub(super) fn transposed_rows(&self, panels: &Panels, cin: usize) -> (Slot, usize) {
+        (rows_at(self.transposed_rows, panels, cin * panels.cout), panels.cout)
     }
 
     /// The optimiser's vector `which` (0 or 1) for a tensor at `offset`.
@@ -92,6 +113,25 @@ pub(super) fn gradient(weights: Slot) -> Slot {
     Slot { region: Region::Arena, ..weights }
 }
 
+/// So many numbers of rows that are as far behind `base` as their panels are into the super-network.
+fn rows_at(base: usize, panels: &Panels, numbers: usize) -> Slot {
+    Slot::weights(base + panels.offset / PER_ELEMENT, numbers / PER_ELEMENT)
+}
+
+/// The call that makes the rows of all 1x1 convolutions, and the transposed ones from `base` on.
+fn all_rows(layout: &Layout, format: Format, base: usize) -> HalfRows {
+    let in_arena = |slot: Slot| arena(slot.offset, slot.len);
+    let job = |panels: Panels| Job {
+        cout: panels.cout as u32,
+        cin: panels.cin as u32,
+        w: in_arena(panels.prefix(panels.cout)),
+        rows: in_arena(layout.rows(&panels, panels.cout)),
+        transposed: Some(in_arena(rows_at(base, &panels, panels.cin * panels.cout))),
+    };
+    let jobs = layout.convolutions().filter(|panels| panels.cout > 0).map(job).collect();
+    HalfRows { params: half_rows::Params { format }, jobs }
+}
+
 /// All panels whose input has a gradient.
 fn all_panels(layout: &Layout) -> Vec<Panels> {
     let mut all = vec![layout.first.project];
@@ -108,4 +148,10 @@ fn all_panels(layout: &Layout) -> Vec<Panels> {
     // A stand-alone network has only the panels that it runs.
     all.retain(|panels| panels.cout > 0);
     all
+}
+
+/// Those of linear layers, which follow the pooling.
+fn linear_panels(layout: &Layout) -> Vec<Panels> {
+    let heads = layout.head.iter().chain(&layout.exits);
+    heads.flat_map(|head| [head.mix, head.classifier]).filter(|panels| panels.cout > 0).collect()
 }

@@ -5,6 +5,7 @@ use super::places::{Places, arena};
 use super::tape::Tape;
 use crate::engine::arena::Arena;
 use crate::ops::grad::batch_norm::{BnRunning, RunningParams};
+use crate::ops::halves::Format;
 use crate::ops::loss::{self, Loss, SoftTargets, TargetsParams};
 use crate::ops::{Call, Slot};
 use crate::space::Arch;
@@ -15,10 +16,12 @@ use std::collections::BTreeSet;
 /// Momentum of running statistics, as everywhere in this family of networks.
 const BN_MOMENTUM: f32 = 0.1;
 
-/// What the networks of a step share: the batch and the teacher's answer to it, at the same places
+/// What the networks of a step share: what maps are stored as, the batch and the teacher's answer to it, at the same places
 /// for each of them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shared {
+    /// Unless it is f32.
+    pub format: Option<Format>,
     /// `[images, side, side, 3]`
     pub input: Slot,
     /// `[images]`
@@ -30,12 +33,18 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(layout: &Layout, places: &Places, images: usize, side: usize) -> Shared {
+    pub(super) fn new(
+        layout: &Layout,
+        places: &Places,
+        format: Option<Format>,
+        images: usize,
+        side: usize,
+    ) -> Shared {
         let mut free = Arena::with_reserved(places.reserved);
         let input = free.take(images * side * side * 3);
         let labels = free.take(images);
         let teacher = free.take(images * stride(layout));
-        Shared { input, labels, teacher, end: free.len() }
+        Shared { format, input, labels, teacher, end: free.len() }
     }
 }
 
@@ -53,6 +62,8 @@ pub(super) struct Objective {
     pub kd_ratio: f32,
     /// Weight of each exit.
     pub weights: [f32; 5],
+    /// Factor on the losses, and so on all gradients.
+    pub scale: f32,
 }
 
 /// A network's part of a step.
@@ -62,7 +73,7 @@ pub(super) struct Program {
     pub calls: Vec<Call>,
     /// Running statistics; the other way round.
     pub running: Vec<Call>,
-    /// Loss and correctness of every exit read, `[images, 2]`.
+    /// Loss, scaled, and correctness of every exit read, `[images, 2]`.
     pub scores: Vec<Slot>,
     /// Logits of every exit read, `[images, stride]`.
     pub logits: Vec<Slot>,
@@ -97,7 +108,7 @@ pub(super) fn student(
                 stride: stride(layout) as u32,
                 smoothing: objective.smoothing,
                 kd_ratio: objective.kd_ratio,
-                weight: objective.weights[exit],
+                weight: objective.scale * objective.weights[exit],
             },
             logits: slot,
             labels: shared.labels,
@@ -183,6 +194,7 @@ fn tape<'a>(
         places,
         images,
         dropout,
+        format: shared.format,
         arena: Arena::with_reserved(shared.end),
         calls: Vec::new(),
         nodes: Vec::new(),

@@ -2,7 +2,7 @@
 
 use super::checks::Watch;
 use super::team::{read_supernet, read_weights, write_weights};
-use super::{Error, Tally, TeamState};
+use super::{Error, LossScale, Tally, TeamState};
 use crate::run::{Checkpoint as Stored, Transaction};
 use crate::supernet::Supernet;
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,15 @@ pub struct Epoch {
     pub validation_top1: Option<f64>,
     /// Rate of the last step.
     pub rate: f64,
+    /// Steps that a super-network left out since its gradient overflowed f16.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub skipped: u64,
+}
+
+/// Whether nothing was left out, as always in f32: then nothing is said of it.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+pub(super) fn is_none(skipped: &u64) -> bool {
+    *skipped == 0
 }
 
 /// The validation that a phase's weights are chosen by.
@@ -70,6 +79,9 @@ pub struct State {
     pub history: Vec<Epoch>,
     /// Steps that each tensor of each super-network has taken.
     tensor_steps: Vec<u64>,
+    /// The scale of each super-network's losses, where it is not what a training begins with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    loss_scales: Vec<LossScale>,
 }
 
 /// A training's state with its weights.
@@ -101,6 +113,7 @@ impl State {
             best: None,
             history: Vec::new(),
             tensor_steps: Vec::new(),
+            loss_scales: Vec::new(),
         }
     }
 }
@@ -111,7 +124,8 @@ impl Snapshot {
     /// # Errors
     /// Writing fails.
     pub fn write(&self, checkpoint: &mut Transaction) -> Result<(), Error> {
-        let state = State { tensor_steps: self.team.tensor_steps(), ..self.state.clone() };
+        let (tensor_steps, loss_scales) = (self.team.tensor_steps(), self.team.loss_scales());
+        let state = State { tensor_steps, loss_scales, ..self.state.clone() };
         let bytes = serde_json::to_vec(&state).expect("a state holds nothing that JSON cannot");
         checkpoint.add(STATE, &bytes)?;
         self.team.write(checkpoint)?;
@@ -135,7 +149,7 @@ impl Snapshot {
         let best = has(BEST).then(|| read_weights(stored, BEST, like)).transpose()?;
         let widest = like.last().filter(|_| has(TEACHER));
         let teacher = widest.map(|widest| read_supernet(stored, TEACHER, widest)).transpose()?;
-        let team = TeamState::read(stored, like, &state.tensor_steps)?;
+        let team = TeamState::read(stored, like, &state.tensor_steps, &state.loss_scales)?;
         Ok(Snapshot { team, best, teacher, state })
     }
 }

@@ -1,6 +1,7 @@
 //! What the steps of an epoch add up to.
 
 use super::Report;
+use super::state::is_none;
 use serde::{Deserialize, Serialize};
 
 /// Losses and answers of an epoch's steps so far; a part of a training's state.
@@ -10,6 +11,9 @@ pub struct Tally {
     epoch_loss: (f64, u64),
     /// Correct answers and answers.
     epoch_correct: (u64, u64),
+    /// Steps that a super-network left out.
+    #[serde(default, skip_serializing_if = "is_none")]
+    epoch_skipped: u64,
 }
 
 impl Tally {
@@ -19,6 +23,12 @@ impl Tally {
         self.epoch_loss.1 += 1;
         self.epoch_correct.0 += report.correct.iter().map(|&correct| correct as u64).sum::<u64>();
         self.epoch_correct.1 += (report.correct.len() * images) as u64;
+        self.epoch_skipped += report.skipped as u64;
+    }
+
+    /// Steps that a super-network left out.
+    pub fn skipped(&self) -> u64 {
+        self.epoch_skipped
     }
 
     /// Mean loss of a sub-network.
@@ -40,9 +50,10 @@ mod tests {
     fn steps_add_up() {
         let mut tally = Tally::default();
         assert_eq!((tally.loss(), tally.top1()), (0.0, 0.0));
-        tally.add(&Report { losses: vec![1.0, 2.0], correct: vec![3, 4], norm: 1.0 }, 8);
-        tally.add(&Report { losses: vec![0.5], correct: vec![1], norm: 1.0 }, 8);
+        tally.add(&Report { losses: vec![1.0, 2.0], correct: vec![3, 4], norm: 1.0, skipped: 0 }, 8);
+        tally.add(&Report { losses: vec![0.5], correct: vec![1], norm: f64::NAN, skipped: 1 }, 8);
         assert_eq!((tally.loss(), tally.top1()), (1.0, 100.0 * 8.0 / 24.0));
+        assert_eq!(tally.skipped(), 1);
         let text = serde_json::to_string(&tally).unwrap();
         assert_eq!(serde_json::from_str::<Tally>(&text).unwrap(), tally);
     }

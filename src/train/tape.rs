@@ -3,6 +3,9 @@
 //!
 //! The walk is that of inference ([`crate::engine::plan`]), but nothing is folded and nothing given
 //! back: every convolution leaves its raw output and its normalised one.
+//!
+//! Maps are f32 or a 16-bit format, as in inference: then 1x1 convolutions are calls of their own operator
+//! on 16-bit rows, and pooled features with all that follows them, gates, and per-channel numbers are f32.
 
 use super::places::Places;
 use crate::engine::arena::Arena;
@@ -10,7 +13,9 @@ use crate::engine::plan::BN_EPSILON;
 use crate::ops::batch_norm::{ApplyParams, BatchFold, BnApply, BnStatistics, StatisticsParams};
 use crate::ops::depthwise::{self, Depthwise};
 use crate::ops::grad::activation::{self, Activate};
+use crate::ops::halves::{self, Format, number};
 use crate::ops::pointwise::{self, Pointwise};
+use crate::ops::pointwise_half::{self, PointwiseHalf};
 use crate::ops::pool::{self, GlobalPool, MaxPool};
 use crate::ops::squeeze_excite::{self, SqueezeExcite};
 use crate::ops::stem::{self, Stem};
@@ -27,6 +32,15 @@ pub(super) struct Map {
     pub slot: Slot,
     pub side: usize,
     pub channels: usize,
+    /// What it is stored as, unless it is f32.
+    pub format: Option<Format>,
+}
+
+impl Map {
+    /// Its numbers.
+    pub(super) fn numbers(&self) -> usize {
+        self.slot.len * if self.format.is_some() { halves::PER_ELEMENT } else { 1 }
+    }
 }
 
 /// A batch norm of the pass.
@@ -121,6 +135,8 @@ pub(super) struct Tape<'a> {
     pub places: &'a Places,
     pub images: usize,
     pub dropout: bool,
+    /// What maps are stored as, unless it is f32.
+    pub format: Option<Format>,
     pub arena: Arena,
     pub calls: Vec<Call>,
     pub nodes: Vec<Node>,
@@ -136,7 +152,7 @@ impl Tape<'_> {
     /// Lowers the whole pass, from images at `input`.
     pub(super) fn network(&mut self, arch: &Arch, exits: Exits, input: Slot) {
         let channels = *self.layout.channels();
-        let mut x = self.first_layers(Map { slot: input, side: arch.r as usize, channels: 3 });
+        let mut x = self.first_layers(Map { slot: input, side: arch.r as usize, channels: 3, format: None });
         let layers: Vec<Layer> = walk(&channels, arch).filter(|l| l.stage <= exits.last()).collect();
         for stage in layers.chunk_by(|a, b| a.stage == b.stage) {
             x = self.stage(stage, x, arch.family.dense);
@@ -152,7 +168,13 @@ impl Tape<'_> {
     }
 
     pub(super) fn map(&mut self, side: usize, channels: usize) -> Map {
-        Map { slot: self.arena.take(self.images * side * side * channels), side, channels }
+        let len = halves::elements(self.format, self.images * side * side * channels);
+        Map { slot: self.arena.take(len), side, channels, format: self.format }
+    }
+
+    /// Features of every image, in f32.
+    fn features(&mut self, channels: usize) -> Map {
+        Map { slot: self.arena.take(self.images * channels), side: 1, channels, format: None }
     }
 
     fn first_layers(&mut self, image: Map) -> Map {
@@ -164,7 +186,7 @@ impl Tape<'_> {
             side_out: side as u32,
             cout: channels.stem as u32,
             activation: Activation::None as u32,
-            format: 0,
+            format: number(self.format),
         };
         let weights = Slot::weights(first.stem, 27 * channels.stem);
         let convolution = Convolution::Stem { weights, params };
@@ -241,14 +263,14 @@ impl Tape<'_> {
         let shape = head.head;
         let expand = (head.expand, head.expand_bn);
         let wide = self.pointwise(x, expand, shape.expand, 1, Activation::HSwish, None, None);
-        let pooled = self.map(1, shape.expand);
+        let pooled = self.features(shape.expand);
         let params = self.pool_params(wide, pooled);
         self.calls.push(Call::from(GlobalPool { params, x: wide.slot, y: pooled.slot }));
         self.nodes.push(Node::GlobalPool { params, x: wide, y: pooled });
         let mixed = self.linear(pooled, head.mix, shape.mix, None);
         let mask = self.dropout.then(|| self.arena.take(mixed.slot.len));
         self.masks.extend(mask);
-        let active = self.map(1, shape.mix);
+        let active = self.features(shape.mix);
         let params = activation::Params {
             len: mixed.slot.len as u32,
             activation: Activation::HSwish as u32,
@@ -261,7 +283,7 @@ impl Tape<'_> {
     }
 
     fn linear(&mut self, x: Map, panels: Panels, cout: usize, bias: Option<Slot>) -> Map {
-        let y = self.map(1, cout);
+        let y = self.features(cout);
         let params = self.pointwise_params(x, (1, cout), &panels, 1);
         self.calls.push(Call::from(Pointwise {
             params,
@@ -286,7 +308,7 @@ impl Tape<'_> {
             hidden: hidden as u32,
             weight_channels: squeeze.reduce.cin as u32,
             weight_hidden: squeeze.expand.cin as u32,
-            format: 0,
+            format: number(x.format),
         };
         self.calls.push(Call::from(SqueezeExcite {
             params,
@@ -310,7 +332,8 @@ impl Tape<'_> {
 
     fn sum(&mut self, terms: Vec<Map>) -> Map {
         let y = self.map(terms[0].side, terms[0].channels);
-        let params = sum::Params { len: y.slot.len as u32, terms: terms.len() as u32, format: 0 };
+        let (len, format) = (y.numbers() as u32, number(y.format));
+        let params = sum::Params { len, terms: terms.len() as u32, format };
         let x = terms.iter().map(|map| map.slot).collect();
         self.calls.push(Call::from(Sum { params, x, y: y.slot }));
         self.nodes.push(Node::Sum { terms, y });
@@ -323,7 +346,7 @@ impl Tape<'_> {
             side_in: x.side as u32,
             side_out: y.side as u32,
             channels: x.channels as u32,
-            format: 0,
+            format: number(x.format),
         }
     }
 
@@ -382,7 +405,7 @@ impl Tape<'_> {
             kernel: kernel as u32,
             stride: stride as u32,
             activation: Activation::None as u32,
-            format: 0,
+            format: number(x.format),
         };
         let convolution = Convolution::Depthwise { weights, params };
         self.normalised(convolution, x, (side, x.channels), bn, activation, None)
@@ -411,16 +434,22 @@ impl Tape<'_> {
                 shift: None,
                 y: z.slot,
             })),
-            Convolution::Pointwise { panels, params, bias, gate } => self.calls.push(Call::from(Pointwise {
-                params,
-                x: x.slot,
-                w: panels.prefix(channels),
-                scale: None,
-                shift: bias,
-                gate: gate.map(|gate| gate.slot),
-                residual: None,
-                y: z.slot,
-            })),
+            Convolution::Pointwise { panels, params: shape, bias, gate } => {
+                let (scale, shift, gate, residual) = (None, bias, gate.map(|gate| gate.slot), None);
+                let (x, y) = (x.slot, z.slot);
+                self.calls.push(match z.format {
+                    None => {
+                        let (params, w) = (shape, panels.prefix(channels));
+                        Call::from(Pointwise { params, x, w, scale, shift, gate, residual, y })
+                    }
+                    Some(format) => {
+                        let format = format as u32;
+                        let params = pointwise_half::Params { shape, output: format, pooled: 0, format };
+                        let w = self.layout.rows(&panels, channels);
+                        Call::from(PointwiseHalf { params, x, w, scale, shift, gate, residual, y })
+                    }
+                });
+            }
             Convolution::Depthwise { weights, params } => self.calls.push(Call::from(Depthwise {
                 params,
                 x: x.slot,
@@ -440,7 +469,7 @@ impl Tape<'_> {
                 batch_rows: norm.rows as u32,
                 channels: channels as u32,
                 activation: activation as u32,
-                format: 0,
+                format: number(z.format),
             },
             x: z.slot,
             scale: norm.scale,
@@ -471,7 +500,7 @@ impl Tape<'_> {
                 channels: channels as u32,
                 batches: 1,
                 epsilon: BN_EPSILON,
-                format: 0,
+                format: number(z.format),
             },
             x: z.slot,
             partials,

@@ -5,9 +5,11 @@
 //! does not move in it.
 
 use super::{
-    Batch, Error, Optimiser, OptimiserState, Report, Rule, Settings, Student, Teacher, Trainer, Weighting,
+    Batch, Error, LossScale, Optimiser, OptimiserState, Report, Rule, Settings, Student, Teacher, Trainer,
+    Weighting,
 };
 use crate::device::Device;
+use crate::engine::Precision;
 use crate::run::{Checkpoint as Stored, Transaction};
 use crate::supernet::{Checkpoint, Supernet, Tensor};
 use std::collections::BTreeMap;
@@ -43,7 +45,20 @@ impl Team {
         supernets: Vec<Supernet>,
         optimiser: Optimiser,
     ) -> Result<Team, Error> {
-        let member = |supernet| Trainer::new(device.clone(), supernet, optimiser);
+        Team::in_precision(device, supernets, optimiser, Precision::F32)
+    }
+
+    /// The same in a precision.
+    ///
+    /// # Errors
+    /// The device fails, or there is no super-network.
+    pub fn in_precision(
+        device: &Arc<dyn Device>,
+        supernets: Vec<Supernet>,
+        optimiser: Optimiser,
+        precision: Precision,
+    ) -> Result<Team, Error> {
+        let member = |supernet| Trainer::in_precision(device.clone(), supernet, optimiser, precision);
         if supernets.is_empty() {
             return Err(Error::NoSupernet);
         }
@@ -69,7 +84,7 @@ impl Team {
     }
 
     /// One step of each super-network that has students, each clipped on its own. The losses are in
-    /// the order of the students, the norm is the largest.
+    /// the order of the students, the norm is the largest of those that moved.
     ///
     /// # Errors
     /// As [`Trainer::step`].
@@ -87,8 +102,12 @@ impl Team {
             self.members.iter().position(|member| member.supernet().has_width(student.arch.w)).unwrap_or(0)
         };
         let owners: Vec<usize> = students.iter().map(owner).collect();
-        let mut all =
-            Report { losses: vec![f64::NAN; students.len()], correct: vec![0; students.len()], norm: 0.0 };
+        let mut all = Report {
+            losses: vec![f64::NAN; students.len()],
+            correct: vec![0; students.len()],
+            norm: 0.0,
+            skipped: 0,
+        };
         for (number, member) in self.members.iter_mut().enumerate() {
             let own: Vec<usize> = (0..students.len()).filter(|&index| owners[index] == number).collect();
             if own.is_empty() {
@@ -98,6 +117,10 @@ impl Team {
             let report = member.step(batch, &members, teacher, settings)?;
             for (at, &index) in own.iter().enumerate() {
                 (all.losses[index], all.correct[index]) = (report.losses[at], report.correct[at]);
+            }
+            all.skipped += report.skipped;
+            if report.skipped > 0 {
+                continue;
             }
             // Not `max`, which would lose a norm that is no number.
             all.norm = if all.norm > report.norm { all.norm } else { report.norm };
@@ -152,7 +175,13 @@ impl TeamState {
         self.optimisers.iter().flat_map(|optimiser| optimiser.steps.iter().copied()).collect()
     }
 
-    /// Adds everything but the steps to a checkpoint.
+    /// The scale of each super-network's losses; none where all are as they were at the start.
+    pub fn loss_scales(&self) -> Vec<LossScale> {
+        let scales: Vec<LossScale> = self.optimisers.iter().map(|optimiser| optimiser.loss_scale).collect();
+        if scales.iter().all(|scale| *scale == LossScale::default()) { Vec::new() } else { scales }
+    }
+
+    /// Adds everything but the steps and the scales to a checkpoint.
     ///
     /// # Errors
     /// Writing fails.
@@ -165,11 +194,16 @@ impl TeamState {
     }
 
     /// Reads what [`TeamState::write`] wrote; `like` are the super-networks that training began with,
-    /// `steps` those of [`TeamState::tensor_steps`].
+    /// `steps` those of [`TeamState::tensor_steps`], `scales` those of [`TeamState::loss_scales`].
     ///
     /// # Errors
     /// Files that are not those of a training of these super-networks.
-    pub fn read(stored: &Stored, like: &[Supernet], steps: &[u64]) -> Result<TeamState, Error> {
+    pub fn read(
+        stored: &Stored,
+        like: &[Supernet],
+        steps: &[u64],
+        scales: &[LossScale],
+    ) -> Result<TeamState, Error> {
         let weights = read_weights(stored, WEIGHTS, like)?;
         let (mut optimisers, mut rest) = (Vec::new(), steps);
         for (number, supernet) in like.iter().enumerate() {
@@ -182,7 +216,9 @@ impl TeamState {
             let first = vector("first").ok_or_else(|| refuse("the optimiser has no tensor `first`"))?;
             let own = rest.split_at_checked(supernet.layout.tensors().len());
             let (own, others) = own.ok_or_else(|| refuse("the state has too few steps of tensors"))?;
-            optimisers.push(OptimiserState { first, second: vector("second"), steps: own.to_vec() });
+            let loss_scale = scales.get(number).copied().unwrap_or_default();
+            let (second, steps) = (vector("second"), own.to_vec());
+            optimisers.push(OptimiserState { first, second, steps, loss_scale });
             rest = others;
         }
         Ok(TeamState { weights, optimisers })

@@ -1,5 +1,6 @@
 //! A super-network in training on a device: one optimiser step at a time.
 
+use super::loss_scale::LossScale;
 use super::optimiser::{self, Optimiser, Rule};
 use super::places::Places;
 use super::program::{self, Objective, Program, Shared};
@@ -7,6 +8,7 @@ use super::{Error, Weighting};
 use crate::data::loader::{self, Loader, Position};
 use crate::data::{self, Dataset, Source};
 use crate::device::{Buffer, Device, Memory};
+use crate::engine::Precision;
 use crate::engine::feed::Feeder;
 use crate::ops::update::{Fill, FillParams};
 use crate::ops::{Call, Slot, Threads};
@@ -84,6 +86,8 @@ pub struct Report {
     pub correct: Vec<usize>,
     /// Norm of the accumulated gradient before clipping.
     pub norm: f64,
+    /// Super-networks that left the step out, since their gradient overflowed f16.
+    pub skipped: usize,
 }
 
 impl Report {
@@ -126,8 +130,10 @@ pub struct Teacher {
 pub struct Trainer {
     device: Arc<dyn Device>,
     supernet: Supernet,
+    precision: Precision,
     places: Places,
     optimiser: Optimiser,
+    loss_scale: LossScale,
     state: Buffer,
     work: Buffer,
     feeder: Feeder,
@@ -141,12 +147,26 @@ impl Trainer {
     /// # Errors
     /// The device fails.
     pub fn new(device: Arc<dyn Device>, supernet: Supernet, optimiser: Optimiser) -> Result<Trainer, Error> {
-        let places = Places::new(&supernet.layout);
+        Trainer::in_precision(device, supernet, optimiser, Precision::F32)
+    }
+
+    /// The same with maps in a precision, and 1x1 convolutions on weights rounded to it. The weights that
+    /// are trained, their gradient and the optimiser's state are f32.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn in_precision(
+        device: Arc<dyn Device>,
+        supernet: Supernet,
+        optimiser: Optimiser,
+        precision: Precision,
+    ) -> Result<Trainer, Error> {
+        let places = Places::new(&supernet.layout, precision.format());
         let state = state_of(&*device, &supernet, &places)?;
         let work = device.allocate(places.reserved)?;
         let steps = vec![0; supernet.layout.tensors().len()];
-        let feeder = Feeder::default();
-        Ok(Trainer { device, supernet, places, optimiser, state, work, feeder, steps })
+        let (feeder, loss_scale) = (Feeder::default(), LossScale::default());
+        Ok(Trainer { device, supernet, precision, places, optimiser, loss_scale, state, work, feeder, steps })
     }
 
     /// The device.
@@ -164,7 +184,8 @@ impl Trainer {
         self.optimiser = optimiser;
     }
 
-    /// The largest network of a super-network as a teacher, which may be another's than this one.
+    /// The largest network of a super-network as a teacher, which may be another's than this one. It answers
+    /// in this one's precision.
     ///
     /// # Errors
     /// The device fails, or the teacher has other classes.
@@ -176,8 +197,20 @@ impl Trainer {
                 file: supernet.file.display().to_string(),
             });
         }
-        let places = Places::new(&supernet.layout);
-        let mut weights = self.device.allocate(supernet.packed.len())?;
+        let (layout, format) = (&supernet.layout, self.precision.format());
+        let places = Places::new(layout, format);
+        let mut weights = match format {
+            None => self.device.allocate(layout.len())?,
+            Some(format) => {
+                let mut weights = self.device.allocate(layout.len_with_rows())?;
+                self.device.upload(
+                    &mut weights,
+                    layout.len(),
+                    &layout.pack_rows(&supernet.packed, format),
+                )?;
+                weights
+            }
+        };
         self.device.upload(&mut weights, 0, &supernet.packed)?;
         run(&*self.device, &derive_calls(&supernet.layout), &self.device.allocate(0)?, &mut weights)?;
         let arch = Arch::largest(supernet.family, 32, Some(supernet.channels().width));
@@ -198,7 +231,8 @@ impl Trainer {
     ) -> Result<Report, Error> {
         let accumulated = self.accumulate(batch, students, teacher, settings)?;
         let norm = self.update(accumulated.touched, settings.rate)?;
-        Ok(Report { norm, ..accumulated.report })
+        let skipped = usize::from(self.loss_scale.overflows(self.precision, norm));
+        Ok(Report { norm, skipped, ..accumulated.report })
     }
 
     /// The gradient of a step without the step; running statistics move as in a step.
@@ -216,6 +250,8 @@ impl Trainer {
         let layout = &self.supernet.layout;
         let mut packed = vec![0.0; layout.len()];
         self.device.download(&self.work, 0, &mut packed)?;
+        let unscale = 1.0 / self.scale();
+        packed.iter_mut().for_each(|gradient| *gradient *= unscale);
         let names: BTreeSet<&str> =
             accumulated.touched.iter().map(|&index| layout.tensors()[index].name.as_str()).collect();
         let mut tensors = layout.unpack(&packed);
@@ -249,13 +285,15 @@ impl Trainer {
         let images = batch.labels.len();
         self.check(batch, students)?;
         let layout = &self.supernet.layout;
-        let shared = Shared::new(layout, &self.places, images, batch.side);
+        let format = self.precision.format();
+        let shared = Shared::new(layout, &self.places, format, images, batch.side);
         let mut programs = Vec::new();
         for student in students {
             let arch = Arch { r: batch.side as u32, ..student.arch.clone() };
             let (exits, weights) = student.weighting.exits(&arch);
             let kd_ratio = if teacher.is_some() { settings.kd_ratio } else { 0.0 };
-            let objective = Objective { smoothing: settings.smoothing, kd_ratio, weights };
+            let (smoothing, scale) = (settings.smoothing, self.scale());
+            let objective = Objective { smoothing, kd_ratio, weights, scale };
             let parts = (layout, &self.places, &shared);
             programs.push(program::student(parts, (&arch, exits), images, objective, settings.dropout > 0.0));
         }
@@ -286,7 +324,7 @@ impl Trainer {
         let whole = program::whole_gradient(&self.supernet.layout);
         let zero = Fill { params: FillParams { len: whole.len as u32, value: 0.0 }, y: whole };
         run(&*self.device, &[Call::from(zero)], &self.state, &mut self.work)?;
-        let mut report = Report { losses: Vec::new(), correct: Vec::new(), norm: f64::NAN };
+        let mut report = Report { losses: Vec::new(), correct: Vec::new(), norm: f64::NAN, skipped: 0 };
         let mut offsets = BTreeSet::new();
         for (index, program) in programs.iter().enumerate() {
             self.masks(program, index, settings)?;
@@ -302,11 +340,16 @@ impl Trainer {
         Ok(Accumulated { report, touched: optimiser::tensors(layout, &offsets), last: programs.pop() })
     }
 
+    /// The factor on losses and gradients.
+    fn scale(&self) -> f32 {
+        self.loss_scale.factor(self.precision)
+    }
+
     /// An optimiser's step with the gradient in the work buffer, and everything that follows from
     /// new weights. The norm of the gradient; where that is no finite number, no step was taken.
     fn update(&mut self, touched: BTreeSet<usize>, rate: f32) -> Result<f64, Error> {
         let layout = &self.supernet.layout;
-        let norm = optimiser::norm(layout, &self.places, &touched, self.optimiser.clip, 1.0);
+        let norm = optimiser::norm(layout, &self.places, &touched, self.optimiser.clip, 1.0 / self.scale());
         run(&*self.device, &norm, &self.state, &mut self.work)?;
         touched.iter().for_each(|&index| self.steps[index] += 1);
         let update = self.optimiser.update(layout, &self.places, &touched, &self.steps, rate);
@@ -367,7 +410,8 @@ impl Trainer {
             loss += scores.iter().step_by(2).map(|&loss| f64::from(loss)).sum::<f64>();
             correct = scores.iter().skip(1).step_by(2).filter(|&&correct| correct == 1.0).count();
         }
-        Ok((loss / images as f64, correct))
+        // The scale is a power of two: taking it out again changes no bit.
+        Ok((loss / f64::from(self.scale()) / images as f64, correct))
     }
 
     /// The super-network as it is now.
@@ -394,7 +438,8 @@ impl Trainer {
             Ok(out)
         };
         let second = matches!(self.optimiser.rule, Rule::AdamW).then(|| vector(1)).transpose()?;
-        Ok(OptimiserState { first: vector(0)?, second, steps: self.steps.clone() })
+        let (steps, loss_scale) = (self.steps.clone(), self.loss_scale);
+        Ok(OptimiserState { first: vector(0)?, second, steps, loss_scale })
     }
 
     /// Replaces weights and optimiser state, to go on from a checkpoint or after channels were sorted.
@@ -421,6 +466,7 @@ impl Trainer {
             }
         }
         self.steps.clone_from(&state.steps);
+        self.loss_scale = state.loss_scale;
         refresh(&*self.device, &self.supernet, &self.places, &mut self.state)
     }
 }
@@ -434,6 +480,8 @@ pub struct OptimiserState {
     pub second: Option<Vec<f32>>,
     /// Steps that each tensor has taken.
     pub steps: Vec<u64>,
+    /// The scale of losses, which only f16 uses.
+    pub loss_scale: LossScale,
 }
 
 impl OptimiserState {
@@ -441,7 +489,8 @@ impl OptimiserState {
     pub fn zeros(layout: &Layout, rule: Rule) -> OptimiserState {
         let zeros = || vec![0.0; layout.derived()];
         let second = matches!(rule, Rule::AdamW).then(zeros);
-        OptimiserState { first: zeros(), second, steps: vec![0; layout.tensors().len()] }
+        let (steps, loss_scale) = (vec![0; layout.tensors().len()], LossScale::default());
+        OptimiserState { first: zeros(), second, steps, loss_scale }
     }
 }
 

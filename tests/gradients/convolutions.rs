@@ -128,6 +128,7 @@ fn pointwise_input() {
             side_out: p.side_out,
             channels: p.cin,
             stride: p.stride,
+            format: 0,
         };
         let mut dx = vec![f64::NAN; input_len(&p)];
         let args = ScatterArgs { x: &small, residual: Some(&arrived), y: &mut dx };

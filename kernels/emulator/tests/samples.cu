@@ -1,4 +1,5 @@
 // Sample kernels that exercise the emulator; samples_check.cpp runs them. Not part of natv2.
+#include "grad_pointwise_half.cuh"
 #include "pointwise_half.cuh"
 
 // C[m, n] = A[m, k] B[k, n] with 16 x 16 tiles in static shared memory; any sizes.
@@ -278,3 +279,7 @@ NAT_KERNEL(sample_indices, uint4* out) {
 // A kernel of pointwise_half.cu with its rows as they come, to see that their turn is what keeps the
 // banks free of conflicts.
 POINTWISE_HALF_KERNEL(sample_pointwise_half_unswizzled, __half, 32, 32, 2, false, false)
+
+
+// The same of grad_pointwise_half.cu.
+POINTWISE_HALF_WEIGHTS_KERNEL(sample_pointwise_half_weights_unswizzled, __half, 32, 32, 2, 1, false)

@@ -16,7 +16,7 @@ Examples:
   natv2 bench plan --arch @network.json --mode evaluation --images 2000 --calibration-images 500
   natv2 bench plan --archs archive.json --mode evaluation --machine h100 --json
   natv2 bench plan --width 1.0 --precision bf16 [--unfused]
-  natv2 bench plan --mode training --images 64 --teacher --machine here
+  natv2 bench plan --mode training --images 64 --teacher --precision bf16 --machine here
 
 No network runs. Bytes, operations and launches are those of the plan that the engine would run;
 times take every call at full bandwidth or full arithmetic rate, whichever is longer, and add the
@@ -44,7 +44,7 @@ pub struct Plan {
     /// Training: with the largest network as a teacher.
     #[arg(long)]
     teacher: bool,
-    /// What maps are stored as: f32, f16 or bf16. Training is f32 alone.
+    /// What maps are stored as: f32, f16 or bf16.
     #[arg(long, value_name = "PRECISION", default_value = "f32")]
     precision: Precision,
     /// In 16 bits: every operator a call of its own, where MBConvs that fit a block are one otherwise.
@@ -79,9 +79,6 @@ impl Plan {
                 "--mode training: the weights are those of one network: plan for the super-network, or with --width"
                     .into(),
             ));
-        }
-        if training && self.precision != Precision::F32 {
-            return Err(Error::Usage("--precision: training is planned in f32 alone".into()));
         }
         if self.teacher && !training {
             return Err(Error::Usage("--teacher goes with --mode training".into()));

@@ -3,6 +3,7 @@
 use super::{Error, print};
 use crate::bench::train::{Options, run};
 use crate::cli::{Globals, Weights};
+use crate::engine::Precision;
 use crate::run::Exit;
 use clap::Args;
 
@@ -10,6 +11,7 @@ const AFTER_HELP: &str = "\
 Examples:
   natv2 bench train                                      the built-in super-network, batches of 64
   natv2 bench train --weights net.safetensors --batch 128 --resolution 48 --rounds 10 --json
+  natv2 bench train --precision bf16                     maps and their gradients in 16 bits
 
 A step is forward, backward and update, on random images that are there already; loading and
 augmenting is not in it.";
@@ -29,6 +31,9 @@ pub struct Train {
     /// Timed steps of each kind.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=10000))]
     rounds: u16,
+    /// What maps and their gradients are stored as: f32, f16 or bf16.
+    #[arg(long, value_name = "PRECISION", default_value = "f32")]
+    precision: Precision,
     #[command(flatten)]
     globals: Globals,
 }
@@ -46,6 +51,7 @@ impl Train {
             batch: self.batch.into(),
             resolution: self.resolution.map_or(largest, usize::from),
             rounds: self.rounds.into(),
+            precision: self.precision,
         };
         print(&run(self.globals.open()?, &supernet, &options)?, self.globals.talk.json)?;
         Ok(Exit::Done)

@@ -3,7 +3,7 @@
 use super::{Key, Kind, key, optional};
 
 /// Keys of a training section.
-pub(super) const KEYS: usize = 20;
+pub(super) const KEYS: usize = 21;
 
 /// The keys of the section `$section`.
 macro_rules! section {
@@ -42,6 +42,11 @@ macro_rules! section {
                 Kind::Ascending(32, 1024),
                 "Sides in pixels, of which each step draws one.",
                 "those of the weights' card and the multiples of 4 between, else 48 to 64 in steps of 4",
+            ),
+            key(
+                concat!($section, ".precision"),
+                Kind::Choice(&["f32", "f16", "bf16"]),
+                "What maps and their gradients are stored as in a step; weights, their gradients and the optimiser are f32, and losses of f16 are scaled.",
             ),
             key(concat!($section, ".optimiser"), Kind::Choice(&["sgd", "adamw"]), "The optimiser."),
             key(

@@ -94,6 +94,8 @@ mod tests {
             ops::loss::gpu::layouts(),
             ops::update::gpu::layouts(),
             ops::grad::pointwise::gpu::layouts(),
+            ops::grad::pointwise_half::gpu::layouts(),
+            ops::half_rows::gpu::layouts(),
             ops::grad::depthwise::gpu::layouts(),
             ops::grad::stem::gpu::layouts(),
             ops::grad::batch_norm::gpu::layouts(),

@@ -267,6 +267,8 @@ fn dispatch(call: &Call, to: &Launcher<'_>) -> Result<(), Error> {
         Call::Preprocess(call) => preprocess::gpu::launch(call, to),
         Call::Augment(call) => ops::augment::gpu::launch(call, to),
         Call::PointwiseWeights(call) => ops::grad::pointwise::gpu::launch_weights(call, to),
+        Call::PointwiseHalfWeights(call) => ops::grad::pointwise_half::gpu::launch_weights(call, to),
+        Call::HalfRows(call) => ops::half_rows::gpu::launch(call, to),
         Call::Transpose(call) => ops::grad::pointwise::gpu::launch_transpose(call, to),
         Call::Scatter(call) => ops::grad::pointwise::gpu::launch_scatter(call, to),
         Call::DepthwiseInput(call) => ops::grad::depthwise::gpu::launch_input(call, to),

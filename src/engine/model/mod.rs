@@ -131,6 +131,7 @@ fn is_product(call: &Call) -> bool {
             | Call::PointwiseHalf(_)
             | Call::Branches(_)
             | Call::PointwiseWeights(_)
+            | Call::PointwiseHalfWeights(_)
             | Call::StemWeights(_)
     )
 }

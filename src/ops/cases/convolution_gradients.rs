@@ -50,9 +50,15 @@ fn transpose(cout: usize, cin: usize) -> Case {
     b.finish(format!("{cin} to {cout}"), call)
 }
 
-fn scatter((images, side, stride): (usize, usize, usize), channels: usize, residual: bool) -> Case {
+pub(super) fn scatter(
+    format: Option<Format>,
+    (images, side, stride): (usize, usize, usize),
+    channels: usize,
+    residual: bool,
+) -> Case {
     let mut b = Builder::default();
     let side_out = side.div_ceil(stride);
+    let (small, large) = (images * side_out * side_out * channels, images * side * side * channels);
     let call = Scatter {
         params: ScatterParams {
             images: images as u32,
@@ -60,13 +66,14 @@ fn scatter((images, side, stride): (usize, usize, usize), channels: usize, resid
             side_out: side_out as u32,
             channels: channels as u32,
             stride: stride as u32,
+            format: number(format),
         },
-        x: b.input(images * side_out * side_out * channels, Fill::Values(1.0)),
-        residual: residual.then(|| b.input(images * side * side * channels, Fill::Values(1.0))),
-        y: b.output(images * side * side * channels),
+        x: b.map(format, small, Fill::Values(1.0)),
+        residual: residual.then(|| b.map(format, large, Fill::Values(1.0))),
+        y: b.map_output(format, large),
     };
     let residual = if residual { ", residual" } else { "" };
-    b.finish(format!("{images} x {side} stride {stride}, {channels}{residual}"), call)
+    b.finish(in_format(format, format!("{images} x {side} stride {stride}, {channels}{residual}")), call)
 }
 
 pub(super) fn depthwise_both(
@@ -158,7 +165,7 @@ pub(super) fn edges() -> Vec<Case> {
     for (shape, channels, residual) in
         [((1, 1, 2), 8, false), ((2, 5, 2), 40, true), ((3, 4, 2), 24, false), ((2, 3, 1), 16, true)]
     {
-        cases.push(scatter(shape, channels, residual));
+        cases.push(scatter(None, shape, channels, residual));
     }
     for kernel in [3, 5, 7] {
         for stride in [1, 2] {
@@ -207,6 +214,6 @@ pub(super) fn network(images: usize, r: usize) -> Vec<Case> {
     cases.push(pointwise_weights((images, side, 1), (160, 960, 0), false));
     cases.push(pointwise_weights((images, 1, 1), (960, 1280, 0), false));
     cases.push(transpose(160, 960));
-    cases.push(scatter((images, r.div_ceil(2), 2), 24, true));
+    cases.push(scatter(None, (images, r.div_ceil(2), 2), 24, true));
     cases
 }

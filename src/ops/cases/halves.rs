@@ -1,14 +1,18 @@
 //! Cases of operators on 16-bit numbers. They are apart from the others, since their results are not
 //! f32 elements to compare, and rounding is in the definition.
 
-use super::convolution_gradients::{depthwise_both, stem_weights};
+use super::convolution_gradients::{depthwise_both, scatter, stem_weights};
 use super::forward::{
     apply_case, depthwise_case, global_pool_case, max_pool_case, squeeze_excite_case, statistics_case,
     stem_case, sum_case,
 };
 use super::gradients::{self, activation_cases, columns_case, input_case, sums_case};
 use super::{Builder, Case, Fill, mbconv};
+use crate::ops::grad::pointwise::PointwiseWeights;
+use crate::ops::grad::pointwise_half::{self as gradient, PointwiseHalfWeights};
+use crate::ops::half_rows::{self, HalfRows, Job};
 use crate::ops::halves::{Format, PER_ELEMENT, elements, number};
+use crate::ops::pointwise::panelled_len;
 use crate::ops::pointwise_half::{Params, PointwiseHalf, weights_len};
 use crate::ops::{Activation, pointwise};
 
@@ -114,6 +118,87 @@ pub(super) fn products() -> Vec<Case> {
         pointwise_case(format, shape, channels, around, outputs)
     };
     Format::ALL.into_iter().flat_map(|format| all.iter().map(move |shape| case(format, shape))).collect()
+}
+
+fn weights_case(
+    format: Format,
+    (images, side, stride): (usize, usize, usize),
+    (cin, cout, more): (usize, usize, usize),
+    gated: bool,
+) -> Case {
+    let mut b = Builder::default();
+    let (side_out, stored) = (side.div_ceil(stride), cin + more);
+    let shape = pointwise::Params {
+        images: images as u32,
+        side_in: side as u32,
+        side_out: side_out as u32,
+        cin: cin as u32,
+        cout: cout as u32,
+        weight_cin: stored as u32,
+        stride: stride as u32,
+        activation: 0,
+    };
+    let halves = Fill::Halves { format, size: 1.0 };
+    let call = PointwiseHalfWeights {
+        params: gradient::Params { shape, format: format as u32 },
+        x: b.input(images * side * side * cin / PER_ELEMENT, halves),
+        dz: b.input(images * side_out * side_out * cout / PER_ELEMENT, halves),
+        gate: gated.then(|| b.input(images * cin, Fill::Positive)),
+        partials: b.output(PointwiseWeights::partials_len(&shape)),
+        dw: b.input(panelled_len(cout, stored), Fill::Panels { cout, cin, stored }),
+    };
+    let gate = if gated { ", gated" } else { "" };
+    b.finish(format!("{format:?} {images} x {side}/{stride}, {cin} of {stored} to {cout}{gate}"), call)
+}
+
+/// Both tiles, tails of rows and channels, strides, prefixes, one block of rows and several.
+pub(super) fn weights() -> Vec<Case> {
+    let shapes = [
+        ((1, 1, 1), (8, 8, 0), false),
+        ((5, 1, 1), (104, 136, 24), false),
+        ((1, 2, 1), (16, 24, 8), false),
+        ((3, 3, 2), (8, 40, 16), false),
+        ((2, 3, 1), (72, 24, 24), true),
+        ((3, 7, 2), (24, 200, 8), true),
+        ((2, 16, 1), (40, 16, 0), true),
+        // More than one block of rows, and more of them than are added side by side.
+        ((1, 23, 1), (16, 72, 8), false),
+        ((3, 28, 2), (24, 104, 8), true),
+        ((2, 28, 1), (88, 72, 0), true),
+        ((5, 41, 1), (8, 8, 0), false),
+        // Wide tiles, which take many blocks, with warps that have nothing to do and without.
+        ((33, 28, 1), (16, 264, 0), false),
+        ((24, 27, 1), (136, 96, 8), true),
+    ];
+    let all = |format| shapes.map(|(shape, channels, gated)| weights_case(format, shape, channels, gated));
+    Format::ALL.into_iter().flat_map(all).collect()
+}
+
+fn rows_case(format: Format, matrices: &[(usize, usize)], transposed: bool) -> Case {
+    let mut b = Builder::default();
+    let mut job = |&(cout, cin): &(usize, usize)| Job {
+        cout: cout as u32,
+        cin: cin as u32,
+        w: b.input(panelled_len(cout, cin), Fill::Panels { cout, cin, stored: cin }),
+        rows: b.output(weights_len(cout, cin)),
+        transposed: transposed.then(|| b.output(weights_len(cin, cout))),
+    };
+    let jobs = matrices.iter().map(&mut job).collect();
+    let both = if transposed { ", transposed too" } else { "" };
+    let name = format!("{format:?} {} matrices from {:?}{both}", matrices.len(), matrices[0]);
+    b.finish(name, HalfRows { params: half_rows::Params { format }, jobs })
+}
+
+/// Tails of panels and of slices, small matrices beside a large one, and more than a launch takes.
+pub(super) fn rows() -> Vec<Case> {
+    let many: Vec<(usize, usize)> = (0..150).map(|i| (8 + i % 5 * 8, 8 + i % 3 * 16)).collect();
+    let lists = [vec![(8, 8)], vec![(24, 40), (136, 72), (8, 200), (160, 960)], vec![(72, 136)], many];
+    let all = |format| {
+        let case =
+            move |transposed| move |matrices: &Vec<(usize, usize)>| rows_case(format, matrices, transposed);
+        [false, true].map(|transposed| lists.iter().map(case(transposed)).collect::<Vec<_>>()).concat()
+    };
+    Format::ALL.into_iter().flat_map(all).collect()
 }
 
 /// The operators that have f32 maps too, in a format or in f32: the same shapes in the same order, and
@@ -286,6 +371,11 @@ fn backward(format: Option<Format>) -> Vec<Case> {
     for (images, side, channels) in [(1, 1, 8), (3, 2, 1152), (2, 3, 40), (5, 7, 96), (1, 14, 24)] {
         cases.push(gradients::global_pool_case(format, images, side, channels));
         cases.push(gradients::max_pool_case(format, (images, side), channels, images > 2));
+    }
+    for (shape, channels, residual) in
+        [((1, 1, 2), 8, false), ((2, 5, 2), 40, true), ((3, 4, 2), 24, false), ((2, 3, 1), 16, true)]
+    {
+        cases.push(scatter(format, shape, channels, residual));
     }
     for (len, activation, mask) in [(24, HSwish, false), (1048, HSigmoid, true), (16400, HSwish, true)] {
         cases.extend(activation_cases(format, len, activation, mask));

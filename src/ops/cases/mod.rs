@@ -90,6 +90,7 @@ impl Case {
                 std::iter::once(call.batch).chain(folded).collect()
             }
             Call::PointwiseWeights(call) => vec![call.dw],
+            Call::PointwiseHalfWeights(call) => vec![call.dw],
             Call::DepthwiseWeights(call) => vec![call.dw],
             Call::StemWeights(call) => vec![call.dw],
             Call::Augment(call) => vec![call.y],
@@ -299,6 +300,16 @@ pub fn edges_in(format: Format) -> Vec<Case> {
 /// Shapes at the edges of the products of 16-bit numbers, in both formats.
 pub fn half_products() -> Vec<Case> {
     halves::products()
+}
+
+/// Shapes at the edges of the gradient of 16-bit products' weights, in both formats: the results are f32.
+pub fn half_weights() -> Vec<Case> {
+    halves::weights()
+}
+
+/// Matrices whose rows become 16-bit numbers, in both formats.
+pub fn half_rows() -> Vec<Case> {
+    halves::rows()
 }
 
 /// Shapes at the edges of the operators whose maps are f32 or a 16-bit format: the same in the same

@@ -7,7 +7,8 @@
 //!
 //! The gradient of a convolution's input is a convolution: with [`pointwise::Transpose`]d panels the
 //! forward [`Pointwise`](super::pointwise::Pointwise) computes it, with the gradient that has
-//! already arrived at that map as its residual.
+//! already arrived at that map as its residual. With maps in 16 bits it is that of 16-bit numbers, on
+//! transposed [rows](super::half_rows).
 //!
 //! Maps and their gradients are f32, f16 or bf16, as an operator's parameters say; gradients of weights,
 //! sums, gates and what else has a number a channel are f32.
@@ -20,6 +21,7 @@ pub mod batch_norm;
 pub mod depthwise;
 pub mod kernel_transform;
 pub mod pointwise;
+pub mod pointwise_half;
 pub mod pool;
 pub mod squeeze_excite;
 pub mod stem;

@@ -3,6 +3,7 @@
 use super::{BLOCK_ROWS, PointwiseWeights, Scatter, Transpose};
 use crate::device::{Error, Launcher};
 use crate::ops::PANEL;
+use crate::ops::halves::{chunk, kernel};
 
 /// Sums that a block of a merging kernel makes, in quads, and its threads.
 pub(in crate::ops::grad) const MERGE: (u64, u32) = (16, 128);
@@ -42,13 +43,19 @@ pub(crate) fn launch_weights(call: &PointwiseWeights, to: &Launcher<'_>) -> Resu
     let (cin, cout) = (u64::from(p.cin), u64::from(p.cout));
     let blocks = to.count(p.rows() as u64)?.div_ceil(BLOCK_ROWS as u64);
     let tile = Tile::suiting(blocks, cin, cout, to.multiprocessors());
-    let args = call.addresses(to);
-    to.launch(tile.kernel, to.blocks(blocks * tile.tiles(cin, cout), tile.threads)?, &args)?;
-    if blocks < 2 {
+    to.launch(tile.kernel, to.blocks(blocks * tile.tiles(cin, cout), tile.threads)?, &call.addresses(to))?;
+    launch_merge(call, to)
+}
+
+/// Adds the partial sums, if there are several.
+pub(in crate::ops::grad) fn launch_merge(call: &PointwiseWeights, to: &Launcher<'_>) -> Result<(), Error> {
+    let p = call.params;
+    if p.rows() <= BLOCK_ROWS {
         return Ok(());
     }
-    let quads = cout.div_ceil(PANEL as u64) * cin * PANEL as u64 / 4;
-    to.launch("pointwise_weights_merge", to.blocks(quads.div_ceil(MERGE.0), MERGE.1)?, &args)
+    let quads = u64::from(p.cout).div_ceil(PANEL as u64) * u64::from(p.cin) * PANEL as u64 / 4;
+    let geometry = to.blocks(quads.div_ceil(MERGE.0), MERGE.1)?;
+    to.launch("pointwise_weights_merge", geometry, &call.addresses(to))
 }
 
 /// A block a square of a panel on both sides.
@@ -58,11 +65,12 @@ pub(crate) fn launch_transpose(call: &Transpose, to: &Launcher<'_>) -> Result<()
     to.launch("transpose_f32", to.blocks(blocks, (PANEL * PANEL) as u32)?, &call.addresses(to))
 }
 
-/// A thread a quad of channels of a pixel of the large map.
+/// A thread 16 bytes of channels of a pixel of the large map.
 pub(crate) fn launch_scatter(call: &Scatter, to: &Launcher<'_>) -> Result<(), Error> {
     let p = call.params;
-    let items = u64::from(p.images) * u64::from(p.side_in * p.side_in) * u64::from(p.channels / 4);
-    to.launch("scatter_f32", to.covering(items, 256)?, &call.addresses(to))
+    let chunks = u64::from(p.channels / chunk(p.format));
+    let items = u64::from(p.images) * u64::from(p.side_in * p.side_in) * chunks;
+    to.launch(kernel!("scatter", p.format), to.covering(items, 256)?, &call.addresses(to))
 }
 
 #[cfg(test)]
@@ -73,7 +81,7 @@ pub(crate) fn layouts() -> Vec<crate::device::Layout> {
         WeightsAddresses::layout(),
         layout!("TransposeParams", TransposeParams { cout, cin }),
         TransposeAddresses::layout(),
-        layout!("ScatterParams", ScatterParams { images, side_in, side_out, channels, stride }),
+        layout!("ScatterParams", ScatterParams { images, side_in, side_out, channels, stride, format }),
         ScatterAddresses::layout(),
     ]
 }

@@ -10,6 +10,7 @@ pub(crate) mod gpu;
 pub mod reference;
 
 use super::super::pointwise::{Params, panelled_len};
+use crate::ops::halves::bytes;
 use crate::ops::operator::operator;
 use crate::ops::{PANEL, Work};
 
@@ -89,6 +90,8 @@ pub struct ScatterParams {
     pub channels: u32,
     /// Pixel stride.
     pub stride: u32,
+    /// What maps are stored as: a [`Format`](crate::ops::halves::Format)'s number, or 0 for f32.
+    pub format: u32,
 }
 
 operator! {
@@ -109,6 +112,6 @@ impl Scatter {
         let p = &self.params;
         let map = |side: u32| u64::from(p.images * side * side) * u64::from(p.channels);
         let large = map(p.side_in) * (1 + u64::from(self.residual.is_some()));
-        Work { bytes: 4 * (map(p.side_out) + large), flops: map(p.side_out) }
+        Work { bytes: bytes(p.format) * (map(p.side_out) + large), flops: map(p.side_out) }
     }
 }

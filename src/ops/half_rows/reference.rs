@@ -1,0 +1,18 @@
+//! The definition, written out.
+
+use super::{Args, Params};
+use crate::ops::Real;
+use crate::ops::pointwise::panelled_index;
+
+/// Rows of all matrices.
+pub fn run<T: Real>(p: &Params, a: Args<'_, T>) {
+    for job in a.jobs {
+        let (cout, cin, w) = (job.cout, job.cin, job.w);
+        let rows: Vec<T> = (0..cout * cin).map(|i| w[panelled_index(cin, i / cin, i % cin)]).collect();
+        p.format.narrow(&rows, job.rows);
+        if let Some(transposed) = job.transposed {
+            let rows: Vec<T> = (0..cin * cout).map(|i| w[panelled_index(cin, i % cout, i / cout)]).collect();
+            p.format.narrow(&rows, transposed);
+        }
+    }
+}
