@@ -12,7 +12,7 @@
 # tries the same steps without a card.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-tests=(golden_networks golden_step ops ops_formats ops_half ops_mbconv resident)
+tests=(golden_networks golden_step ops ops_formats ops_half ops_mbconv resident batches population)
 
 pack() { # folder
     local folder=$1 name binary
@@ -66,6 +66,7 @@ images=64
 [ "$device" = emulated ] && images=1
 step kernels ./natv2 bench kernels --device "$device" --images "$images"
 step kernels-json ./natv2 bench kernels --device "$device" --images "$images" --json
+step kernels-bf16 ./natv2 bench kernels --device "$device" --images "$images" --precision bf16
 step plan ./natv2 bench plan --device "$device" --mode evaluation
 step plan-bf16 ./natv2 bench plan --device "$device" --mode evaluation --precision bf16
 step plan-train-bf16 ./natv2 bench plan --device "$device" --mode training --precision bf16

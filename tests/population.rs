@@ -1,6 +1,8 @@
 //! A population evaluated as a tree gives the bits of its networks evaluated one by one: in every
 //! family, with resolutions mixed, several exits, duplicates, and whatever memory and threads there
 //! are.
+//!
+//! `NATV2_TEST_DEVICE=cuda` adds the card.
 
 use natv2::device::{self, Device};
 use natv2::engine::plan::{Mode, Reads, lower, lower_tree};
@@ -59,14 +61,15 @@ fn bits(results: &[Vec<Evaluation>]) -> Vec<Vec<(usize, usize, u64)>> {
     results.iter().map(|exits| exits.iter().map(one).collect()).collect()
 }
 
-fn check(device: Arc<dyn Device>, family: Family, count: usize, budgets: &[usize]) {
+fn check(device: Arc<dyn Device>, precision: Precision, family: Family, count: usize, budgets: &[usize]) {
     let (test, labels) = images(7, "test");
     let (train, _) = images(9, "train");
     let (test, train) = (Cropped::new(&test, &labels).unwrap(), Cropped::new(&train, &[]).unwrap());
     let recalibrate = Calibration::Batches { images: &train, count: 9, batch: 3 };
     let networks = population(family, count);
     for calibration in [recalibrate, Calibration::Stored] {
-        let engine = Engine::new(device.clone(), Arc::new(supernet(family))).unwrap();
+        let net = Arc::new(supernet(family));
+        let engine = Engine::in_precision(device.clone(), net, precision).unwrap();
         let alone: Vec<Vec<Evaluation>> = networks
             .iter()
             .map(|(arch, exits)| engine.evaluate(arch, *exits, &test, calibration, Threads::One).unwrap())
@@ -96,7 +99,7 @@ fn check(device: Arc<dyn Device>, family: Family, count: usize, budgets: &[usize
 #[test]
 fn a_tree_gives_what_its_networks_give_alone() {
     for family in Family::all() {
-        check(device::open("cpu").unwrap(), family, 12, &[512 << 20, 300_000, 0]);
+        check(device::open("cpu").unwrap(), Precision::F32, family, 12, &[512 << 20, 300_000, 0]);
     }
 }
 
@@ -106,7 +109,18 @@ fn on_the_kernels_too() {
         if cfg!(natv2_emulator) { &["emulated", "reference-f32"] } else { &["reference-f32"] };
     for name in names {
         for family in ["SE_B", "EE_DP"] {
-            check(device::open(name).unwrap(), family.parse().unwrap(), 4, &[512 << 20]);
+            check(device::open(name).unwrap(), Precision::F32, family.parse().unwrap(), 4, &[512 << 20]);
+        }
+    }
+}
+
+/// Twenty-five networks are groups for both orders of a card.
+#[test]
+fn on_the_device_that_was_chosen() {
+    let name = std::env::var("NATV2_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
+    if !["cpu", "emulated"].contains(&name.as_str()) {
+        for precision in [Precision::F32, Precision::Bf16] {
+            check(device::open(&name).unwrap(), precision, Family::SE_B, 24, &[512 << 20]);
         }
     }
 }
