@@ -5,6 +5,7 @@
 //! plan, lowered as the engine does it.
 
 use crate::device::Device;
+use crate::engine::fuse::{Choice, choices};
 use crate::engine::model::floor::{blocks_within, prefixes};
 use crate::engine::model::machine::{card_batches, card_chunk};
 use crate::engine::model::{
@@ -13,6 +14,7 @@ use crate::engine::model::{
 };
 use crate::engine::plan::Target;
 use crate::engine::tree::Saving;
+use crate::ops::mbconv::Block;
 use crate::space::walk::Exits;
 use crate::space::{Arch, Family, cost};
 use crate::supernet::Layout;
@@ -161,6 +163,11 @@ pub struct Report {
     pub total: Tally,
     /// The same, by operator.
     pub operators: Vec<Row>,
+    /// Of one network in 16 bits: its MBConvs, which of them are one kernel, and the block that takes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mbconvs: Vec<Choice>,
+    /// Shared memory of a block that they were planned for.
+    pub block_bytes: u32,
     /// The floor.
     pub floor: Bound,
     /// Bytes of the plan over those of the floor.
@@ -329,7 +336,15 @@ pub fn run(options: &Options<'_>) -> Result<Report, crate::device::Error> {
     // What fits the smallest blocks fits all; without a card, those of this process's device.
     let least = options.cards.iter().filter_map(|card| card.shared_bytes).min();
     let own = options.device.map(|device| u64::from(device.block_bytes()));
-    let plan = options.passes(precision, Takes::card(least.or(own))).unwrap_or_else(|| none.clone());
+    let card = Takes::card(least.or(own));
+    let inference = matches!(options.mode, Mode::Inference | Mode::Evaluation);
+    let mbconvs = match options.networks {
+        [(arch, _)] if precision != Precision::F32 && options.fuse && inference => {
+            choices(options.layout, arch, options.images, card.block_bytes)
+        }
+        _ => Vec::new(),
+    };
+    let plan = options.passes(precision, card).unwrap_or_else(|| none.clone());
     let floor = options.bound(precision);
     let trees = prefixes(options.layout.channels(), options.networks);
     let on = |machine: Machine, takes: Takes<'_>| {
@@ -398,6 +413,8 @@ pub fn run(options: &Options<'_>) -> Result<Report, crate::device::Error> {
         precision,
         total,
         operators,
+        mbconvs,
+        block_bytes: card.block_bytes,
         floor,
         traffic_ratio: total.bytes as f64 / floor.fused_bytes.max(1) as f64,
         machines,
@@ -405,6 +422,47 @@ pub fn run(options: &Options<'_>) -> Result<Report, crate::device::Error> {
 }
 
 impl Report {
+    /// Which MBConvs are one kernel, and why.
+    fn write_mbconvs(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.mbconvs.is_empty() || self.block_bytes == 0 {
+            return Ok(());
+        }
+        let kilo = |bytes: u32| bytes.div_ceil(1024);
+        let (from, to, filter) = ("pixels", "channels", "filter");
+        write!(
+            f,
+            "\n\n{:<6} {from:>10} {to:>16} {filter:>7} {:>4}  of {} KB a block",
+            "layer",
+            "SE",
+            kilo(self.block_bytes)
+        )?;
+        for choice in &self.mbconvs {
+            let Choice { layer, sides, channels: [cin, mid, cout], filter: [kernel, stride], hidden, .. } =
+                choice;
+            let pixels = format!("{} to {}", sides[0], sides[1]);
+            let channels = format!("{cin} to {mid} to {cout}");
+            let filter = format!("{kernel}x{kernel}/{stride}");
+            write!(
+                f,
+                "\n{:<6} {pixels:>10} {channels:>16} {filter:>7} {hidden:>4}  ",
+                format!("{}.{}", layer[0], layer[1])
+            )?;
+            match (choice.fused, choice.block) {
+                (true, Some(Block { images, slice, shared_bytes })) => write!(
+                    f,
+                    "{} KB: {images} image{}, {slice} channels at a time",
+                    kilo(shared_bytes),
+                    if images == 1 { "" } else { "s" }
+                )?,
+                (_, block) => {
+                    let least = block.map_or(0, |block| kilo(block.shared_bytes));
+                    write!(f, "{least} KB at least: an operator at a time")?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Images that go through a network, all together.
     fn all_images(&self) -> usize {
         (self.images + self.calibration_images).max(1)
@@ -465,6 +523,7 @@ impl fmt::Display for Report {
                  fits a block; {apart} an operator at a time"
             )?;
         }
+        self.write_mbconvs(f)?;
         let all = self.all_images() as f64;
         writeln!(f, "\n\nTraffic in {}, the whole and an image:", self.precision)?;
         for (name, bytes) in [

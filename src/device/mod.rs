@@ -24,7 +24,9 @@ mod residents;
 pub use cpu::Cpu;
 #[cfg(feature = "cuda")]
 pub use gpu::Card;
-pub use gpu::{CARD_ARENA_BYTES, CARD_IMAGES, Emulator, Gpu, Launcher, Runtime, launches};
+pub use gpu::{
+    CARD_ARENA_BYTES, CARD_IMAGES, Emulator, Gpu, H100_MULTIPROCESSORS, Launcher, Runtime, launches,
+};
 #[cfg(test)]
 pub(crate) use gpu::{Layout, layout};
 pub use measure::{Peaks, Stamp};

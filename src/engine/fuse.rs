@@ -8,11 +8,15 @@
 use super::emit::Norm;
 use super::plan::{Lowering, Map, Mode};
 use super::tree::{Step, Tree};
-use crate::ops::mbconv::{self, Mbconv, MbconvGroup};
+use crate::device::H100_MULTIPROCESSORS;
+use crate::ops::halves::Format;
+use crate::ops::mbconv::{self, Block as MbconvBlock, Mbconv, MbconvGroup};
 use crate::ops::{Activation, Call, Slot, halves};
+use crate::space::Arch;
 use crate::space::backbone::strided;
-use crate::space::walk::Layer;
-use crate::supernet::{BatchNorm, Block, Panels, Squeeze};
+use crate::space::walk::{Layer, walk};
+use crate::supernet::{BatchNorm, Block, Layout, Panels, Squeeze};
+use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// Where the map that the filter is for comes from.
@@ -69,6 +73,80 @@ impl<'a> Parts<'a> {
     }
 }
 
+/// The shape of a call on an input of that side and so many channels.
+fn shape(parts: &Parts<'_>, (side_in, cin): (usize, usize), images: usize, format: Format) -> mbconv::Params {
+    let squeeze = parts.squeeze;
+    let (side, weight_cin) = match parts.source {
+        Source::Input => (side_in, 0),
+        Source::Expansion(panels, _) => (side_in, panels.cin),
+        Source::Stem { .. } => (strided(side_in, 2), 0),
+    };
+    let (image_side, stem_activation, shortcut) = match parts.source {
+        Source::Stem { activation, shortcut, .. } => (side_in, activation, shortcut),
+        _ => (0, Activation::None, false),
+    };
+    mbconv::Params {
+        images: images as u32,
+        side_in: side as u32,
+        side_out: strided(side, parts.stride) as u32,
+        cin: cin as u32,
+        mid: parts.mid as u32,
+        cout: parts.cout as u32,
+        kernel: parts.kernel as u32,
+        stride: parts.stride as u32,
+        activation: parts.activation as u32,
+        hidden: squeeze.map_or(0, |(_, hidden)| hidden as u32),
+        weight_cin: weight_cin as u32,
+        weight_channels: parts.filter.1 as u32,
+        weight_mid: parts.project.0.cin as u32,
+        se_channels: squeeze.map_or(0, |(squeeze, _)| squeeze.reduce.cin as u32),
+        se_hidden: squeeze.map_or(0, |(squeeze, _)| squeeze.expand.cin as u32),
+        image_side: image_side as u32,
+        stem_activation: stem_activation as u32,
+        shortcut: u32::from(shortcut),
+        format: halves::number(Some(format)),
+    }
+}
+
+/// An MBConv of 16-bit inference, and how it runs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Choice {
+    /// The layer's stage and its position there, from 1.
+    pub layer: [usize; 2],
+    /// Sides of its input and output map.
+    pub sides: [usize; 2],
+    /// Channels of its input, expanded and output map.
+    pub channels: [usize; 3],
+    /// Side of the filter, and its stride.
+    pub filter: [usize; 2],
+    /// Hidden units of squeeze-and-excitation.
+    pub hidden: usize,
+    /// Whether it is one kernel.
+    pub fused: bool,
+    /// The block of that kernel; the smallest that there is, where it does not fit.
+    pub block: Option<MbconvBlock>,
+}
+
+/// The MBConvs of a network for `images` images at a time on a device whose blocks can have `block_bytes`
+/// of shared memory, in order.
+pub fn choices(layout: &Layout, arch: &Arch, images: usize, block_bytes: u32) -> Vec<Choice> {
+    let choice = |layer: &Layer| {
+        let block = &layout.blocks[layer.index];
+        // Both formats have the same shapes.
+        let params = shape(&Parts::of(layer, block), (layer.side_in, layer.cin), images, Format::Bf16);
+        Choice {
+            layer: [layer.stage + 1, layer.position + 1],
+            sides: [layer.side_in, layer.side_out],
+            channels: [layer.cin, layer.mid, layer.cout],
+            filter: [layer.kernel, layer.stride],
+            hidden: layer.squeeze.unwrap_or(0),
+            fused: mbconv::fits(&params, block_bytes),
+            block: mbconv::block(&params, block_bytes, H100_MULTIPROCESSORS),
+        }
+    };
+    walk(layout.channels(), arch).filter(|layer| layer.branches.mbconv).map(|layer| choice(&layer)).collect()
+}
+
 impl Lowering<'_> {
     /// The MBConvs of these nodes of a tree on these maps as one call, but of those that have branches
     /// beside it; none where there are not two.
@@ -115,37 +193,7 @@ impl Lowering<'_> {
     /// The call's shape on `x`, if there is such a call in this plan.
     pub(super) fn fusing(&self, parts: &Parts<'_>, x: Map) -> Option<mbconv::Params> {
         let format = self.format.filter(|_| self.mode == Mode::Inference && self.block_bytes > 0)?;
-        let squeeze = parts.squeeze;
-        let (side, weight_cin) = match parts.source {
-            Source::Input => (x.side, 0),
-            Source::Expansion(panels, _) => (x.side, panels.cin),
-            Source::Stem { .. } => (strided(x.side, 2), 0),
-        };
-        let (image_side, stem_activation, shortcut) = match parts.source {
-            Source::Stem { activation, shortcut, .. } => (x.side, activation, shortcut),
-            _ => (0, Activation::None, false),
-        };
-        let params = mbconv::Params {
-            images: self.images as u32,
-            side_in: side as u32,
-            side_out: strided(side, parts.stride) as u32,
-            cin: x.channels as u32,
-            mid: parts.mid as u32,
-            cout: parts.cout as u32,
-            kernel: parts.kernel as u32,
-            stride: parts.stride as u32,
-            activation: parts.activation as u32,
-            hidden: squeeze.map_or(0, |(_, hidden)| hidden as u32),
-            weight_cin: weight_cin as u32,
-            weight_channels: parts.filter.1 as u32,
-            weight_mid: parts.project.0.cin as u32,
-            se_channels: squeeze.map_or(0, |(squeeze, _)| squeeze.reduce.cin as u32),
-            se_hidden: squeeze.map_or(0, |(squeeze, _)| squeeze.expand.cin as u32),
-            image_side: image_side as u32,
-            stem_activation: stem_activation as u32,
-            shortcut: u32::from(shortcut),
-            format: halves::number(Some(format)),
-        };
+        let params = shape(parts, (x.side, x.channels), self.images, format);
         mbconv::fits(&params, self.block_bytes).then_some(params)
     }
 
@@ -197,5 +245,47 @@ impl Lowering<'_> {
             y: y.slot,
         }));
         y
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Precision;
+    use crate::engine::plan::{Target, lower};
+    use crate::space::walk::Exits;
+    use crate::space::{Channels, ExitScaling, Family};
+    use crate::supernet::init::parts_of;
+
+    #[test]
+    fn what_is_said_to_be_one_kernel_is_one() {
+        let family = Family::SE_B;
+        let layout = Layout::new(Channels::new(1.0, ExitScaling::Once), 10, parts_of(family));
+        // All layers of small images; of larger ones not the first, on an A100.
+        for (side, block_bytes, first) in [(64, 227 << 10, true), (96, 163 << 10, false)] {
+            let arch = Arch { ks: [7; 20], e: [6; 20], d: [3; 5], ..Arch::largest(family, side, None) };
+            let choices = choices(&layout, &arch, 100, block_bytes);
+            assert_eq!(choices.len(), 15);
+            assert_eq!(choices[0].fused, first, "{:?}", choices[0]);
+            let fits = |choice: &Choice| choice.block.is_some_and(|block| block.shared_bytes <= block_bytes);
+            assert!(choices.iter().all(|choice| choice.fused == fits(choice)));
+            let target = Target { precision: Precision::F16, block_bytes };
+            let (program, _) = lower(&layout, &arch, Exits::single(&arch), 100, Mode::Inference, target);
+            let filters: Vec<[u32; 3]> = program
+                .calls
+                .iter()
+                .filter_map(|call| match call {
+                    Call::Mbconv(call) if call.stem.is_none() && call.expand.is_some() => {
+                        let p = &call.params;
+                        Some([p.side_in, p.mid, p.cout])
+                    }
+                    _ => None,
+                })
+                .collect();
+            let said = choices.iter().filter(|choice| choice.fused);
+            let said: Vec<[u32; 3]> =
+                said.map(|c| [c.sides[0] as u32, c.channels[1] as u32, c.channels[2] as u32]).collect();
+            assert_eq!(filters, said);
+        }
     }
 }

@@ -19,7 +19,7 @@ mod emit;
 pub mod ensemble;
 mod evaluate;
 pub(crate) mod feed;
-mod fuse;
+pub mod fuse;
 pub mod model;
 pub mod plan;
 mod population;

@@ -37,7 +37,7 @@ pub const CARD_ARENA_BYTES: usize = 1 << 30;
 /// The most images that are worth running at a time on a card: thousands fill any.
 pub const CARD_IMAGES: usize = 4096;
 /// Multiprocessors of an H100.
-const H100_MULTIPROCESSORS: u32 = 132;
+pub const H100_MULTIPROCESSORS: u32 = 132;
 /// Shared memory that a block of an H100 can have; kernels/emulator/shared.h allows as much.
 const H100_SHARED_BYTES: u32 = 227 << 10;
 

@@ -4,6 +4,7 @@
 use super::{Addresses, Mbconv, Params};
 use crate::device::launch::Geometry;
 use crate::device::{Error, Launcher};
+use serde::Serialize;
 
 const THREADS: u32 = 256;
 const WARPS: u32 = THREADS / 32;
@@ -66,6 +67,25 @@ struct Group {
 /// Whether there is a kernel for the shape on a device whose blocks can have `shared_bytes` of shared memory.
 pub fn fits(p: &Params, shared_bytes: u32) -> bool {
     candidates(p).any(|plan| plan.shared_bytes <= shared_bytes)
+}
+
+/// How a block goes about a shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Block {
+    /// Images that it owns.
+    pub images: u32,
+    /// Expanded channels that it has at a time.
+    pub slice: u32,
+    /// Its shared memory.
+    pub shared_bytes: u32,
+}
+
+/// The block that is picked on a device with so many multiprocessors, or, where none fits, the smallest.
+pub fn block(p: &Params, shared_bytes: u32, multiprocessors: u32) -> Option<Block> {
+    let smallest = || candidates(p).min_by_key(|plan| plan.shared_bytes);
+    let picked = plan(p, shared_bytes, multiprocessors).or_else(smallest)?;
+    let Config { images, slice, .. } = picked.config;
+    Some(Block { images, slice, shared_bytes: picked.shared_bytes })
 }
 
 /// The quickest configuration that fits, by estimate.

@@ -45,7 +45,7 @@ pub mod cpu;
 pub(crate) mod gpu;
 pub mod reference;
 
-pub use gpu::fits;
+pub use gpu::{Block, block, fits};
 
 use super::halves::{Format, PER_ELEMENT};
 use super::operator::operator;
