@@ -31,7 +31,8 @@ checked=("$kernels"/*.cu "$emulator"/tests/*.cu "$emulator"/tests/*.cpp "$@")
 # Prints one compile command a line for what is out of date.
 commands() { # mode
     local mode=$1 common sanitize="" file object newest
-    common="-std=c++17 -O1 -g -Wall -Wextra -Wno-unknown-pragmas -fno-strict-aliasing -fno-omit-frame-pointer"
+    # Lines for stack traces, no variables: following these through mbconv.cu takes the compiler minutes.
+    common="-std=c++17 -O1 -g1 -Wall -Wextra -Wno-unknown-pragmas -fno-strict-aliasing -fno-omit-frame-pointer"
     common+=" -ffp-contract=off -DNATV2_EMULATOR -I$emulator -I$kernels -I$emulator/tests"
     case $mode in
         plain) common+=" -O2" ;;
