@@ -17,7 +17,7 @@ use natv2::random::stream;
 use natv2::space::sample::{Policy, sample};
 use natv2::space::walk::Exits;
 use natv2::space::{Arch, ExitScaling, Family, Space};
-use natv2::supernet::{Blank, Supernet, Tensor, derive_calls};
+use natv2::supernet::{Blank, Supernet, Tensor};
 use rand::RngExt;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -116,12 +116,7 @@ fn in_step(
     let format = precision.format().unwrap();
     let (program, section) = lower(layout, arch, Exits::up_to(arch), 3, mode, target);
     let prepared = |device: &dyn Device| {
-        let mut weights = device.allocate(layout.len_with_rows()).unwrap();
-        device.upload(&mut weights, 0, &net.packed).unwrap();
-        device.upload(&mut weights, layout.len(), &layout.pack_rows(&net.packed, format)).unwrap();
-        let none = device.allocate(0).unwrap();
-        let memory = Memory { weights: &none, network: &none, arena: &mut weights };
-        device.run(&derive_calls(layout), memory, Threads::All).unwrap();
+        let weights = precision.weights(device, net).unwrap();
         let mut network = device.allocate(folded.len()).unwrap();
         device.upload(&mut network, 0, folded).unwrap();
         (weights, network, device.allocate(program.arena_len).unwrap())
@@ -219,13 +214,8 @@ fn mbconvs_in_one_call_are_those_of_separate_calls() {
             assert_eq!(count("Depthwise"), 0, "{family}");
             assert!(together.0.work().bytes < apart.0.work().bytes, "{family}");
             let mut section = Cpu.allocate(together.1.len).unwrap();
-            let format = precision.format().unwrap();
-            let mut weights = Cpu.allocate(net.layout.len_with_rows()).unwrap();
+            let weights = precision.weights(&Cpu, &net).unwrap();
             let none = Cpu.allocate(0).unwrap();
-            Cpu.upload(&mut weights, 0, &net.packed).unwrap();
-            Cpu.upload(&mut weights, net.layout.len(), &net.layout.pack_rows(&net.packed, format)).unwrap();
-            let memory = Memory { weights: &none, network: &none, arena: &mut weights };
-            Cpu.run(&derive_calls(&net.layout), memory, Threads::All).unwrap();
             let memory = Memory { weights: &weights, network: &none, arena: &mut section };
             Cpu.run(&[Call::from(together.1.stored.clone())], memory, Threads::All).unwrap();
             let logits = |program: &Program| {

@@ -16,7 +16,7 @@ use crate::device::{Buffer, Device, Memory};
 use crate::ops::{Call, Threads};
 use crate::space::Arch;
 use crate::space::walk::Exits;
-use crate::supernet::{Supernet, derive_calls};
+use crate::supernet::Supernet;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
@@ -141,19 +141,7 @@ impl Engine {
         supernet: Arc<Supernet>,
         precision: Precision,
     ) -> Result<Engine, Error> {
-        let (layout, packed) = (&supernet.layout, &supernet.packed);
-        let mut weights = match precision.format() {
-            None => device.allocate(packed.len())?,
-            Some(format) => {
-                let mut weights = device.allocate(layout.len_with_rows())?;
-                device.upload(&mut weights, layout.len(), &layout.pack_rows(packed, format))?;
-                weights
-            }
-        };
-        device.upload(&mut weights, 0, packed)?;
-        let none = device.allocate(0)?;
-        let memory = Memory { weights: &none, network: &none, arena: &mut weights };
-        device.run(&derive_calls(layout), memory, Threads::All)?;
+        let weights = precision.weights(&*device, &supernet)?;
         let (arenas, feeders) = (Mutex::default(), Mutex::default());
         let (weights, beside) = (Arc::new(weights), OnceLock::new());
         Ok(Engine { device, supernet, weights, arenas, feeders, budget: BUDGET, precision, beside })
@@ -379,14 +367,7 @@ impl Engine {
             let mode = Mode::Recalibration { batches: batches.count, at_once };
             self.lower(tree, at_once * batches.size, mode, Reads::Scores)
         };
-        let (program, section) = lower(1);
-        let zero = vec![0.0; section.len];
-        let nothing = (&*self.weights, &*self.weights);
-        let repeated = Repeated::new(&*self.device, &program.calls, nothing, batches.count);
-        let batch = |index: usize, arena: &mut Buffer, threads| -> Result<(), Error> {
-            self.load(&program, batches.images, index * batches.size, arena, threads)?;
-            Ok(repeated.run(arena, threads)?)
-        };
+        let one = lower(1);
         let lanes = match threads {
             Threads::All => self.device.batch_lanes(),
             Threads::One => 1,
@@ -394,29 +375,21 @@ impl Engine {
         // As many rounds of one batch a lane as there are whole ones; what is left has all threads.
         let side_by_side = if lanes > 1 { batches.count / lanes * lanes } else { 0 };
         if side_by_side == 0 {
-            let at_once = even(batches.count, self.device.batches(program.arena_len));
-            if at_once > 1 {
-                return self.prepare_at_once(&lower, at_once, batches, threads, stop);
-            }
-            let mut arena = self.arena(program.arena_len)?;
-            self.device.upload(&mut arena, 0, &zero)?;
-            for index in 0..batches.count {
-                if stop() {
-                    return Ok(None);
-                }
-                batch(index, &mut arena, threads)?;
-            }
-            self.run(&[Call::from(section.averaged)], &mut arena, threads)?;
-            return Ok(Some(Prepared(arena)));
+            return self.prepare_in_order(&lower, one, batches, threads, stop);
         }
-        // Each batch's share of the averages, to be added up in order: the same sums as above.
+        let (program, section) = one;
+        let zero = vec![0.0; section.len];
+        let nothing = (&*self.weights, &*self.weights);
+        let repeated = Repeated::new(&*self.device, &program.calls, nothing, batches.count);
+        // Each batch's share of the averages, to be added up in order: the same sums as without lanes.
         let share = |index: usize, threads| -> Result<Option<Vec<f32>>, Error> {
             if stop() {
                 return Ok(None);
             }
             let mut arena = self.arena(program.arena_len)?;
             self.device.upload(&mut arena, 0, &zero)?;
-            batch(index, &mut arena, threads)?;
+            self.load(&program, batches.images, index * batches.size, &mut arena, threads)?;
+            repeated.run(&mut arena, threads)?;
             let mut averages = vec![0.0; section.len];
             self.device.download(&arena, 0, &mut averages)?;
             self.give_back(arena);
@@ -438,16 +411,18 @@ impl Engine {
         Ok(Some(Prepared(arena)))
     }
 
-    /// Fills a section with several batches a run, from programs for so many; fewer in the last.
-    fn prepare_at_once(
+    /// Fills a section with as many batches a run as the device takes, fewer in the last; `lower` gives
+    /// programs for so many, `one` is that for one.
+    fn prepare_in_order(
         &self,
         lower: &dyn Fn(usize) -> (Program, Section),
-        at_once: usize,
+        one: (Program, Section),
         batches: Batches<'_>,
         threads: Threads,
         stop: &(dyn Fn() -> bool + Sync),
     ) -> Result<Option<Prepared>, Error> {
-        let (program, section) = lower(at_once);
+        let at_once = even(batches.count, self.device.batches(one.0.arena_len));
+        let (program, section) = if at_once > 1 { lower(at_once) } else { one };
         let mut arena = self.arena(program.arena_len)?;
         self.device.upload(&mut arena, 0, &vec![0.0; section.len])?;
         let (runs, rest) = (batches.count / at_once, batches.count % at_once);

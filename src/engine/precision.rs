@@ -5,8 +5,10 @@
 //! multiplies.
 
 use crate::config;
-use crate::device::Device;
+use crate::device::{Buffer, Device, Error, Memory};
+use crate::ops::Threads;
 use crate::ops::halves::Format;
+use crate::supernet::{Supernet, derive_calls};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -53,6 +55,28 @@ impl Precision {
             Precision::F32 => device.arithmetic(),
             _ => format!("{}, {self}", device.arithmetic()),
         }
+    }
+
+    /// A super-network's weights on a device, with the filters that are derived from others, and in 16 bits
+    /// with the rows of the 1x1 convolutions behind them.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn weights(self, device: &dyn Device, supernet: &Supernet) -> Result<Buffer, Error> {
+        let (layout, packed) = (&supernet.layout, &supernet.packed);
+        let mut weights = match self.format() {
+            None => device.allocate(layout.len())?,
+            Some(format) => {
+                let mut weights = device.allocate(layout.len_with_rows())?;
+                device.upload(&mut weights, layout.len(), &layout.pack_rows(packed, format))?;
+                weights
+            }
+        };
+        device.upload(&mut weights, 0, packed)?;
+        let none = device.allocate(0)?;
+        let memory = Memory { weights: &none, network: &none, arena: &mut weights };
+        device.run(&derive_calls(layout), memory, Threads::All)?;
+        Ok(weights)
     }
 
     /// The word for it.

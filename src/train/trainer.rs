@@ -197,22 +197,8 @@ impl Trainer {
                 file: supernet.file.display().to_string(),
             });
         }
-        let (layout, format) = (&supernet.layout, self.precision.format());
-        let places = Places::new(layout, format);
-        let mut weights = match format {
-            None => self.device.allocate(layout.len())?,
-            Some(format) => {
-                let mut weights = self.device.allocate(layout.len_with_rows())?;
-                self.device.upload(
-                    &mut weights,
-                    layout.len(),
-                    &layout.pack_rows(&supernet.packed, format),
-                )?;
-                weights
-            }
-        };
-        self.device.upload(&mut weights, 0, &supernet.packed)?;
-        run(&*self.device, &derive_calls(&supernet.layout), &self.device.allocate(0)?, &mut weights)?;
+        let places = Places::new(&supernet.layout, self.precision.format());
+        let weights = self.precision.weights(&*self.device, &supernet)?;
         let arch = Arch::largest(supernet.family, 32, Some(supernet.channels().width));
         Ok(Teacher { supernet, places, weights, arch, weighting })
     }
