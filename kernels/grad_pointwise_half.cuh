@@ -92,11 +92,8 @@ struct PointwiseHalfWeightsTile {
                 if (m >= end_row || k >= p.cin) continue;
                 uint4* at = shared + slice % kWeightsStages * kBuffer + turned_chunk<kXRow, kSwizzled>(row, x_chunk);
                 const float* factors = a.gate + static_cast<size_t>(m / pixels) * p.cin + k;
-                const Quad first = load_quad(factors), second = load_quad(factors + 4);
                 nat_note_shared(at, 16);
-                const uint4 v = *at;
-                *at = make_uint4(scaled(v.x, first.x, first.y), scaled(v.y, first.z, first.w),
-                                 scaled(v.z, second.x, second.y), scaled(v.w, second.z, second.w));
+                *at = scaled_chunk<T>(*at, factors);
             }
         };
 
@@ -175,12 +172,6 @@ struct PointwiseHalfWeightsTile {
                 }
             }
         }
-    }
-
-private:
-    static __device__ __forceinline__ unsigned scaled(unsigned word, float low, float high) {
-        const float2 pair = Halves<T>::unpack(word);
-        return Halves<T>::pack(pair.x * low, pair.y * high);
     }
 };
 

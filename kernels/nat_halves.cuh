@@ -38,3 +38,18 @@ struct Halves<__nv_bfloat16> {
         nat_mma_bf16(sums, a, b, sums);
     }
 };
+
+// Both numbers of a word times a factor each, rounded again.
+template <class T>
+__device__ __forceinline__ unsigned scaled(unsigned word, float low, float high) {
+    const float2 pair = Halves<T>::unpack(word);
+    return Halves<T>::pack(pair.x * low, pair.y * high);
+}
+
+// The numbers of a chunk times eight factors.
+template <class T>
+__device__ __forceinline__ uint4 scaled_chunk(uint4 v, const float* factors) {
+    const Quad first = load_quad(factors), second = load_quad(factors + 4);
+    return make_uint4(scaled<T>(v.x, first.x, first.y), scaled<T>(v.y, first.z, first.w),
+                      scaled<T>(v.z, second.x, second.y), scaled<T>(v.w, second.z, second.w));
+}

@@ -128,11 +128,8 @@ private:
             for (int i = 0; i < kXCopies; ++i) {
                 uint4* at = shared + buffer * kBuffer + chunk_at<kSwizzled>(copied_row + i * kRowStep, chunk);
                 const float* factors = gate + gate_offset[i] + k0;
-                const Quad first = load_quad(factors), second = load_quad(factors + 4);
                 nat_note_shared(at, 16);
-                const uint4 v = *at;
-                *at = make_uint4(scaled(v.x, first.x, first.y), scaled(v.y, first.z, first.w),
-                                 scaled(v.z, second.x, second.y), scaled(v.w, second.z, second.w));
+                *at = scaled_chunk<T>(*at, factors);
             }
         };
 
@@ -291,11 +288,6 @@ private:
     static __device__ __forceinline__ Quad quotient(Quad sum, unsigned pixels) {
         const float count = static_cast<float>(pixels);
         return make_float4(sum.x / count, sum.y / count, sum.z / count, sum.w / count);
-    }
-
-    static __device__ __forceinline__ unsigned scaled(unsigned word, float low, float high) {
-        const float2 pair = Halves<T>::unpack(word);
-        return Halves<T>::pack(pair.x * low, pair.y * high);
     }
 };
 
