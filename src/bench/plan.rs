@@ -345,13 +345,16 @@ pub fn run(options: &Options<'_>) -> Result<Report, crate::device::Error> {
         _ => Vec::new(),
     };
     let plan = options.passes(precision, card).unwrap_or_else(|| none.clone());
-    let floor = options.bound(precision);
+    // Every machine is held against the same ones.
+    let bounds = Precision::ALL.map(|own| options.bound(own));
+    let bound = |own: Precision| bounds[own as usize];
+    let floor = bound(precision);
     let trees = prefixes(options.layout.channels(), options.networks);
     let on = |machine: Machine, takes: Takes<'_>| {
         let time = |own: Precision| -> Option<Time> {
             let planned = options.passes(own, takes)?;
             let all: f64 = seconds(&planned.passes, &machine, own)?.values().sum();
-            let floor = options.bound(own);
+            let floor = bound(own);
             let elements = floor.fused_bytes / own.bytes();
             let floor_seconds = floor_seconds(elements, floor.flops, &machine, own)?;
             let in_shared = |bytes: u64| blocks_within(&trees, bytes / own.bytes());

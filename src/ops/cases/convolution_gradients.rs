@@ -1,13 +1,13 @@
 //! Cases of the gradients of convolutions.
 
 use super::forward::in_format;
-use super::{Builder, Case, Fill};
+use super::{Builder, Case, Fill, pointwise_shape};
 use crate::ops::grad::depthwise::{DepthwiseInput, DepthwiseWeights};
 use crate::ops::grad::pointwise::{PointwiseWeights, Scatter, ScatterParams, Transpose, TransposeParams};
 use crate::ops::grad::stem::StemWeights;
 use crate::ops::halves::{Format, number};
 use crate::ops::pointwise::panelled_len;
-use crate::ops::{depthwise, pointwise, stem};
+use crate::ops::{Activation, depthwise, stem};
 
 fn pointwise_weights(
     (images, side, stride): (usize, usize, usize),
@@ -16,16 +16,7 @@ fn pointwise_weights(
 ) -> Case {
     let mut b = Builder::default();
     let (side_out, stored) = (side.div_ceil(stride), cin + more);
-    let params = pointwise::Params {
-        images: images as u32,
-        side_in: side as u32,
-        side_out: side_out as u32,
-        cin: cin as u32,
-        cout: cout as u32,
-        weight_cin: stored as u32,
-        stride: stride as u32,
-        activation: 0,
-    };
+    let params = pointwise_shape((images, side, stride), (cin, cout, more), Activation::None);
     let call = PointwiseWeights {
         params,
         x: b.input(images * side * side * cin, Fill::Values(1.0)),

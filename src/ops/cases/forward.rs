@@ -1,12 +1,12 @@
 //! Cases of the forward operators.
 
-use super::{Builder, Case, Fill};
+use super::{Builder, Case, Fill, pointwise_shape};
 use crate::ops::batch_norm::{
     ApplyParams, Average, AverageParams, BatchFold, BnApply, BnAverage, BnFold, BnStatistics, Fold,
     FoldParams, StatisticsParams,
 };
 use crate::ops::branches::{self, Branch};
-use crate::ops::halves::{Format, elements, number};
+use crate::ops::halves::{Format, number};
 use crate::ops::pointwise::panelled_len;
 use crate::ops::{
     Activation, PANEL, Slot, augment, depthwise, kernel_transform, pointwise, pool, preprocess, score,
@@ -17,15 +17,6 @@ use crate::ops::{
 fn scale_and_shift(b: &mut Builder, channels: usize, folded: bool) -> (Option<Slot>, Option<Slot>) {
     let mut one = |fill| folded.then(|| b.input(channels, fill));
     (one(Fill::Positive), one(Fill::Values(1.0)))
-}
-
-/// A map's numbers, uniform in -1..1 times `size`, in a format.
-fn map(b: &mut Builder, format: Option<Format>, numbers: usize, size: f32) -> Slot {
-    let fill = match format {
-        Some(format) => Fill::Halves { format, size },
-        None => Fill::Values(size),
-    };
-    b.input(elements(format, numbers), fill)
 }
 
 /// The name of a case in a format.
@@ -67,7 +58,7 @@ pub(super) fn stem_case(
         w: b.weights(27 * cout, Fill::Values(0.3)),
         scale,
         shift,
-        y: b.output(elements(format, images * side_out * side_out * cout)),
+        y: b.map_output(format, images * side_out * side_out * cout),
     };
     let name = format!("{images} x {side}, 3 to {cout}{}", described(activation, folded));
     b.finish(in_format(format, name), call)
@@ -104,16 +95,7 @@ fn pointwise_case(
     }
     let outputs = images * side_out * side_out * cout;
     let call = pointwise::Pointwise {
-        params: pointwise::Params {
-            images: images as u32,
-            side_in: side as u32,
-            side_out: side_out as u32,
-            cin: cin as u32,
-            cout: cout as u32,
-            weight_cin: stored as u32,
-            stride: stride as u32,
-            activation: activation as u32,
-        },
+        params: pointwise_shape((images, side, stride), (cin, cout, more), activation),
         x: b.input(images * side * side * cin, Fill::Values(1.0)),
         w: b.weights(panelled_len(cout, stored), Fill::Panels { cout, cin, stored }),
         scale,
@@ -218,11 +200,11 @@ pub(super) fn depthwise_case(
             activation: activation as u32,
             format: number(format),
         },
-        x: map(&mut b, format, images * side * side * channels, 1.0),
+        x: b.map(format, images * side * side * channels, Fill::Values(1.0)),
         w: b.weights(kernel * kernel * stored, Fill::Rows { used: channels, stored }),
         scale,
         shift,
-        y: b.output(elements(format, images * side_out * side_out * channels)),
+        y: b.map_output(format, images * side_out * side_out * channels),
         pool: pooled.then(|| b.output(images * channels)),
     };
     let means = if pooled { ", means" } else { "" };
@@ -249,7 +231,7 @@ pub(super) fn squeeze_excite_case(
             weight_hidden: stored_hidden as u32,
             format: number(format),
         },
-        x: map(&mut b, format, images * side * side * channels, 2.0),
+        x: b.map(format, images * side * side * channels, Fill::Values(2.0)),
         reduce: b.weights(
             panelled_len(hidden, stored_channels),
             Fill::Panels { cout: hidden, cin: channels, stored: stored_channels },
@@ -280,7 +262,7 @@ fn pool_operands(
         channels: channels as u32,
         format: number(format),
     };
-    let x = map(&mut b, format, images * side * side * channels, 1.0);
+    let x = b.map(format, images * side * side * channels, Fill::Values(1.0));
     (b, params, x, images * side_out * side_out * channels)
 }
 
@@ -293,16 +275,16 @@ pub(super) fn global_pool_case(format: Option<Format>, images: usize, side: usiz
 
 pub(super) fn max_pool_case(format: Option<Format>, images: usize, side: usize, channels: usize) -> Case {
     let (mut b, params, x, outputs) = pool_operands(format, (images, side), side.div_ceil(2), channels);
-    let y = b.output(elements(format, outputs));
+    let y = b.map_output(format, outputs);
     let name = format!("{images} x {side}, {channels}");
     b.finish(in_format(format, name), pool::MaxPool { params, x, y })
 }
 
 pub(super) fn sum_case(format: Option<Format>, len: usize, terms: usize) -> Case {
     let mut b = Builder::default();
-    let x = (0..terms).map(|_| map(&mut b, format, len, 1.0)).collect();
+    let x = (0..terms).map(|_| b.map(format, len, Fill::Values(1.0))).collect();
     let params = sum::Params { len: len as u32, terms: terms as u32, format: number(format) };
-    let y = b.output(elements(format, len));
+    let y = b.map_output(format, len);
     b.finish(in_format(format, format!("{terms} of {len}")), sum::Sum { params, x, y })
 }
 
@@ -325,7 +307,7 @@ pub(super) fn statistics_case(
         params,
         x: match shifted {
             true => b.input(batches * rows * channels, Fill::Shifted(channels)),
-            false => map(&mut b, format, batches * rows * channels, 1.0),
+            false => b.map(format, batches * rows * channels, Fill::Values(1.0)),
         },
         partials: b.output(BnStatistics::partials_len(batches, rows, channels)),
         batch: b.output(batches * 2 * channels),
@@ -382,7 +364,7 @@ pub(super) fn apply_case(
 ) -> Case {
     let mut b = Builder::default();
     let numbers = batches * rows * channels;
-    let x = map(&mut b, format, numbers, 2.0);
+    let x = b.map(format, numbers, Fill::Values(2.0));
     let call = BnApply {
         params: ApplyParams {
             rows: (batches * rows) as u32,
@@ -394,8 +376,8 @@ pub(super) fn apply_case(
         x,
         scale: b.input(batches * channels, Fill::Positive),
         shift: b.input(batches * channels, Fill::Values(1.0)),
-        residual: residual.then(|| map(&mut b, format, numbers, 1.0)),
-        y: if in_place { x } else { b.output(elements(format, numbers)) },
+        residual: residual.then(|| b.map(format, numbers, Fill::Values(1.0))),
+        y: if in_place { x } else { b.map_output(format, numbers) },
     };
     let residual = if residual { ", residual" } else { "" };
     let place = if in_place { ", in place" } else { "" };

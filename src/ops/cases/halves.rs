@@ -7,14 +7,14 @@ use super::forward::{
     stem_case, sum_case,
 };
 use super::gradients::{self, activation_cases, columns_case, input_case, sums_case};
-use super::{Builder, Case, Fill, mbconv};
+use super::{Builder, Case, Fill, mbconv, pointwise_shape};
+use crate::ops::Activation;
 use crate::ops::grad::pointwise::PointwiseWeights;
 use crate::ops::grad::pointwise_half::{self as gradient, PointwiseHalfWeights};
 use crate::ops::half_rows::{self, HalfRows, Job};
 use crate::ops::halves::{Format, PER_ELEMENT, elements, number};
 use crate::ops::pointwise::panelled_len;
 use crate::ops::pointwise_half::{Params, PointwiseHalf, weights_len};
-use crate::ops::{Activation, pointwise};
 
 /// A map in the format.
 const PLAIN: (bool, bool) = (false, false);
@@ -36,16 +36,11 @@ fn pointwise_case(
     let halves = |size| Fill::Halves { format, size };
     let call = PointwiseHalf {
         params: Params {
-            shape: pointwise::Params {
-                images: images as u32,
-                side_in: side as u32,
-                side_out: side_out as u32,
-                cin: cin as u32,
-                cout: cout as u32,
-                weight_cin: stored as u32,
-                stride: stride as u32,
-                activation: folded.unwrap_or(Activation::None) as u32,
-            },
+            shape: pointwise_shape(
+                (images, side, stride),
+                (cin, cout, more),
+                folded.unwrap_or(Activation::None),
+            ),
             output: number(output),
             pooled: u32::from(pooled),
             format: format as u32,
@@ -128,16 +123,7 @@ fn weights_case(
 ) -> Case {
     let mut b = Builder::default();
     let (side_out, stored) = (side.div_ceil(stride), cin + more);
-    let shape = pointwise::Params {
-        images: images as u32,
-        side_in: side as u32,
-        side_out: side_out as u32,
-        cin: cin as u32,
-        cout: cout as u32,
-        weight_cin: stored as u32,
-        stride: stride as u32,
-        activation: 0,
-    };
+    let shape = pointwise_shape((images, side, stride), (cin, cout, more), Activation::None);
     let halves = Fill::Halves { format, size: 1.0 };
     let call = PointwiseHalfWeights {
         params: gradient::Params { shape, format: format as u32 },

@@ -14,9 +14,9 @@ mod mbconv;
 
 use super::augment::{self, OPERATION, OPERATIONS};
 use super::halves::{Format, PER_ELEMENT, elements};
-use super::pointwise::panelled_index;
+use super::pointwise::{self, panelled_index};
 use super::preprocess::WINDOW;
-use super::{Call, Region, Slot, widened};
+use super::{Activation, Call, Region, Slot, widened};
 use crate::data::augment::Operation;
 use crate::random::stream;
 use rand::RngExt;
@@ -268,6 +268,24 @@ impl Builder {
             arena: self.arena + GAP,
             fills: self.fills,
         }
+    }
+}
+
+/// A 1x1 convolution of so many images, `more` input channels of which are stored and not used.
+fn pointwise_shape(
+    (images, side, stride): (usize, usize, usize),
+    (cin, cout, more): (usize, usize, usize),
+    activation: Activation,
+) -> pointwise::Params {
+    pointwise::Params {
+        images: images as u32,
+        side_in: side as u32,
+        side_out: side.div_ceil(stride) as u32,
+        cin: cin as u32,
+        cout: cout as u32,
+        weight_cin: (cin + more) as u32,
+        stride: stride as u32,
+        activation: activation as u32,
     }
 }
 
