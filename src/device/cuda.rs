@@ -174,18 +174,22 @@ impl CudaRuntime {
         let count = cards.len();
         let card = cards.into_iter().nth(ordinal).ok_or(CudaError::NoSuchCard { ordinal, count })?;
         let context = CudaContext::new(ordinal).call("cuDevicePrimaryCtxRetain")?;
+        let loaded = Loaded {
+            kernels: Mutex::default(),
+            images: Mutex::new(Images::new(card.compute_capability, cuda_version)),
+        };
+        CudaRuntime::on_new_stream(context, Arc::new(loaded), card, cuda_version)
+    }
+
+    fn on_new_stream(
+        context: Arc<CudaContext>,
+        loaded: Arc<Loaded>,
+        card: CardInfo,
+        cuda_version: (u32, u32),
+    ) -> Result<CudaRuntime, CudaError> {
         let stream = context.new_stream().call("cuStreamCreate")?;
-        Ok(CudaRuntime {
-            staging: Mutex::new(Staging::new(&context)?),
-            loaded: Arc::new(Loaded {
-                kernels: Mutex::default(),
-                images: Mutex::new(Images::new(card.compute_capability, cuda_version)),
-            }),
-            stream,
-            context,
-            card,
-            cuda_version,
-        })
+        let staging = Mutex::new(Staging::new(&context)?);
+        Ok(CudaRuntime { staging, loaded, stream, context, card, cuda_version })
     }
 
     /// The same card with a stream of its own, on which nothing waits for this one's.
@@ -195,14 +199,8 @@ impl CudaRuntime {
     /// [`CudaError::Driver`].
     pub fn beside(&self) -> Result<CudaRuntime, CudaError> {
         self.bind()?;
-        Ok(CudaRuntime {
-            staging: Mutex::new(Staging::new(&self.context)?),
-            loaded: self.loaded.clone(),
-            stream: self.context.new_stream().call("cuStreamCreate")?,
-            context: self.context.clone(),
-            card: self.card.clone(),
-            cuda_version: self.cuda_version,
-        })
+        let (context, loaded) = (self.context.clone(), self.loaded.clone());
+        CudaRuntime::on_new_stream(context, loaded, self.card.clone(), self.cuda_version)
     }
 
     /// The card.
