@@ -20,6 +20,7 @@ pub mod ensemble;
 mod evaluate;
 pub(crate) mod feed;
 pub mod fuse;
+mod heads;
 pub mod model;
 pub mod plan;
 mod population;
