@@ -3,7 +3,7 @@
 //!
 //! `NATV2_TEST_DEVICE=cuda` takes the card in place of the emulator.
 
-use natv2::device::{self, Buffer, Cpu, Device, Error, Memory};
+use natv2::device::{self, Cpu, Device, Error, Memory};
 use natv2::engine::{Calibration, Cropped, Engine, Precision};
 use natv2::ops::{Call, Threads};
 use natv2::random::stream;
@@ -13,6 +13,9 @@ use natv2::supernet::{Blank, Supernet, Tensor};
 use rand::RngExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+mod common;
+use common::devices::memory_of;
 
 /// A device that takes so many batches at once.
 struct AtOnce {
@@ -26,18 +29,7 @@ impl Device for AtOnce {
     fn describe(&self) -> String {
         self.device.describe()
     }
-    fn arithmetic(&self) -> String {
-        self.device.arithmetic()
-    }
-    fn allocate(&self, len: usize) -> Result<Buffer, Error> {
-        self.device.allocate(len)
-    }
-    fn upload(&self, buffer: &mut Buffer, offset: usize, data: &[f32]) -> Result<(), Error> {
-        self.device.upload(buffer, offset, data)
-    }
-    fn download(&self, buffer: &Buffer, offset: usize, out: &mut [f32]) -> Result<(), Error> {
-        self.device.download(buffer, offset, out)
-    }
+    memory_of!(self, self.device);
     fn run(&self, calls: &[Call], memory: Memory<'_>, threads: Threads) -> Result<(), Error> {
         self.runs.fetch_add(1, Ordering::Relaxed);
         self.device.run(calls, memory, threads)

@@ -5,7 +5,7 @@ mod measurement;
 
 use criterion::measurement::Measurement;
 use natv2::data::Source;
-use natv2::device::{self, Buffer, Cpu, Device, Error, Memory};
+use natv2::device::{self, Cpu, Device, Error, Memory};
 use natv2::engine::Precision;
 use natv2::engine::model::floor::prefixes;
 use natv2::engine::model::{Floor, Pass, Taking, Tally, Until, Workload, evaluation, tally};
@@ -25,6 +25,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
+
+mod common;
+use common::devices::memory_of;
 
 // ---- the model -----------------------------------------------------------------------------
 
@@ -48,18 +51,7 @@ impl Device for Recorder {
     fn describe(&self) -> String {
         "recorder".into()
     }
-    fn arithmetic(&self) -> String {
-        Cpu.arithmetic()
-    }
-    fn allocate(&self, len: usize) -> Result<Buffer, Error> {
-        Cpu.allocate(len)
-    }
-    fn upload(&self, buffer: &mut Buffer, offset: usize, data: &[f32]) -> Result<(), Error> {
-        Cpu.upload(buffer, offset, data)
-    }
-    fn download(&self, buffer: &Buffer, offset: usize, out: &mut [f32]) -> Result<(), Error> {
-        Cpu.download(buffer, offset, out)
-    }
+    memory_of!(self, Cpu);
     fn run(&self, calls: &[Call], memory: Memory<'_>, threads: Threads) -> Result<(), Error> {
         let mut tallies = self.0.lock().unwrap();
         for call in calls {

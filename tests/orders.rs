@@ -1,7 +1,7 @@
 //! A population on a device with two orders of work: both take part, results are those of one order, an
 //! error of either comes out, and a stop ends both.
 
-use natv2::device::{Buffer, Cpu, Device, Error, Memory};
+use natv2::device::{Cpu, Device, Error, Memory};
 use natv2::engine::{Calibration, Cropped, Engine, Evaluation};
 use natv2::ops::{Call, Threads};
 use natv2::random::stream;
@@ -12,6 +12,9 @@ use natv2::supernet::{Blank, Supernet, Tensor};
 use rand::RngExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+mod common;
+use common::devices::memory_of;
 
 /// What the orders of a device have done.
 #[derive(Default)]
@@ -35,18 +38,7 @@ impl Device for Order {
     fn describe(&self) -> String {
         Cpu.describe()
     }
-    fn arithmetic(&self) -> String {
-        Cpu.arithmetic()
-    }
-    fn allocate(&self, len: usize) -> Result<Buffer, Error> {
-        Cpu.allocate(len)
-    }
-    fn upload(&self, buffer: &mut Buffer, offset: usize, data: &[f32]) -> Result<(), Error> {
-        Cpu.upload(buffer, offset, data)
-    }
-    fn download(&self, buffer: &Buffer, offset: usize, out: &mut [f32]) -> Result<(), Error> {
-        Cpu.download(buffer, offset, out)
-    }
+    memory_of!(self, Cpu);
     fn run(&self, calls: &[Call], memory: Memory<'_>, threads: Threads) -> Result<(), Error> {
         self.log.runs[self.number].fetch_add(1, Ordering::Relaxed);
         // The first leaves something to the second, however late that begins.

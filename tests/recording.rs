@@ -15,6 +15,9 @@ use rand::RngExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+mod common;
+use common::devices::memory_of;
+
 fn emulator() -> Gpu<Emulator> {
     Gpu::new(Emulator::new(ThreadOrder::Forward).unwrap())
 }
@@ -45,18 +48,7 @@ impl Device for Counting {
     fn describe(&self) -> String {
         self.device.describe()
     }
-    fn arithmetic(&self) -> String {
-        self.device.arithmetic()
-    }
-    fn allocate(&self, len: usize) -> Result<Buffer, Error> {
-        self.device.allocate(len)
-    }
-    fn upload(&self, buffer: &mut Buffer, offset: usize, data: &[f32]) -> Result<(), Error> {
-        self.device.upload(buffer, offset, data)
-    }
-    fn download(&self, buffer: &Buffer, offset: usize, out: &mut [f32]) -> Result<(), Error> {
-        self.device.download(buffer, offset, out)
-    }
+    memory_of!(self, self.device);
     fn run(&self, calls: &[Call], memory: Memory<'_>, threads: Threads) -> Result<(), Error> {
         self.count(0);
         self.device.run(calls, memory, threads)

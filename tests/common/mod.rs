@@ -1,6 +1,7 @@
 //! What tests share: where the reference values are and how they are read; programs that are killed.
 #![allow(dead_code)]
 
+pub mod devices;
 pub mod halves;
 
 use serde_json::Value;
