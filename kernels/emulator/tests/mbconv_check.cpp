@@ -5,6 +5,7 @@
 
 #include "../../mbconv.cuh"
 #include "../sanitizer.h"
+#include "formats.h"
 
 #include <algorithm>
 #include <cmath>
@@ -14,24 +15,7 @@ namespace {
 
 using Floats = std::vector<float>;
 
-// Numbers rounded to a format, with their bits.
-struct Format {
-    const char* suffix;
-    uint16_t (*bits)(float);
-    float (*value)(uint16_t);
-
-    float round(float v) const { return value(bits(v)); }
-    std::vector<uint16_t> pack(const Floats& values) const {
-        std::vector<uint16_t> packed;
-        for (const float v : values) packed.push_back(bits(v));
-        return packed;
-    }
-};
-
-const Format kFormats[] = {
-    {"_f16", nat_emulator::float_to_half_bits, nat_emulator::half_bits_to_float},
-    {"_bf16", nat_emulator::float_to_bfloat16_bits, nat_emulator::bfloat16_bits_to_float},
-};
+float rounded(check::Format format, float v) { return check::half_value(format, check::half_bits(format, v)); }
 
 struct Problem {
     // cin 0: no expansion; 3: a stem, of images of that side; hidden 0: no SE
@@ -52,7 +36,7 @@ struct Operands {
         project_scale, project_shift;
     std::vector<uint16_t> x, expand, project, residual, wanted;
 
-    Operands(const Problem& q, const Format& format) {
+    Operands(const Problem& q, check::Format format) {
         const unsigned cin = q.cin != 0 ? q.cin : q.mid, side = q.side_in(), stored = q.mid + kMore;
         const unsigned out = ceil_div(side, q.stride);
         p = {q.images, side,     out,         cin,    q.mid,  q.cout, q.kernel,         q.stride,
@@ -75,8 +59,8 @@ struct Operands {
         for (float& v : excite) v /= 64.0f;  // or most gates would be 0 or 1
         excite_bias = numbers.floats(q.mid, -2, 2);
         project_scale = numbers.floats(q.cout, 1, 2), project_shift = numbers.floats(q.cout);
-        x = format.pack(x_values), expand = format.pack(expand_values);
-        project = format.pack(project_values), residual = format.pack(residual_values);
+        x = check::pack(format, x_values), expand = check::pack(format, expand_values);
+        project = check::pack(format, project_values), residual = check::pack(format, residual_values);
 
         const auto relu = [](float v) { return v > 0.0f ? v : 0.0f; };
         Floats y(q.images * outputs * q.cout);
@@ -92,7 +76,7 @@ struct Operands {
                     if (iy >= q.side || ix >= q.side) continue;
                     sum += images[((image * q.side + iy) * q.side + ix) * 3 + tap % 3] * stem[tap * q.mid + c];
                 }
-                e[i] = q.cin != 0 ? format.round(relu(sum * expand_scale[c] + expand_shift[c])) : from[c];
+                e[i] = q.cin != 0 ? rounded(format, relu(sum * expand_scale[c] + expand_shift[c])) : from[c];
             }
             if (p.shortcut != 0) std::copy(e.begin(), e.end(), residual_values.begin() + image * e.size());
             for (unsigned i = 0; i < outputs * q.mid; ++i) {
@@ -103,7 +87,7 @@ struct Operands {
                     const unsigned ix = ox * q.stride + tap % q.kernel - q.kernel / 2;
                     if (iy < side && ix < side) sum += e[(iy * side + ix) * q.mid + c] * filter[tap * stored + c];
                 }
-                d[i] = format.round(relu(sum * filter_scale[c] + filter_shift[c]));
+                d[i] = rounded(format, relu(sum * filter_scale[c] + filter_shift[c]));
                 z[c] += d[i];
             }
             for (float& v : z) v /= static_cast<float>(outputs);
@@ -119,7 +103,7 @@ struct Operands {
                 }
                 const float gate = hsigmoid(sum + excite_bias[c]);
                 for (unsigned pixel = 0; pixel < outputs; ++pixel) {
-                    d[pixel * q.mid + c] = format.round(d[pixel * q.mid + c] * gate);
+                    d[pixel * q.mid + c] = rounded(format, d[pixel * q.mid + c] * gate);
                 }
             }
             for (unsigned i = 0; i < outputs * q.cout; ++i) {
@@ -131,7 +115,7 @@ struct Operands {
                 if (q.residual) y[at] += residual_values[at];
             }
         }
-        wanted = format.pack(y);
+        wanted = check::pack(format, y);
     }
 };
 
@@ -177,9 +161,9 @@ struct Layout {
     }
 };
 
-natv2_emulator_bank_counts check_layout(const Problem& q, const Operands& o, const Format& format, const Layout& layout) {
+natv2_emulator_bank_counts check_layout(const Problem& q, const Operands& o, check::Format format, const Layout& layout) {
     const std::string filter = std::to_string(q.kernel) + "_" + std::to_string(q.stride);
-    const std::string kernel = "mbconv_" + (q.stem() ? "stem" : filter) + format.suffix;
+    const std::string kernel = check::in_format("mbconv_" + (q.stem() ? "stem" : filter), format);
     std::vector<uint16_t> y(o.wanted.size(), 0x7fa1);
     const bool se = q.hidden != 0;
     MbconvArgs a = {};
@@ -230,14 +214,14 @@ const Problem kProblems[] = {
 
 NAT_CHECK(mbconv_is_exact_on_whole_numbers_however_it_is_cut) {
     const bool show = std::getenv("NATV2_SHOW_BANKS") != nullptr;
-    for (const Format& format : kFormats) {
+    for (const check::Format format : check::kHalfFormats) {
         for (const Problem& q : kProblems) {
             const Operands operands(q, format);
             for (const unsigned images : {1u, 2u, 4u}) {
                 for (const unsigned slice : {16u, 32u, 64u}) {
                     if (q.stem() && slice < q.mid) continue;  // it has one slice
                     // ThreadSanitizer takes minutes for all: one format, and one slice for each number of images.
-                    if (nat_emulator::kThreadSanitizer && (&format != kFormats || slice != 16 * images)) continue;
+                    if (nat_emulator::kThreadSanitizer && (format != check::Format::kF16 || slice != 16 * images)) continue;
                     const Layout layout(q, operands.p, images, slice, images == 1 ? 2 : images == 2 ? 4 : 6);
                     if (layout.shared_bytes > nat_emulator::kMaxSharedBytes) continue;
                     const natv2_emulator_bank_counts counts = check_layout(q, operands, format, layout);
