@@ -178,6 +178,7 @@ macro_rules! named {
 named! {
     PointwiseHalf(pointwise_half, run),
     Mbconv(mbconv, run),
+    MbconvPass(mbconv_pass, run),
     Augment(augment, run),
     PointwiseWeights(grad::pointwise, weights),
     PointwiseHalfWeights(grad::pointwise_half, weights),
@@ -380,6 +381,9 @@ fn run_plain<T: Real>(ops: &impl HostOps<T>, call: &Call, r: &Resolver<'_, T>) {
             },
         ),
         Call::MbconvGroup(c) => {
+            c.calls.iter().for_each(|call| run_plain(ops, &Call::from(call.clone()), r));
+        }
+        Call::MbconvPassGroup(c) => {
             c.calls.iter().for_each(|call| run_plain(ops, &Call::from(call.clone()), r));
         }
         other => ops.training(other, r),

@@ -27,6 +27,7 @@ pub mod halves;
 pub mod kernel_transform;
 pub mod loss;
 pub mod mbconv;
+pub mod mbconv_pass;
 pub(crate) mod operator;
 pub mod parallel;
 pub mod pointwise;
@@ -156,6 +157,10 @@ calls! {
     Mbconv(mbconv::Mbconv),
     /// Such MBConvs of many networks.
     MbconvGroup(mbconv::MbconvGroup),
+    /// An MBConv of recalibration, as far as one of its batch norms.
+    MbconvPass(mbconv_pass::MbconvPass),
+    /// Those of many networks at one depth.
+    MbconvPassGroup(mbconv_pass::MbconvPassGroup),
     /// The parallel branches of a layer from one pass over their input.
     Branches(branches::Branches),
     /// Depthwise convolution.

@@ -21,6 +21,8 @@ pub(crate) trait Resolve<'a, T> {
 ///         /// Shape.
 ///         optional gate,      // read, may be absent
 ///         /// Shape.
+///         optional_write z,   // written, may be absent
+///         /// Shape.
 ///         update dw,          // read and written
 ///         /// Shape.
 ///         write y,
@@ -113,18 +115,23 @@ macro_rules! operator {
 
 macro_rules! slot_type {
     (optional) => { Option<$crate::ops::Slot> };
+    (optional_write) => { Option<$crate::ops::Slot> };
     ($kind:ident) => { $crate::ops::Slot };
 }
 
 macro_rules! slice_type {
     (read, $a:lifetime, $t:ident) => { &$a [$t] };
     (optional, $a:lifetime, $t:ident) => { Option<&$a [$t]> };
+    (optional_write, $a:lifetime, $t:ident) => { Option<&$a mut [$t]> };
     (update, $a:lifetime, $t:ident) => { &$a mut [$t] };
     (write, $a:lifetime, $t:ident) => { &$a mut [$t] };
 }
 
 macro_rules! as_read {
     (write, $slot:expr) => {
+        None
+    };
+    (optional_write, $slot:expr) => {
         None
     };
     (optional, $slot:expr) => {
@@ -138,6 +145,9 @@ macro_rules! as_read {
 macro_rules! as_write {
     (read, $slot:expr) => {
         None
+    };
+    (optional_write, $slot:expr) => {
+        $slot
     };
     (optional, $slot:expr) => {
         None
@@ -154,6 +164,9 @@ macro_rules! resolve {
     (optional, $resolver:ident, $slot:expr) => {
         $slot.map(|slot| $resolver.read(slot))
     };
+    (optional_write, $resolver:ident, $slot:expr) => {
+        $slot.map(|slot| $resolver.write(slot))
+    };
     ($kind:ident, $resolver:ident, $slot:expr) => {
         $resolver.write($slot)
     };
@@ -161,6 +174,9 @@ macro_rules! resolve {
 
 macro_rules! address {
     (optional, $to:ident, $slot:expr) => {
+        $to.at_or_null($slot)
+    };
+    (optional_write, $to:ident, $slot:expr) => {
         $to.at_or_null($slot)
     };
     ($kind:ident, $to:ident, $slot:expr) => {

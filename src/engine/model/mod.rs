@@ -127,6 +127,8 @@ fn is_product(call: &Call) -> bool {
         Call::Stem(_)
             | Call::Mbconv(_)
             | Call::MbconvGroup(_)
+            | Call::MbconvPass(_)
+            | Call::MbconvPassGroup(_)
             | Call::Pointwise(_)
             | Call::PointwiseHalf(_)
             | Call::Branches(_)

@@ -11,6 +11,7 @@ mod forward;
 mod gradients;
 mod halves;
 mod mbconv;
+mod mbconv_pass;
 
 use super::augment::{self, OPERATION, OPERATIONS};
 use super::halves::{Format, PER_ELEMENT, elements};
@@ -106,6 +107,7 @@ impl Case {
         match &self.call {
             Call::PointwiseHalf(call) => (result == call.y).then(|| call.params.format()),
             Call::Mbconv(call) => (result == call.y).then(|| call.params.format()),
+            Call::MbconvPass(call) => (Some(result) == call.y).then(|| call.params.format()),
             call => widened(call).filter(|wide| wide.maps.contains(&result)).map(|wide| wide.format),
         }
     }
@@ -344,4 +346,14 @@ pub fn mbconv_edges() -> Vec<Case> {
 /// MBConvs of many networks on one input, as one call.
 pub fn mbconv_group() -> Case {
     mbconv::group()
+}
+
+/// Shapes at the edges of the passes of inverted bottlenecks in recalibration, in both formats.
+pub fn mbconv_passes() -> Vec<Case> {
+    mbconv_pass::edges()
+}
+
+/// Passes of many networks, as one call.
+pub fn mbconv_pass_group() -> Case {
+    mbconv_pass::group()
 }

@@ -1,0 +1,111 @@
+//! Units of rows: what a pass leaves statistics of.
+
+use super::super::real::Real;
+
+/// Rows of a unit at most where it is a part of an image.
+const MOST_ROWS: u32 = 256;
+/// Where an image has as many pixels, no unit is more than one.
+const WHOLE_IMAGE: u32 = 64;
+/// Images of a unit at most.
+const MOST_IMAGES: u32 = 32;
+
+/// How the rows of a batch are cut: parts of an image, or several images where these are small. It
+/// depends on the shape alone, and so statistics do not depend on what a device does at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Units {
+    /// Whole images of a unit; 1 also where it is a part of one.
+    pub images: u32,
+    /// Rows of a unit; the last of a span can have fewer.
+    pub rows: u32,
+    /// Rows behind which units begin anew: those of an image, or of the batch.
+    pub span: u32,
+    /// Units of a batch.
+    pub per_batch: u32,
+}
+
+impl Units {
+    /// The units of a batch of images of so many pixels; those of several images have at most `rows` rows.
+    pub fn new(pixels: u32, batch_images: u32, rows: u32) -> Units {
+        if pixels >= WHOLE_IMAGE {
+            let per_image = pixels.div_ceil(MOST_ROWS);
+            let rows = pixels.min(MOST_ROWS);
+            return Units { images: 1, rows, span: pixels, per_batch: batch_images * per_image };
+        }
+        let most = (rows / pixels).clamp(1, MOST_IMAGES);
+        let images = 1 << most.ilog2();
+        let rows = images * pixels;
+        Units { images, rows, span: batch_images * pixels, per_batch: batch_images.div_ceil(images) }
+    }
+
+    /// First row and number of rows of unit `index` of a batch of `rows` rows.
+    pub fn part(&self, index: u32, rows: u32) -> (u32, u32) {
+        let per_span = self.span.div_ceil(self.rows);
+        let (span, within) = (index / per_span * self.span, index % per_span * self.rows);
+        let left = (rows - span).min(self.span) - within;
+        (span + within, left.min(self.rows))
+    }
+
+    /// Statistics of the units of a map `[batches][rows][channels]`, to `[batches][units][2][channels]`:
+    /// mean, and the sum of squared deviations from it.
+    pub(super) fn leave<T: Real>(&self, map: &[T], rows: u32, channels: usize, partials: &mut [T]) {
+        let batches = map.chunks_exact(rows as usize * channels);
+        let units = partials.chunks_exact_mut(2 * channels);
+        let parts = batches.flat_map(|batch| (0..self.per_batch).map(move |index| (batch, index)));
+        for ((batch, index), unit) in parts.zip(units) {
+            let (first, count) = self.part(index, rows);
+            let rows = &batch[first as usize * channels..][..count as usize * channels];
+            let (means, squares) = unit.split_at_mut(channels);
+            let share = T::one() / T::of(f64::from(count));
+            for c in 0..channels {
+                let column = || rows.iter().skip(c).step_by(channels).copied();
+                means[c] = column().fold(T::zero(), |sum, x| sum + x) * share;
+                squares[c] = column().fold(T::zero(), |sum, x| sum + (x - means[c]) * (x - means[c]));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_cover_every_row_of_a_batch_once() {
+        for (side, batch_images, rows) in [
+            (1, 100, 64),
+            (2, 7, 16),
+            (3, 5, 64),
+            (6, 4, 16),
+            (8, 3, 64),
+            (16, 2, 16),
+            (23, 2, 64),
+            (1, 1, 16),
+        ] {
+            let pixels = side * side;
+            let units = Units::new(pixels, batch_images, rows);
+            assert!(units.rows <= MOST_ROWS && units.images <= MOST_IMAGES);
+            let mut next = 0;
+            for index in 0..units.per_batch {
+                let (first, count) = units.part(index, batch_images * pixels);
+                assert_eq!(first, next, "{units:?} {index}");
+                assert!((1..=units.rows).contains(&count), "{units:?} {index}");
+                // Nothing but whole images, or a part of one.
+                assert!(count % pixels == 0 || first / pixels == (first + count - 1) / pixels);
+                next += count;
+            }
+            assert_eq!(next, batch_images * pixels, "{units:?}");
+        }
+    }
+
+    #[test]
+    fn statistics_of_units_are_those_of_their_rows() {
+        // Two batches of three images of four pixels, one channel and another; two images a unit.
+        let units = Units::new(4, 3, 8);
+        assert_eq!((units.images, units.per_batch), (2, 2));
+        let map: Vec<f64> = (0..24).flat_map(|row| [f64::from(row), 1.0]).collect();
+        let mut partials = vec![f64::NAN; 2 * 2 * 2 * 2];
+        units.leave(&map, 12, 2, &mut partials);
+        let wanted = [3.5, 1.0, 42.0, 0.0, 9.5, 1.0, 5.0, 0.0, 15.5, 1.0, 42.0, 0.0, 21.5, 1.0, 5.0, 0.0];
+        assert_eq!(partials, wanted);
+    }
+}
