@@ -9,7 +9,7 @@ use natv2::ops::mbconv_pass::{MbconvPass, Pass};
 use natv2::ops::{Call, Slot, Threads};
 
 mod common;
-use common::halves::{self, same_on_one_thread, squared_error};
+use common::halves::{same_on_one_thread, squared_error};
 
 fn call_of(case: &Case) -> &MbconvPass {
     match &case.call {
