@@ -5,13 +5,15 @@
 //                    for what bn_fold_f32 makes of them                      s rows channels     3 rows channels
 //   bn_partials_*    of more: mean and squared deviations (M2) of every block
 //                                                                            s rows channels     3 rows channels
-//   bn_merge_f32     and what bn_statistics makes of them                    8 blocks channels   8 blocks channels
+//   bn_merge_f32     of many batch norms: what bn_statistics makes of such units of rows, blocks or shorter ones
+//                                                                            8 units channels    8 units channels
 //   bn_average_f32   of many batch norms: average += weight * each batch     4 batches length    2 batches length
 //   bn_fold_f32      of many batch norms: scale = gamma / sqrt(variance + epsilon), shift = beta + (bias - mean) * scale
 //                                                                            24 channels         5 channels
 //   bn_apply_*       y = activation(x * scale + shift) + residual, with the scale and shift of a row's batch
 //                                                                            2 s rows channels (3 s with residual)
 //                                                                                                4 rows channels
+//   bn_apply_group_* of many batch norms: the same
 //
 // Maps are f32, f16 or bf16, per-channel numbers f32. Batches lie behind one another, all of as many rows.
 // 16-bit maps and more than one batch: checked on the emulator, not yet on a card.
@@ -48,11 +50,36 @@ __device__ __forceinline__ void fold_channel(const float* gamma, const float* be
     *shift = *beta + (bias - mean) * factor;
 }
 
+struct MergeParams {
+    unsigned rows, unit_rows, span_rows, channels, batches;
+    float epsilon;
+};
+NAT_LAYOUT(MergeParams, rows, unit_rows, span_rows, channels, batches, epsilon);
+
+// A batch is spans of rows, the last of which may be shorter, and a span units of rows, of which the last may.
+struct MergeArgs {
+    const float* partials;  // [batches][units][2][channels]
+    float* batch;           // [batches][2][channels]
+    const float* gamma;  // or null, and then so are the next three
+    const float* beta;
+    float* scale;  // [batches][channels]
+    float* shift;
+    MergeParams p;
+};
+NAT_LAYOUT(MergeArgs, partials, batch, gamma, beta, scale, shift, p);
+
+constexpr unsigned kMerges = 56;  // 4 KiB, which is what every driver takes as arguments
+
+struct MergesArgs {
+    MergeArgs merges[kMerges];
+};
+NAT_LAYOUT(MergesArgs, merges);
+
 constexpr unsigned kBlockRows = 256;  // crate::ops::batch_norm::BLOCK_ROWS
 constexpr unsigned kStatisticsChannels = 32;
 constexpr unsigned kTeam = 128;  // threads for a block of rows
 
-// Mean and M2 of the channels of a block of rows, the latter `second` floats behind the former.
+// Mean and M2 of the channels of a unit of rows, the latter `second` floats behind the former.
 struct Partials {
     const float* at;
     unsigned second;
@@ -154,21 +181,34 @@ __device__ __forceinline__ void merge(Moments& into, const Moments& other) {
     into.count = total;
 }
 
-// A thread merges one of consecutive segments of the blocks of batch blockIdx.y for channel `c`; then the
-// first merges those; threads behind the segments only wait. Blocks are `stride` floats apart.
+// Units of a batch.
+__device__ __forceinline__ unsigned units_of(const MergeParams& p) {
+    return p.rows / p.span_rows * ceil_div(p.span_rows, p.unit_rows) + ceil_div(p.rows % p.span_rows, p.unit_rows);
+}
+
+// A thread merges one of consecutive segments of the units of batch blockIdx.y for channel `c`; then the
+// first merges those; threads behind the segments only wait. Units are `stride` floats apart.
 template <unsigned kSegments>
-__device__ __forceinline__ void merge_blocks(const StatisticsArgs& a, unsigned c, unsigned segment, Moments* segments,
-                                             Partials from, unsigned stride) {
-    const StatisticsParams& p = a.p;
+__device__ __forceinline__ void merge_units(const MergeArgs& a, unsigned c, unsigned segment, Moments* segments,
+                                            Partials from, unsigned stride) {
+    const MergeParams& p = a.p;
     const unsigned lane = threadIdx.x % kStatisticsChannels;
-    const unsigned blocks = ceil_div(p.rows, kBlockRows), length = ceil_div(blocks, kSegments);
+    const unsigned units = units_of(p), length = ceil_div(units, kSegments);
     Moments moments = {0.0, 0.0, 0.0};
     if (c < p.channels && segment < kSegments) {
         const unsigned first = segment * length;
-        unsigned left = min(length, blocks - min(first, blocks)), rows = p.rows - first * kBlockRows;
+        unsigned left = min(length, units - min(first, units));
+        const unsigned in_a_span = ceil_div(p.span_rows, p.unit_rows);
+        const unsigned before = first / in_a_span * p.span_rows, ahead = first % in_a_span * p.unit_rows;
+        // Rows that are left, of all and of the span.
+        unsigned rows = p.rows - before - ahead, span = min(p.span_rows, p.rows - before) - ahead;
         const float* at = from.at + static_cast<size_t>(first) * stride + lane;
-        for (; left > 0; --left, at += stride, rows -= kBlockRows) {
-            merge(moments, {static_cast<double>(min(kBlockRows, rows)), at[0], at[from.second]});
+        for (; left > 0; --left, at += stride) {
+            const unsigned unit = min(p.unit_rows, span);
+            merge(moments, {static_cast<double>(unit), at[0], at[from.second]});
+            rows -= unit;
+            span -= unit;
+            if (span == 0) span = min(p.span_rows, rows);
         }
     }
     if (segment < kSegments) segments[threadIdx.x] = moments;
@@ -187,14 +227,17 @@ __device__ __forceinline__ void merge_blocks(const StatisticsArgs& a, unsigned c
 
 constexpr unsigned kMergeSegments = 8, kMergeThreads = kMergeSegments * kStatisticsChannels;
 
-NAT_KERNEL_BOUNDED(bn_merge_f32, kMergeThreads, StatisticsArgs a) {
+// Layer z of the grid is merge z, whose batches are its rows; the grid is as large as the largest needs.
+NAT_KERNEL_BOUNDED(bn_merge_f32, kMergeThreads, MergesArgs all) {
     NAT_SHARED(Moments, segments, kMergeThreads);
-    const StatisticsParams& p = a.p;
+    const MergeArgs& a = all.merges[blockIdx.z];
+    const MergeParams& p = a.p;
     const unsigned channels_at = blockIdx.x * kStatisticsChannels;
-    const size_t batch_len = static_cast<size_t>(ceil_div(p.rows, kBlockRows)) * 2 * p.channels;
+    if (channels_at >= p.channels || blockIdx.y >= p.batches) return;
+    const size_t batch_len = static_cast<size_t>(units_of(p)) * 2 * p.channels;
     const Partials from = {a.partials + blockIdx.y * batch_len + channels_at, p.channels};
-    merge_blocks<kMergeSegments>(a, channels_at + threadIdx.x % kStatisticsChannels,
-                                 threadIdx.x / kStatisticsChannels, segments, from, 2 * p.channels);
+    merge_units<kMergeSegments>(a, channels_at + threadIdx.x % kStatisticsChannels,
+                                threadIdx.x / kStatisticsChannels, segments, from, 2 * p.channels);
 }
 
 constexpr unsigned kTeams = 4, kWholeThreads = kTeams * kTeam, kWholeSegments = 8;
@@ -212,9 +255,10 @@ __device__ __forceinline__ void statistics(const StatisticsArgs& a, Chunk<T>* su
         store_result(result, all + (block + team) * kBoth, kStatisticsChannels);
         __syncthreads();
     }
-    merge_blocks<kWholeSegments>(a, channels_at + threadIdx.x % kStatisticsChannels,
-                                                      threadIdx.x / kStatisticsChannels, segments,
-                                                      {all, kStatisticsChannels}, kBoth);
+    const MergeParams p = {a.p.rows, kBlockRows, a.p.rows, a.p.channels, a.p.batches, a.p.epsilon};
+    merge_units<kWholeSegments>({a.partials, a.batch, a.gamma, a.beta, a.scale, a.shift, p},
+                                channels_at + threadIdx.x % kStatisticsChannels, threadIdx.x / kStatisticsChannels,
+                                segments, {all, kStatisticsChannels}, kBoth);
 }
 
 #define STATISTICS_KERNEL(suffix, T)                                             \
@@ -311,6 +355,13 @@ struct ApplyArgs {
 };
 NAT_LAYOUT(ApplyArgs, x, scale, shift, residual, y, p);
 
+constexpr unsigned kApplies = 64;  // as kFolds
+
+struct AppliesArgs {
+    ApplyArgs calls[kApplies];
+};
+NAT_LAYOUT(AppliesArgs, calls);
+
 constexpr unsigned kApplyThreads = 256;
 
 template <class T>
@@ -332,7 +383,11 @@ __device__ __forceinline__ void apply(const ApplyArgs& a) {
     store_chunk(static_cast<T*>(a.y) + static_cast<size_t>(i) * kChunk<T>, value);
 }
 
-#define APPLY_KERNEL(suffix, T) \
-    NAT_KERNEL_BOUNDED(bn_apply_##suffix, kApplyThreads, ApplyArgs a) { apply<T>(a); }
+#define APPLY_KERNEL(suffix, T)                                                                              \
+    NAT_KERNEL_BOUNDED(bn_apply_##suffix, kApplyThreads, ApplyArgs a) { apply<T>(a); }                       \
+    /* Row y of the grid is application y; rows are as long as the largest needs. */                         \
+    NAT_KERNEL_BOUNDED(bn_apply_group_##suffix, kApplyThreads, AppliesArgs all) {                            \
+        apply<T>(all.calls[blockIdx.y]);                                                                     \
+    }
 
 NAT_EVERY_FORMAT(APPLY_KERNEL)

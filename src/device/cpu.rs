@@ -106,6 +106,9 @@ impl HostOps<f32> for Fast {
     fn statistics(&self, p: &batch_norm::StatisticsParams, a: batch_norm::StatisticsArgs<'_, f32>) {
         batch_norm::cpu::statistics(p, a, self.0);
     }
+    fn merge(&self, p: &batch_norm::MergeParams, a: batch_norm::MergeArgs<'_, f32>) {
+        batch_norm::cpu::merge(p, a);
+    }
     fn average(&self, p: &batch_norm::AverageParams, a: batch_norm::AverageArgs<'_, f32>) {
         batch_norm::cpu::average(p, a);
     }

@@ -143,6 +143,15 @@ impl<'a, T: Real> Resolver<'a, T> {
     fn optional(&self, slot: Option<Slot>) -> Option<&'a [T]> {
         slot.map(|slot| self.read(slot))
     }
+
+    fn batch_fold(&self, fold: Option<batch_norm::BatchFold>) -> Option<batch_norm::BatchFoldArgs<'a, T>> {
+        fold.map(|fold| batch_norm::BatchFoldArgs {
+            gamma: self.read(fold.gamma),
+            beta: self.read(fold.beta),
+            scale: self.write(fold.scale),
+            shift: self.write(fold.shift),
+        })
+    }
 }
 
 impl<'a, T: Real> Resolve<'a, T> for Resolver<'a, T> {
@@ -218,6 +227,7 @@ pub(super) trait HostOps<T> {
     fn max_pool(&self, p: &pool::Params, a: pool::Args<'_, T>);
     fn sum(&self, p: &sum::Params, a: sum::Args<'_, T>);
     fn statistics(&self, p: &batch_norm::StatisticsParams, a: batch_norm::StatisticsArgs<'_, T>);
+    fn merge(&self, p: &batch_norm::MergeParams, a: batch_norm::MergeArgs<'_, T>);
     fn average(&self, p: &batch_norm::AverageParams, a: batch_norm::AverageArgs<'_, T>);
     fn fold(&self, p: &batch_norm::FoldParams, a: batch_norm::FoldArgs<'_, T>);
     fn apply(&self, p: &batch_norm::ApplyParams, a: batch_norm::ApplyArgs<'_, T>);
@@ -329,14 +339,17 @@ fn run_plain<T: Real>(ops: &impl HostOps<T>, call: &Call, r: &Resolver<'_, T>) {
                 x: r.read(c.x),
                 partials: r.write(c.partials),
                 batch: r.write(c.batch),
-                fold: c.fold.map(|fold| batch_norm::BatchFoldArgs {
-                    gamma: r.read(fold.gamma),
-                    beta: r.read(fold.beta),
-                    scale: r.write(fold.scale),
-                    shift: r.write(fold.shift),
-                }),
+                fold: r.batch_fold(c.fold),
             },
         ),
+        Call::BnMerge(c) => c.merges.iter().for_each(|one| {
+            let args = batch_norm::MergeArgs {
+                partials: r.read(one.partials),
+                batch: r.write(one.batch),
+                fold: r.batch_fold(one.fold),
+            };
+            ops.merge(&one.params, args);
+        }),
         Call::BnAverage(c) => c.averages.iter().for_each(|one| {
             let args = batch_norm::AverageArgs { batch: r.read(one.batch), average: r.write(one.average) };
             ops.average(&one.params, args);
@@ -363,6 +376,8 @@ fn run_plain<T: Real>(ops: &impl HostOps<T>, call: &Call, r: &Resolver<'_, T>) {
                 y: r.write(c.y),
             },
         ),
+        // Their formats may differ.
+        Call::BnApplyGroup(c) => c.calls.iter().for_each(|call| run(ops, &Call::from(call.clone()), r)),
         Call::KernelTransform(c) => ops.kernel_transform(
             &c.params,
             kernel_transform::Args { x: r.read(c.x), matrix: r.read(c.matrix), y: r.write(c.y) },

@@ -86,6 +86,9 @@ impl<T: Real> HostOps<T> for Reference<T> {
     fn statistics(&self, p: &batch_norm::StatisticsParams, a: batch_norm::StatisticsArgs<'_, T>) {
         batch_norm::reference::statistics(p, a);
     }
+    fn merge(&self, p: &batch_norm::MergeParams, a: batch_norm::MergeArgs<'_, T>) {
+        batch_norm::reference::merge(p, a);
+    }
     fn average(&self, p: &batch_norm::AverageParams, a: batch_norm::AverageArgs<'_, T>) {
         batch_norm::reference::average(p, a);
     }

@@ -102,6 +102,15 @@ pub struct Work {
     pub flops: u64,
 }
 
+impl std::iter::Sum for Work {
+    fn sum<I: Iterator<Item = Work>>(all: I) -> Work {
+        all.fold(Work::default(), |sum, one| Work {
+            bytes: sum.bytes + one.bytes,
+            flops: sum.flops + one.flops,
+        })
+    }
+}
+
 /// The rows of the matrix `[rows, channels]` that a call may split between threads, and whether it
 /// should.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,12 +184,16 @@ calls! {
     Sum(sum::Sum),
     /// Mean and variance of batches.
     BnStatistics(batch_norm::BnStatistics),
+    /// The same of partial statistics of many layers.
+    BnMerge(batch_norm::BnMerge),
     /// Statistics averaged over batches.
     BnAverage(batch_norm::BnAverage),
     /// Statistics and affine parameters to a scale and a shift.
     BnFold(batch_norm::BnFold),
     /// Scale, shift, activation, and a sum.
     BnApply(batch_norm::BnApply),
+    /// The same of many layers.
+    BnApplyGroup(batch_norm::BnApplyGroup),
     /// Smaller depthwise filters from larger ones.
     KernelTransform(kernel_transform::KernelTransform),
     /// Cross entropy and correctness of every image.

@@ -9,7 +9,9 @@ use super::super::parallel::pieces;
 use super::super::simd::{Kernel, Vector, dispatch};
 use super::reference::fold_batch;
 pub use super::reference::{average, fold};
-use super::{ApplyArgs, ApplyParams, BLOCK_ROWS, StatisticsArgs, StatisticsParams};
+use super::{
+    ApplyArgs, ApplyParams, BLOCK_ROWS, MergeArgs, MergeParams, StatisticsArgs, StatisticsParams,
+};
 
 /// Mean and biased variance of every channel of every batch.
 pub fn statistics(p: &StatisticsParams, mut a: StatisticsArgs<'_, f32>, threads: Threads) {
@@ -24,20 +26,37 @@ pub fn statistics(p: &StatisticsParams, mut a: StatisticsArgs<'_, f32>, threads:
             let len = block.len().min(BLOCK_ROWS * channels);
             dispatch(Block { x: &block[..len], channels, out });
         });
-        for c in 0..channels {
-            let (mut count, mut mean, mut squares) = (0.0f64, 0.0f64, 0.0f64);
-            for (index, partial) in partials.chunks_exact(2 * channels).enumerate() {
-                let block = BLOCK_ROWS.min(rows - index * BLOCK_ROWS) as f64;
-                let delta = f64::from(partial[c]) - mean;
-                let total = count + block;
-                mean += delta * block / total;
-                squares += f64::from(partial[channels + c]) + delta * delta * count * block / total;
-                count = total;
-            }
-            batch[c] = mean as f32;
-            batch[channels + c] = (squares / rows as f64) as f32;
-        }
+        let merge = p.merge();
+        merge_batch(&merge, partials, batch);
+        fold_batch(&merge, &mut a.fold, index, batch);
+    }
+}
+
+/// Mean and biased variance of every channel of every batch, of those of units.
+pub fn merge(p: &MergeParams, mut a: MergeArgs<'_, f32>) {
+    let (both, units) = (2 * p.channels as usize, p.unit_count());
+    for index in 0..p.batches as usize {
+        let batch = &mut a.batch[index * both..][..both];
+        merge_batch(p, &a.partials[index * units * both..][..units * both], batch);
         fold_batch(p, &mut a.fold, index, batch);
+    }
+}
+
+/// Merges the units of one batch.
+fn merge_batch(p: &MergeParams, partials: &[f32], batch: &mut [f32]) {
+    let channels = p.channels as usize;
+    for c in 0..channels {
+        let (mut count, mut mean, mut squares) = (0.0f64, 0.0f64, 0.0f64);
+        for (rows, unit) in p.units().zip(partials.chunks_exact(2 * channels)) {
+            let rows = rows as f64;
+            let delta = f64::from(unit[c]) - mean;
+            let total = count + rows;
+            mean += delta * rows / total;
+            squares += f64::from(unit[channels + c]) + delta * delta * count * rows / total;
+            count = total;
+        }
+        batch[c] = mean as f32;
+        batch[channels + c] = (squares / f64::from(p.rows)) as f32;
     }
 }
 

@@ -1,11 +1,12 @@
 //! Launch geometry of `kernels/batch_norm.cu`.
 
 use super::{
-    ApplyParams, Average, AverageParams, BLOCK_ROWS, BnApply, BnAverage, BnFold, BnStatistics, Fold,
-    FoldParams, StatisticsParams,
+    ApplyParams, Average, AverageParams, BLOCK_ROWS, BatchFold, BnApply, BnApplyGroup, BnAverage, BnFold,
+    BnMerge, BnStatistics, Fold, FoldParams, Merge, MergeParams, StatisticsParams,
 };
 use crate::device::launch::Geometry;
 use crate::device::{Error, Launcher};
+use crate::ops::Slot;
 use crate::ops::halves::{chunk, kernel};
 
 /// Foldings of a launch: as many as 4 KiB of arguments can name.
@@ -13,6 +14,15 @@ const FOLDS: usize = 64;
 const FOLD_THREADS: u32 = 128;
 /// Averages of a launch.
 const AVERAGES: usize = 64;
+/// Merges of a launch.
+const MERGES: usize = 56;
+/// Applications of a launch of many. One has a kernel of its own that takes its arguments alone; where there
+/// are many, 4 KiB cost less than the launches that they save.
+const APPLIES: usize = 64;
+/// Channels of a block of threads that reduces, and the threads of one that merges.
+const REDUCED_CHANNELS: u32 = 32;
+const MERGE_THREADS: u32 = 256;
+const APPLY_THREADS: u32 = 256;
 /// Blocks of rows of a batch that one block of threads takes on by itself.
 const WHOLE_BLOCKS: u32 = 32;
 
@@ -33,7 +43,7 @@ struct StatisticsArgs {
 /// channels of [`BLOCK_ROWS`] rows, and then a block 32 channels of all those.
 pub(crate) fn launch_statistics(call: &BnStatistics, to: &Launcher<'_>) -> Result<(), Error> {
     let p = call.params;
-    let chunks = u64::from(p.channels.div_ceil(32));
+    let chunks = u64::from(p.channels.div_ceil(REDUCED_CHANNELS));
     let args = StatisticsArgs {
         x: to.at(call.x),
         partials: to.at(call.partials),
@@ -54,7 +64,53 @@ pub(crate) fn launch_statistics(call: &BnStatistics, to: &Launcher<'_>) -> Resul
         return to.launch(kernel!("bn_statistics", p.format), grid(chunks, 512)?, &args);
     }
     to.launch(kernel!("bn_partials", p.format), grid(u64::from(blocks) * chunks, 128)?, &args)?;
-    to.launch("bn_merge_f32", grid(chunks, 256)?, &args)
+    let merge = Merge { params: p.merge(), partials: call.partials, batch: call.batch, fold: call.fold };
+    launch_merges(&[merge], to)
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct MergeArgs {
+    partials: u64,
+    batch: u64,
+    gamma: u64,
+    beta: u64,
+    scale: u64,
+    shift: u64,
+    p: MergeParams,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct MergesArgs {
+    merges: [MergeArgs; MERGES],
+}
+
+/// A block 32 channels of a batch, a row of blocks a batch, a layer of rows a merge.
+pub(crate) fn launch_merge(call: &BnMerge, to: &Launcher<'_>) -> Result<(), Error> {
+    call.merges.chunks(MERGES).try_for_each(|merges| launch_merges(merges, to))
+}
+
+fn launch_merges(merges: &[Merge], to: &Launcher<'_>) -> Result<(), Error> {
+    let (mut args, mut grid) = (MergesArgs { merges: [MergeArgs::default(); MERGES] }, [1, 1]);
+    for (args, merge) in args.merges.iter_mut().zip(merges) {
+        let p = merge.params;
+        to.count(2 * u64::from(p.channels) * u64::from(p.batches))?;
+        grid = [grid[0].max(p.channels.div_ceil(REDUCED_CHANNELS)), grid[1].max(p.batches)];
+        let of_fold = |slot: fn(BatchFold) -> Slot| to.at_or_null(merge.fold.map(slot));
+        *args = MergeArgs {
+            partials: to.at(merge.partials),
+            batch: to.at(merge.batch),
+            gamma: of_fold(|fold| fold.gamma),
+            beta: of_fold(|fold| fold.beta),
+            scale: of_fold(|fold| fold.scale),
+            shift: of_fold(|fold| fold.shift),
+            p,
+        };
+    }
+    let row = to.blocks(u64::from(grid[0]), MERGE_THREADS)?;
+    let geometry = Geometry { grid: [row.grid[0], grid[1], merges.len() as u32], ..row };
+    to.launch("bn_merge_f32", geometry, &args)
 }
 
 #[repr(C)]
@@ -132,7 +188,7 @@ pub(crate) fn launch_fold(call: &BnFold, to: &Launcher<'_>) -> Result<(), Error>
 }
 
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct ApplyArgs {
     x: u64,
     scale: u64,
@@ -142,19 +198,50 @@ struct ApplyArgs {
     p: ApplyParams,
 }
 
+impl ApplyArgs {
+    fn new(call: &BnApply, to: &Launcher<'_>) -> ApplyArgs {
+        ApplyArgs {
+            x: to.at(call.x),
+            scale: to.at(call.scale),
+            shift: to.at(call.shift),
+            residual: to.at_or_null(call.residual),
+            y: to.at(call.y),
+            p: call.params,
+        }
+    }
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct AppliesArgs {
+    calls: [ApplyArgs; APPLIES],
+}
+
+/// Threads of an application.
+fn items(p: &ApplyParams) -> u64 {
+    u64::from(p.rows) * u64::from(p.channels / chunk(p.format))
+}
+
 /// A thread 16 bytes of channels of a row.
 pub(crate) fn launch_apply(call: &BnApply, to: &Launcher<'_>) -> Result<(), Error> {
-    let p = call.params;
-    let args = ApplyArgs {
-        x: to.at(call.x),
-        scale: to.at(call.scale),
-        shift: to.at(call.shift),
-        residual: to.at_or_null(call.residual),
-        y: to.at(call.y),
-        p,
-    };
-    let items = u64::from(p.rows) * u64::from(p.channels / chunk(p.format));
-    to.launch(kernel!("bn_apply", p.format), to.covering(items, 256)?, &args)
+    let geometry = to.covering(items(&call.params), APPLY_THREADS)?;
+    to.launch(kernel!("bn_apply", call.params.format), geometry, &ApplyArgs::new(call, to))
+}
+
+/// The same, a row of blocks an application. Those of a format are launched together.
+pub(crate) fn launch_apply_group(call: &BnApplyGroup, to: &Launcher<'_>) -> Result<(), Error> {
+    let mut calls: Vec<&BnApply> = call.calls.iter().collect();
+    calls.sort_by_key(|call| call.params.format);
+    let alike = calls.chunk_by(|a, b| a.params.format == b.params.format);
+    for calls in alike.flat_map(|calls| calls.chunks(APPLIES)) {
+        let most = calls.iter().map(|call| items(&call.params)).max().unwrap_or(0);
+        let mut args = AppliesArgs { calls: [ApplyArgs::default(); APPLIES] };
+        args.calls.iter_mut().zip(calls).for_each(|(args, call)| *args = ApplyArgs::new(call, to));
+        let row = to.covering(most, APPLY_THREADS)?;
+        let geometry = Geometry { grid: [row.grid[0], calls.len() as u32, 1], ..row };
+        to.launch(kernel!("bn_apply_group", calls[0].params.format), geometry, &args)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -163,6 +250,9 @@ pub(crate) fn layouts() -> Vec<crate::device::Layout> {
     vec![
         layout!("StatisticsParams", StatisticsParams { rows, channels, batches, epsilon, format }),
         layout!("StatisticsArgs", StatisticsArgs { x, partials, batch, gamma, beta, scale, shift, p }),
+        layout!("MergeParams", MergeParams { rows, unit_rows, span_rows, channels, batches, epsilon }),
+        layout!("MergeArgs", MergeArgs { partials, batch, gamma, beta, scale, shift, p }),
+        layout!("MergesArgs", MergesArgs { merges }),
         layout!("AverageParams", AverageParams { length, batches, weight }),
         layout!("AverageArgs", AverageArgs { batch, average, p }),
         layout!("AveragesArgs", AveragesArgs { averages }),
@@ -171,5 +261,6 @@ pub(crate) fn layouts() -> Vec<crate::device::Layout> {
         layout!("FoldsArgs", FoldsArgs { folds }),
         layout!("ApplyParams", ApplyParams { rows, batch_rows, channels, activation, format }),
         layout!("ApplyArgs", ApplyArgs { x, scale, shift, residual, y, p }),
+        layout!("AppliesArgs", AppliesArgs { calls }),
     ]
 }

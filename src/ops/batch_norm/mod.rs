@@ -4,6 +4,8 @@
 //! batch's own statistics are needed (recalibration, training) the convolution writes its raw
 //! output, [`BnStatistics`] reduces it and makes a scale and a shift of the result, and [`BnApply`]
 //! applies them, for one batch or for several that lie behind one another, each with its own.
+//! Where the convolution itself leaves partial statistics of its output, [`BnMerge`] makes of them what
+//! [`BnStatistics`] makes of the map, and [`BnApplyGroup`] applies, both of many layers at once.
 //! [`BnAverage`] adds up what the batches of whole networks have left, and [`BnFold`] folds stored or
 //! averaged statistics of whole networks.
 
@@ -13,6 +15,7 @@ pub mod reference;
 
 use super::halves::bytes;
 use super::{Slot, Work};
+use std::iter;
 
 /// Rows that one partial sum covers. The reduction has this fixed shape on every device, so its
 /// result does not depend on the number of threads.
@@ -32,6 +35,20 @@ pub struct StatisticsParams {
     pub epsilon: f32,
     /// What the map is stored as: a [`Format`](super::halves::Format)'s number, or 0 for f32.
     pub format: u32,
+}
+
+impl StatisticsParams {
+    /// How the blocks of a batch's rows are merged.
+    fn merge(&self) -> MergeParams {
+        MergeParams {
+            rows: self.rows,
+            unit_rows: BLOCK_ROWS as u32,
+            span_rows: self.rows,
+            channels: self.channels,
+            batches: self.batches,
+            epsilon: self.epsilon,
+        }
+    }
 }
 
 /// Mean and biased variance of every channel over each of some batches.
@@ -66,6 +83,16 @@ pub struct BatchFold {
     pub shift: Slot,
 }
 
+impl BatchFold {
+    fn reads(fold: Option<BatchFold>) -> impl Iterator<Item = Slot> {
+        fold.into_iter().flat_map(|fold| [fold.gamma, fold.beta])
+    }
+
+    fn writes(fold: Option<BatchFold>) -> impl Iterator<Item = Slot> {
+        fold.into_iter().flat_map(|fold| [fold.scale, fold.shift])
+    }
+}
+
 impl BnStatistics {
     /// Elements of the scratch slot for `batches` batches of `rows` rows.
     pub fn partials_len(batches: usize, rows: usize, channels: usize) -> usize {
@@ -73,13 +100,11 @@ impl BnStatistics {
     }
 
     pub(super) fn reads(&self) -> Vec<Slot> {
-        let affine = self.fold.into_iter().flat_map(|fold| [fold.gamma, fold.beta]);
-        std::iter::once(self.x).chain(affine).collect()
+        iter::once(self.x).chain(BatchFold::reads(self.fold)).collect()
     }
 
     pub(super) fn writes(&self) -> Vec<Slot> {
-        let folded = self.fold.into_iter().flat_map(|fold| [fold.scale, fold.shift]);
-        [self.partials, self.batch].into_iter().chain(folded).collect()
+        [self.partials, self.batch].into_iter().chain(BatchFold::writes(self.fold)).collect()
     }
 
     pub(super) fn work(&self) -> Work {
@@ -106,6 +131,109 @@ pub struct BatchFoldArgs<'a, T> {
     pub beta: &'a [T],
     pub scale: &'a mut [T],
     pub shift: &'a mut [T],
+}
+
+/// Shape of a merge, shared with the kernel.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct MergeParams {
+    /// Rows of a batch: images times pixels.
+    pub rows: u32,
+    /// Rows of a unit.
+    pub unit_rows: u32,
+    /// Rows of a span, which is cut into units by itself.
+    pub span_rows: u32,
+    /// Channels.
+    pub channels: u32,
+    /// Batches.
+    pub batches: u32,
+    /// Added to the variance where the statistics are folded.
+    pub epsilon: f32,
+}
+
+impl MergeParams {
+    /// The rows of each unit of a batch, in order. The last of a span has those that are left, and so has the
+    /// last span.
+    pub fn units(&self) -> impl Iterator<Item = usize> {
+        let [rows, unit, span] = [self.rows, self.unit_rows, self.span_rows].map(|n| n as usize);
+        (0..rows).step_by(span).flat_map(move |start| {
+            let end = rows.min(start + span);
+            (start..end).step_by(unit).map(move |start| unit.min(end - start))
+        })
+    }
+
+    /// Units of a batch.
+    pub fn unit_count(&self) -> usize {
+        let [rows, unit, span] = [self.rows, self.unit_rows, self.span_rows].map(|n| n as usize);
+        rows / span * span.div_ceil(unit) + (rows % span).div_ceil(unit)
+    }
+
+    /// Elements of the partial statistics of all batches.
+    pub fn partials_len(&self) -> usize {
+        self.batches as usize * self.unit_count() * 2 * self.channels as usize
+    }
+}
+
+/// Mean and biased variance of every channel over each of some batches, of the means and the sums of squared
+/// deviations (M2) of *units* of rows, which are merged in order by Chan's formula:
+///
+/// ```text
+/// mean = mean + delta m / (n + m)                    of a unit of m rows behind n others, delta their difference
+/// M2   = M2 + M2 of the unit + delta^2 n m / (n + m)                            variance = M2 / rows
+/// ```
+///
+/// A batch is spans of rows, such as the images that a block of threads has, and each span is cut into units.
+/// What is merged side by side depends on the shape of the merge alone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Merge {
+    /// Shape.
+    pub params: MergeParams,
+    /// Mean and M2 of every unit `[batches][units][2][channels]`.
+    pub partials: Slot,
+    /// Result `[batches][2][channels]`: mean and biased variance.
+    pub batch: Slot,
+    /// What the batches' statistics are folded into, if they are.
+    pub fold: Option<BatchFold>,
+}
+
+/// Many merges at once: those of many networks' layers. None reads what another writes.
+///
+/// ```text
+/// bytes = 8 batches (units + 1) channels     16 batches channels where folded
+/// FLOPs = 8 batches units channels            5 batches channels
+/// ```
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct BnMerge {
+    /// Them.
+    pub merges: Vec<Merge>,
+}
+
+impl BnMerge {
+    pub(super) fn reads(&self) -> Vec<Slot> {
+        self.merges.iter().flat_map(|one| iter::once(one.partials).chain(BatchFold::reads(one.fold))).collect()
+    }
+
+    pub(super) fn writes(&self) -> Vec<Slot> {
+        self.merges.iter().flat_map(|one| iter::once(one.batch).chain(BatchFold::writes(one.fold))).collect()
+    }
+
+    pub(super) fn work(&self) -> Work {
+        let work = |one: &Merge| {
+            let columns = u64::from(one.params.batches) * u64::from(one.params.channels);
+            let folded = if one.fold.is_some() { columns } else { 0 };
+            let units = one.params.unit_count() as u64;
+            Work { bytes: 8 * (units + 1) * columns + 16 * folded, flops: 8 * units * columns + 5 * folded }
+        };
+        self.merges.iter().map(work).sum()
+    }
+}
+
+/// The operands of [`Merge`] on the host.
+#[allow(missing_docs)]
+pub struct MergeArgs<'a, T> {
+    pub partials: &'a [T],
+    pub batch: &'a mut [T],
+    pub fold: Option<BatchFoldArgs<'a, T>>,
 }
 
 /// Shape of an average, shared with the kernel.
@@ -235,7 +363,7 @@ pub struct FoldArgs<'a, T> {
 
 /// Shape of an application, shared with the kernel.
 #[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct ApplyParams {
     /// Rows: images times pixels.
     pub rows: u32,
@@ -279,6 +407,28 @@ impl BnApply {
         let len = u64::from(self.params.rows) * u64::from(self.params.channels);
         let maps = 2 + u64::from(self.residual.is_some());
         Work { bytes: bytes(self.params.format) * len * maps, flops: 4 * len }
+    }
+}
+
+/// Many applications at once: those of many networks' layers. None reads what another writes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct BnApplyGroup {
+    /// Them; their formats may differ.
+    pub calls: Vec<BnApply>,
+}
+
+impl BnApplyGroup {
+    pub(super) fn reads(&self) -> Vec<Slot> {
+        self.calls.iter().flat_map(BnApply::reads).collect()
+    }
+
+    pub(super) fn writes(&self) -> Vec<Slot> {
+        self.calls.iter().flat_map(BnApply::writes).collect()
+    }
+
+    /// All of theirs.
+    pub(super) fn work(&self) -> Work {
+        self.calls.iter().map(BnApply::work).sum()
     }
 }
 

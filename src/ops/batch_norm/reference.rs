@@ -2,8 +2,8 @@
 
 use super::super::real::{Real, activate};
 use super::{
-    ApplyArgs, ApplyParams, AverageArgs, AverageParams, BatchFoldArgs, FoldArgs, FoldParams, StatisticsArgs,
-    StatisticsParams,
+    ApplyArgs, ApplyParams, AverageArgs, AverageParams, BatchFoldArgs, FoldArgs, FoldParams, MergeArgs,
+    MergeParams, StatisticsArgs, StatisticsParams,
 };
 
 /// Mean and biased variance in two passes over each channel of each batch. The scratch slot is not
@@ -20,13 +20,34 @@ pub fn statistics<T: Real>(p: &StatisticsParams, mut a: StatisticsArgs<'_, T>) {
             let variance = column().map(|v| (v - mean) * (v - mean)).sum::<f64>() / rows as f64;
             (batch[c], batch[channels + c]) = (T::of(mean), T::of(variance));
         }
+        fold_batch(&p.merge(), &mut a.fold, index, batch);
+    }
+}
+
+/// Mean and biased variance in two passes over the units of each channel of each batch.
+pub fn merge<T: Real>(p: &MergeParams, mut a: MergeArgs<'_, T>) {
+    let (rows, channels) = (f64::from(p.rows), p.channels as usize);
+    let len = p.unit_count() * 2 * channels;
+    for index in 0..p.batches as usize {
+        let partials = &a.partials[index * len..][..len];
+        let batch = &mut a.batch[index * 2 * channels..][..2 * channels];
+        for c in 0..channels {
+            // Rows, mean and M2.
+            let units = || {
+                let partials = partials.chunks_exact(2 * channels);
+                p.units().zip(partials).map(|(m, unit)| (m as f64, unit[c].wide(), unit[channels + c].wide()))
+            };
+            let mean = units().map(|(m, mean, _)| m * mean).sum::<f64>() / rows;
+            let squares = units().map(|(m, of_unit, squares)| squares + m * (of_unit - mean) * (of_unit - mean));
+            (batch[c], batch[channels + c]) = (T::of(mean), T::of(squares.sum::<f64>() / rows));
+        }
         fold_batch(p, &mut a.fold, index, batch);
     }
 }
 
 /// Folds the statistics of a batch, where that is asked for.
 pub(super) fn fold_batch<T: Real>(
-    p: &StatisticsParams,
+    p: &MergeParams,
     fold_into: &mut Option<BatchFoldArgs<'_, T>>,
     index: usize,
     batch: &[T],

@@ -108,6 +108,10 @@ impl Case {
             Call::PointwiseHalf(call) => (result == call.y).then(|| call.params.format()),
             Call::Mbconv(call) => (result == call.y).then(|| call.params.format()),
             Call::MbconvPass(call) => (Some(result) == call.y).then(|| call.params.format()),
+            Call::BnApplyGroup(group) => {
+                let call = group.calls.iter().find(|call| call.y == result);
+                call.and_then(|call| super::halves::stored(call.params.format))
+            }
             call => widened(call).filter(|wide| wide.maps.contains(&result)).map(|wide| wide.format),
         }
     }

@@ -262,11 +262,7 @@ impl MbconvGroup {
 
     /// All of theirs; what several read comes from the cache, but for the first time.
     pub(super) fn work(&self) -> Work {
-        let works = self.calls.iter().map(Mbconv::work);
-        let all = works.fold(Work::default(), |sum, work| Work {
-            bytes: sum.bytes + work.bytes,
-            flops: sum.flops + work.flops,
-        });
+        let all: Work = self.calls.iter().map(Mbconv::work).sum();
         let input = |p: &Params| 2 * u64::from(p.images * p.pixels_in()) * u64::from(p.cin);
         let read = |index: usize| self.calls[..index].iter().any(|call| call.x == self.calls[index].x);
         let again = (0..self.calls.len()).filter(|&index| read(index));
