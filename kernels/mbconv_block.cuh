@@ -220,7 +220,7 @@ __device__ __forceinline__ void copy_vectors(const MbconvBlock<T>& b, uint4* to,
     if (threadIdx.x < 2 * quads) {
         const unsigned channel = c0 + threadIdx.x % quads * 4;
         const bool valid = channel < b.p.mid;
-        const size_t from = static_cast<size_t>(b.batch) * b.p.mid + (valid ? channel : 0);
+        const unsigned from = b.batch * b.p.mid + (valid ? channel : 0);
         nat_async_copy<16>(to + threadIdx.x, (threadIdx.x < quads ? scale : shift) + from, valid);
     }
 }

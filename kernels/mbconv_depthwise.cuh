@@ -25,7 +25,7 @@ __device__ __forceinline__ void copy_filter(const MbconvBlock<T>& b, unsigned c0
     uint4* to = b.shared + b.c.filter_at;
     copy_taps(b, to, a.filter, taps, b.p.weight_channels, c0);
     if constexpr (kPass == MbconvPass::kFiltered) return;
-    copy_vectors(b, to + taps * b.c.slice / 4, a.filter_scale, a.filter_shift, c0);
+    copy_vectors(b, to + taps * (b.c.slice / 4), a.filter_scale, a.filter_shift, c0);
 }
 
 // Where there is no expansion: the slice of the map itself.
@@ -49,13 +49,12 @@ __device__ NAT_PHASE void copy_map(const MbconvBlock<T>& b, unsigned c0) {
 // that it touches, and a row of the filter stays in registers. Rows outside the image are left out; columns
 // outside are zeros. Behind the last output of a row a strip reads anything, for outputs that are not there.
 template <int kKernel, int kStride, int kStrip, class T>
-__device__ NAT_PHASE void filter_strip(const MbconvBlock<T>& b, unsigned row, unsigned first_x, unsigned quad,
-                                       Quad (&sums)[kStrip]) {
+__device__ NAT_PHASE void filter_strip(const MbconvBlock<T>& b, const Quad* filter, unsigned row, unsigned first_x,
+                                       unsigned quad, Quad (&sums)[kStrip]) {
     const MbconvParams& p = b.p;
     const MbconvConfig& c = b.c;
     constexpr int kInputs = (kStrip - 1) * kStride + kKernel;
     const unsigned quads = c.slice / 4, image = row / p.side_out, oy = row % p.side_out;
-    const Quad* filter = reinterpret_cast<const Quad*>(b.shared + c.filter_at);
     const int top = static_cast<int>(oy * kStride) - kKernel / 2;
     const uint2* column = reinterpret_cast<const uint2*>(b.expanded() + first_x * kStride * c.expanded_pixel) + quad;
     NAT_UNROLL_ON_CARD
@@ -88,12 +87,13 @@ template <int kKernel, int kStride, int kStrip, MbconvPass kPass, class T>
 __device__ NAT_PHASE void depthwise(const MbconvBlock<T>& b, unsigned c0) {
     const MbconvParams& p = b.p;
     const unsigned quads = b.c.slice / 4, across = ceil_div(p.side_out, kStrip), rows = b.images * p.side_out;
+    const Quad* filter = reinterpret_cast<const Quad*>(b.shared + b.c.filter_at);
     for (unsigned i = threadIdx.x; i < rows * across * quads; i += kMbconvThreads) {
         // Neighbours are one below the other: `expanded_row` puts them on different banks.
         const unsigned quad = i % quads, row = i / quads % rows, first_x = i / quads / rows * kStrip;
         if (c0 + 4 * quad >= p.mid) continue;
         Quad sums[kStrip];
-        filter_strip<kKernel, kStride>(b, row, first_x, quad, sums);
+        filter_strip<kKernel, kStride>(b, filter, row, first_x, quad, sums);
         if constexpr (kPass == MbconvPass::kFiltered) {
             NAT_UNROLL
             for (int o = 0; o < kStrip; ++o) {
@@ -104,7 +104,7 @@ __device__ NAT_PHASE void depthwise(const MbconvBlock<T>& b, unsigned c0) {
             }
             continue;
         }
-        const Quad* vectors = reinterpret_cast<const Quad*>(b.shared + b.c.filter_at) + kKernel * kKernel * quads + quad;
+        const Quad* vectors = filter + kKernel * kKernel * quads + quad;
         const Quad scale = load_shared<Quad>(vectors), shift = load_shared<Quad>(vectors + quads);
         const unsigned chunk = (c0 + 4 * quad) / kHalfChunk;
         NAT_UNROLL
