@@ -5,7 +5,7 @@ use crate::device::{Error, Launcher};
 
 /// Whether there is a kernel for the shape on a device whose blocks can have `shared_bytes` of shared memory.
 pub fn fits(_: &Params, _: u32) -> bool {
-    false
+    true
 }
 
 /// Launches calls, none of which reads what another writes: those of one kernel together.

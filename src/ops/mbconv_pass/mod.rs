@@ -88,6 +88,29 @@ impl Params {
         Params { shape, pass, batch_images }
     }
 
+    /// The parameters of the statistics of a 1x1 convolution, of some images, of which each batch has so many,
+    /// and channels: input, stored input and output.
+    pub fn pointwise(
+        (images, batch_images): (u32, u32),
+        side: u32,
+        [cin, weight_cin, mid]: [u32; 3],
+        format: Format,
+    ) -> Params {
+        let shape = mbconv::Params {
+            images,
+            side_in: side,
+            side_out: side,
+            cin,
+            mid,
+            weight_cin,
+            kernel: 1,
+            stride: 1,
+            format: format as u32,
+            ..bytemuck::Zeroable::zeroed()
+        };
+        Params { shape, pass: Pass::Expanded, batch_images }
+    }
+
     /// Batches.
     pub fn batches(&self) -> u32 {
         self.shape.images / self.batch_images
@@ -224,6 +247,27 @@ impl Params {
 }
 
 impl MbconvPass {
+    /// A call on `x` whose other operands are to be filled in; its partial statistics have no place.
+    pub(crate) fn without_operands(params: Params, x: Slot) -> MbconvPass {
+        MbconvPass {
+            params,
+            x,
+            expand: None,
+            expand_scale: None,
+            expand_shift: None,
+            filter: None,
+            filter_scale: None,
+            filter_shift: None,
+            reduce: None,
+            reduce_bias: None,
+            excite: None,
+            excite_bias: None,
+            project: None,
+            y: None,
+            partials: Slot { len: 0, ..x },
+        }
+    }
+
     pub(super) fn work(&self) -> Work {
         let p = &self.params.shape;
         let [images, cin, mid, cout] = [p.images, p.cin, p.mid, p.cout].map(u64::from);
