@@ -9,9 +9,7 @@ use super::super::parallel::pieces;
 use super::super::simd::{Kernel, Vector, dispatch};
 use super::reference::fold_batch;
 pub use super::reference::{average, fold};
-use super::{
-    ApplyArgs, ApplyParams, BLOCK_ROWS, MergeArgs, MergeParams, StatisticsArgs, StatisticsParams,
-};
+use super::{ApplyArgs, ApplyParams, BLOCK_ROWS, MergeArgs, MergeParams, StatisticsArgs, StatisticsParams};
 
 /// Mean and biased variance of every channel of every batch.
 pub fn statistics(p: &StatisticsParams, mut a: StatisticsArgs<'_, f32>, threads: Threads) {

@@ -210,7 +210,10 @@ pub struct BnMerge {
 
 impl BnMerge {
     pub(super) fn reads(&self) -> Vec<Slot> {
-        self.merges.iter().flat_map(|one| iter::once(one.partials).chain(BatchFold::reads(one.fold))).collect()
+        self.merges
+            .iter()
+            .flat_map(|one| iter::once(one.partials).chain(BatchFold::reads(one.fold)))
+            .collect()
     }
 
     pub(super) fn writes(&self) -> Vec<Slot> {

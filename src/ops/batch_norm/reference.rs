@@ -38,7 +38,8 @@ pub fn merge<T: Real>(p: &MergeParams, mut a: MergeArgs<'_, T>) {
                 p.units().zip(partials).map(|(m, unit)| (m as f64, unit[c].wide(), unit[channels + c].wide()))
             };
             let mean = units().map(|(m, mean, _)| m * mean).sum::<f64>() / rows;
-            let squares = units().map(|(m, of_unit, squares)| squares + m * (of_unit - mean) * (of_unit - mean));
+            let squares =
+                units().map(|(m, of_unit, squares)| squares + m * (of_unit - mean) * (of_unit - mean));
             (batch[c], batch[channels + c]) = (T::of(mean), T::of(squares.sum::<f64>() / rows));
         }
         fold_batch(p, &mut a.fold, index, batch);
