@@ -97,7 +97,7 @@ fn writes_halves(call: &Call, slot: Slot) -> bool {
         Call::Stem(_) | Call::Mbconv(_) | Call::MbconvGroup(_) => true,
         // Logits are f32.
         Call::PointwiseHalf(call) => call.params.output != 0,
-        Call::MaxPool(_) | Call::Sum(_) | Call::BnApply(_) => true,
+        Call::MaxPool(_) | Call::Sum(_) | Call::BnApply(_) | Call::BnApplyGroup(_) => true,
         // The means beside the map are f32.
         Call::Depthwise(call) => slot == call.y,
         _ => false,
