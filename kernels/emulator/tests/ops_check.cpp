@@ -155,7 +155,7 @@ struct MergesArgs {
 };
 
 struct AveragesArgs {
-    AverageArgs averages[64];
+    AverageArgs calls[64];
 };
 
 struct FoldArgs {
@@ -166,7 +166,7 @@ struct FoldArgs {
 };
 
 struct FoldsArgs {
-    FoldArgs folds[64];
+    FoldArgs calls[64];
 };
 
 struct ApplyParams {
@@ -187,6 +187,10 @@ struct KernelTransformArgs {
     const float *x, *matrix;
     float* y;
     unsigned channels, from, to;
+};
+
+struct KernelTransformGroup {
+    KernelTransformArgs calls[64];
 };
 
 struct ScoreArgs {
@@ -393,7 +397,7 @@ NAT_CHECK(batch_norm) {
                 const auto from = batch.begin() + n * both + i * channels;
                 halves[i].insert(halves[i].end(), from, from + channels);
             }
-            averages.averages[i] = {halves[i].data(), &average[i * channels], channels, batches, 0.5f};
+            averages.calls[i] = {halves[i].data(), &average[i * channels], channels, batches, 0.5f};
         }
         check::launch("bn_average_f32", {1, 2}, {128}, 0, averages);
         compare("bn_average", average, wanted_average);
@@ -432,7 +436,7 @@ NAT_CHECK(batch_norm) {
         FoldsArgs folds = {};
         for (unsigned i = 0; i < 2; ++i) {
             const unsigned c = i * half;
-            folds.folds[i] = {&gamma[c], &beta[c], &batch[c], &variance[c], &bias[c], &scale[c], &shift[c], half, 1.0f};
+            folds.calls[i] = {&gamma[c], &beta[c], &batch[c], &variance[c], &bias[c], &scale[c], &shift[c], half, 1.0f};
         }
         check::launch("bn_fold_f32", {1, 2}, {128}, 0, folds);
         compare("bn_fold scale", scale, wanted_scale);
@@ -451,7 +455,7 @@ NAT_CHECK(kernel_transform) {
         }
     }
     check::launch("kernel_transform_f32", {1}, {128}, 0,
-                  KernelTransformArgs{x.data(), matrix.data(), y.data(), channels, from, to});
+                  KernelTransformGroup{{{x.data(), matrix.data(), y.data(), channels, from, to}}});
     compare("kernel_transform", y, wanted);
 }
 

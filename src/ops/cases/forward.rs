@@ -1,6 +1,6 @@
 //! Cases of the forward operators but for batch norm.
 
-use super::{Builder, Case, Fill, pointwise_shape};
+use super::{Builder, Case, Fill, pointwise_shape, several};
 use crate::ops::branches::{self, Branch};
 use crate::ops::halves::{Format, number};
 use crate::ops::pointwise::panelled_len;
@@ -284,17 +284,20 @@ pub(super) fn sum_case(format: Option<Format>, len: usize, terms: usize) -> Case
     b.finish(in_format(format, format!("{terms} of {len}")), sum::Sum { params, x, y })
 }
 
-fn kernel_transform_case(from: usize, channels: usize) -> Case {
+/// Filters of a size, each of so many channels.
+fn kernel_transform_cases(from: usize, channels: &[usize]) -> Case {
     let mut b = Builder::default();
     let to = from - 2;
     // The filter to make is written, so all three lie in the arena, as when an engine is made.
-    let call = kernel_transform::KernelTransform {
+    let calls = channels.iter().map(|&channels| kernel_transform::KernelTransform {
         params: kernel_transform::Params { channels: channels as u32, from: from as u32, to: to as u32 },
         x: b.input(from * from * channels, Fill::Values(1.0)),
         matrix: b.input(to.pow(4), Fill::Values(0.3)),
         y: b.output(to * to * channels),
-    };
-    b.finish(format!("{from} to {to}, {channels}"), call)
+    });
+    let calls = calls.collect();
+    let name = several(channels.len(), format!("{from} to {to}, {}", channels[0]));
+    b.finish(name, kernel_transform::KernelTransformGroup { calls })
 }
 
 fn score_case(images: usize, labelled: usize, classes: usize) -> Case {
@@ -443,7 +446,9 @@ pub(super) fn edges() -> Vec<Case> {
     }
     cases.extend([sum_case(None, 8, 2), sum_case(None, 1032, 3), sum_case(None, 4096, 4)]);
     for from in [5, 7] {
-        cases.extend([kernel_transform_case(from, 8), kernel_transform_case(from, 1152)]);
+        cases.extend(
+            [&[8][..], &[1152], &[40, 8, 168]].map(|channels| kernel_transform_cases(from, channels)),
+        );
     }
     cases.extend([score_case(1, 1, 2), score_case(5, 5, 10), score_case(21, 7, 200), score_case(3, 3, 1000)]);
     for (images, side, r, indices) in
@@ -509,7 +514,7 @@ pub(super) fn network(images: usize, r: usize) -> Vec<Case> {
     let widest = r.div_ceil(2);
     cases.push(max_pool_case(None, images, widest, 16));
     cases.push(sum_case(None, images * widest * widest * 24, 3));
-    cases.push(kernel_transform_case(7, 960));
+    cases.push(kernel_transform_cases(7, &[960]));
     cases.push(preprocess_case(images, 64, r, true, Some(0)));
     cases.push(augment_case(images, 64));
     cases

@@ -191,6 +191,14 @@ fn stepped(uniform: f32, step: f32, reach: f32) -> f32 {
     ((uniform * (reach / step + 0.5)).round() * step).clamp(-reach, reach)
 }
 
+/// The name of a case of so many calls, of which the first is `name`.
+fn several(calls: usize, name: String) -> String {
+    match calls {
+        1 => name,
+        _ => format!("{calls} calls, first {name}"),
+    }
+}
+
 /// Every kind of operation, and none.
 fn operations() -> Vec<Option<Operation>> {
     use Operation::*;
