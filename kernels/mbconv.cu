@@ -23,7 +23,7 @@
 // filters it (the slice is all that lives of the expanded map), and keeps the depthwise output of all slices,
 // which is what squeeze-excite needs. Then it makes the gates, multiplies by them in place, and projects.
 // Small maps: several images a block, so that its weights, read from the L2 cache, serve more pixels. Which
-// shapes fit, and how they are cut, is crate::ops::mbconv::gpu::plan.
+// shapes fit, and how they are cut, is crate::ops::mbconv::blocks.
 //
 // The kernels with a stem are those of a network's first layers: a filter of 3x3 with stride 1, no
 // squeeze-excite, one slice, whose numbers are the residual too.

@@ -5,50 +5,67 @@
 //   mbconv_products.cuh   expansion and projection on tensor cores
 //   mbconv_depthwise.cuh  the filter
 //   mbconv_squeeze.cuh    squeeze-and-excitation
+//   mbconv_statistics.cuh what the passes of mbconv_passes.cu measure
 #pragma once
 
 #include "mbconv_depthwise.cuh"
 #include "mbconv_products.cuh"
 #include "mbconv_squeeze.cuh"
+#include "mbconv_statistics.cuh"
 #include "mbconv_stem.cuh"
 
-template <class T, int kKernel, int kStride>
-__device__ __forceinline__ void mbconv_block(const MbconvLaunch& launch, uint4* shared) {
+// All slices of the depthwise output. A second pass has one at a time, for its statistics.
+template <int kKernel, int kStride, MbconvPass kPass, class Block>
+__device__ __forceinline__ void mbconv_filtered(const Block& b) {
     using namespace mbconv;
-    const MbconvBlock<T> b(launch, shared);
     const MbconvParams& p = b.p;
     const bool expands = b.a.expand != nullptr;
-    if (threadIdx.x == 0) shared[0] = make_uint4(0, 0, 0, 0);
+    if (threadIdx.x == 0) b.shared[0] = make_uint4(0, 0, 0, 0);
     clear_margins(b);
     if (expands) {
         copy_input(b);
-        copy_weights(b, 0);
+        copy_weights<kPass>(b, 0);
         nat_async_commit();
     }
     for (unsigned c0 = 0; c0 < p.mid; c0 += b.c.slice) {
         if (expands) {
             nat_async_wait<0>();
             __syncthreads();  // the weights are there, and the slice before is read
-            copy_filter(b, c0);
+            copy_filter<kPass>(b, c0);
             nat_async_commit();
-            expand(b, c0);
+            expand<kPass>(b, c0);
             nat_async_wait<0>();
             __syncthreads();
-            if (c0 + b.c.slice < p.mid) copy_weights(b, c0 + b.c.slice);
+            if (c0 + b.c.slice < p.mid) copy_weights<kPass>(b, c0 + b.c.slice);
         } else {
             __syncthreads();
-            copy_filter(b, c0);
+            copy_filter<kPass>(b, c0);
             copy_map(b, c0);
             nat_async_commit();
             nat_async_wait<0>();
             __syncthreads();
         }
         nat_async_commit();
-        depthwise_slice<kKernel, kStride>(b, c0);
+        depthwise_slice<kKernel, kStride, kPass>(b, c0);
+        if constexpr (kPass == MbconvPass::kFiltered) {
+            __syncthreads();
+            statistics_of_slice(b, b.shared + b.c.kept_at, p.side_out, c0);
+        }
     }
+}
+
+template <int kKernel, int kStride, MbconvPass kPass, class T>
+__device__ __forceinline__ void mbconv_projected(const MbconvBlock<T>& b) {
+    using namespace mbconv;
+    mbconv_filtered<kKernel, kStride, kPass>(b);
     __syncthreads();
     if (b.a.reduce != nullptr) squeeze_excite(b);
-    project<false>(b);
+    project<false, kPass>(b);
+}
+
+template <class T, int kKernel, int kStride>
+__device__ __forceinline__ void mbconv_block(const MbconvLaunch& launch, uint4* shared) {
+    mbconv_projected<kKernel, kStride, MbconvPass::kWhole>(MbconvBlock<T>(launch, shared));
 }
 
 // With a stem, behind which the filter is 3x3 with stride 1: the first layers of a network.
@@ -60,20 +77,48 @@ __device__ __forceinline__ void mbconv_stem_block(const MbconvLaunch& launch, ui
     clear_margins(b);
     copy_images(b);
     copy_stem(b);
-    copy_filter(b, 0);
+    copy_filter<MbconvPass::kWhole>(b, 0);
     nat_async_commit();
     nat_async_wait<0>();
     __syncthreads();
     stem(b);
     __syncthreads();
-    depthwise_slice<3, 1>(b, 0);
+    depthwise_slice<3, 1, MbconvPass::kWhole>(b, 0);
     __syncthreads();
-    project<true>(b);
+    project<true, MbconvPass::kWhole>(b);
+}
+
+// A pass, on images of one batch.
+template <class T, MbconvPass kPass, int kKernel, int kStride>
+__device__ __forceinline__ void mbconv_pass_block(const MbconvPassLaunch& launch, uint4* shared, unsigned batch_blocks) {
+    using namespace mbconv;
+    const MbconvPassBlock<T> b(launch, shared, batch_blocks);
+    const MbconvParams& p = b.p;
+    if constexpr (kPass == MbconvPass::kFiltered) {
+        mbconv_filtered<kKernel, kStride, kPass>(b);
+    } else if constexpr (kPass == MbconvPass::kProjected) {
+        mbconv_projected<kKernel, kStride, kPass>(b);
+        statistics_of_output(b);  // a barrier is behind the last store
+    } else {
+        if (threadIdx.x == 0) shared[0] = make_uint4(0, 0, 0, 0);
+        copy_input(b);
+        copy_weights<kPass>(b, 0);
+        nat_async_commit();
+        for (unsigned c0 = 0; c0 < p.mid; c0 += b.c.slice) {
+            nat_async_wait<0>();
+            __syncthreads();  // the weights are there, and the slice before is read
+            expand<kPass>(b, c0);
+            __syncthreads();
+            if (c0 + b.c.slice < p.mid) copy_weights<kPass>(b, c0 + b.c.slice);
+            nat_async_commit();
+            statistics_of_slice(b, b.expanded(), p.side_in, c0);
+        }
+    }
 }
 
 // Rows of the grid are as long as the longest needs.
 #define MBCONV_KERNEL(name, T, kernel, stride)                            \
-    NAT_KERNEL_BOUNDED(name, kMbconvThreads, MbconvGroup all) {        \
+    NAT_KERNEL_BOUNDED(name, kMbconvThreads, MbconvGroup all) {           \
         NAT_DYNAMIC_SHARED(uint4, shared);                                \
         const MbconvLaunch& launch = all.calls[blockIdx.y];               \
         if (blockIdx.x * launch.c.images >= launch.a.p.images) return;    \
@@ -86,4 +131,14 @@ __device__ __forceinline__ void mbconv_stem_block(const MbconvLaunch& launch, ui
         const MbconvLaunch& launch = all.calls[blockIdx.y];               \
         if (blockIdx.x * launch.c.images >= launch.a.p.images) return;    \
         mbconv_stem_block<T>(launch, shared);                             \
+    }
+
+// For two resident blocks: left to itself, the compiler makes room for a third or a fourth and spills registers.
+#define MBCONV_PASS_KERNEL(name, T, pass, kernel, stride)                                       \
+    NAT_KERNEL_RESIDENT(name, kMbconvThreads, 2, MbconvPassGroup all) {                         \
+        NAT_DYNAMIC_SHARED(uint4, shared);                                                      \
+        const MbconvPassLaunch& launch = all.calls[blockIdx.y];                                 \
+        const unsigned batch_blocks = ceil_div(launch.batch_images, launch.whole.c.images);     \
+        if (blockIdx.x / batch_blocks * launch.batch_images >= launch.whole.a.p.images) return; \
+        mbconv_pass_block<T, MbconvPass::pass, kernel, stride>(launch, shared, batch_blocks);   \
     }

@@ -20,6 +20,11 @@
 //   project_at projection, as above
 //   kept_at    the depthwise output, in place of the images
 //
+// Passes (mbconv_passes.cu) have what they need of it. The first: the expanded slice without zeros, pixels
+// `expanded_pixel` apart, the input, the expansion weights without scale and shift. The second: the slices,
+// the filter without scale and shift, and at kept_at a slice of the depthwise output, [pixels][odd(slice / 8)].
+// The third: everything.
+//
 // Rows of an odd number of chunks put the eight rows of a matrix of ldmatrix on different banks, and so
 // they do for the four lanes a row that store the sums of a product. Bank conflicts are counted by
 // emulator/tests/mbconv_check.cpp.
@@ -77,6 +82,22 @@ struct MbconvGroup {
     MbconvLaunch calls[kMbconvGroup];
 };
 
+// How far a kernel goes: to the end, or to statistics of what it has made.
+enum class MbconvPass { kWhole, kExpanded, kFiltered, kProjected };
+
+// A pass: what it has no use for is null or 0. Scales and shifts are [batches][mid].
+struct MbconvPassLaunch {
+    MbconvLaunch whole;
+    float* partials;        // [batches][units][2][channels]
+    unsigned batch_images;  // images of a batch
+};
+
+constexpr unsigned kMbconvPassGroup = 14;
+
+struct MbconvPassGroup {
+    MbconvPassLaunch calls[kMbconvPassGroup];
+};
+
 constexpr unsigned kMbconvThreads = 256, kMbconvWarps = kMbconvThreads / 32;
 constexpr unsigned kFront = 8;           // chunks before everything else: a whole line of banks
 constexpr unsigned kExpandTiles = 4;     // of 8 channels, that a warp expands at a time
@@ -124,13 +145,18 @@ struct MbconvBlock {
     const MbconvParams& p;
     const MbconvConfig& c;
     uint4* shared;
+    unsigned batch;                // of a pass: the scales and shifts of which it takes
     unsigned first_image, images;  // of this block
 
     __device__ __forceinline__ MbconvBlock(const MbconvLaunch& launch, uint4* memory)
-        : a(launch.a), p(launch.a.p), c(launch.c), shared(memory) {
+        : a(launch.a), p(launch.a.p), c(launch.c), shared(memory), batch(0) {
         first_image = blockIdx.x * c.images;
         images = min(c.images, p.images - first_image);
     }
+
+    __device__ __forceinline__ MbconvBlock(const MbconvLaunch& launch, uint4* memory, unsigned its_batch,
+                                           unsigned first, unsigned count)
+        : a(launch.a), p(launch.a.p), c(launch.c), shared(memory), batch(its_batch), first_image(first), images(count) {}
 
     __device__ __forceinline__ unsigned rows_in() const { return images * p.side_in * p.side_in; }
     __device__ __forceinline__ unsigned rows_out() const { return images * p.side_out * p.side_out; }
@@ -154,9 +180,39 @@ struct MbconvBlock {
     }
 };
 
+// Blocks of a pass are numbered batch after batch, of which each has so many.
+template <class T>
+struct MbconvPassBlock : MbconvBlock<T> {
+    const MbconvPassLaunch& pass;
+    unsigned first_in_batch;  // first_image
+
+    __device__ __forceinline__ MbconvPassBlock(const MbconvPassLaunch& launch, uint4* memory, unsigned batch_blocks)
+        : MbconvPassBlock(launch, memory, blockIdx.x / batch_blocks, blockIdx.x % batch_blocks * launch.whole.c.images) {}
+
+    __device__ __forceinline__ MbconvPassBlock(const MbconvPassLaunch& launch, uint4* memory, unsigned its_batch,
+                                               unsigned first)
+        : MbconvBlock<T>(launch.whole, memory, its_batch, its_batch * launch.batch_images + first,
+                         min(launch.whole.c.images, launch.batch_images - first)),
+          pass(launch),
+          first_in_batch(first) {}
+};
+
 namespace mbconv {
 
-// Scale and shift of a slice.
+// Two sums, rounded where a pass has scale and shift applied to numbers of the format.
+template <MbconvPass kPass, class T>
+__device__ __forceinline__ float2 raw_pair(float low, float high) {
+    if constexpr (kPass == MbconvPass::kWhole) return make_float2(low, high);
+    return Halves<T>::unpack(Halves<T>::pack(low, high));
+}
+
+template <MbconvPass kPass, class T>
+__device__ __forceinline__ Quad raw_quad(Quad sums) {
+    if constexpr (kPass == MbconvPass::kWhole) return sums;
+    return unpack_quad<T>(pack_quad<T>(sums));
+}
+
+// Scale and shift of a slice, those of the block's batch.
 template <class T>
 __device__ __forceinline__ void copy_vectors(const MbconvBlock<T>& b, uint4* to, const float* scale, const float* shift,
                                              unsigned c0) {
@@ -164,21 +220,21 @@ __device__ __forceinline__ void copy_vectors(const MbconvBlock<T>& b, uint4* to,
     if (threadIdx.x < 2 * quads) {
         const unsigned channel = c0 + threadIdx.x % quads * 4;
         const bool valid = channel < b.p.mid;
-        nat_async_copy<16>(to + threadIdx.x, (threadIdx.x < quads ? scale : shift) + (valid ? channel : 0), valid);
+        const size_t from = static_cast<size_t>(b.batch) * b.p.mid + (valid ? channel : 0);
+        nat_async_copy<16>(to + threadIdx.x, (threadIdx.x < quads ? scale : shift) + from, valid);
     }
 }
 
-// A slice of a filter of so many taps, each of `stored` channels, with its scale and shift.
+// A slice of a filter of so many taps, each of `stored` channels.
 template <class T>
 __device__ NAT_PHASE void copy_taps(const MbconvBlock<T>& b, uint4* to, const float* filter, unsigned taps,
-                                    unsigned stored, const float* scale, const float* shift, unsigned c0) {
+                                    unsigned stored, unsigned c0) {
     const unsigned quads = b.c.slice / 4;
     for (unsigned i = threadIdx.x; i < taps * quads; i += kMbconvThreads) {
         const unsigned tap = i / quads, channel = c0 + i % quads * 4;
         const bool valid = channel < b.p.mid;
         nat_async_copy<16>(to + i, filter + (valid ? static_cast<size_t>(tap) * stored + channel : 0), valid);
     }
-    copy_vectors(b, to + taps * quads, scale, shift, c0);
 }
 
 }  // namespace mbconv

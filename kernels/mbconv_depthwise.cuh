@@ -18,11 +18,14 @@ __device__ NAT_PHASE void clear_margins(const MbconvBlock<T>& b) {
     }
 }
 
-template <class T>
+template <MbconvPass kPass, class T>
 __device__ __forceinline__ void copy_filter(const MbconvBlock<T>& b, unsigned c0) {
     const MbconvArgs& a = b.a;
-    copy_taps(b, b.shared + b.c.filter_at, a.filter, b.p.kernel * b.p.kernel, b.p.weight_channels, a.filter_scale,
-              a.filter_shift, c0);
+    const unsigned taps = b.p.kernel * b.p.kernel;
+    uint4* to = b.shared + b.c.filter_at;
+    copy_taps(b, to, a.filter, taps, b.p.weight_channels, c0);
+    if constexpr (kPass == MbconvPass::kFiltered) return;
+    copy_vectors(b, to + taps * b.c.slice / 4, a.filter_scale, a.filter_shift, c0);
 }
 
 // Where there is no expansion: the slice of the map itself.
@@ -42,70 +45,88 @@ __device__ NAT_PHASE void copy_map(const MbconvBlock<T>& b, unsigned c0) {
     }
 }
 
-// The slice of the depthwise output. A thread makes a strip of a row for a quad of channels: an input that
-// it has read serves every output of the strip that it touches, and a row of the filter stays in registers.
-// Rows outside the image are left out; columns outside are zeros. Behind the last output of a row a strip
-// reads anything, for outputs that are not there.
+// Sums of a strip of a row for a quad of channels: an input that is read serves every output of the strip
+// that it touches, and a row of the filter stays in registers. Rows outside the image are left out; columns
+// outside are zeros. Behind the last output of a row a strip reads anything, for outputs that are not there.
 template <int kKernel, int kStride, int kStrip, class T>
-__device__ NAT_PHASE void depthwise(const MbconvBlock<T>& b, unsigned c0) {
+__device__ NAT_PHASE void filter_strip(const MbconvBlock<T>& b, unsigned row, unsigned first_x, unsigned quad,
+                                       Quad (&sums)[kStrip]) {
     const MbconvParams& p = b.p;
     const MbconvConfig& c = b.c;
     constexpr int kInputs = (kStrip - 1) * kStride + kKernel;
-    const unsigned quads = c.slice / 4, across = ceil_div(p.side_out, kStrip), rows = b.images * p.side_out;
+    const unsigned quads = c.slice / 4, image = row / p.side_out, oy = row % p.side_out;
     const Quad* filter = reinterpret_cast<const Quad*>(b.shared + c.filter_at);
+    const int top = static_cast<int>(oy * kStride) - kKernel / 2;
+    const uint2* column = reinterpret_cast<const uint2*>(b.expanded() + first_x * kStride * c.expanded_pixel) + quad;
+    NAT_UNROLL_ON_CARD
+    for (int o = 0; o < kStrip; ++o) sums[o] = splat(0.0f);
+    NAT_ROLLED
+    for (int ky = 0; ky < kKernel; ++ky) {
+        const unsigned iy = top + ky;  // -1 wraps round
+        if (iy >= p.side_in) continue;
+        const uint2* from = column + 2 * (image * p.side_in + iy) * c.expanded_row;
+        uint2 inputs[kInputs];
+        NAT_UNROLL_ON_CARD
+        for (int j = 0; j < kInputs; ++j) inputs[j] = load_shared<uint2>(from + 2 * j * c.expanded_pixel);
+        Quad w[kKernel];
+        NAT_UNROLL_ON_CARD
+        for (int kx = 0; kx < kKernel; ++kx) w[kx] = load_shared<Quad>(filter + (ky * kKernel + kx) * quads + quad);
+        NAT_UNROLL_ON_CARD
+        for (int j = 0; j < kInputs; ++j) {
+            const Quad x = unpack_quad<T>(inputs[j]);
+            NAT_UNROLL_ON_CARD
+            for (int o = 0; o < kStrip; ++o) {
+                const int kx = j - o * kStride;
+                if (kx >= 0 && kx < kKernel) sums[o] = multiply_add(x, w[kx], sums[o]);
+            }
+        }
+    }
+}
+
+// The slice of the depthwise output, a strip a thread. A second pass leaves the sums as they are.
+template <int kKernel, int kStride, int kStrip, MbconvPass kPass, class T>
+__device__ NAT_PHASE void depthwise(const MbconvBlock<T>& b, unsigned c0) {
+    const MbconvParams& p = b.p;
+    const unsigned quads = b.c.slice / 4, across = ceil_div(p.side_out, kStrip), rows = b.images * p.side_out;
     for (unsigned i = threadIdx.x; i < rows * across * quads; i += kMbconvThreads) {
         // Neighbours are one below the other: `expanded_row` puts them on different banks.
         const unsigned quad = i % quads, row = i / quads % rows, first_x = i / quads / rows * kStrip;
         if (c0 + 4 * quad >= p.mid) continue;
-        const unsigned image = row / p.side_out, oy = row % p.side_out;
-        const int top = static_cast<int>(oy * kStride) - kKernel / 2;
-        const uint2* column = reinterpret_cast<const uint2*>(b.expanded() + first_x * kStride * c.expanded_pixel) + quad;
         Quad sums[kStrip];
-        NAT_UNROLL_ON_CARD
-        for (int o = 0; o < kStrip; ++o) sums[o] = splat(0.0f);
-        NAT_ROLLED
-        for (int ky = 0; ky < kKernel; ++ky) {
-            const unsigned iy = top + ky;  // -1 wraps round
-            if (iy >= p.side_in) continue;
-            const uint2* from = column + 2 * (image * p.side_in + iy) * c.expanded_row;
-            uint2 inputs[kInputs];
-            NAT_UNROLL_ON_CARD
-            for (int j = 0; j < kInputs; ++j) inputs[j] = load_shared<uint2>(from + 2 * j * c.expanded_pixel);
-            Quad w[kKernel];
-            NAT_UNROLL_ON_CARD
-            for (int kx = 0; kx < kKernel; ++kx) w[kx] = load_shared<Quad>(filter + (ky * kKernel + kx) * quads + quad);
-            NAT_UNROLL_ON_CARD
-            for (int j = 0; j < kInputs; ++j) {
-                const Quad x = unpack_quad<T>(inputs[j]);
-                NAT_UNROLL_ON_CARD
-                for (int o = 0; o < kStrip; ++o) {
-                    const int kx = j - o * kStride;
-                    if (kx >= 0 && kx < kKernel) sums[o] = multiply_add(x, w[kx], sums[o]);
-                }
+        filter_strip<kKernel, kStride>(b, row, first_x, quad, sums);
+        if constexpr (kPass == MbconvPass::kFiltered) {
+            NAT_UNROLL
+            for (int o = 0; o < kStrip; ++o) {
+                const unsigned ox = first_x + o;
+                if (ox >= p.side_out) break;
+                uint4* to = b.shared + b.c.kept_at + (row * p.side_out + ox) * b.c.expanded_pixel;
+                store_shared(reinterpret_cast<uint2*>(to) + quad, pack_quad<T>(sums[o]));
             }
+            continue;
         }
-        const Quad* vectors = filter + kKernel * kKernel * quads + quad;
+        const Quad* vectors = reinterpret_cast<const Quad*>(b.shared + b.c.filter_at) + kKernel * kKernel * quads + quad;
         const Quad scale = load_shared<Quad>(vectors), shift = load_shared<Quad>(vectors + quads);
         const unsigned chunk = (c0 + 4 * quad) / kHalfChunk;
         NAT_UNROLL
         for (int o = 0; o < kStrip; ++o) {
             const unsigned ox = first_x + o;
             if (ox >= p.side_out) break;
-            const uint2 out = pack_quad<T>(activate(p.activation, multiply_add(sums[o], scale, shift)));
+            const Quad raw = raw_quad<kPass, T>(sums[o]);
+            const uint2 out = pack_quad<T>(activate(p.activation, multiply_add(raw, scale, shift)));
             store_shared(reinterpret_cast<uint2*>(b.kept(row * p.side_out + ox) + chunk) + quad % 2, out);
         }
     }
 }
 
 // The same with as long strips as the output's side has a use for.
-template <int kKernel, int kStride, class T>
+template <int kKernel, int kStride, MbconvPass kPass, class T>
 __device__ __forceinline__ void depthwise_slice(const MbconvBlock<T>& b, unsigned c0) {
     if (b.p.side_out > 4) {
-        depthwise<kKernel, kStride, 8>(b, c0);
+        depthwise<kKernel, kStride, 8, kPass>(b, c0);
     } else if (b.p.side_out > 2) {
-        depthwise<kKernel, kStride, 4>(b, c0);
+        depthwise<kKernel, kStride, 4, kPass>(b, c0);
     } else {
-        depthwise<kKernel, kStride, 2>(b, c0);
+        depthwise<kKernel, kStride, 2, kPass>(b, c0);
     }
 }
 

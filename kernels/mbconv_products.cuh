@@ -38,6 +38,7 @@ __device__ __forceinline__ void clear(float (&sums)[kDown][kAcross][4]) {
         }
     }
 }
+
 // Copies rows of `chunks` chunks to rows of odd(chunks). Threads pass the gaps over, so that eight
 // neighbours write to different banks.
 __device__ NAT_PHASE void copy_rows(uint4* to, const uint16_t* from, unsigned stored, unsigned rows,
@@ -61,7 +62,7 @@ __device__ NAT_PHASE void copy_input(const MbconvBlock<T>& b) {
 }
 
 // Expansion weights of a slice; rows behind the last channel are zeros.
-template <class T>
+template <MbconvPass kPass, class T>
 __device__ NAT_PHASE void copy_weights(const MbconvBlock<T>& b, unsigned c0) {
     const MbconvParams& p = b.p;
     const MbconvConfig& c = b.c;
@@ -70,11 +71,13 @@ __device__ NAT_PHASE void copy_weights(const MbconvBlock<T>& b, unsigned c0) {
     uint4* to = b.shared + c.weights_at;
     copy_rows(to, a.expand + static_cast<size_t>(c0) * p.weight_cin, p.weight_cin, c.slice,
               min(c.slice, p.mid - c0), chunks);
+    if constexpr (kPass == MbconvPass::kExpanded) return;
     copy_vectors(b, to + c.slice * odd(chunks), a.expand_scale, a.expand_shift, c0);
 }
 
-// The slice of the expanded map from channel c0 on. A warp makes 32 pixels by 32 channels at a time.
-template <class T>
+// The slice of the expanded map from channel c0 on. A warp makes 32 pixels by 32 channels at a time. A first
+// pass leaves the sums as they are, one pixel behind the other.
+template <MbconvPass kPass, class T>
 __device__ NAT_PHASE void expand(const MbconvBlock<T>& b, unsigned c0) {
     const MbconvParams& p = b.p;
     const MbconvConfig& c = b.c;
@@ -105,15 +108,21 @@ __device__ NAT_PHASE void expand(const MbconvBlock<T>& b, unsigned c0) {
             for (int h = 0; h < 2; ++h) {
                 const unsigned m = m0 + 16 * i + 8 * h + b.lane() / 4;
                 if (m >= rows) continue;
-                unsigned* to = reinterpret_cast<unsigned*>(b.expanded() + b.pixel_at(m) + n0 / 8) + b.lane() % 4;
+                const unsigned pixel_at = kPass == MbconvPass::kExpanded ? m * c.expanded_pixel : b.pixel_at(m);
+                unsigned* to = reinterpret_cast<unsigned*>(b.expanded() + pixel_at + n0 / 8) + b.lane() % 4;
                 NAT_UNROLL
                 for (int j = 0; j < static_cast<int>(kExpandTiles); ++j) {
                     if (j >= static_cast<int>(tiles)) break;
+                    if constexpr (kPass == MbconvPass::kExpanded) {
+                        store_shared(to + 4 * j, Halves<T>::pack(sums[i][j][2 * h], sums[i][j][2 * h + 1]));
+                        continue;
+                    }
                     const unsigned n = n0 + 8 * j + 2 * (b.lane() % 4);
                     const float2 factor = load_shared<float2>(scale + n);
                     const float2 term = load_shared<float2>(scale + c.slice + n);
-                    const float low = activate(p.activation, sums[i][j][2 * h] * factor.x + term.x);
-                    const float high = activate(p.activation, sums[i][j][2 * h + 1] * factor.y + term.y);
+                    const float2 raw = raw_pair<kPass, T>(sums[i][j][2 * h], sums[i][j][2 * h + 1]);
+                    const float low = activate(p.activation, raw.x * factor.x + term.x);
+                    const float high = activate(p.activation, raw.y * factor.y + term.y);
                     store_shared(to + 4 * j, Halves<T>::pack(low, high));
                 }
             }
@@ -127,8 +136,8 @@ __device__ __forceinline__ unsigned weight_at(unsigned n, unsigned chunk) {
 }
 
 // Writes a warp's sums to y, 16 rows at a time, through shared memory.
-// With a stem, the residual is what the slice holds.
-template <bool kStem, class T>
+// With a stem, the residual is what the slice holds. A third pass writes the sums as they are.
+template <bool kStem, MbconvPass kPass, class T>
 __device__ NAT_PHASE void write(const MbconvBlock<T>& b, const float (&sums)[2][kProjectTiles][4], unsigned m0,
                                 unsigned n0) {
     const MbconvParams& p = b.p;
@@ -161,13 +170,15 @@ __device__ NAT_PHASE void write(const MbconvBlock<T>& b, const float (&sums)[2][
             Quad low = load_shared<Quad>(quad), high = load_shared<Quad>(quad + second);
             if (m >= rows || n >= p.cout) continue;
             const size_t to = (first_row + m) * p.cout + n;
-            low = multiply_add(low, load_quad(a.project_scale + n), load_quad(a.project_shift + n));
-            high = multiply_add(high, load_quad(a.project_scale + n + 4), load_quad(a.project_shift + n + 4));
-            if (kStem ? p.shortcut != 0 : a.residual != nullptr) {
-                const uint4 r = kStem ? load_shared<uint4>(b.expanded() + b.pixel_at(m) + n / kHalfChunk)
-                                      : *reinterpret_cast<const uint4*>(a.residual + to);
-                low = low + unpack_quad<T>(make_uint2(r.x, r.y));
-                high = high + unpack_quad<T>(make_uint2(r.z, r.w));
+            if constexpr (kPass == MbconvPass::kWhole) {
+                low = multiply_add(low, load_quad(a.project_scale + n), load_quad(a.project_shift + n));
+                high = multiply_add(high, load_quad(a.project_scale + n + 4), load_quad(a.project_shift + n + 4));
+                if (kStem ? p.shortcut != 0 : a.residual != nullptr) {
+                    const uint4 r = kStem ? load_shared<uint4>(b.expanded() + b.pixel_at(m) + n / kHalfChunk)
+                                          : *reinterpret_cast<const uint4*>(a.residual + to);
+                    low = low + unpack_quad<T>(make_uint2(r.x, r.y));
+                    high = high + unpack_quad<T>(make_uint2(r.z, r.w));
+                }
             }
             const uint2 left = pack_quad<T>(low), right = pack_quad<T>(high);
             *reinterpret_cast<uint4*>(a.y + to) = make_uint4(left.x, left.y, right.x, right.y);
@@ -177,7 +188,7 @@ __device__ NAT_PHASE void write(const MbconvBlock<T>& b, const float (&sums)[2][
 }
 
 // The output. A warp makes 32 pixels by up to 48 channels; slices of weights pass through two buffers.
-template <bool kStem, class T>
+template <bool kStem, MbconvPass kPass, class T>
 __device__ NAT_PHASE void project(const MbconvBlock<T>& b) {
     const MbconvParams& p = b.p;
     const MbconvConfig& c = b.c;
@@ -221,7 +232,7 @@ __device__ NAT_PHASE void project(const MbconvBlock<T>& b) {
             }
         }
         __syncthreads();  // the buffers are read: their memory is free
-        if (active) write<kStem>(b, sums, m0, n0);
+        if (active) write<kStem, kPass>(b, sums, m0, n0);
         __syncthreads();
     }
 }

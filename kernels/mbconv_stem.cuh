@@ -50,7 +50,9 @@ __device__ __forceinline__ void copy_images(const MbconvBlock<T>& b) {
 template <class T>
 __device__ __forceinline__ void copy_stem(const MbconvBlock<T>& b) {
     const MbconvArgs& a = b.a;
-    copy_taps(b, b.shared + b.c.weights_at, a.stem, 27, b.p.mid, a.expand_scale, a.expand_shift, 0);
+    uint4* to = b.shared + b.c.weights_at;
+    copy_taps(b, to, a.stem, 27, b.p.mid, 0);
+    copy_vectors(b, to + 27 * b.c.slice / 4, a.expand_scale, a.expand_shift, 0);
 }
 
 // The one slice. A thread makes a strip of a row for eight channels; sums are over rows, columns and colours

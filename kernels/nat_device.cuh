@@ -3,6 +3,7 @@
 //
 //   NAT_KERNEL(name, parameters...) { body }         a kernel that can be launched by name
 //   NAT_KERNEL_BOUNDED(name, threads, parameters...) the same, for blocks of at most `threads`
+//   NAT_KERNEL_RESIDENT(name, threads, blocks, parameters...) and so many blocks at once on a multiprocessor
 //   NAT_SHARED(type, name, count)                    a static shared array
 //   NAT_DYNAMIC_SHARED(type, name)                   the dynamic shared memory, 16-byte aligned
 //   nat_mma_f16, nat_mma_bf16                        mma.m16n8k16, f32 accumulation
@@ -44,6 +45,8 @@ using uint8_t = unsigned char;
 
 #define NAT_KERNEL(name, ...) extern "C" __global__ void name(__VA_ARGS__)
 #define NAT_KERNEL_BOUNDED(name, threads, ...) extern "C" __global__ void __launch_bounds__(threads) name(__VA_ARGS__)
+#define NAT_KERNEL_RESIDENT(name, threads, blocks, ...) \
+    extern "C" __global__ void __launch_bounds__(threads, blocks) name(__VA_ARGS__)
 #define NAT_SHARED(T, name, count) __shared__ __align__(16) T name[count]
 #define NAT_DYNAMIC_SHARED(T, name)                                        \
     extern __shared__ __align__(16) unsigned char nat_dynamic_shared[];    \

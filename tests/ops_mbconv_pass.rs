@@ -1,15 +1,17 @@
-//! Passes of inverted bottlenecks in recalibration, from one table of shapes
+//! Passes of inverted bottlenecks in recalibration on every device, from one table of shapes
 //! (`natv2::ops::cases::mbconv_passes`), compared with their definition in f64.
+//!
+//! `NATV2_TEST_DEVICE=cuda` adds the card.
 
 use natv2::bench::kernels::arena_after;
 use natv2::device::{Cpu, Device, Reference};
 use natv2::ops::cases::{Case, mbconv_pass_group, mbconv_passes};
 use natv2::ops::halves::Format;
-use natv2::ops::mbconv_pass::{MbconvPass, Pass};
+use natv2::ops::mbconv_pass::{MbconvPass, Pass, fits};
 use natv2::ops::{Call, Slot, Threads};
 
 mod common;
-use common::halves::{same_on_one_thread, squared_error};
+use common::halves::{self, same_on_one_thread, squared_error};
 
 fn call_of(case: &Case) -> &MbconvPass {
     match &case.call {
@@ -92,4 +94,24 @@ fn the_cpu_agrees() {
     check_all(&[&Cpu]);
     a_group_is_as_if_alone(&Cpu);
     same_on_one_thread(&Cpu, &mbconv_passes());
+}
+
+/// Both orders of threads in one test: the f64 reference is much of its time.
+#[cfg(natv2_emulator)]
+#[test]
+fn the_kernels_agree_on_the_emulator_in_both_orders_of_threads() {
+    assert!(mbconv_passes().iter().all(|case| fits(&call_of(case).params, 227 << 10)));
+    let [forward, reverse] = halves::emulated();
+    check_all(&[&*forward, &*reverse]);
+    same_on_one_thread(&*forward, &mbconv_passes());
+    a_group_is_as_if_alone(&*forward);
+    a_group_is_as_if_alone(&*reverse);
+}
+
+#[test]
+fn the_kernels_agree_on_the_device_that_was_chosen() {
+    if let Some(device) = halves::chosen() {
+        check_all(&[&*device]);
+        a_group_is_as_if_alone(&*device);
+    }
 }

@@ -63,6 +63,8 @@ private:
     static const nat_emulator::Registration nat_registration_##name(nat_entry_##name);                          \
     static void name(__VA_ARGS__)
 
+#define NAT_KERNEL_RESIDENT(name, threads, blocks, ...) NAT_KERNEL_BOUNDED(name, threads, __VA_ARGS__)
+
 #define NAT_KERNEL(name, ...) NAT_KERNEL_BOUNDED(name, nat_emulator::kMaxBlockThreads, __VA_ARGS__)
 
 // The C interface. src/device/emulated.rs mirrors these structs.

@@ -59,8 +59,8 @@ macro_rules! operator {
         #[repr(C)]
         #[derive(Clone, Copy)]
         pub(crate) struct $addresses {
-            $($field: u64,)*
-            p: $params,
+            $(pub $field: u64,)*
+            pub p: $params,
         }
 
         #[cfg(test)]

@@ -76,6 +76,7 @@ mod tests {
             ops::pointwise::gpu::layouts(),
             ops::pointwise_half::gpu::layouts(),
             ops::mbconv::gpu::layouts(),
+            ops::mbconv_pass::gpu::layouts(),
             ops::branches::gpu::layouts(),
             ops::depthwise::gpu::layouts(),
             ops::squeeze_excite::gpu::layouts(),

@@ -1,267 +1,27 @@
-//! Launch geometry of `kernels/mbconv.cu`: how many images a block owns, how many channels it expands
-//! at a time, and where things lie in its shared memory.
+//! Launches of `kernels/mbconv.cu`; how blocks go about their work is [`blocks`](super::blocks).
 
+use super::blocks::{Config, Job, THREADS};
 use super::{Addresses, Mbconv, Params};
 use crate::device::launch::Geometry;
 use crate::device::{Error, Launcher};
-use serde::Serialize;
 
-const THREADS: u32 = 256;
-const WARPS: u32 = THREADS / 32;
-/// Numbers of a 16-byte chunk, the unit of all that lies in shared memory.
-const CHUNK: u32 = 8;
-const CHUNK_BYTES: u32 = 16;
-/// `kFront` and the others of `kernels/mbconv_block.cuh`.
-const FRONT: u32 = 8;
-const EXPAND_TILES: u32 = 4;
-const PROJECT_TILES: u32 = 6;
-const PROJECT_ROW: u32 = 8;
-/// Outputs of a row that a thread of the stem makes.
-const STEM_STRIP: u32 = 4;
-
-/// How a block goes about it: `MbconvConfig` of the kernel.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Config {
-    /// Images of a block.
-    images: u32,
-    /// Expanded channels at a time.
-    slice: u32,
-    /// Output channels: groups of so many tiles of 8.
-    groups: u32,
-    tiles: u32,
-    /// From one pixel, and one row of pixels, of the expanded slice to the next, in chunks.
-    expanded_pixel: u32,
-    expanded_row: u32,
-    /// Where things lie, in chunks.
-    x_at: u32,
-    weights_at: u32,
-    filter_at: u32,
-    project_at: u32,
-    kept_at: u32,
-}
-
-/// A configuration and the shared memory that it takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Plan {
-    pub config: Config,
-    pub shared_bytes: u32,
-}
-
-/// Calls of a launch: `kMbconvGroup`.
-const GROUP: usize = 15;
-
+/// A call: `MbconvLaunch`.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Launch {
-    a: Addresses,
-    c: Config,
+pub(crate) struct Launch {
+    pub a: Addresses,
+    pub c: Config,
 }
 
+/// Calls of a launch: `MbconvGroup` and `MbconvPassGroup`.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Group {
-    calls: [Launch; GROUP],
+pub(crate) struct Group<L, const N: usize> {
+    pub calls: [L; N],
 }
 
-/// Whether there is a kernel for the shape on a device whose blocks can have `shared_bytes` of shared memory.
-pub fn fits(p: &Params, shared_bytes: u32) -> bool {
-    candidates(p).any(|plan| plan.shared_bytes <= shared_bytes)
-}
-
-/// How a block goes about a shape.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Block {
-    /// Images that it owns.
-    pub images: u32,
-    /// Expanded channels that it has at a time.
-    pub slice: u32,
-    /// Its shared memory.
-    pub shared_bytes: u32,
-}
-
-/// The block that is picked on a device with so many multiprocessors, or, where none fits, the smallest.
-pub fn block(p: &Params, shared_bytes: u32, multiprocessors: u32) -> Option<Block> {
-    let smallest = || candidates(p).min_by_key(|plan| plan.shared_bytes);
-    let picked = plan(p, shared_bytes, multiprocessors).or_else(smallest)?;
-    let Config { images, slice, .. } = picked.config;
-    Some(Block { images, slice, shared_bytes: picked.shared_bytes })
-}
-
-/// The quickest configuration that fits, by estimate.
-pub(crate) fn plan(p: &Params, shared_bytes: u32, multiprocessors: u32) -> Option<Plan> {
-    candidates(p)
-        .filter(|plan| plan.shared_bytes <= shared_bytes)
-        .min_by_key(|plan| (cycles(p, plan, shared_bytes, multiprocessors), plan.shared_bytes))
-}
-
-/// Every configuration there is; any gives the same results.
-fn candidates(p: &Params) -> impl Iterator<Item = Plan> {
-    let p = *p;
-    let images = (0..6).map(|log| 1 << log).filter(move |&n: &u32| n < 2 * p.images.max(1));
-    images.flat_map(move |n| {
-        // With a stem there is one slice.
-        let least = if p.has_stem() { p.mid } else { 0 };
-        let slices = [16, 32, 64].into_iter().filter(move |&slice| slice == 16 || slice < 2 * p.mid);
-        let slices = slices.filter(move |&slice| slice >= least);
-        slices.map(move |slice| lay_out(&p, n, slice))
-    })
-}
-
-/// Chunks from one row of so many to the next: an odd number puts eight rows on different banks.
-fn odd(chunks: u32) -> u32 {
-    chunks | 1
-}
-
-/// Pixels of zeros before each row of the expanded slice.
-fn margin(p: &Params) -> u32 {
-    p.kernel / 2
-}
-
-/// Outputs of a row that a thread makes.
-fn strip(p: &Params) -> u32 {
-    match p.side_out {
-        0..=2 => 2,
-        3..=4 => 4,
-        _ => 8,
-    }
-}
-
-/// Chunks from one row of the expanded slice to the next. Where less than a line of banks belongs to a
-/// pixel, neighbouring threads read the same columns of neighbouring outputs, one below the other, and
-/// the distance of their rows puts these on different banks.
-fn expanded_row(p: &Params, slice: u32, pixel: u32) -> u32 {
-    let apart = |row: u32| match slice {
-        64 => true,
-        32 => p.stride * row % 8 == 4,
-        _ => p.stride * row % 4 == 2,
-    };
-    let least = (p.side_in + margin(p)) * pixel;
-    (least..least + 8).find(|&row| apart(row)).unwrap_or(least)
-}
-
-fn lay_out(p: &Params, images: u32, slice: u32) -> Plan {
-    let (rows_in, rows_out) = (images * p.pixels_in(), images * p.pixels_out());
-    let expanded_pixel = odd(slice / CHUNK);
-    let expanded_row = expanded_row(p, slice, expanded_pixel);
-    let (groups, tiles) = columns(p, rows_out);
-    let vectors = 2 * slice / 4;
-    let filter = p.kernel * p.kernel * slice / 4 + vectors;
-    let projection = (2 * 8 * groups * tiles * PROJECT_ROW).max(WARPS * 16 * 2 * (tiles + 1));
-    let kept = rows_out * odd(p.mid / CHUNK);
-    let place = |[x_at, weights_at, filter_at, project_at, kept_at]: [u32; 5], chunks: u32| Plan {
-        config: Config {
-            images,
-            slice,
-            groups,
-            tiles,
-            expanded_pixel,
-            expanded_row,
-            x_at,
-            weights_at,
-            filter_at,
-            project_at,
-            kept_at,
-        },
-        shared_bytes: CHUNK_BYTES * chunks,
-    };
-    let behind_slice = FRONT + images * p.side_in * expanded_row + behind(p) * expanded_pixel;
-    if p.has_stem() {
-        // What the filters leave is in place of the images.
-        let filter_at = behind_slice + 27 * slice / 4 + vectors;
-        let x_at = filter_at + filter;
-        let kept_at = x_at.max(behind_slice + projection);
-        let chunks = (kept_at + kept).max(x_at + image_rows(p, images) * image_row(p));
-        return place([x_at, behind_slice, filter_at, behind_slice, kept_at], chunks);
-    }
-    // The slices.
-    let x_at = behind_slice;
-    let (weights_at, filter_at) = match p.expands() {
-        true => {
-            let row = odd(p.cin / CHUNK);
-            let weights_at = x_at + rows_in * row;
-            (weights_at, weights_at + slice * row + vectors)
-        }
-        false => (x_at, x_at),
-    };
-    let slices = filter_at + filter;
-    // Squeeze-excite: means and hidden units of fours of images, and gates.
-    let fours = images.div_ceil(4);
-    let gates = FRONT + (p.mid + p.hidden) * fours + images * p.mid / 4;
-    let kept_at = slices.max(if p.hidden > 0 { gates } else { 0 }).max(FRONT + projection);
-    place([x_at, weights_at, filter_at, FRONT, kept_at], kept_at + kept)
-}
-
-/// Chunks from one row of a stem's images to the next: `image_row` of `kernels/mbconv_stem.cuh`.
-fn image_row(p: &Params) -> u32 {
-    let pixels = 1 + (3 * p.image_side + 3).div_ceil(4);
-    odd(pixels.max(6 * p.side_in.div_ceil(STEM_STRIP) + 1))
-}
-
-/// Rows of so many images, with one of zeros before each and one behind the last.
-fn image_rows(p: &Params, images: u32) -> u32 {
-    images * (p.image_side + 1) + 1
-}
-
-/// Pixels behind the last row of the expanded slice: its zeros, and what its last strip reads behind them.
-fn behind(p: &Params) -> u32 {
-    let read = (p.side_out.next_multiple_of(strip(p)) - 1) * p.stride + 1 + 2 * margin(p);
-    read.max(p.side_in + 2 * margin(p)) - (p.side_in + margin(p))
-}
-
-/// How the output channels are shared out over warps: groups of so many tiles, an even number.
-fn columns(p: &Params, rows: u32) -> (u32, u32) {
-    let pairs = p.cout.div_ceil(16);
-    let tiles = |groups: u32| 2 * pairs.div_ceil(groups);
-    let time = |&groups: &u32| (rows.div_ceil(32) * groups).div_ceil(WARPS) * tiles(groups);
-    let groups = (pairs.div_ceil(PROJECT_TILES / 2)..=pairs).min_by_key(time).unwrap_or(1);
-    (groups, tiles(groups))
-}
-
-/// An estimate of the whole call in cycles of a multiprocessor: instructions at the rates of an H100,
-/// weights from its L2 cache, and waits that another block of the multiprocessor fills.
-fn cycles(p: &Params, plan: &Plan, shared_bytes: u32, multiprocessors: u32) -> u64 {
-    let c = &plan.config;
-    let (rows_in, rows_out) = (c.images * p.pixels_in(), c.images * p.pixels_out());
-    let slices = p.mid.div_ceil(c.slice);
-    let rounds = |items: u32, at_a_time: u32| u64::from(items.div_ceil(at_a_time));
-    // A product of 16 x 8 x 16 takes two cycles, and eight warps take turns.
-    let products = |items: u32, tiles: u32, channels: u32| {
-        rounds(items, WARPS) * u64::from(channels.div_ceil(16) * 2 * tiles * 2 * WARPS)
-    };
-    let expansion = match p.expands() {
-        true => {
-            let across = c.slice.div_ceil(8 * EXPAND_TILES);
-            let tiles = EXPAND_TILES.min(c.slice / 8);
-            products(rows_in.div_ceil(32) * across, tiles, p.cin) * u64::from(slices)
-        }
-        // Multiply-adds of a strip, and what it takes to load: four instructions a cycle.
-        false if p.has_stem() => {
-            let strips = rows_in / p.side_in * p.side_in.div_ceil(STEM_STRIP) * p.mid / CHUNK;
-            rounds(strips, THREADS) * u64::from((27 * STEM_STRIP * CHUNK + 150) * WARPS / 4)
-        }
-        false => 0,
-    };
-    let projection = products(rows_out.div_ceil(32) * c.groups, c.tiles, p.mid);
-    // Four instructions a cycle: multiply-adds of a strip, and what it takes to load and widen its inputs.
-    let strip = strip(p);
-    let strips = c.images * p.side_out * p.side_out.div_ceil(strip) * c.slice / 4;
-    let row = 4 * strip * p.kernel + 6 * ((strip - 1) * p.stride + p.kernel) + 2 * p.kernel;
-    let filter = rounds(strips, THREADS) * u64::from(slices * p.kernel.min(p.side_in) * row * WARPS / 4);
-    let layers = u64::from(2 * p.mid * p.hidden);
-    let squeeze_excite = layers * u64::from(c.images.next_multiple_of(4)) / 100;
-    // 64 bytes a cycle from the L2 cache, 16 from memory.
-    let halves = p.mid * (if p.expands() { p.cin } else { 0 } + p.cout);
-    let weights = (u64::from(2 * halves + 4 * p.kernel * p.kernel * p.mid) + 4 * layers) / 64;
-    let input = if p.has_stem() { 12 * c.images * p.image_side * p.image_side } else { 2 * rows_in * p.cin };
-    let maps = u64::from(input + 2 * rows_out * p.cout) / 16;
-    let work = expansion + filter + squeeze_excite + projection + weights + maps;
-    let waits = 1000 * u64::from(slices + p.mid.div_ceil(64));
-    // Registers allow two blocks; each takes a kilobyte of its own.
-    let resident = ((shared_bytes + 1024) / (plan.shared_bytes + 1024)).clamp(1, 2);
-    let waves = rounds(p.images.div_ceil(c.images), multiprocessors.max(1) * resident);
-    waves * (u64::from(resident) * work).max(work + waits)
-}
+/// Those that one takes: `kMbconvGroup`.
+type MbconvGroup = Group<Launch, 15>;
 
 /// The kernel for the shape.
 fn kernel(p: &Params) -> &'static str {
@@ -279,10 +39,41 @@ fn kernel(p: &Params) -> &'static str {
 
 /// Launches calls, none of which reads what another writes: those of one kernel together.
 pub(crate) fn launch(calls: &[Mbconv], to: &Launcher<'_>) -> Result<(), Error> {
-    let mut launches: Vec<(&'static str, Geometry, Vec<Launch>)> = Vec::new();
-    for call in calls {
-        let (name, (geometry, one)) = (kernel(&call.params), planned(call, to)?);
-        match launches.iter_mut().find(|(kernel, _, all)| *kernel == name && all.len() < GROUP) {
+    let rows = calls.iter().map(|call| {
+        let p = call.params;
+        // Kernels take 16 bytes at a time.
+        debug_assert!(call.reads().iter().chain(&call.writes()).all(|slot| slot.offset.is_multiple_of(4)));
+        let (geometry, c) = planned("mbconv", &Job::whole(&p), &p, to)?;
+        Ok((kernel(&p), geometry, Launch { a: call.addresses(to), c }))
+    });
+    launch_rows(rows, |kernel, geometry, group: &MbconvGroup| to.launch(kernel, geometry, group))
+}
+
+/// How blocks go about a call, and its row of the grid.
+pub(crate) fn planned(
+    kernel: &'static str,
+    job: &Job,
+    p: &Params,
+    to: &Launcher<'_>,
+) -> Result<(Geometry, Config), Error> {
+    to.count(u64::from(p.images) * u64::from(p.pixels_in().max(p.image_side * p.image_side)))?;
+    let plan = job
+        .plan(to.shared_bytes(), to.multiprocessors())
+        .ok_or(Error::NoRoom { kernel, shared_bytes: to.shared_bytes() })?;
+    let blocks = to.blocks(u64::from(job.blocks(plan.config.images)), THREADS)?;
+    Ok((Geometry { shared_bytes: plan.shared_bytes, ..blocks }, plan.config))
+}
+
+/// Launches calls, each given by its kernel, its row of the grid and what it takes: those of one kernel together,
+/// up to `N` at a time. Rows are as long as the longest needs.
+pub(crate) fn launch_rows<L: Copy, const N: usize>(
+    rows: impl Iterator<Item = Result<(&'static str, Geometry, L), Error>>,
+    start: impl Fn(&'static str, Geometry, &Group<L, N>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut launches: Vec<(&'static str, Geometry, Vec<L>)> = Vec::new();
+    for row in rows {
+        let (name, geometry, one) = row?;
+        match launches.iter_mut().find(|(kernel, _, all)| *kernel == name && all.len() < N) {
             Some((_, all_geometry, all)) => {
                 all_geometry.shared_bytes = all_geometry.shared_bytes.max(geometry.shared_bytes);
                 all_geometry.grid[0] = all_geometry.grid[0].max(geometry.grid[0]);
@@ -294,23 +85,10 @@ pub(crate) fn launch(calls: &[Mbconv], to: &Launcher<'_>) -> Result<(), Error> {
     launches.into_iter().try_for_each(|(kernel, geometry, all)| {
         let geometry = Geometry { grid: [geometry.grid[0], all.len() as u32, 1], ..geometry };
         // No block looks at what is behind the calls that there are.
-        let mut group = Group { calls: [all[0]; GROUP] };
+        let mut group = Group { calls: [all[0]; N] };
         group.calls[..all.len()].copy_from_slice(&all);
-        to.launch(kernel, geometry, &group)
+        start(kernel, geometry, &group)
     })
-}
-
-/// A call by itself.
-fn planned(call: &Mbconv, to: &Launcher<'_>) -> Result<(Geometry, Launch), Error> {
-    let p = call.params;
-    // Kernels take 16 bytes at a time.
-    debug_assert!(call.reads().iter().chain(&call.writes()).all(|slot| slot.offset.is_multiple_of(4)));
-    to.count(u64::from(p.images) * u64::from(p.pixels_in().max(p.image_side * p.image_side)))?;
-    let plan = plan(&p, to.shared_bytes(), to.multiprocessors())
-        .ok_or(Error::NoRoom { kernel: "mbconv", shared_bytes: to.shared_bytes() })?;
-    let blocks = to.blocks(u64::from(p.images.div_ceil(plan.config.images)), THREADS)?;
-    let geometry = Geometry { shared_bytes: plan.shared_bytes, ..blocks };
-    Ok((geometry, Launch { a: call.addresses(to), c: plan.config }))
 }
 
 #[cfg(test)]
@@ -359,220 +137,6 @@ pub(crate) fn layouts() -> Vec<crate::device::Layout> {
         ),
         Addresses::layout(),
         layout!("MbconvLaunch", Launch { a, c }),
-        layout!("MbconvGroup", Group { calls }),
+        layout!("MbconvGroup", MbconvGroup { calls }),
     ]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ops::halves::Format;
-    use crate::space::backbone::{
-        Channels, EXPANSIONS, ExitScaling, KERNELS, LAYERS, MAX_DEPTH, STAGE_TABLE, expanded, squeezed,
-        strided,
-    };
-
-    /// An H100, an A100, and what every card gives without being asked for more.
-    const H100: u32 = 227 << 10;
-    const A100: u32 = 163 << 10;
-    const PLAIN: u32 = 48 << 10;
-
-    /// Layer `index` of a network; the first layers of a stage have its stride.
-    fn layer(images: u32, width: f64, r: usize, index: usize, kernel: u8, expansion: u8) -> Params {
-        let channels = Channels::new(width, ExitScaling::Once);
-        let stage = index / MAX_DEPTH;
-        let first = index.is_multiple_of(MAX_DEPTH);
-        let stride = |stage: usize| STAGE_TABLE[stage].stride;
-        let side_of = |stages: usize| (0..stages).fold(strided(r, 2), |side, s| strided(side, stride(s)));
-        let (side_in, stride) = if first { (side_of(stage), stride(stage)) } else { (side_of(stage + 1), 1) };
-        let cin = channels.layer_input(index);
-        let mid = expanded(cin, expansion) as u32;
-        let hidden = if STAGE_TABLE[stage].squeeze_excite { squeezed(mid as usize) as u32 } else { 0 };
-        Params {
-            images,
-            side_in: side_in as u32,
-            side_out: strided(side_in, stride) as u32,
-            cin: cin as u32,
-            mid,
-            cout: channels.stages[stage] as u32,
-            kernel: u32::from(kernel),
-            stride: stride as u32,
-            activation: STAGE_TABLE[stage].activation as u32,
-            hidden,
-            weight_cin: cin as u32,
-            weight_channels: mid,
-            weight_mid: mid,
-            se_channels: mid,
-            se_hidden: hidden,
-            image_side: 0,
-            stem_activation: 0,
-            shortcut: 0,
-            format: Format::F16 as u32,
-        }
-    }
-
-    /// The stem and the fixed block behind it.
-    fn first(images: u32, width: f64, r: usize) -> Params {
-        let channels = Channels::new(width, ExitScaling::Once);
-        let (side, mid, cout) = (strided(r, 2) as u32, channels.stem as u32, channels.first as u32);
-        Params {
-            images,
-            side_in: side,
-            side_out: side,
-            cin: 3,
-            mid,
-            cout,
-            kernel: 3,
-            stride: 1,
-            activation: 1,
-            hidden: 0,
-            weight_cin: 0,
-            weight_channels: mid,
-            weight_mid: mid,
-            se_channels: 0,
-            se_hidden: 0,
-            image_side: r as u32,
-            stem_activation: 2,
-            shortcut: u32::from(mid == cout),
-            format: Format::F16 as u32,
-        }
-    }
-
-    fn layers(images: u32, width: f64, r: usize) -> impl Iterator<Item = (usize, u8, u8, Params)> {
-        let choices = KERNELS.iter().flat_map(|&k| EXPANSIONS.map(|e| (k, e)));
-        choices.flat_map(move |(k, e)| (0..LAYERS).map(move |i| (i, k, e, layer(images, width, r, i, k, e))))
-    }
-
-    /// Kilobytes of the smallest configuration of a shape.
-    fn least(p: &Params) -> u32 {
-        candidates(p).map(|plan| plan.shared_bytes.div_ceil(1024)).min().unwrap()
-    }
-
-    #[test]
-    fn every_layer_up_to_64_pixels_fits_an_h100() {
-        for width in [0.25, 1.0, 1.2] {
-            for r in (32..=64).step_by(4) {
-                for (index, k, e, p) in layers(100, width, r) {
-                    assert!(fits(&p, H100), "width {width}, {r} pixels, layer {index}, k{k}, e{e}");
-                }
-                assert!(fits(&first(100, width, r), H100), "width {width}, {r} pixels, stem");
-            }
-        }
-    }
-
-    #[test]
-    fn plans_fit_and_their_parts_are_apart() {
-        for (limit, multiprocessors) in [(H100, 132), (A100, 108), (PLAIN, 1)] {
-            for images in [1, 7, 1000] {
-                for (_, _, _, p) in layers(images, 1.0, 56) {
-                    let Some(Plan { config: c, shared_bytes }) = plan(&p, limit, multiprocessors) else {
-                        assert!(!fits(&p, limit));
-                        continue;
-                    };
-                    assert!(shared_bytes <= limit);
-                    let pixels = c.images * p.pixels_in();
-                    let ends = [
-                        (
-                            FRONT + (c.images * p.side_in * c.expanded_row) + margin(&p) * c.expanded_pixel,
-                            c.x_at,
-                        ),
-                        (c.x_at + pixels * p.cin / CHUNK, c.weights_at),
-                        (c.weights_at + c.slice * p.cin / CHUNK + c.slice / 2, c.filter_at),
-                        (c.filter_at + (p.kernel * p.kernel + 2) * c.slice / 4, c.kept_at),
-                        (FRONT + 2 * 8 * c.groups * c.tiles * PROJECT_ROW, c.kept_at),
-                        (c.kept_at + c.images * p.pixels_out() * p.mid / CHUNK, shared_bytes / CHUNK_BYTES),
-                    ];
-                    assert!(ends.iter().all(|(end, next)| end <= next), "{p:?} {c:?}");
-                    assert!(8 * c.groups * c.tiles >= p.cout && c.tiles.is_multiple_of(2));
-                    assert!((1..=PROJECT_TILES).contains(&c.tiles) && c.images < 2 * p.images);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn parts_of_a_block_with_a_stem_are_apart_and_two_fit_a_multiprocessor_of_an_h100() {
-        for (width, r) in [(0.25, 33), (1.0, 64), (1.0, 47), (1.2, 32)] {
-            let p = first(1000, width, r);
-            let Plan { config: c, shared_bytes } = plan(&p, H100, 132).unwrap();
-            assert!(r != 64 || 2 * (shared_bytes + 1024) <= 228 << 10, "{shared_bytes}");
-            assert!(c.slice >= p.mid);
-            let slice = FRONT + c.images * p.side_in * c.expanded_row + c.expanded_pixel;
-            let end = shared_bytes / CHUNK_BYTES;
-            let ends = [
-                (slice, c.weights_at),
-                (c.weights_at + (27 + 2) * c.slice / 4, c.filter_at),
-                (c.filter_at + (9 + 2) * c.slice / 4, c.x_at),
-                (c.x_at, c.kept_at),
-                (c.x_at + (c.images * (p.image_side + 1) + 1) * (3 * p.image_side).div_ceil(4), end),
-                (slice, c.project_at),
-                (c.project_at + 2 * 8 * c.groups * c.tiles * PROJECT_ROW, c.kept_at),
-                (c.kept_at + c.images * p.pixels_out() * p.mid / CHUNK, end),
-            ];
-            assert!(ends.iter().all(|(end, next)| end <= next), "{p:?} {c:?}");
-        }
-    }
-
-    /// Which layers of larger images fit; printed as the table of the module's page.
-    #[test]
-    fn what_fits_is_as_the_module_says() {
-        let mut table = String::new();
-        for r in [64, 96, 128, 160, 192, 224] {
-            let row = (0..LAYERS)
-                .filter(|index| index % MAX_DEPTH < 2)
-                .map(|index| layers(1, 1.0, r).filter(|l| l.0 == index).map(|l| least(&l.3)).max().unwrap());
-            let row: Vec<u32> = std::iter::once(least(&first(1, 1.0, r))).chain(row).collect();
-            let cells: Vec<String> = row.iter().map(|kb| format!(" {kb:>4} |")).collect();
-            table += &format!("| {r:>3} |{}\n", cells.concat());
-        }
-        println!("{table}");
-        let page = include_str!("mod.rs").replace("//! ", "");
-        assert!(page.contains(&table), "the table of mod.rs is out of date:\n{table}");
-    }
-
-    /// Bytes of the chain that a call replaces, its maps in 16 bits too.
-    fn chain_bytes(p: &Params, fused: u64) -> u64 {
-        let [rows_in, rows_out, mid] =
-            [p.images * p.pixels_in(), p.images * p.pixels_out(), p.mid].map(u64::from);
-        let expanded = 2 * 2 * rows_in * mid;
-        // Squeeze-excite reads the depthwise output once more; its gates are small.
-        let filtered = 2 * (2 + u64::from(p.hidden > 0)) * rows_out * mid;
-        fused + expanded + filtered
-    }
-
-    #[test]
-    fn the_layers_of_a_network_move_a_fraction_of_the_bytes_of_their_chains() {
-        let images = 256;
-        let slot = |len: u32| crate::ops::Slot::weights(0, len as usize);
-        let (mut fused, mut chain) = (0, 0);
-        for index in 0..LAYERS {
-            let params = layer(images, 1.0, 64, index, 5, 4);
-            let (first, se) = (index % MAX_DEPTH == 0, (params.hidden > 0).then(|| slot(0)));
-            let call = Mbconv {
-                params,
-                x: slot(0),
-                stem: None,
-                expand: Some(slot(0)),
-                expand_scale: Some(slot(0)),
-                expand_shift: Some(slot(0)),
-                filter: slot(0),
-                filter_scale: slot(0),
-                filter_shift: slot(0),
-                reduce: se,
-                reduce_bias: se,
-                excite: se,
-                excite_bias: se,
-                project: slot(0),
-                project_scale: slot(0),
-                project_shift: slot(0),
-                residual: (!first).then(|| slot(1)),
-                y: slot(0),
-            };
-            let bytes = call.work().bytes;
-            fused += bytes;
-            chain += chain_bytes(&params, bytes);
-        }
-        println!("{} and {} bytes an image", fused / u64::from(images), chain / u64::from(images));
-        assert!(5 * fused < chain, "{fused} {chain}");
-    }
 }

@@ -41,11 +41,12 @@
 //! A block can have 227 on an H100 and 163 on an A100: all layers up to 64 pixels at widths up to 1.2 (181)
 //! there, at width 1 here.
 
+pub(crate) mod blocks;
 pub mod cpu;
 pub(crate) mod gpu;
 pub mod reference;
 
-pub use gpu::{Block, block, fits};
+pub use blocks::{Block, block, fits};
 
 use super::halves::{Format, PER_ELEMENT};
 use super::operator::operator;

@@ -1,14 +1,94 @@
-//! There is no kernel yet.
+//! Launches of `kernels/mbconv_passes.cu`; how blocks go about their work is `mbconv`'s.
 
-use super::{MbconvPass, Params};
+use super::{MbconvPass, Params, Pass};
 use crate::device::{Error, Launcher};
+use crate::ops::mbconv::Addresses;
+use crate::ops::mbconv::blocks::Job;
+use crate::ops::mbconv::gpu::{Group, Launch, launch_rows, planned};
+
+/// A call: `MbconvPassLaunch`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct PassLaunch {
+    whole: Launch,
+    partials: u64,
+    batch_images: u32,
+}
+
+/// Those of a launch: `kMbconvPassGroup`.
+type PassGroup = Group<PassLaunch, 14>;
 
 /// Whether there is a kernel for the shape on a device whose blocks can have `shared_bytes` of shared memory.
-pub fn fits(_: &Params, _: u32) -> bool {
-    true
+pub fn fits(p: &Params, shared_bytes: u32) -> bool {
+    Job::of_pass(p).fits(shared_bytes)
+}
+
+/// The kernel for the shape.
+fn kernel(p: &Params) -> &'static str {
+    let kernels = match (p.pass, p.shape.kernel, p.shape.stride) {
+        (Pass::Expanded, _, _) => ["mbconv_expanded_f16", "mbconv_expanded_bf16"],
+        (Pass::Filtered, 3, 1) => ["mbconv_filtered_3_1_f16", "mbconv_filtered_3_1_bf16"],
+        (Pass::Filtered, 3, _) => ["mbconv_filtered_3_2_f16", "mbconv_filtered_3_2_bf16"],
+        (Pass::Filtered, 5, 1) => ["mbconv_filtered_5_1_f16", "mbconv_filtered_5_1_bf16"],
+        (Pass::Filtered, 5, _) => ["mbconv_filtered_5_2_f16", "mbconv_filtered_5_2_bf16"],
+        (Pass::Filtered, _, 1) => ["mbconv_filtered_7_1_f16", "mbconv_filtered_7_1_bf16"],
+        (Pass::Filtered, _, _) => ["mbconv_filtered_7_2_f16", "mbconv_filtered_7_2_bf16"],
+        (Pass::Projected, 3, 1) => ["mbconv_projected_3_1_f16", "mbconv_projected_3_1_bf16"],
+        (Pass::Projected, 3, _) => ["mbconv_projected_3_2_f16", "mbconv_projected_3_2_bf16"],
+        (Pass::Projected, 5, 1) => ["mbconv_projected_5_1_f16", "mbconv_projected_5_1_bf16"],
+        (Pass::Projected, 5, _) => ["mbconv_projected_5_2_f16", "mbconv_projected_5_2_bf16"],
+        (Pass::Projected, _, 1) => ["mbconv_projected_7_1_f16", "mbconv_projected_7_1_bf16"],
+        (Pass::Projected, _, _) => ["mbconv_projected_7_2_f16", "mbconv_projected_7_2_bf16"],
+    };
+    kernels[p.format().index()]
+}
+
+/// The operands that a pass has in common with the whole MBConv.
+fn addresses(call: &MbconvPass, to: &Launcher<'_>) -> Addresses {
+    Addresses {
+        x: to.at(call.x),
+        stem: 0,
+        expand: to.at_or_null(call.expand),
+        expand_scale: to.at_or_null(call.expand_scale),
+        expand_shift: to.at_or_null(call.expand_shift),
+        filter: to.at_or_null(call.filter),
+        filter_scale: to.at_or_null(call.filter_scale),
+        filter_shift: to.at_or_null(call.filter_shift),
+        reduce: to.at_or_null(call.reduce),
+        reduce_bias: to.at_or_null(call.reduce_bias),
+        excite: to.at_or_null(call.excite),
+        excite_bias: to.at_or_null(call.excite_bias),
+        project: to.at_or_null(call.project),
+        project_scale: 0,
+        project_shift: 0,
+        residual: 0,
+        y: to.at_or_null(call.y),
+        p: call.params.shape,
+    }
 }
 
 /// Launches calls, none of which reads what another writes: those of one kernel together.
-pub(crate) fn launch(_: &[MbconvPass], to: &Launcher<'_>) -> Result<(), Error> {
-    Err(Error::NoRoom { kernel: "mbconv_pass", shared_bytes: to.shared_bytes() })
+pub(crate) fn launch(calls: &[MbconvPass], to: &Launcher<'_>) -> Result<(), Error> {
+    let rows = calls.iter().map(|call| {
+        let p = call.params;
+        // Kernels take 16 bytes at a time.
+        debug_assert!(call.reads().iter().chain(&call.writes()).all(|slot| slot.offset.is_multiple_of(4)));
+        let (geometry, c) = planned("mbconv_pass", &Job::of_pass(&p), &p.shape, to)?;
+        let whole = Launch { a: addresses(call, to), c };
+        Ok((
+            kernel(&p),
+            geometry,
+            PassLaunch { whole, partials: to.at(call.partials), batch_images: p.batch_images },
+        ))
+    });
+    launch_rows(rows, |kernel, geometry, group: &PassGroup| to.launch(kernel, geometry, group))
+}
+
+#[cfg(test)]
+pub(crate) fn layouts() -> Vec<crate::device::Layout> {
+    use crate::device::layout;
+    vec![
+        layout!("MbconvPassLaunch", PassLaunch { whole, partials, batch_images }),
+        layout!("MbconvPassGroup", PassGroup { calls }),
+    ]
 }
