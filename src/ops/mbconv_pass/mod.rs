@@ -14,7 +14,7 @@
 //! ```
 //!
 //! Batches lie behind one another, each with statistics, scales and shifts of its own. That is the chain of
-//! [`pointwise_half`](super::pointwise_half), [`batch_norm`], [`depthwise`](super::depthwise) and
+//! [`pointwise_half`], [`batch_norm`], [`depthwise`](super::depthwise) and
 //! [`squeeze_excite`](super::squeeze_excite) on 16-bit maps, roundings included. The pass `Expanded` serves
 //! any 1x1 convolution of which statistics are all that is wanted.
 //!
