@@ -17,6 +17,7 @@ Examples:
   natv2 search --set supernet.weights=net.safetensors --set data.name=cifar10 \\
       --set data.dir=DATA_FOLDER --run runs/cifar     a super-network of your own
   natv2 search --set search.method=random        random search with as many evaluations
+  natv2 search --precision bf16 --set adaptation.epochs=1 ...     evaluations and adaptation in 16 bits
 
 Files in the run directory: archive.json and front.json after every iteration, report.html at the
 end, journal.jsonl, config.toml with every setting; adapted.safetensors with its card where the search

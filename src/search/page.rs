@@ -10,7 +10,7 @@
 use super::adaptation::{ADAPTED_FILE, WIDE_ADAPTED_FILE};
 use super::results::FrontPoints;
 use super::{Entry, Error, State, measure::name, objective_value, points};
-use crate::config::{Config, DataName, Objective};
+use crate::config::{Config, DataName, Objective, Precision};
 use crate::finetune;
 use crate::moo::tradeoff;
 use crate::report::{
@@ -263,11 +263,17 @@ fn adaptation(config: &Config, state: &State) -> String {
     let settings = &config.adaptation;
     match settings.epochs {
         0 => "none: the weights stay as they are".into(),
-        epochs => format!(
-            "{epochs} epochs a round, {} steps so far, {} genes",
-            grouped(state.adaptation.steps),
-            settings.distribution
-        ),
+        epochs => {
+            let precision = match settings.precision {
+                Precision::F32 => String::new(),
+                half => format!(" in {half}"),
+            };
+            format!(
+                "{epochs} epochs a round{precision}, {} steps so far, {} genes",
+                grouped(state.adaptation.steps),
+                settings.distribution
+            )
+        }
     }
 }
 
