@@ -402,5 +402,5 @@ fn results_of_two_precisions_are_never_mixed() {
     let (found, other) = (search("f16"), search("bf16"));
     assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
     let said = String::from_utf8_lossy(&other.stderr).into_owned();
-    assert!(other.status.code() == Some(2) && said.contains("search.precision"), "{said}");
+    assert!(other.status.code() == Some(2) && said.contains("precision is \"f16\""), "{said}");
 }

@@ -2,7 +2,7 @@
 
 use super::session::{Opened, Session, stopped};
 use super::{Error, output};
-use crate::config::Objective;
+use crate::config::{Config, Objective};
 use crate::pipeline::whole::write_report;
 use crate::run::{Exit, StopFlag};
 use crate::search::results::{Network, Summary};
@@ -48,7 +48,7 @@ impl Search {
                 write_report(&directory, &evaluator, &config, &state)?;
                 match talk.json {
                     true => output::json(&summary)?,
-                    false => output::print(&text(&summary, &config.search.objectives))?,
+                    false => output::print(&text(&summary, &config))?,
                 }
                 Ok(Exit::Done)
             }
@@ -57,18 +57,19 @@ impl Search {
 }
 
 /// The front as a table, where it is, and what to do next.
-fn text(summary: &Summary, objectives: &[Objective]) -> String {
+fn text(summary: &Summary, config: &Config) -> String {
     let run = &summary.run;
     let flag = |flag: &str, file: &Option<String>| {
         file.as_ref().map(|file| format!(" {flag} {file}")).unwrap_or_default()
     };
     let weights = flag("--weights", &summary.weights) + &flag("--wide-weights", &summary.wide_weights);
+    let precision = config.search.precision.unless_f32(" --precision ");
     format!(
         "{}\nhypervolume {:.5} after {} evaluations\n\
          results: {run}/front.json, archive.json and report.html (open it in a browser)\n\
-         next: natv2 evaluate{weights} --archs {run}/front.json    natv2 status {run}\n      \
+         next: natv2 evaluate{weights}{precision} --archs {run}/front.json    natv2 status {run}\n      \
          natv2 export --run {run} --network 1 --out net.onnx\n",
-        table(summary, objectives),
+        table(summary, &config.search.objectives),
         summary.hypervolume,
         summary.evaluations
     )

@@ -326,6 +326,17 @@ words!(
         Bf16 = "bf16",
     }
 );
+
+impl Precision {
+    /// The word behind others, where a figure is not in f32; nothing where it is.
+    pub fn unless_f32(self, before: &str) -> String {
+        match self {
+            Precision::F32 => String::new(),
+            half => format!("{before}{half}"),
+        }
+    }
+}
+
 words!(
     /// An objective.
     Objective {

@@ -10,7 +10,7 @@
 use super::adaptation::{ADAPTED_FILE, WIDE_ADAPTED_FILE};
 use super::results::FrontPoints;
 use super::{Entry, Error, State, measure::name, objective_value, points};
-use crate::config::{Config, DataName, Objective, Precision};
+use crate::config::{Config, DataName, Objective};
 use crate::finetune;
 use crate::moo::tradeoff;
 use crate::report::{
@@ -57,7 +57,11 @@ pub fn page(
         commands: vec![
             command(
                 "test every network of the front",
-                format!("natv2 evaluate{} --archs @{run}/front.json", adapted(space, state, run)),
+                format!(
+                    "natv2 evaluate{}{} --archs @{run}/front.json",
+                    adapted(space, state, run),
+                    config.search.precision.unless_f32(" --precision ")
+                ),
             ),
             command("where the run stands", format!("natv2 status {run}")),
             command("this page again", format!("natv2 report {run}")),
@@ -263,17 +267,12 @@ fn adaptation(config: &Config, state: &State) -> String {
     let settings = &config.adaptation;
     match settings.epochs {
         0 => "none: the weights stay as they are".into(),
-        epochs => {
-            let precision = match settings.precision {
-                Precision::F32 => String::new(),
-                half => format!(" in {half}"),
-            };
-            format!(
-                "{epochs} epochs a round{precision}, {} steps so far, {} genes",
-                grouped(state.adaptation.steps),
-                settings.distribution
-            )
-        }
+        epochs => format!(
+            "{epochs} epochs a round{}, {} steps so far, {} genes",
+            settings.precision.unless_f32(" in "),
+            grouped(state.adaptation.steps),
+            settings.distribution
+        ),
     }
 }
 
