@@ -395,13 +395,12 @@ fn results_of_two_precisions_are_never_mixed() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().display().to_string();
     let search = |precision: &str| {
-        let set = format!("search.precision={precision}");
-        let base = ["search", "--profile", "tiny", "--device", "cpu", "--json", "--run", &run, "--set"];
+        let base = ["search", "--profile", "tiny", "--device", "cpu", "--json", "--run", &run, "--precision"];
         let more = ["--set", "search.calibration_images=20", "--set", "search.eval_images=20"];
-        natv2(&[&base[..], &[&set], &more, &["--set", "search.iterations=1"]].concat())
+        natv2(&[&base[..], &[precision], &more, &["--set", "search.iterations=1"]].concat())
     };
     let (found, other) = (search("f16"), search("bf16"));
     assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
     let said = String::from_utf8_lossy(&other.stderr).into_owned();
-    assert!(other.status.code() == Some(2) && said.contains("search.precision"), "{said}");
+    assert!(other.status.code() == Some(2) && said.contains("precision is \"f16\""), "{said}");
 }
