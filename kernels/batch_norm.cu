@@ -289,13 +289,13 @@ constexpr unsigned kAverageThreads = 128;
 constexpr unsigned kAverages = 64;
 
 struct AveragesArgs {
-    AverageArgs averages[kAverages];
+    AverageArgs calls[kAverages];
 };
-NAT_LAYOUT(AveragesArgs, averages);
+NAT_LAYOUT(AveragesArgs, calls);
 
 // Row y of the grid adds to average y, batch after batch, a thread an element.
 NAT_KERNEL_BOUNDED(bn_average_f32, kAverageThreads, AveragesArgs all) {
-    const AverageArgs& a = all.averages[blockIdx.y];
+    const AverageArgs& a = all.calls[blockIdx.y];
     const unsigned i = blockIdx.x * kAverageThreads + threadIdx.x;
     if (i >= a.p.length) return;
     float sum = a.average[i];
@@ -327,13 +327,13 @@ constexpr unsigned kFoldThreads = 128;
 constexpr unsigned kFolds = 64;  // 4 KiB, which is what every driver takes as arguments
 
 struct FoldsArgs {
-    FoldArgs folds[kFolds];
+    FoldArgs calls[kFolds];
 };
-NAT_LAYOUT(FoldsArgs, folds);
+NAT_LAYOUT(FoldsArgs, calls);
 
 // Row y of the grid folds batch norm y, a thread a channel; rows are as long as the widest needs.
 NAT_KERNEL_BOUNDED(bn_fold_f32, kFoldThreads, FoldsArgs all) {
-    const FoldArgs& a = all.folds[blockIdx.y];
+    const FoldArgs& a = all.calls[blockIdx.y];
     const unsigned c = blockIdx.x * kFoldThreads + threadIdx.x;
     if (c >= a.p.channels) return;
     const float bias = a.bias != nullptr ? a.bias[c] : 0.0f;

@@ -192,8 +192,15 @@ struct BnRunningArgs {
 NAT_LAYOUT(BnRunningArgs, batch, mean, variance, p);
 
 constexpr unsigned kRunningThreads = 128;
+constexpr unsigned kRunnings = 64;  // batch norms of a launch, a row of the grid each
 
-NAT_KERNEL_BOUNDED(bn_running_f32, kRunningThreads, BnRunningArgs a) {
+struct BnRunningGroup {
+    BnRunningArgs calls[kRunnings];
+};
+NAT_LAYOUT(BnRunningGroup, calls);
+
+NAT_KERNEL_BOUNDED(bn_running_f32, kRunningThreads, BnRunningGroup all) {
+    const BnRunningArgs& a = all.calls[blockIdx.y];
     const unsigned c = blockIdx.x * kRunningThreads + threadIdx.x;
     if (c >= a.p.channels) return;
     const float variance = a.batch[a.p.channels + c] * a.p.unbias;

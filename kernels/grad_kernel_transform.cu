@@ -8,7 +8,7 @@
 //
 // For the filter a thread makes a quad of channels of one tap. For the matrix a block makes one element: its
 // threads take a quad of channels each, and meet in shared memory in a tree of fixed shape. Once a layer and
-// step, over all stored channels.
+// step, over all stored channels, for all layers together.
 #include "nat_common.cuh"
 
 struct KernelTransformGradParams {
@@ -33,8 +33,15 @@ __device__ __forceinline__ unsigned centre_row(const KernelTransformGradParams& 
 }
 
 constexpr unsigned kTransformInputThreads = 128;
+constexpr unsigned kTransforms = 64;  // of a launch, a row of the grid each
 
-NAT_KERNEL_BOUNDED(kernel_transform_input_f32, kTransformInputThreads, KernelTransformGradArgs a) {
+struct KernelTransformGradGroup {
+    KernelTransformGradArgs calls[kTransforms];
+};
+NAT_LAYOUT(KernelTransformGradGroup, calls);
+
+NAT_KERNEL_BOUNDED(kernel_transform_input_f32, kTransformInputThreads, KernelTransformGradGroup all) {
+    const KernelTransformGradArgs& a = all.calls[blockIdx.y];
     const KernelTransformGradParams& p = a.p;
     const unsigned quads = p.channels / 4, taps = p.to * p.to;
     const unsigned i = blockIdx.x * kTransformInputThreads + threadIdx.x;
@@ -50,10 +57,12 @@ NAT_KERNEL_BOUNDED(kernel_transform_input_f32, kTransformInputThreads, KernelTra
 
 constexpr unsigned kTransformMatrixThreads = 64;
 
-NAT_KERNEL_BOUNDED(kernel_transform_matrix_f32, kTransformMatrixThreads, KernelTransformGradArgs a) {
+NAT_KERNEL_BOUNDED(kernel_transform_matrix_f32, kTransformMatrixThreads, KernelTransformGradGroup all) {
     NAT_SHARED(float, sums, kTransformMatrixThreads);
+    const KernelTransformGradArgs& a = all.calls[blockIdx.y];
     const KernelTransformGradParams& p = a.p;
     const unsigned taps = p.to * p.to, t = blockIdx.x / taps, u = blockIdx.x % taps;
+    if (t >= taps) return;
     const float* dy = a.dy + t * p.channels;
     const float* x = a.x + centre_row(p, u) * p.channels;
     Quad sum = splat(0.0f);

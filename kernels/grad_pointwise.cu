@@ -164,12 +164,21 @@ struct TransposeArgs {
 };
 NAT_LAYOUT(TransposeArgs, w, t, p);
 
+constexpr unsigned kTransposes = 64;  // of a launch, a row of the grid each
+
+struct TransposeGroup {
+    TransposeArgs calls[kTransposes];
+};
+NAT_LAYOUT(TransposeGroup, calls);
+
 // A block a square of 16 x 16, which lies in one piece on both sides.
-NAT_KERNEL_BOUNDED(transpose_f32, (kPanel * kPanel), TransposeArgs a) {
+NAT_KERNEL_BOUNDED(transpose_f32, (kPanel * kPanel), TransposeGroup all) {
     NAT_SHARED(float, square, kPanel * (kPanel + 1));
+    const TransposeArgs& a = all.calls[blockIdx.y];
     const TransposeParams& p = a.p;
     const unsigned panels = ceil_div(p.cout, kPanel);
     const unsigned from = blockIdx.x % panels, to = blockIdx.x / panels;
+    if (to >= ceil_div(p.cin, kPanel)) return;
     const unsigned row = threadIdx.x / kPanel, lane = threadIdx.x % kPanel;
     const unsigned k = to * kPanel + row;
     const bool inside = k < p.cin && from * kPanel + lane < p.cout;

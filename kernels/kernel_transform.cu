@@ -5,7 +5,8 @@
 //
 // bytes: 4 taps (2 channels + taps)   FLOPs: 2 taps^2 channels, for taps = to * to
 //
-// A thread makes a quad of channels of one tap. Run once whenever the weights change, not once a network.
+// A thread makes a quad of channels of one tap. Run once whenever the weights change, not once a network, for all
+// layers together.
 #include "nat_common.cuh"
 
 struct KernelTransformParams {
@@ -22,8 +23,15 @@ struct KernelTransformArgs {
 NAT_LAYOUT(KernelTransformArgs, x, matrix, y, p);
 
 constexpr unsigned kTransformThreads = 128;
+constexpr unsigned kTransforms = 64;  // of a launch, a row of the grid each
 
-NAT_KERNEL_BOUNDED(kernel_transform_f32, kTransformThreads, KernelTransformArgs a) {
+struct KernelTransformGroup {
+    KernelTransformArgs calls[kTransforms];
+};
+NAT_LAYOUT(KernelTransformGroup, calls);
+
+NAT_KERNEL_BOUNDED(kernel_transform_f32, kTransformThreads, KernelTransformGroup all) {
+    const KernelTransformArgs& a = all.calls[blockIdx.y];
     const KernelTransformParams& p = a.p;
     const unsigned quads = p.channels / 4, taps = p.to * p.to, border = (p.from - p.to) / 2;
     const unsigned i = blockIdx.x * kTransformThreads + threadIdx.x;

@@ -1,8 +1,9 @@
-//! Searches that adapt the super-network: same bytes for any number of threads and any
-//! interruption, and accuracies that are those of the adapted weights.
+//! Searches that adapt the super-network, in f32 and in 16 bits: same bytes for any number of threads and
+//! any interruption, and accuracies that are those of the adapted weights.
 
 use natv2::config::{self, Config};
 use natv2::device::Cpu;
+use natv2::engine::Precision;
 use natv2::evaluator::{Evaluator, Options};
 use natv2::run::{Output, RunDirectory, StopFlag, events, latest_checkpoint};
 use natv2::search::{Entry, Outcome, State, search};
@@ -66,11 +67,22 @@ fn answers(entries: &[Entry]) -> Vec<(Vec<u8>, usize, u64)> {
 
 #[test]
 fn accuracies_are_those_of_the_adapted_weights_and_threads_change_nothing() {
+    accuracies(&EVALUATOR, &config(&[]));
+}
+
+/// Whoever evaluates in 16 bits sees the weights that the last step left, not rows made before it.
+#[test]
+fn so_they_are_in_16_bits() {
+    let options = Options { precision: Precision::F16, ..options(None) };
+    let evaluator = Evaluator::open(&options, Arc::new(Cpu)).unwrap();
+    accuracies(&evaluator, &config(&["search.precision=f16", "adaptation.precision=bf16"]));
+}
+
+fn accuracies(evaluator: &Evaluator, config: &Config) {
     let folder = tempfile::tempdir().unwrap();
     let folders = [folder.path().join("one"), folder.path().join("two")];
-    let config = config(&[]);
-    whole(&folders[0], &EVALUATOR, &config, 1);
-    whole(&folders[1], &EVALUATOR, &config, 2);
+    whole(&folders[0], evaluator, config, 1);
+    whole(&folders[1], evaluator, config, 2);
     assert_eq!(files(&folders[0]), files(&folders[1]));
 
     let state = state(&folders[0]);
@@ -92,7 +104,8 @@ fn accuracies_are_those_of_the_adapted_weights_and_threads_change_nothing() {
 
     // The same networks measured with the weights that were written, and with those it began with.
     let weights = folders[0].join("adapted.safetensors");
-    let adapted = Evaluator::open(&options(Some(weights)), Arc::new(Cpu)).unwrap();
+    let precision = evaluator.engine().precision();
+    let adapted = Evaluator::open(&Options { precision, ..options(Some(weights)) }, Arc::new(Cpu)).unwrap();
     let archs: Vec<_> =
         state.archive.entries.iter().map(|e| adapted.space().decode(&e.genotype).unwrap()).collect();
     let measured = |evaluator: &Evaluator| {
@@ -104,7 +117,7 @@ fn accuracies_are_those_of_the_adapted_weights_and_threads_change_nothing() {
         pairs.map(|(e, r)| (e.genotype.clone(), r.correct, r.loss.to_bits())).collect::<Vec<_>>()
     };
     assert_eq!(measured(&adapted), answers(&state.archive.entries));
-    let before = measured(&EVALUATOR);
+    let before = measured(evaluator);
     assert!(before.iter().zip(answers(&state.archive.entries)).all(|(a, b)| a.2 != b.2));
     let card = Card::beside(&folders[0].join("adapted.safetensors")).unwrap();
     assert!(card.trained.unwrap().ends_with("natv2 search: adaptation (12 steps, seed 0)"));
@@ -115,18 +128,35 @@ fn accuracies_are_those_of_the_adapted_weights_and_threads_change_nothing() {
     let expected: Vec<&str> = ["iteration", "front"].into_iter().chain(round).chain(round).collect();
     assert_eq!(kinds, expected);
     // And so does the page.
-    let page = natv2::search::page::page(EVALUATOR.space(), 10, &config, &state, "runs/x", &[], &[]).unwrap();
+    let page = natv2::search::page::page(evaluator.space(), 10, config, &state, "runs/x", &[], &[]).unwrap();
     let html = natv2::report::render(&page);
     assert!(
         html.contains("adaptation: training loss") && html.contains("--weights runs/x/adapted.safetensors")
     );
+    // What is not f32 is said, and asked for again.
+    let half = config.adaptation.precision == config::Precision::Bf16;
+    assert_eq!(html.contains("2 epochs a round in bf16"), half);
+    assert_eq!(html.contains("adapted.safetensors --precision f16"), half);
 }
 
 #[test]
 fn stops_at_any_moment_end_in_the_same_bits() {
+    assert_eq!(stops(&[]), 0);
+}
+
+/// The scale of the losses is a part of what an interrupted adaptation goes on with: it begins too large for
+/// this much distillation, and steps are left out.
+#[test]
+fn so_they_do_in_16_bits() {
+    let skipped = stops(&["adaptation.precision=f16", "adaptation.kd_ratio=20"]);
+    assert!(skipped > 0, "no step ever overflowed");
+}
+
+/// Compares a search that is stopped again and again with one that is not; the steps that were left out.
+fn stops(sets: &[&str]) -> u64 {
     let folder = tempfile::tempdir().unwrap();
     let (straight, stopped) = (folder.path().join("straight"), folder.path().join("stopped"));
-    let config = config(&["adaptation.checkpoint_steps=4"]);
+    let config = config(&[&["adaptation.checkpoint_steps=4"], sets].concat());
     let start = std::time::Instant::now();
     whole(&straight, &EVALUATOR, &config, 2);
     let length = start.elapsed();
@@ -147,6 +177,29 @@ fn stops_at_any_moment_end_in_the_same_bits() {
     // A finished run gives its result again, and leaves the same files.
     whole(&stopped, &EVALUATOR, &config, 1);
     assert_eq!(files(&straight), files(&stopped));
+    state(&straight).adaptation.epochs.iter().map(|epoch| epoch.skipped).sum()
+}
+
+#[test]
+fn losses_in_16_bits_are_near_those_in_f32() {
+    let epochs = |precision: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let precision = format!("adaptation.precision={precision}");
+        let gentle = ["search.iterations=1", "adaptation.rate=0.005", "adaptation.networks=2"];
+        let config = config(&[&gentle[..], &["adaptation.epoch_images=96", &precision]].concat());
+        whole(folder.path(), &EVALUATOR, &config, 2);
+        state(folder.path()).adaptation.epochs
+    };
+    let exact = epochs("f32");
+    for precision in ["f16", "bf16"] {
+        for (found, exact) in epochs(precision).iter().zip(&exact) {
+            // Measured: up to 0.15 % apart.
+            let apart = (found.loss / exact.loss - 1.0).abs();
+            assert!(apart > 0.0 && apart < 0.02, "{precision}: {found:?}, and {exact:?} in f32");
+            let some = if precision == "f16" { 3 } else { 0 };
+            assert!(exact.skipped == 0 && found.skipped <= some, "{precision}: {found:?}");
+        }
+    }
 }
 
 #[test]

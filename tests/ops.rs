@@ -8,6 +8,7 @@
 use natv2::bench::kernels::{TOLERANCE, arena_after, check};
 use natv2::data::Transform;
 use natv2::device::{Cpu, Device, Memory};
+use natv2::ops::batch_norm::{BLOCK_ROWS, BatchFold, BnMerge, BnStatistics, Merge, MergeParams};
 use natv2::ops::cases::{Case, edges, network};
 use natv2::ops::preprocess::{Params, Preprocess, pack};
 use natv2::ops::simd::Isa;
@@ -45,7 +46,7 @@ fn the_table_has_every_operator_and_no_case_twice() {
     let network: BTreeSet<&str> = network(1, 32).iter().map(|c| c.call.name()).collect();
     assert_eq!(operators, network);
     let counts = [
-        16, // forward
+        18, // forward
         6,  // gradients of convolutions
         17, // gradients
     ];
@@ -56,28 +57,89 @@ fn the_table_has_every_operator_and_no_case_twice() {
     );
 }
 
+/// The bits of slots after some calls on a case's operands, with `more` elements behind them.
+fn bits_after(
+    device: &dyn Device,
+    case: &Case,
+    calls: &[Call],
+    more: usize,
+    slots: &[Slot],
+) -> Vec<Vec<u32>> {
+    let (weights, arena) = case.operands(7);
+    let mut buffer = device.allocate(arena.len() + more).unwrap();
+    let mut stored = device.allocate(weights.len()).unwrap();
+    device.upload(&mut stored, 0, &weights).unwrap();
+    device.upload(&mut buffer, 0, &arena).unwrap();
+    let memory = Memory { weights: &stored, network: &stored, arena: &mut buffer };
+    device.run(calls, memory, Threads::All).unwrap();
+    let mut out = vec![0.0; arena.len() + more];
+    device.download(&buffer, 0, &mut out).unwrap();
+    let bits = |s: &Slot| out[s.offset..][..s.len].iter().map(|value: &f32| value.to_bits()).collect();
+    slots.iter().map(bits).collect()
+}
+
 /// The branches of a layer in one call give the bits of a call each.
 fn branches_are_those_of_separate_calls(device: &dyn Device) {
     let mut checked = 0;
     for case in edges().into_iter().chain(network(2, 40)) {
         let Call::Branches(call) = &case.call else { continue };
-        let (weights, arena) = case.operands(7);
-        let scratch = Slot { region: Region::Arena, offset: arena.len(), len: call.scratch_len() };
-        let run = |calls: &[Call]| -> Vec<u32> {
-            let mut buffer = device.allocate(scratch.offset + scratch.len).unwrap();
-            let mut stored = device.allocate(weights.len()).unwrap();
-            device.upload(&mut stored, 0, &weights).unwrap();
-            device.upload(&mut buffer, 0, &arena).unwrap();
-            let memory = Memory { weights: &stored, network: &stored, arena: &mut buffer };
-            device.run(calls, memory, Threads::All).unwrap();
-            let mut out = vec![0.0; arena.len()];
-            device.download(&buffer, 0, &mut out).unwrap();
-            case.results().iter().flat_map(|s| &out[s.offset..][..s.len]).map(|v| v.to_bits()).collect()
-        };
+        let scratch = Slot { region: Region::Arena, offset: case.arena, len: call.scratch_len() };
+        let run = |calls: &[Call]| bits_after(device, &case, calls, scratch.len, &case.results());
         assert_eq!(run(std::slice::from_ref(&case.call)), run(&call.separate(scratch)), "{}", case.name);
         checked += 1;
     }
     assert!(checked > 20, "{checked}");
+}
+
+/// Every merge of a list leaves the bits that it leaves alone, and one of what a map's statistics are merged
+/// from the bits of those.
+fn merges_are_those_of_separate_calls(device: &dyn Device) {
+    let mut checked = [0, 0];
+    for case in edges() {
+        match &case.call {
+            Call::BnMerge(all) if all.merges.len() > 1 => {
+                let one = |merge: &Merge| Call::from(BnMerge { merges: vec![merge.clone()] });
+                let alone: Vec<Call> = all.merges.iter().map(one).collect();
+                let run = |calls: &[Call]| bits_after(device, &case, calls, 0, &case.results());
+                assert_eq!(run(std::slice::from_ref(&case.call)), run(&alone), "{}", case.name);
+                checked[0] += 1;
+            }
+            // One whose blocks leave partial statistics on every device: of one batch, as the next may take
+            // their place.
+            Call::BnStatistics(call) if call.params.rows as usize > 32 * BLOCK_ROWS => {
+                let (mut p, batches) = (call.params, call.params.batches as usize);
+                p.batches = 1;
+                let one = |slot: Slot| slot.part(0, slot.len / batches);
+                let batch = one(call.batch);
+                let fold =
+                    call.fold.map(|f| BatchFold { scale: one(f.scale), shift: one(f.shift), ..f }).unwrap();
+                let whole = BnStatistics { params: p, batch, fold: Some(fold), ..call.clone() };
+                let params = MergeParams {
+                    rows: p.rows,
+                    unit_rows: BLOCK_ROWS as u32,
+                    span_rows: p.rows,
+                    channels: p.channels,
+                    batches: 1,
+                    epsilon: p.epsilon,
+                };
+                let mut end = case.arena;
+                let mut again = |slot: Slot| {
+                    end += slot.len;
+                    Slot { offset: end - slot.len, ..slot }
+                };
+                let fold = Some(BatchFold { scale: again(fold.scale), shift: again(fold.shift), ..fold });
+                let merges = vec![Merge { params, partials: call.partials, batch: again(batch), fold }];
+                let calls = [Call::from(whole), Call::from(BnMerge { merges })];
+                // The first of what the statistics write are the partial ones.
+                let slots = [&calls[0].writes()[1..], &calls[1].writes()].concat();
+                let found = bits_after(device, &case, &calls, end - case.arena, &slots);
+                assert_eq!(found[..3], found[3..], "{}", case.name);
+                checked[1] += 1;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(checked, [1, 1]);
 }
 
 /// One test, since the instruction set is the process's.
@@ -89,6 +151,7 @@ fn the_cpu_agrees_with_every_instruction_set() {
             check_all(&Cpu, &cases);
             same_on_one_thread(&Cpu, &cases);
             branches_are_those_of_separate_calls(&Cpu);
+            merges_are_those_of_separate_calls(&Cpu);
         }
     }
 }
@@ -105,6 +168,10 @@ mod emulated {
         check_all(&device, &edges());
         check_all(&device, &network(2, 40));
         branches_are_those_of_separate_calls(&device);
+        merges_are_those_of_separate_calls(&device);
+        let lists = edges().into_iter().filter(|case| matches!(case.call, Call::BnMerge(_)));
+        let launches: Vec<u32> = lists.map(|case| natv2::device::launches(&case.call)).collect();
+        assert_eq!(launches, [[1; 16].as_slice(), &[2]].concat());
     }
 
     #[test]

@@ -10,9 +10,9 @@
 
 use natv2::bench::kernels::{arena_after, check, tolerance};
 use natv2::device::{Cpu, Device, Reference};
-use natv2::ops::Threads;
-use natv2::ops::cases::{Case, formats};
+use natv2::ops::cases::{Case, apply_group, formats};
 use natv2::ops::halves::Format;
+use natv2::ops::{Call, Threads};
 use std::collections::BTreeSet;
 
 mod common;
@@ -65,7 +65,7 @@ fn check_all(devices: &[&dyn Device]) {
 fn every_operator_is_there_in_both_formats_and_no_case_twice() {
     let plain = formats(None);
     let operators: BTreeSet<&str> = plain.iter().map(|case| case.call.name()).collect();
-    assert_eq!(operators.len(), 20, "{operators:?}");
+    assert_eq!(operators.len(), 21, "{operators:?}");
     for format in Format::ALL {
         let cases = formats(Some(format));
         let names: BTreeSet<_> = cases.iter().map(|c| (c.call.name(), c.name.as_str())).collect();
@@ -98,9 +98,25 @@ fn what_the_formats_lose_against_maps_in_f32_is_below_1e_5() {
     }
 }
 
+/// A group leaves the bits that its calls leave one by one.
+fn a_group_is_as_if_alone(device: &dyn Device) {
+    let mut case = apply_group();
+    let Call::BnApplyGroup(group) = case.call.clone() else { panic!("a group") };
+    let together = arena_after(device, &case, Threads::All).unwrap();
+    for (index, call) in group.calls.into_iter().enumerate() {
+        let bits = |arena: &[f32]| -> Vec<u32> {
+            arena[call.y.offset..][..call.y.len].iter().map(|value| value.to_bits()).collect()
+        };
+        case.call = Call::from(call.clone());
+        let alone = arena_after(device, &case, Threads::One).unwrap();
+        assert!(bits(&alone) == bits(&together), "{}: call {index}", device.describe());
+    }
+}
+
 #[test]
 fn the_cpu_agrees() {
     check_all(&[&Cpu]);
+    a_group_is_as_if_alone(&Cpu);
     Format::ALL.iter().for_each(|&format| same_on_one_thread(&Cpu, &formats(Some(format))));
 }
 
@@ -110,9 +126,16 @@ fn the_cpu_agrees() {
 fn the_kernels_agree_on_the_emulator_in_both_orders_of_threads() {
     let [forward, reverse] = halves::emulated();
     check_all(&[&*forward, &*reverse]);
+    a_group_is_as_if_alone(&*forward);
+    a_group_is_as_if_alone(&*reverse);
+    // 140 calls, 84 of them in bf16, which are more than a launch takes.
+    assert_eq!(natv2::device::launches(&apply_group().call), 4);
 }
 
 #[test]
 fn the_kernels_agree_on_the_device_that_was_chosen() {
-    halves::chosen().iter().for_each(|device| check_all(&[&**device]));
+    if let Some(device) = halves::chosen() {
+        check_all(&[&*device]);
+        a_group_is_as_if_alone(&*device);
+    }
 }

@@ -97,7 +97,7 @@ fn writes_halves(call: &Call, slot: Slot) -> bool {
         Call::Stem(_) | Call::Mbconv(_) | Call::MbconvGroup(_) => true,
         // Logits are f32.
         Call::PointwiseHalf(call) => call.params.output != 0,
-        Call::MaxPool(_) | Call::Sum(_) | Call::BnApply(_) => true,
+        Call::MaxPool(_) | Call::Sum(_) | Call::BnApply(_) | Call::BnApplyGroup(_) => true,
         // The means beside the map are f32.
         Call::Depthwise(call) => slot == call.y,
         _ => false,
@@ -395,13 +395,12 @@ fn results_of_two_precisions_are_never_mixed() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().display().to_string();
     let search = |precision: &str| {
-        let set = format!("search.precision={precision}");
-        let base = ["search", "--profile", "tiny", "--device", "cpu", "--json", "--run", &run, "--set"];
+        let base = ["search", "--profile", "tiny", "--device", "cpu", "--json", "--run", &run, "--precision"];
         let more = ["--set", "search.calibration_images=20", "--set", "search.eval_images=20"];
-        natv2(&[&base[..], &[&set], &more, &["--set", "search.iterations=1"]].concat())
+        natv2(&[&base[..], &[precision], &more, &["--set", "search.iterations=1"]].concat())
     };
     let (found, other) = (search("f16"), search("bf16"));
     assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
     let said = String::from_utf8_lossy(&other.stderr).into_owned();
-    assert!(other.status.code() == Some(2) && said.contains("search.precision"), "{said}");
+    assert!(other.status.code() == Some(2) && said.contains("precision is \"f16\""), "{said}");
 }

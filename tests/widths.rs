@@ -156,11 +156,17 @@ fn both_warm_up_then_train_together_and_the_archive_has_networks_of_both() {
     finish(export);
 }
 
+/// All of it in f16, where each of the two has a scale of its losses for itself.
 #[test]
 fn kills_and_threads_change_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let weights = supernets(folder.path(), 7);
+    let command = |run: &Path, weights: &[String; 2]| {
+        let mut command = command(run, weights);
+        command.args(["--precision", "f16"]);
+        command
+    };
     let start = Instant::now();
     finish(command(&at("whole"), &weights));
     let whole_run = start.elapsed();

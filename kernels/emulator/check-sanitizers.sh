@@ -2,12 +2,14 @@
 # Builds the emulated kernels with their checks, several ways, and runs them:
 #
 #   plain      no sanitizer
-#   ucontext   no sanitizer, fibers switched by the C library instead of assembly
+#   ucontext   no sanitizer, fibers switched by the C library instead of assembly: the emulator's own kernels,
+#              which have every way to wait that there is
 #   address    AddressSanitizer and UndefinedBehaviorSanitizer
 #   thread     ThreadSanitizer
 #
 # Every check must pass and be clean, in forward and in reverse order, on one and on several
-# operating-system threads; every planted bug must be found by whom it says (tests/check.h).
+# operating-system threads (ThreadSanitizer has one of each: what is a race depends on neither, and each
+# thread of a kernel costs it a thread's memory); every planted bug must be found by whom it says (tests/check.h).
 #
 #   check-sanitizers.sh [FILE.cu | FILE.cpp ...]
 #
@@ -26,7 +28,8 @@ modes=${NATV2_SANITIZE:-plain ucontext address thread}
 [ "$modes" = undefined ] && modes=address
 
 runtime=("$emulator"/*.cpp)
-checked=("$kernels"/*.cu "$emulator"/tests/*.cu "$emulator"/tests/*.cpp "$@")
+all=("$kernels"/*.cu "$emulator"/tests/*.cu "$emulator"/tests/*.cpp "$@")
+own=("$emulator"/tests/*.cu "$emulator"/tests/{driver,samples_check,bugs_check}.cpp)
 
 # Prints one compile command a line for what is out of date.
 commands() { # mode
@@ -47,6 +50,8 @@ commands() { # mode
         *) echo "NATV2_SANITIZE is $mode; it takes plain, ucontext, address, undefined or thread" >&2; exit 2 ;;
     esac
     newest=$(ls -t "$emulator"/*.h "$emulator"/tests/*.h "$kernels"/*.cuh "${BASH_SOURCE[0]}" | head -1)
+    local checked=("${all[@]}")
+    [ "$mode" = ucontext ] && checked=("${own[@]}")
     for file in "${runtime[@]}" "${checked[@]}"; do
         object="$out/$mode/$(basename "$file").o"
         objects+=("$object")
@@ -70,7 +75,9 @@ for mode in $modes; do
     $link
     driver="$out/$mode/driver"
 
-    for arguments in "--threads 1" "--threads 1 --reverse" "--threads 3" "--threads 3 --reverse"; do
+    runs=("--threads 1 --reverse" "--threads 3")
+    [ "$mode" = thread ] || runs+=("--threads 1" "--threads 3 --reverse")
+    for arguments in "${runs[@]}"; do
         # shellcheck disable=SC2086
         if ! "$driver" $arguments >"$out/$mode/log" 2>&1; then
             cat "$out/$mode/log" >&2

@@ -526,6 +526,15 @@ impl fmt::Display for Report {
                  fits a block; {apart} an operator at a time"
             )?;
         }
+        let passes = [calls("MbconvPass"), calls("MbconvPassGroup")];
+        if passes != [0; 2] {
+            let [alone, together] = passes;
+            write!(
+                f,
+                "\n\nMBConvs of recalibration: passes that leave statistics and no expanded map, {alone} of one network each \
+                 and {together} of several together"
+            )?;
+        }
         self.write_mbconvs(f)?;
         let all = self.all_images() as f64;
         writeln!(f, "\n\nTraffic in {}, the whole and an image:", self.precision)?;

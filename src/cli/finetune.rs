@@ -18,6 +18,7 @@ Examples:
       --set finetune.max_macs=10000000 --set finetune.max_params=500000     the best within limits
   natv2 finetune --set finetune.search=runs/cifar --set finetune.number=7     by its number in the table
   natv2 finetune --set finetune.search=runs/ee --set finetune.exits=unif     all exits as an ensemble (AEP)
+  natv2 finetune --precision bf16 ...            maps and their gradients in 16 bits, weights in f32
   natv2 finetune --set finetune.arch=network.json --set supernet.weights=net.safetensors
 
 Each network is taken out of the super-network, its batch norms are recalibrated, and it is trained

@@ -15,6 +15,7 @@ Examples:
   natv2 run --set supernet.family=EE_D --set finetune.exits=unif     early exits, ensembles in the end
   natv2 run configs/cifar10.toml --set data.dir=DATA_FOLDER --set supernet.weights=pretrained.safetensors
                                                  NATv2 as published, on a target data set
+  natv2 run --precision bf16 ...                 every stage in 16 bits, weights in f32
 
 Stages: a super-network is trained from random weights, or the one given is warmed up on the data set
 if it comes from another (run.warmup); the search adapts it; the networks with the best trade-offs

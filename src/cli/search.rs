@@ -2,7 +2,7 @@
 
 use super::session::{Opened, Session, stopped};
 use super::{Error, output};
-use crate::config::Objective;
+use crate::config::{Config, Objective};
 use crate::pipeline::whole::write_report;
 use crate::run::{Exit, StopFlag};
 use crate::search::results::{Network, Summary};
@@ -17,6 +17,7 @@ Examples:
   natv2 search --set supernet.weights=net.safetensors --set data.name=cifar10 \\
       --set data.dir=DATA_FOLDER --run runs/cifar     a super-network of your own
   natv2 search --set search.method=random        random search with as many evaluations
+  natv2 search --precision bf16 --set adaptation.epochs=1 ...     evaluations and adaptation in 16 bits
 
 Files in the run directory: archive.json and front.json after every iteration, report.html at the
 end, journal.jsonl, config.toml with every setting; adapted.safetensors with its card where the search
@@ -47,7 +48,7 @@ impl Search {
                 write_report(&directory, &evaluator, &config, &state)?;
                 match talk.json {
                     true => output::json(&summary)?,
-                    false => output::print(&text(&summary, &config.search.objectives))?,
+                    false => output::print(&text(&summary, &config))?,
                 }
                 Ok(Exit::Done)
             }
@@ -56,18 +57,19 @@ impl Search {
 }
 
 /// The front as a table, where it is, and what to do next.
-fn text(summary: &Summary, objectives: &[Objective]) -> String {
+fn text(summary: &Summary, config: &Config) -> String {
     let run = &summary.run;
     let flag = |flag: &str, file: &Option<String>| {
         file.as_ref().map(|file| format!(" {flag} {file}")).unwrap_or_default()
     };
     let weights = flag("--weights", &summary.weights) + &flag("--wide-weights", &summary.wide_weights);
+    let precision = config.search.precision.unless_f32(" --precision ");
     format!(
         "{}\nhypervolume {:.5} after {} evaluations\n\
          results: {run}/front.json, archive.json and report.html (open it in a browser)\n\
-         next: natv2 evaluate{weights} --archs {run}/front.json    natv2 status {run}\n      \
+         next: natv2 evaluate{weights}{precision} --archs {run}/front.json    natv2 status {run}\n      \
          natv2 export --run {run} --network 1 --out net.onnx\n",
-        table(summary, objectives),
+        table(summary, &config.search.objectives),
         summary.hypervolume,
         summary.evaluations
     )

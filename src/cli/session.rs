@@ -2,7 +2,9 @@
 //! directory, and what the weights and the data come to.
 
 use super::{Error, Globals, Talk};
+use crate::config::keys::KEYS;
 use crate::config::{self, Config, Profile};
+use crate::engine::Precision;
 use crate::evaluator::Evaluator;
 use crate::pipeline::found::Weights;
 use crate::pipeline::whole::evaluator;
@@ -30,6 +32,10 @@ pub struct Session {
     /// Seed of all random numbers: the same seed gives the same result [default: 0].
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// What maps are stored as wherever networks train or are searched, over every section's precision:
+    /// f32, f16 or bf16. The sections have a key each, such as search.precision and adaptation.precision.
+    #[arg(long, value_name = "PRECISION")]
+    precision: Option<Precision>,
     #[command(flatten)]
     pub(super) globals: Globals,
 }
@@ -37,6 +43,13 @@ pub struct Session {
 pub(super) fn profile(text: &str) -> Result<Profile, String> {
     let found = Profile::ALL.iter().copied().find(|profile| profile.as_str() == text);
     found.ok_or_else(|| "profiles are paper, quick and tiny".to_string())
+}
+
+/// The settings that one precision for everything comes to. Those of all stages, whatever the command: so it
+/// means the same to each of those that share a run directory.
+fn in_precision(precision: Precision) -> impl Iterator<Item = String> {
+    let keys = KEYS.iter().filter(|key| key.path.ends_with(".precision"));
+    keys.map(move |key| format!("{}={precision}", key.path))
 }
 
 /// A run that is open.
@@ -59,19 +72,15 @@ impl Session {
     /// The configuration, with further settings over those that were given.
     pub(super) fn with(&self, command: &str, further: &[String]) -> Result<Config, Error> {
         let seed = self.seed.map(|seed| format!("seed={seed}"));
-        let sets: Vec<String> = self.sets.iter().cloned().chain(seed).chain(further.to_vec()).collect();
+        let flags = seed.into_iter().chain(self.precision.into_iter().flat_map(in_precision));
+        let sets: Vec<String> = self.sets.iter().cloned().chain(flags).chain(further.to_vec()).collect();
         Ok(config::load(command, self.config.as_deref(), &sets, self.profile)?)
     }
 
     /// The configuration and its run directory, which is opened already where it exists: a run is
     /// compared before anything is loaded, and made only when weights and data are good.
     pub(super) fn resolve(&self, command: &str) -> Result<(Config, Place), Error> {
-        self.resolve_with(command, &[])
-    }
-
-    /// The same, with further settings over those that were given.
-    pub(super) fn resolve_with(&self, command: &str, further: &[String]) -> Result<(Config, Place), Error> {
-        let config = self.with(command, further)?;
+        let config = self.with(command, &[])?;
         let path = self.run.clone().unwrap_or_else(|| config.default_run_directory());
         let existing = match path.exists() {
             true => Some(enter(&path, &config)?),
@@ -131,4 +140,33 @@ pub(super) fn stored_state(path: &Path, talk: &Talk) -> Result<Option<State>, Er
     let restored = run::latest_checkpoint(path, search::STAGE)?;
     restored.warnings.iter().for_each(|warning| talk.note(warning));
     Ok(State::restored(restored)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        session: Session,
+    }
+
+    #[test]
+    fn one_precision_is_that_of_every_stage_for_every_command() {
+        let line = ["natv2", "--precision", "bf16", "--set", "search.precision=f16"];
+        let session = Line::parse_from(line).session;
+        for command in ["train", "search", "compare", "finetune", "run"] {
+            let config = session.with(command, &[]).unwrap();
+            let steps = [config.train.precision, config.warmup.precision, config.adaptation.precision];
+            let others = [config.search.precision, config.finetune.precision];
+            assert_eq!((steps, others), ([config::Precision::Bf16; 3], [config::Precision::Bf16; 2]));
+        }
+        // What a comparison varies is said later, and counts.
+        let further = ["search.precision=f32".to_string()];
+        let config = session.with("search", &further).unwrap();
+        assert_eq!(config.search.precision, config::Precision::F32);
+        assert_eq!(config.adaptation.precision, config::Precision::Bf16);
+    }
 }

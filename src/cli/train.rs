@@ -2,7 +2,6 @@
 
 use super::session::{Session, stopped};
 use super::{Error, output};
-use crate::engine::Precision;
 use crate::pipeline::training::{Stage, Trained, prepare};
 use crate::run::{Exit, StopFlag};
 use crate::space::show::grouped;
@@ -31,9 +30,6 @@ JSON: {\"version\":1,\"run\",\"weights\",\"family\",\"steps\",\"rollbacks\",\"sp
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Train {
-    /// What maps and their gradients are stored as in a step, over train.precision: f32, f16 or bf16.
-    #[arg(long, value_name = "PRECISION")]
-    precision: Option<Precision>,
     #[command(flatten)]
     session: Session,
 }
@@ -42,8 +38,7 @@ impl Train {
     pub(super) fn run(self) -> Result<Exit, Error> {
         let talk = self.session.globals.talk;
         let stop = StopFlag::install()?;
-        let precision = self.precision.map(|precision| format!("train.precision={precision}"));
-        let (config, place) = self.session.resolve_with("train", precision.as_slice())?;
+        let (config, place) = self.session.resolve("train")?;
         let prepared = prepare(&config, Stage::Train)?;
         let device = self.session.globals.open()?;
         let directory = place.enter(&config)?;

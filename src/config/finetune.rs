@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::schema::words;
+use super::schema::{Precision, words};
 
 /// `[finetune]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,6 +31,8 @@ pub struct Finetune {
     pub exits: Exits,
     /// Whether exits that do not help are removed.
     pub prune: bool,
+    /// What maps and their gradients are stored as in a step; weights are f32.
+    pub precision: Precision,
     /// The optimiser.
     pub optimiser: FinetuneOptimiser,
     /// Rate at the start of the cosine.

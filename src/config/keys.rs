@@ -74,6 +74,9 @@ pub use training::PHASE_KEYS;
 /// The names of the search methods.
 const METHODS: &[&str] = &["natv2", "nat", "random"];
 const POLICIES: &[&str] = &["natv2", "nat"];
+const PRECISIONS: &[&str] = &["f32", "f16", "bf16"];
+/// What a precision of steps means, in every section that has steps.
+const STEP_PRECISION: &str = "What maps and their gradients are stored as in a step; weights, their gradients and the optimiser are f32, and losses of f16 are scaled.";
 const FAMILIES: &[&str] = &["SE_B", "SE_D", "SE_P", "SE_DP", "EE_B", "EE_D", "EE_P", "EE_DP"];
 
 const fn key(path: &'static str, kind: Kind, doc: &'static str) -> Key {
@@ -218,8 +221,8 @@ const REST: &[Key] = &[
     ),
     key(
         "search.precision",
-        Kind::Choice(&["f32", "f16", "bf16"]),
-        "What maps are stored as while networks are evaluated; adaptation is f32.",
+        Kind::Choice(PRECISIONS),
+        "What maps are stored as while networks are evaluated; the steps between have adaptation.precision.",
     ),
     key("search.population", Kind::Whole(4, 100_000), "Individuals of the inner search."),
     key("search.generations", Kind::Whole(1, 100_000), "Generations of the inner search."),
@@ -300,6 +303,7 @@ const REST: &[Key] = &[
         "Sides in pixels, of which each step draws one.",
         "those of the search and the multiples of 4 between",
     ),
+    key("adaptation.precision", Kind::Choice(PRECISIONS), STEP_PRECISION),
     key(
         "adaptation.rate",
         Kind::Between(0.0, 1e6),

@@ -106,7 +106,7 @@ pub struct Search {
     pub calibration_images: Option<usize>,
     /// Validation images of an evaluation; `None`: all.
     pub eval_images: Option<usize>,
-    /// What maps are stored as while networks are evaluated.
+    /// What maps are stored as while networks are evaluated, whatever adaptation's steps have.
     pub precision: Precision,
     /// Individuals of the inner search.
     pub population: usize,
@@ -162,6 +162,8 @@ pub struct Adaptation {
     pub epoch_images: Option<usize>,
     /// Sides of which each step draws one, in pixels; `None`: as the super-network's card says.
     pub resolutions: Option<Vec<u32>>,
+    /// What maps and their gradients are stored as in a step; weights are f32.
+    pub precision: Precision,
     /// Rate at the start of the cosine, which spans the whole search.
     pub rate: f64,
     /// Epochs before it, of the whole search.
@@ -324,6 +326,17 @@ words!(
         Bf16 = "bf16",
     }
 );
+
+impl Precision {
+    /// The word behind others, where a figure is not in f32; nothing where it is.
+    pub fn unless_f32(self, before: &str) -> String {
+        match self {
+            Precision::F32 => String::new(),
+            half => format!("{before}{half}"),
+        }
+    }
+}
+
 words!(
     /// An objective.
     Objective {

@@ -165,11 +165,17 @@ impl<'a, T: Real> Resolve<'a, T> for Resolver<'a, T> {
 }
 
 macro_rules! named {
-    ($($call:ident($($module:ident)::+, $function:ident),)*) => {
+    (
+        calls { $($call:ident($($module:ident)::+, $function:ident),)* }
+        groups { $($group:ident($($of:ident)::+, $each:ident),)* }
+    ) => {
         /// Runs a call of the list by its definition.
         pub(super) fn run_definition<T: Real>(call: &Call, r: &Resolver<'_, T>) {
             match call {
                 $(Call::$call(c) => ops::$($module)::+::reference::$function(&c.params, c.resolve(r)),)*
+                $(Call::$group(group) => group.calls.iter().for_each(|c| {
+                    ops::$($of)::+::reference::$each(&c.params, c.resolve(r));
+                }),)*
                 other => unreachable!("{other:?} has an arm of its own"),
             }
         }
@@ -178,6 +184,9 @@ macro_rules! named {
         pub(super) fn run_fast(call: &Call, r: &Resolver<'_, f32>, threads: Threads) {
             match call {
                 $(Call::$call(c) => ops::$($module)::+::cpu::$function(&c.params, c.resolve(r), threads),)*
+                $(Call::$group(group) => group.calls.iter().for_each(|c| {
+                    ops::$($of)::+::cpu::$each(&c.params, c.resolve(r), threads);
+                }),)*
                 other => unreachable!("{other:?} has an arm of its own"),
             }
         }
@@ -185,35 +194,39 @@ macro_rules! named {
 }
 
 named! {
-    PointwiseHalf(pointwise_half, run),
-    Mbconv(mbconv, run),
-    MbconvPass(mbconv_pass, run),
-    Augment(augment, run),
-    PointwiseWeights(grad::pointwise, weights),
-    PointwiseHalfWeights(grad::pointwise_half, weights),
-    HalfRows(half_rows, run),
-    Transpose(grad::pointwise, transpose),
-    Scatter(grad::pointwise, scatter),
-    DepthwiseInput(grad::depthwise, input),
-    DepthwiseWeights(grad::depthwise, weights),
-    StemWeights(grad::stem, weights),
-    BnGradSums(grad::batch_norm, sums),
-    BnGradInput(grad::batch_norm, input),
-    BnRunning(grad::batch_norm, running),
-    SqueezeExciteGrad(grad::squeeze_excite, run),
-    GlobalPoolGrad(grad::pool, global),
-    MaxPoolGrad(grad::pool, max),
-    Activate(grad::activation, forward),
-    ActivateGrad(grad::activation, backward),
-    ColumnSum(grad::activation, columns),
-    KernelTransformGrad(grad::kernel_transform, run),
-    SoftTargets(loss, targets),
-    Loss(loss, loss),
-    Fill(update, fill),
-    SumOfSquares(update, squares),
-    ClipFactor(update, clip),
-    Sgd(update, sgd),
-    AdamW(update, adamw),
+    calls {
+        PointwiseHalf(pointwise_half, run),
+        Mbconv(mbconv, run),
+        MbconvPass(mbconv_pass, run),
+        Augment(augment, run),
+        PointwiseWeights(grad::pointwise, weights),
+        PointwiseHalfWeights(grad::pointwise_half, weights),
+        HalfRows(half_rows, run),
+        Scatter(grad::pointwise, scatter),
+        DepthwiseInput(grad::depthwise, input),
+        DepthwiseWeights(grad::depthwise, weights),
+        StemWeights(grad::stem, weights),
+        BnGradSums(grad::batch_norm, sums),
+        BnGradInput(grad::batch_norm, input),
+        SqueezeExciteGrad(grad::squeeze_excite, run),
+        GlobalPoolGrad(grad::pool, global),
+        MaxPoolGrad(grad::pool, max),
+        Activate(grad::activation, forward),
+        ActivateGrad(grad::activation, backward),
+        ColumnSum(grad::activation, columns),
+        SoftTargets(loss, targets),
+        Loss(loss, loss),
+        Fill(update, fill),
+        SumOfSquares(update, squares),
+        ClipFactor(update, clip),
+        Sgd(update, sgd),
+        AdamW(update, adamw),
+    }
+    groups {
+        Transpose(grad::pointwise, transpose),
+        BnRunning(grad::batch_norm, running),
+        KernelTransformGrad(grad::kernel_transform, run),
+    }
 }
 
 /// An implementation of every operator on host slices.
@@ -378,10 +391,10 @@ fn run_plain<T: Real>(ops: &impl HostOps<T>, call: &Call, r: &Resolver<'_, T>) {
         ),
         // Their formats may differ.
         Call::BnApplyGroup(c) => c.calls.iter().for_each(|call| run(ops, &Call::from(call.clone()), r)),
-        Call::KernelTransform(c) => ops.kernel_transform(
-            &c.params,
-            kernel_transform::Args { x: r.read(c.x), matrix: r.read(c.matrix), y: r.write(c.y) },
-        ),
+        Call::KernelTransform(group) => group.calls.iter().for_each(|c| {
+            let args = kernel_transform::Args { x: r.read(c.x), matrix: r.read(c.matrix), y: r.write(c.y) };
+            ops.kernel_transform(&c.params, args);
+        }),
         Call::Score(c) => ops.score(
             &c.params,
             score::Args { logits: r.read(c.logits), labels: r.read(c.labels), out: r.write(c.out) },

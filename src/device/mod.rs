@@ -28,7 +28,7 @@ pub use gpu::{
     CARD_ARENA_BYTES, CARD_IMAGES, Emulator, Gpu, H100_MULTIPROCESSORS, Launcher, Runtime, launches,
 };
 #[cfg(test)]
-pub(crate) use gpu::{Layout, layout};
+pub(crate) use gpu::{Layout, Together, layout};
 pub use measure::{Peaks, Stamp};
 pub use recording::Recording;
 pub use reference::Reference;

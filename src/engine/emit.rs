@@ -17,12 +17,12 @@ use crate::supernet::{BatchNorm, Layout, Panels, Squeeze};
 /// A batch norm of the network being lowered.
 pub(super) struct Norm {
     channels: usize,
-    gamma: Slot,
-    beta: Slot,
+    pub(super) gamma: Slot,
+    pub(super) beta: Slot,
     /// Average in the arena of recalibration: mean and variance.
     average: Slot,
     /// There too, of each batch.
-    batch: Slot,
+    pub(super) batch: Slot,
     /// Scale and shift as inference reads them.
     pub(super) scale: Slot,
     pub(super) shift: Slot,
@@ -272,8 +272,13 @@ impl Lowering<'_> {
             fold,
         }));
         self.arena.give_back(partials);
+        self.average(norm, batches);
+    }
+
+    /// Averages the batches' statistics into the section, in the end.
+    pub(super) fn average(&mut self, norm: &Norm, batches: usize) {
         let params = AverageParams {
-            length: 2 * channels as u32,
+            length: 2 * norm.channels as u32,
             batches: self.at_once() as u32,
             weight: 1.0 / batches as f32,
         };
@@ -307,7 +312,21 @@ impl Lowering<'_> {
         activation: Activation,
         residual: Option<Slot>,
     ) {
-        self.calls.push(Call::from(BnApply {
+        let call = self.application(x, y, scale, shift, activation, residual);
+        self.calls.push(Call::from(call));
+    }
+
+    /// The call that applies a batch norm.
+    pub(super) fn application(
+        &self,
+        x: Slot,
+        y: Map,
+        scale: Slot,
+        shift: Slot,
+        activation: Activation,
+        residual: Option<Slot>,
+    ) -> BnApply {
+        BnApply {
             params: ApplyParams {
                 rows: (self.images * y.side * y.side) as u32,
                 batch_rows: self.batch_rows(y) as u32,
@@ -320,7 +339,7 @@ impl Lowering<'_> {
             shift,
             residual,
             y: y.slot,
-        }));
+        }
     }
 }
 

@@ -1,9 +1,9 @@
-//! Whole MBConvs of inference as one call, where a block of the device holds an image of them; the first one
-//! together with the stem.
+//! Whole MBConvs as one call, or as the passes of recalibration (`passes.rs`), where a block of the device
+//! holds an image of them; in inference the first one together with the stem.
 //!
 //! In 16 bits, and where the device has blocks with shared memory. Those of all nodes of a tree at one depth
-//! are one call. Each node's batch norms are registered in the order of the separate calls, which
-//! recalibration makes, so both find them at the same places.
+//! are one call. Each node's batch norms are registered in the order of the separate calls, so that all find
+//! them at the same places.
 
 use super::emit::Norm;
 use super::plan::{Lowering, Map, Mode};
@@ -11,6 +11,7 @@ use super::tree::{Step, Tree};
 use crate::device::H100_MULTIPROCESSORS;
 use crate::ops::halves::Format;
 use crate::ops::mbconv::{self, Block as MbconvBlock, Mbconv, MbconvGroup};
+use crate::ops::mbconv_pass;
 use crate::ops::{Activation, Call, Slot, halves};
 use crate::space::Arch;
 use crate::space::backbone::strided;
@@ -37,6 +38,7 @@ pub(super) enum Source<'a> {
 }
 
 /// What an MBConv is made of.
+#[derive(Clone, Copy)]
 pub(super) struct Parts<'a> {
     pub(super) source: Source<'a>,
     /// The depthwise filter `[kernel, kernel, stored]`.
@@ -71,6 +73,38 @@ impl<'a> Parts<'a> {
             activation: layer.activation,
         }
     }
+
+    /// The rows of the expansion.
+    pub(super) fn expand(&self, layout: &Layout) -> Option<Slot> {
+        match self.source {
+            Source::Expansion(panels, _) => Some(layout.rows(&panels, self.mid)),
+            _ => None,
+        }
+    }
+
+    /// Weights and biases of squeeze-and-excitation: reduce, its bias, excite, its bias.
+    pub(super) fn squeeze_excite(&self) -> [Option<Slot>; 4] {
+        let Some((squeeze, hidden)) = self.squeeze else { return [None; 4] };
+        [
+            squeeze.reduce.prefix(hidden),
+            Slot::weights(squeeze.reduce_bias, hidden),
+            squeeze.expand.prefix(self.mid),
+            Slot::weights(squeeze.expand_bias, self.mid),
+        ]
+        .map(Some)
+    }
+}
+
+/// An MBConv that is to run as a whole, with its batch norms.
+pub(super) struct Fused<'a> {
+    pub(super) params: mbconv::Params,
+    pub(super) parts: Parts<'a>,
+    /// Of what makes the map; none where the input is it.
+    pub(super) source: Option<Norm>,
+    pub(super) filter: Norm,
+    pub(super) project: Norm,
+    pub(super) x: Map,
+    pub(super) residual: Option<Map>,
 }
 
 /// The shape of a call on an input of that side and so many channels.
@@ -165,21 +199,16 @@ impl Lowering<'_> {
         if whole.len() < 2 {
             return BTreeMap::new();
         }
-        let (mut outputs, before) = (BTreeMap::new(), self.calls.len());
-        for (id, x, layer, params) in whole {
-            let block = self.layout.blocks[layer.index];
-            let parts = Parts::of(&layer, &block);
-            self.next_norm = self.norms_at[id];
+        let layout = self.layout;
+        let fused = whole.iter().map(|(id, x, layer, params)| {
+            let parts = Parts::of(layer, &layout.blocks[layer.index]);
+            self.next_norm = self.norms_at[*id];
             let source = self.source_norm(&parts);
-            outputs.insert(id, self.fused(params, &parts, source, x, layer.shortcut.then_some(x)));
-        }
-        let calls = self.calls.split_off(before).into_iter().filter_map(|call| match call {
-            Call::Mbconv(call) => Some(call),
-            _ => None,
+            self.ready(*params, parts, source, *x, layer.shortcut.then_some(*x))
         });
-        let calls = calls.collect();
-        self.calls.push(Call::from(MbconvGroup { calls }));
-        outputs
+        let fused: Vec<Fused<'_>> = fused.collect();
+        let outputs = self.run(&fused);
+        whole.iter().map(|(id, ..)| *id).zip(outputs).collect()
     }
 
     /// The shape of a layer that is one call.
@@ -190,11 +219,18 @@ impl Lowering<'_> {
         alone.then(|| self.fusing(&Parts::of(layer, block), x)).flatten()
     }
 
-    /// The call's shape on `x`, if there is such a call in this plan.
+    /// The call's shape on `x`, if there is such a call in this plan, or its passes.
     pub(super) fn fusing(&self, parts: &Parts<'_>, x: Map) -> Option<mbconv::Params> {
-        let format = self.format.filter(|_| self.mode == Mode::Inference && self.block_bytes > 0)?;
+        let format = self.format.filter(|_| self.block_bytes > 0)?;
         let params = shape(parts, (x.side, x.channels), self.images, format);
-        mbconv::fits(&params, self.block_bytes).then_some(params)
+        let fits = match self.mode {
+            Mode::Inference => mbconv::fits(&params, self.block_bytes),
+            Mode::Recalibration { .. } => {
+                let passes = self.passes_of(params);
+                !params.has_stem() && passes.iter().all(|pass| mbconv_pass::fits(pass, self.block_bytes))
+            }
+        };
+        fits.then_some(params)
     }
 
     /// The batch norm of what makes the map: the first of an MBConv.
@@ -205,7 +241,21 @@ impl Lowering<'_> {
         }
     }
 
-    /// The call, with the source's batch norm registered before.
+    /// An MBConv that is to run, with the source's batch norm registered before.
+    fn ready<'a>(
+        &mut self,
+        params: mbconv::Params,
+        parts: Parts<'a>,
+        source: Option<Norm>,
+        x: Map,
+        residual: Option<Map>,
+    ) -> Fused<'a> {
+        let filter = self.norm(parts.filter_bn, parts.mid, None);
+        let project = self.norm(parts.project.1, parts.cout, None);
+        Fused { params, parts, source, filter, project, x, residual }
+    }
+
+    /// One MBConv, with the source's batch norm registered before.
     pub(super) fn fused(
         &mut self,
         params: mbconv::Params,
@@ -214,37 +264,59 @@ impl Lowering<'_> {
         x: Map,
         residual: Option<Map>,
     ) -> Map {
-        let filter_norm = self.norm(parts.filter_bn, parts.mid, None);
-        let (project, project_bn) = &parts.project;
-        let project_norm = self.norm(project_bn, parts.cout, None);
-        let y = self.map(params.side_out as usize, parts.cout);
-        let squeeze = parts.squeeze;
-        let (stem, expand) = match parts.source {
-            Source::Input => (None, None),
-            Source::Expansion(panels, _) => (None, Some(self.layout.rows(&panels, parts.mid))),
-            Source::Stem { filters, .. } => (Some(filters), None),
-        };
-        self.calls.push(Call::from(Mbconv {
-            params,
-            x: x.slot,
-            stem,
-            expand,
-            expand_scale: source.as_ref().map(|norm| norm.scale),
-            expand_shift: source.as_ref().map(|norm| norm.shift),
+        let fused = self.ready(params, *parts, source, x, residual);
+        self.run(std::slice::from_ref(&fused)).remove(0)
+    }
+
+    /// The outputs of MBConvs that run together.
+    fn run(&mut self, fused: &[Fused<'_>]) -> Vec<Map> {
+        if let Mode::Recalibration { .. } = self.mode {
+            return self.passes(fused);
+        }
+        let outputs: Vec<Map> = fused.iter().map(|one| self.output(one)).collect();
+        let calls = fused.iter().zip(&outputs).map(|(one, y)| one.call(self.layout, y.slot));
+        let mut calls: Vec<Mbconv> = calls.collect();
+        self.calls.push(match calls.len() {
+            1 => Call::from(calls.remove(0)),
+            _ => Call::from(MbconvGroup { calls }),
+        });
+        outputs
+    }
+
+    /// The place of an output.
+    pub(super) fn output(&mut self, fused: &Fused<'_>) -> Map {
+        self.map(fused.params.side_out as usize, fused.parts.cout)
+    }
+}
+
+impl Fused<'_> {
+    /// The one call of inference.
+    fn call(&self, layout: &Layout, y: Slot) -> Mbconv {
+        let parts = &self.parts;
+        let [reduce, reduce_bias, excite, excite_bias] = parts.squeeze_excite();
+        Mbconv {
+            params: self.params,
+            x: self.x.slot,
+            stem: match parts.source {
+                Source::Stem { filters, .. } => Some(filters),
+                _ => None,
+            },
+            expand: parts.expand(layout),
+            expand_scale: self.source.as_ref().map(|norm| norm.scale),
+            expand_shift: self.source.as_ref().map(|norm| norm.shift),
             filter: parts.filter.0,
-            filter_scale: filter_norm.scale,
-            filter_shift: filter_norm.shift,
-            reduce: squeeze.map(|(squeeze, hidden)| squeeze.reduce.prefix(hidden)),
-            reduce_bias: squeeze.map(|(squeeze, hidden)| Slot::weights(squeeze.reduce_bias, hidden)),
-            excite: squeeze.map(|(squeeze, _)| squeeze.expand.prefix(parts.mid)),
-            excite_bias: squeeze.map(|(squeeze, _)| Slot::weights(squeeze.expand_bias, parts.mid)),
-            project: self.layout.rows(project, parts.cout),
-            project_scale: project_norm.scale,
-            project_shift: project_norm.shift,
-            residual: residual.map(|map| map.slot),
-            y: y.slot,
-        }));
-        y
+            filter_scale: self.filter.scale,
+            filter_shift: self.filter.shift,
+            reduce,
+            reduce_bias,
+            excite,
+            excite_bias,
+            project: layout.rows(&parts.project.0, parts.cout),
+            project_scale: self.project.scale,
+            project_shift: self.project.shift,
+            residual: self.residual.map(|map| map.slot),
+            y,
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 //! - [`model`]: what plans cost before they run: bytes, operations, launches, time on a named machine;
 //! - [`Precision`]: f32, or 16 bits for what crosses memory between operators;
 //! - `fuse`: whole MBConvs as one call;
+//! - `passes`: those of recalibration;
 //! - `feed`: network inputs that a GPU makes out of stored pixels, for evaluation and training;
 //! - `repeated`: programs that run once a chunk or a batch, recorded where a device can;
 //! - [`ensemble`]: the exits of a network weighted into one output.
@@ -22,6 +23,7 @@ pub(crate) mod feed;
 pub mod fuse;
 mod heads;
 pub mod model;
+mod passes;
 pub mod plan;
 mod population;
 mod precision;

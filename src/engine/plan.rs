@@ -32,7 +32,7 @@ use crate::ops::{Activation, Call, Region, Slot, Work};
 use crate::space::Arch;
 use crate::space::backbone::strided;
 use crate::space::walk::{Exits, Layer, dense_terms};
-use crate::supernet::{BatchNorm, Block, Layout, Panels, Transform};
+use crate::supernet::{BatchNorm, Block, HeadLayout, Layout, Panels, Transform};
 use std::collections::BTreeMap;
 
 /// Added to variances, as everywhere in this family of networks.
@@ -293,9 +293,9 @@ impl Lowering<'_> {
         }
     }
 
-    /// Whether whole MBConvs are single calls here, so that those of many nodes can be one.
+    /// Whether whole MBConvs are single calls here, or passes, so that those of many nodes can be one.
     fn groups(&self) -> bool {
-        self.format.is_some() && self.block_bytes > 0 && self.mode == Mode::Inference
+        self.format.is_some() && self.block_bytes > 0
     }
 
     /// A node and all that grows from it. Consumes the maps of `path`, but for the images.
@@ -309,10 +309,15 @@ impl Lowering<'_> {
     /// [`Lowering::node`] keeps, in far fewer launches.
     fn levels(&mut self, tree: &Tree, mut level: Vec<(usize, Path)>) {
         while !level.is_empty() {
-            let outputs = self.together(tree, level.iter().map(|(id, path)| (*id, path.x)));
+            let maps = || level.iter().map(|(id, path)| (*id, path.x));
+            let outputs = self.together(tree, maps());
+            let read = self.heads_together(tree, maps());
             let mut next = Vec::new();
             for (id, path) in level {
-                let path = self.step(tree, id, path, outputs.get(&id).copied());
+                let path = match read.contains(&id) {
+                    true => path,
+                    false => self.step(tree, id, path, outputs.get(&id).copied()),
+                };
                 self.keep(tree, id, path);
                 next.extend(tree.nodes[id].children.iter().map(|&child| (child, path)));
             }
@@ -336,11 +341,8 @@ impl Lowering<'_> {
                 path = self.behind(&layer, y, path, tree.family.dense);
             }
             Step::Head { stage, leaf } => {
-                let head = match tree.family.early_exits {
-                    true => self.layout.exits[stage],
-                    false => self.layout.head.expect("a super-network of an SE family has its head"),
-                };
-                match self.groups() {
+                let head = self.head_of(tree, stage);
+                match self.groups() && self.mode == Mode::Inference {
                     true => self.collect(tree, stage, &head, path.x, leaf),
                     false => self.read(&head, path.x, leaf),
                 }
@@ -349,6 +351,14 @@ impl Lowering<'_> {
         let ends = self.norms_at[id] + section_len(self.layout.channels(), tree.family, &node.step);
         debug_assert!(output.is_some() || self.next_norm == ends, "{:?}", node.step);
         path
+    }
+
+    /// The head behind a stage.
+    pub(super) fn head_of(&self, tree: &Tree, stage: usize) -> HeadLayout {
+        match tree.family.early_exits {
+            true => self.layout.exits[stage],
+            false => self.layout.head.expect("a super-network of an SE family has its head"),
+        }
     }
 
     /// Keeps the maps behind a node for all that grows from it; frees them where nothing does.

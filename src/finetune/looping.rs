@@ -12,7 +12,7 @@ use crate::data::loader::{self, Loader};
 use crate::data::{Dataset, Split};
 use crate::device::Device;
 use crate::engine::ensemble::{ExitWeights, Strategy};
-use crate::engine::{Calibration, Engine};
+use crate::engine::{Calibration, Engine, Precision};
 use crate::evaluator::{CALIBRATION_BATCH, SplitImages};
 use crate::run::{Curves, Journal, Output, Progress, RunDirectory, StopFlag};
 use crate::space::walk::Exits;
@@ -20,6 +20,7 @@ use crate::space::{Arch, Family, cost};
 use crate::supernet::{Network, Supernet, of_width};
 use crate::train::checks::{Health, MOST_ROLLBACKS, Reason, Watch};
 use crate::train::material::fingerprint;
+use crate::train::tally::left_out;
 use crate::train::{
     self, Batch, Decays, Material, Optimiser, OptimiserState, Rule, Settings, Student, Tally, Trainer,
     Weighting,
@@ -137,6 +138,11 @@ impl<'a> Inputs<'a> {
         Optimiser { rule, decay, decays: Decays::All, clip: None }
     }
 
+    /// What maps are stored as in a step.
+    pub fn precision(&self) -> Precision {
+        self.settings.precision.into()
+    }
+
     /// The exits of a network that are trained, and their weights.
     fn exits(&self, arch: &Arch) -> (Exits, ExitWeights) {
         let strategy = match self.settings.exits {
@@ -170,7 +176,7 @@ impl<'a> Inputs<'a> {
         let archs: Vec<&Arch> = self.picked.iter().map(|picked| &picked.arch).collect();
         let archs = serde_json::to_string(&archs).expect("architectures are JSON");
         let data = format!("{} {} {archs}", self.material.fingerprint, self.whole.fingerprint);
-        fingerprint(&self.supernets, &data, &device.arithmetic())
+        fingerprint(&self.supernets, &data, &self.precision().arithmetic(device))
     }
 }
 
@@ -191,6 +197,7 @@ pub fn finetune(
     let step = restored.checkpoint.as_ref().map(|checkpoint| checkpoint.step());
     let mut journal = run.journal()?;
     journal.rewind(STAGE, step)?;
+    let arithmetic = inputs.precision().arithmetic(&*device);
     let snapshot = match &restored.checkpoint {
         Some(checkpoint) => {
             let snapshot = Snapshot::read(checkpoint)?;
@@ -198,14 +205,12 @@ pub fn finetune(
                 return Err(Error::OtherInputs {
                     directory: run.path().display().to_string(),
                     before: snapshot.state.arithmetic,
-                    now: device.arithmetic(),
+                    now: arithmetic,
                 });
             }
             snapshot
         }
-        None => {
-            Snapshot { state: State::new(inputs.fingerprint(&*device), device.arithmetic()), weights: None }
-        }
+        None => Snapshot { state: State::new(inputs.fingerprint(&*device), arithmetic), weights: None },
     };
     let mut curves = run.curves(STAGE)?;
     curves.warning().into_iter().for_each(|warning| output.note(warning));
@@ -271,8 +276,9 @@ impl Loop<'_> {
     /// Trains a network from where its part stands.
     fn part(&mut self, subject: &Subject<'_>) -> Result<Left, Error> {
         let part = self.snapshot.state.part;
-        let optimiser = self.inputs.optimiser();
-        let mut trainer = Trainer::new(self.device.clone(), subject.inherited.clone(), optimiser)?;
+        let (optimiser, precision) = (self.inputs.optimiser(), self.inputs.precision());
+        let (device, inherited) = (self.device.clone(), subject.inherited.clone());
+        let mut trainer = Trainer::in_precision(device, inherited, optimiser, precision)?;
         if let Some((tensors, state)) = &self.snapshot.weights {
             trainer.restore(&with_tensors(&subject.inherited, tensors)?, state)?;
         }
@@ -380,7 +386,7 @@ impl Loop<'_> {
         let report = trainer.step(&batch, &[student], None, &settings)?;
         let loss = report.loss();
         let guess = (trainer.supernet().classes() as f64).ln();
-        let health = state.watch.observe(loss, Some(report.norm), guess);
+        let health = state.watch.observe(loss, report.watched_norm(), guess);
         state.step += 1;
         state.total += 1;
         state.tally.add(&report, images.labels.len());
@@ -405,6 +411,7 @@ impl Loop<'_> {
             validation_loss: validation.map(|(loss, _)| loss).filter(|loss| loss.is_finite()),
             validation_top1: validation.map(|(_, top1)| top1),
             rate: state.watch.rate_factor() * self.inputs.rate(part, state.step - 1),
+            skipped: state.tally.skipped(),
         };
         state.tally = Tally::default();
         self.journal.append(STAGE, state.total, "epoch", &entry)?;
@@ -426,10 +433,11 @@ impl Loop<'_> {
         self.curves.add(state.total, &scalars)?;
         let validated = entry.validation_top1.map(|top1| format!(", validation {top1:.2} %"));
         let message = format!(
-            "epoch {epoch}: loss {:.4}, training {:.2} %{}",
+            "epoch {epoch}: loss {:.4}, training {:.2} %{}{}",
             entry.loss,
             entry.train_top1,
-            validated.unwrap_or_default()
+            validated.unwrap_or_default(),
+            left_out(entry.skipped)
         );
         state.history.push(entry);
         Ok(message)

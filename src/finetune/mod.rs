@@ -7,6 +7,9 @@
 //!    the best validation accuracy is remembered;
 //! 2. again from the inherited weights, on training and validation split, for E* epochs.
 //!
+//! Steps may be made in 16 bits (`finetune.precision`), as those of any training; recalibration, validations
+//! and tests are f32, the weights being f32 too.
+//!
 //! Only then are test images looked at, once. Networks of early-exit families may be trained with
 //! all their exits as an ensemble (AEP, arXiv 2301.12168); the exits that are best together on the
 //! validation split at E* are kept.

@@ -4,12 +4,11 @@
 
 use super::{Error, Finetuned};
 use crate::run::{Checkpoint as Stored, Transaction};
-use crate::supernet::{Checkpoint, Supernet, Tensor};
+use crate::supernet::{Checkpoint, Supernet};
 use crate::train::checks::Watch;
+use crate::train::tally::nothing;
 use crate::train::{LossScale, OptimiserState, Tally};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::path::Path;
 
 /// Version of the state's form.
 const VERSION: u32 = 1;
@@ -48,6 +47,9 @@ pub struct Epoch {
     pub validation_top1: Option<f64>,
     /// Rate of the last step.
     pub rate: f64,
+    /// Steps that were left out since their gradient overflowed f16.
+    #[serde(default, skip_serializing_if = "nothing")]
+    pub skipped: u64,
 }
 
 /// The epoch of the best validation accuracy.
@@ -93,6 +95,9 @@ pub struct State {
     /// Networks that are finished.
     pub finished: Vec<Finetuned>,
     tensor_steps: Vec<u64>,
+    /// The scale of the losses, where it is not what a training begins with.
+    #[serde(default, skip_serializing_if = "LossScale::is_fresh")]
+    loss_scale: LossScale,
 }
 
 impl State {
@@ -113,6 +118,7 @@ impl State {
             history: Vec::new(),
             finished: Vec::new(),
             tensor_steps: Vec::new(),
+            loss_scale: LossScale::default(),
         }
     }
 }
@@ -132,13 +138,15 @@ impl Snapshot {
     /// # Errors
     /// Writing fails.
     pub fn write(&self, checkpoint: &mut Transaction) -> Result<(), Error> {
-        let steps = self.weights.as_ref().map(|(_, optimiser)| optimiser.steps.clone());
-        let state = State { tensor_steps: steps.unwrap_or_default(), ..self.state.clone() };
+        let optimiser = self.weights.as_ref().map(|(_, optimiser)| optimiser);
+        let tensor_steps = optimiser.map(|optimiser| optimiser.steps.clone()).unwrap_or_default();
+        let loss_scale = optimiser.map(|optimiser| optimiser.loss_scale).unwrap_or_default();
+        let state = State { tensor_steps, loss_scale, ..self.state.clone() };
         let bytes = serde_json::to_vec(&state).expect("a state holds nothing that JSON cannot");
         checkpoint.add(STATE, &bytes)?;
         if let Some((weights, optimiser)) = &self.weights {
             checkpoint.add(WEIGHTS, &weights.to_bytes()?)?;
-            checkpoint.add(OPTIMISER, &vectors(optimiser).to_bytes()?)?;
+            checkpoint.add(OPTIMISER, &optimiser.to_bytes()?)?;
         }
         Ok(())
     }
@@ -157,26 +165,15 @@ impl Snapshot {
         if !stored.names().any(|name| name == WEIGHTS) {
             return Ok(Snapshot { state, weights: None });
         }
-        let parse = |name: &str| -> Result<Checkpoint, Error> {
-            Ok(Checkpoint::parse(&stored.read(name)?, &stored.path().join(name))?)
-        };
-        let moments = parse(OPTIMISER)?;
-        let vector = |name: &str| moments.tensor(name).map(|tensor| tensor.data.clone());
-        let first = vector("first").ok_or_else(|| refuse("the optimiser has no tensor `first`".into()))?;
-        let (second, steps) = (vector("second"), state.tensor_steps.clone());
-        let optimiser = OptimiserState { first, second, steps, loss_scale: LossScale::default() };
-        Ok(Snapshot { weights: Some((parse(WEIGHTS)?, optimiser)), state })
+        let at = |name: &str| stored.path().join(name);
+        let weights = Checkpoint::parse(&stored.read(WEIGHTS)?, &at(WEIGHTS))?;
+        let (vectors, steps) = (stored.read(OPTIMISER)?, state.tensor_steps.clone());
+        let optimiser = OptimiserState::parse(&vectors, &at(OPTIMISER), steps, state.loss_scale)?;
+        Ok(Snapshot { weights: Some((weights, optimiser)), state })
     }
 }
 
 /// `like` with the tensors of a checkpoint.
 pub(super) fn with_tensors(like: &Supernet, tensors: &Checkpoint) -> Result<Supernet, Error> {
     Ok(Supernet { packed: like.layout.pack(tensors)?, ..like.clone() })
-}
-
-fn vectors(state: &OptimiserState) -> Checkpoint {
-    let tensor = |data: &Vec<f32>| Tensor { shape: vec![data.len()], data: data.clone() };
-    let mut tensors = BTreeMap::from([("first".to_string(), tensor(&state.first))]);
-    tensors.extend(state.second.as_ref().map(|second| ("second".to_string(), tensor(second))));
-    Checkpoint::from_tensors(Path::new(OPTIMISER), tensors)
 }

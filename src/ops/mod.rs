@@ -195,7 +195,7 @@ calls! {
     /// The same of many layers.
     BnApplyGroup(batch_norm::BnApplyGroup),
     /// Smaller depthwise filters from larger ones.
-    KernelTransform(kernel_transform::KernelTransform),
+    KernelTransform(kernel_transform::KernelTransformGroup),
     /// Cross entropy and correctness of every image.
     Score(score::Score),
     /// Stored pixels to a network's input.
@@ -209,7 +209,7 @@ calls! {
     /// Weights of 1x1 convolutions as rows of 16-bit numbers.
     HalfRows(half_rows::HalfRows),
     /// Panels of the transposed matrix.
-    Transpose(grad::pointwise::Transpose),
+    Transpose(grad::pointwise::TransposeGroup),
     /// Gradient of a pixel stride.
     Scatter(grad::pointwise::Scatter),
     /// Gradient of a depthwise call's input.
@@ -223,7 +223,7 @@ calls! {
     /// Gradient of a batch norm's input.
     BnGradInput(grad::batch_norm::BnGradInput),
     /// Running statistics.
-    BnRunning(grad::batch_norm::BnRunning),
+    BnRunning(grad::batch_norm::BnRunningGroup),
     /// Gradient of squeeze-and-excitation.
     SqueezeExciteGrad(grad::squeeze_excite::SqueezeExciteGrad),
     /// Gradient of the mean over an image.
@@ -237,7 +237,7 @@ calls! {
     /// Gradient of a bias.
     ColumnSum(grad::activation::ColumnSum),
     /// Gradient of the kernel transform.
-    KernelTransformGrad(grad::kernel_transform::KernelTransformGrad),
+    KernelTransformGrad(grad::kernel_transform::KernelTransformGradGroup),
     /// A teacher's probabilities.
     SoftTargets(loss::SoftTargets),
     /// Losses and their gradients.

@@ -113,6 +113,34 @@ macro_rules! operator {
     };
 }
 
+/// Calls of one operator that are one call: `Name` of `Call`s.
+macro_rules! group {
+    ($(#[$doc:meta])* $name:ident of $call:ident) => {
+        $(#[$doc])*
+        ///
+        /// None reads what another writes.
+        #[derive(Debug, Clone, Default, PartialEq)]
+        pub struct $name {
+            /// Them.
+            pub calls: Vec<$call>,
+        }
+
+        impl $name {
+            pub(in $crate::ops) fn reads(&self) -> Vec<$crate::ops::Slot> {
+                self.calls.iter().flat_map(|call| call.reads()).collect()
+            }
+
+            pub(in $crate::ops) fn writes(&self) -> Vec<$crate::ops::Slot> {
+                self.calls.iter().flat_map(|call| call.writes()).collect()
+            }
+
+            pub(in $crate::ops) fn work(&self) -> $crate::ops::Work {
+                self.calls.iter().map(|call| call.work()).sum()
+            }
+        }
+    };
+}
+
 macro_rules! slot_type {
     (optional) => { Option<$crate::ops::Slot> };
     (optional_write) => { Option<$crate::ops::Slot> };
@@ -184,4 +212,4 @@ macro_rules! address {
     };
 }
 
-pub(crate) use {address, as_read, as_write, operator, resolve, slice_type, slot_type};
+pub(crate) use {address, as_read, as_write, group, operator, resolve, slice_type, slot_type};

@@ -13,6 +13,11 @@
 //! and one learning-rate schedule span all rounds too: a warm-up and then a cosine over
 //! `search.iterations * adaptation.epochs` epochs.
 //!
+//! Steps have a precision of their own (`adaptation.precision`), beside that of evaluations
+//! (`search.precision`). An evaluation in 16 bits rounds an answer, and f16 rounds it less; a step changes
+//! the weights that all later ones descend from, and bf16 has the range that gradients need. The weights
+//! between the two are f32 in any case: whoever reads them makes its own 16-bit rows.
+//!
 //! [`Progress`] is the part of a search's state that belongs here; weights and the optimiser's vectors
 //! lie beside it in the checkpoint. Two super-networks of different widths train side by side, each
 //! with the sub-networks of its width and an optimiser of its own; the wide one's largest network
@@ -29,9 +34,10 @@ use crate::space::Space;
 use crate::supernet::{Card, Supernet};
 use crate::train::checks::{Health, Watch};
 use crate::train::rate::Rate;
+use crate::train::tally::nothing;
 use crate::train::{
-    self, Batch, Decays, Optimiser, Rule, Settings, Student, Tally, Teacher, Team, TeamState, Weighting,
-    material,
+    self, Batch, Decays, LossScale, Optimiser, Rule, Settings, Student, Tally, Teacher, Team, TeamState,
+    Weighting, material,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -63,6 +69,9 @@ pub struct Epoch {
     pub train_top1: f64,
     /// Rate of the last step.
     pub rate: f64,
+    /// Steps that a super-network left out since its gradient overflowed f16.
+    #[serde(default, skip_serializing_if = "nothing")]
+    pub skipped: u64,
 }
 
 /// What adaptation did to the networks of the archive in a round.
@@ -111,6 +120,9 @@ pub struct Progress {
     pub(super) watch: Watch,
     /// Steps that each tensor of each super-network has taken.
     tensor_steps: Vec<u64>,
+    /// The scale of each super-network's losses, where it is not what a training begins with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    loss_scales: Vec<LossScale>,
 }
 
 /// How many steps there are.
@@ -181,7 +193,8 @@ impl<'a> Adapter<'a> {
             decays: Decays::All,
             clip: (settings.clip > 0.0).then_some(settings.clip as f32),
         };
-        let team = Team::new(&evaluator.engine().shared_device(), supernets.clone(), optimiser)?;
+        let device = evaluator.engine().shared_device();
+        let team = Team::in_precision(&device, supernets.clone(), optimiser, settings.precision.into())?;
         let weighting = match team.narrowest().family.early_exits {
             true => train::exit_weights(settings.exit_weights).1,
             false => Weighting::Own,
@@ -273,7 +286,7 @@ impl<'a> Adapter<'a> {
         let loss = report.loss();
         let taught = if self.teacher.is_some() { settings.kd_ratio } else { 0.0 };
         let guess = (1.0 + taught) * (self.team.narrowest().classes() as f64).ln();
-        let health = progress.watch.observe(loss, Some(report.norm), guess);
+        let health = progress.watch.observe(loss, report.watched_norm(), guess);
         progress.steps += 1;
         progress.tally.add(&report, images.labels.len());
         Ok(health)
@@ -296,6 +309,7 @@ impl<'a> Adapter<'a> {
             loss: progress.tally.loss(),
             train_top1: progress.tally.top1(),
             rate: progress.watch.rate_factor() * self.rate.at(progress.steps - 1),
+            skipped: progress.tally.skipped(),
         };
         progress.tally = Tally::default();
         progress.epochs.push(epoch);
@@ -319,7 +333,7 @@ impl<'a> Adapter<'a> {
         if progress.steps > 0 {
             let state = self.team.state()?;
             state.write(checkpoint)?;
-            progress.tensor_steps = state.tensor_steps();
+            (progress.tensor_steps, progress.loss_scales) = (state.tensor_steps(), state.loss_scales());
         }
         Ok(())
     }
@@ -332,7 +346,7 @@ impl<'a> Adapter<'a> {
         let start: Vec<Supernet> = self.evaluator.supernets().cloned().collect();
         let state = match progress.steps {
             0 => TeamState::new(start, RULE),
-            _ => TeamState::read(checkpoint, &start, &progress.tensor_steps, &[])?,
+            _ => TeamState::read(checkpoint, &start, &progress.tensor_steps, &progress.loss_scales)?,
         };
         Ok(self.team.restore(&state)?)
     }

@@ -16,6 +16,7 @@ use crate::predictor::metrics;
 use crate::random::stream;
 use crate::run::{Checkpoint, Journal, Output, Progress, RunDirectory, StopFlag};
 use crate::train::checks::{Health, Reason};
+use crate::train::tally::left_out;
 use std::collections::HashSet;
 
 /// How a search ended.
@@ -252,7 +253,12 @@ impl Search<'_> {
                 }
                 if let Some(epoch) = adapter.end_epoch(&mut state.adaptation, iteration) {
                     self.journal.append(STAGE, self.plan.number(state), "adaptation", &epoch)?;
-                    progress.message(format!("loss {:.4}, training {:.2} %", epoch.loss, epoch.train_top1));
+                    progress.message(format!(
+                        "loss {:.4}, training {:.2} %{}",
+                        epoch.loss,
+                        epoch.train_top1,
+                        left_out(epoch.skipped)
+                    ));
                 }
                 progress.advance(1);
                 let done = self.plan.done(state);

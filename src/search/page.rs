@@ -57,7 +57,11 @@ pub fn page(
         commands: vec![
             command(
                 "test every network of the front",
-                format!("natv2 evaluate{} --archs @{run}/front.json", adapted(space, state, run)),
+                format!(
+                    "natv2 evaluate{}{} --archs @{run}/front.json",
+                    adapted(space, state, run),
+                    config.search.precision.unless_f32(" --precision ")
+                ),
             ),
             command("where the run stands", format!("natv2 status {run}")),
             command("this page again", format!("natv2 report {run}")),
@@ -264,7 +268,8 @@ fn adaptation(config: &Config, state: &State) -> String {
     match settings.epochs {
         0 => "none: the weights stay as they are".into(),
         epochs => format!(
-            "{epochs} epochs a round, {} steps so far, {} genes",
+            "{epochs} epochs a round{}, {} steps so far, {} genes",
+            settings.precision.unless_f32(" in "),
             grouped(state.adaptation.steps),
             settings.distribution
         ),

@@ -2,7 +2,8 @@
 
 use super::{Checkpoint, Error, Layout, Packing, Tensor, TensorLayout};
 use crate::ops::halves::{Format, PER_ELEMENT};
-use crate::ops::{Call, Region, Slot, kernel_transform, pointwise::panelled_index};
+use crate::ops::kernel_transform::{self, KernelTransform, KernelTransformGroup};
+use crate::ops::{Call, Region, Slot, pointwise::panelled_index};
 use std::collections::BTreeMap;
 
 impl TensorLayout {
@@ -104,13 +105,16 @@ pub(super) fn identity(n: usize) -> Tensor {
 /// The calls that fill the derived part, to be run with the packed buffer as the arena.
 pub fn derive_calls(layout: &Layout) -> Vec<Call> {
     let slot = |offset: usize, len: usize| Slot { region: Region::Arena, offset, len };
-    let mut calls = Vec::new();
     // A stand-alone network has its filters at their sizes.
-    for block in layout.blocks.iter().filter(|_| !layout.is_network()) {
-        for to in [5usize, 3] {
-            let (from, at) = (to + 2, (to - 3) / 2);
+    if layout.is_network() {
+        return Vec::new();
+    }
+    // The smallest are made of the middle ones.
+    let groups = [5usize, 3].map(|to| {
+        let (from, at) = (to + 2, (to - 3) / 2);
+        let calls = layout.blocks.iter().map(|block| {
             let filter = |size: usize| slot(block.depthwise[(size - 3) / 2], size * size * block.channels);
-            calls.push(Call::from(kernel_transform::KernelTransform {
+            KernelTransform {
                 params: kernel_transform::Params {
                     channels: block.channels as u32,
                     from: from as u32,
@@ -119,10 +123,11 @@ pub fn derive_calls(layout: &Layout) -> Vec<Call> {
                 x: filter(from),
                 matrix: slot(block.matrices[at], to.pow(4)),
                 y: filter(to),
-            }));
-        }
-    }
-    calls
+            }
+        });
+        Call::from(KernelTransformGroup { calls: calls.collect() })
+    });
+    groups.into()
 }
 
 #[cfg(test)]

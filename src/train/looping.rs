@@ -7,6 +7,7 @@ use super::checks::{Health, Reason, Watch};
 use super::choose::Choices;
 use super::rate::Rate;
 use super::state::{Best, Epoch, Snapshot, State};
+use super::tally::left_out;
 use super::{
     Batch, Decays, Error, Optimiser, Rule, Settings, Student, Tally, Teacher, Team, TeamState, Weighting,
 };
@@ -250,13 +251,11 @@ impl Loop<'_> {
             if let Some(last) = self.snapshot.state.history.last().filter(|_| ended) {
                 let validation =
                     last.validation_top1.map(|top1| format!(", validation {top1:.2} %")).unwrap_or_default();
-                let skipped = match last.skipped {
-                    0 => String::new(),
-                    skipped => format!(", {skipped} steps left out (overflow of f16)"),
-                };
                 progress.message(format!(
-                    "epoch {epoch}: loss {:.4}, training {:.2} %{validation}{skipped}",
-                    last.loss, last.train_top1
+                    "epoch {epoch}: loss {:.4}, training {:.2} %{validation}{}",
+                    last.loss,
+                    last.train_top1,
+                    left_out(last.skipped)
                 ));
             }
             // The last step's checkpoint is the next phase's first.
@@ -361,9 +360,7 @@ impl Loop<'_> {
         let loss = report.loss();
         let taught = if teacher.is_some() { phase.kd_ratio } else { 0.0 };
         let guess = (1.0 + taught) * (supernet_classes as f64).ln();
-        // A step that was left out says nothing of the gradient's norm.
-        let norm = (report.skipped == 0).then_some(report.norm);
-        let health = state.watch.observe(loss, norm, guess);
+        let health = state.watch.observe(loss, report.watched_norm(), guess);
         state.step += 1;
         state.total += 1;
         state.tally.add(&report, images.labels.len());

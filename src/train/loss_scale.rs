@@ -40,6 +40,12 @@ impl LossScale {
         }
     }
 
+    /// Whether it is as a training begins: then files say nothing of it.
+    #[allow(clippy::trivially_copy_pass_by_ref)]
+    pub fn is_fresh(&self) -> bool {
+        *self == LossScale::default()
+    }
+
     /// Takes note of a step's gradient norm. Whether the step was left out for a scale that was too large:
     /// the norm is no finite number, and a smaller scale may help. Where none can, the gradient is what it is.
     pub fn overflows(&mut self, precision: Precision, norm: f64) -> bool {

@@ -7,6 +7,7 @@
 //!   it, as calls on one arena;
 //! - [`step_calls`]: a step as lists of calls, for the performance model;
 //! - `places`: where weights, gradients and the optimiser's state lie;
+//! - [`OptimiserState`], [`LossScale`]: what an interrupted training goes on with, besides weights;
 //! - [`train()`]: the phases of a training in a run directory, from a checkpoint to the end;
 //! - [`phase`], [`rate`], [`choose`], [`checks`]: what a phase is, its learning rate, the
 //!   sub-networks of its steps, and what is taken for divergence;
@@ -20,13 +21,14 @@ mod looping;
 mod loss_scale;
 pub mod material;
 mod optimiser;
+mod optimiser_state;
 pub mod phase;
 mod places;
 mod program;
 pub mod rate;
 pub mod results;
 mod state;
-mod tally;
+pub(crate) mod tally;
 mod tape;
 mod team;
 mod trainer;
@@ -35,10 +37,11 @@ pub use calls::{List, StepShape, step_calls};
 pub use looping::{Material, Outcome, Task, evaluate, exit_weights, train};
 pub use loss_scale::LossScale;
 pub use optimiser::{Decays, Optimiser, Rule};
+pub use optimiser_state::OptimiserState;
 pub use state::{Best, Epoch, Snapshot, State};
 pub use tally::Tally;
 pub use team::{Team, TeamState};
-pub use trainer::{Batch, Gradient, OptimiserState, Report, Settings, Student, Teacher, Trainer, batches};
+pub use trainer::{Batch, Gradient, Report, Settings, Student, Teacher, Trainer, batches};
 
 use crate::{data, device, engine, evaluator, run, space, supernet};
 

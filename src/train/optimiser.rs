@@ -4,7 +4,7 @@
 //! it, and then momentum and weight decay act on all of it; a tensor that none used stays as it is.
 
 use super::places::{Places, arena};
-use crate::ops::grad::kernel_transform::KernelTransformGrad;
+use crate::ops::grad::kernel_transform::{KernelTransformGrad, KernelTransformGradGroup};
 use crate::ops::update::{
     AdamW, AdamWParams, AdamWSegment, ClipFactor, ClipParams, Segment, Sgd, SgdParams, SgdSegment,
     SquaresParams, SumOfSquares,
@@ -72,33 +72,38 @@ pub(super) fn tensors(layout: &Layout, offsets: &BTreeSet<usize>) -> BTreeSet<us
 
 /// Takes the gradients of derived filters back to the filters and matrices that they come from.
 pub(super) fn derived_gradients(layout: &Layout, offsets: &BTreeSet<usize>) -> Vec<Call> {
-    let mut calls = Vec::new();
-    for block in layout.blocks.iter().filter(|_| !layout.is_network()) {
-        let three = offsets.contains(&block.depthwise[0]);
-        let five = three || offsets.contains(&block.depthwise[1]);
-        for (to, used) in [(3, three), (5, five)] {
+    let mut groups = Vec::new();
+    // What the smaller filters give to the larger is there before it is taken further.
+    for to in [3, 5] {
+        let mut calls = Vec::new();
+        for block in layout.blocks.iter().filter(|_| !layout.is_network()) {
+            let three = offsets.contains(&block.depthwise[0]);
+            if !three && (to == 3 || !offsets.contains(&block.depthwise[1])) {
+                continue;
+            }
             let from: usize = to + 2;
             let filter = |size: usize| (block.depthwise[(size - 3) / 2], size * size * block.channels);
             let matrix = (block.matrices[(to - 3) / 2], to.pow(4));
             let weights = |(offset, len)| Slot::weights(offset, len);
             let gradient = |(offset, len)| arena(offset, len);
-            if used {
-                calls.push(Call::from(KernelTransformGrad {
-                    params: kernel_transform::Params {
-                        channels: block.channels as u32,
-                        from: from as u32,
-                        to: to as u32,
-                    },
-                    x: weights(filter(from)),
-                    matrix: weights(matrix),
-                    dy: gradient(filter(to)),
-                    dx: gradient(filter(from)),
-                    dmatrix: gradient(matrix),
-                }));
-            }
+            calls.push(KernelTransformGrad {
+                params: kernel_transform::Params {
+                    channels: block.channels as u32,
+                    from: from as u32,
+                    to: to as u32,
+                },
+                x: weights(filter(from)),
+                matrix: weights(matrix),
+                dy: gradient(filter(to)),
+                dx: gradient(filter(from)),
+                dmatrix: gradient(matrix),
+            });
+        }
+        if !calls.is_empty() {
+            groups.push(Call::from(KernelTransformGradGroup { calls }));
         }
     }
-    calls
+    groups
 }
 
 fn segment(tensor: &TensorLayout) -> Segment {

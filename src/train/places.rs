@@ -9,7 +9,7 @@
 //! backward read the state (as weights) and write the work buffer; updates do it the other way
 //! round.
 
-use crate::ops::grad::pointwise::{Transpose, TransposeParams};
+use crate::ops::grad::pointwise::{Transpose, TransposeGroup, TransposeParams};
 use crate::ops::half_rows::{self, HalfRows, Job};
 use crate::ops::halves::{Format, PER_ELEMENT};
 use crate::ops::pointwise::panelled_len;
@@ -54,17 +54,19 @@ impl Places {
                 (end.next_multiple_of(PANEL), linear_panels(layout))
             }
         };
+        let mut transposes = Vec::new();
         for panels in panels {
             let (rows, columns) = (panels.cout.next_multiple_of(8), panels.cin);
             let len = panelled_len(columns, rows);
             transposed.insert(panels.offset, end);
-            transpose.push(Call::from(Transpose {
+            transposes.push(Transpose {
                 params: TransposeParams { cout: rows as u32, cin: columns as u32 },
                 w: arena(panels.offset, panelled_len(rows, columns)),
                 t: arena(end, len),
-            }));
+            });
             end += len.next_multiple_of(PANEL);
         }
+        transpose.push(Call::from(TransposeGroup { calls: transposes }));
         let moments = end;
         let tensors = layout.tensors();
         let squares = arena(layout.len().next_multiple_of(PANEL), tensors.len());

@@ -4,7 +4,7 @@ use super::backward::Backward;
 use super::places::{Places, arena};
 use super::tape::Tape;
 use crate::engine::arena::Arena;
-use crate::ops::grad::batch_norm::{BnRunning, RunningParams};
+use crate::ops::grad::batch_norm::{BnRunning, BnRunningGroup, RunningParams};
 use crate::ops::halves::Format;
 use crate::ops::loss::{self, Loss, SoftTargets, TargetsParams};
 use crate::ops::{Call, Slot};
@@ -120,20 +120,18 @@ pub(super) fn student(
         dlogits.push(gradient);
     }
     let (backward, touched) = Backward::lower(&mut tape, &dlogits);
-    let running = tape.norms.iter().map(|norm| {
-        Call::from(BnRunning {
-            params: RunningParams {
-                channels: norm.channels as u32,
-                momentum: BN_MOMENTUM,
-                unbias: norm.rows as f32 / (norm.rows.max(2) - 1) as f32,
-            },
-            batch: Slot::weights(norm.batch.offset, norm.batch.len),
-            mean: arena(norm.bn.mean, norm.channels),
-            variance: arena(norm.bn.variance, norm.channels),
-        })
+    let running = tape.norms.iter().map(|norm| BnRunning {
+        params: RunningParams {
+            channels: norm.channels as u32,
+            momentum: BN_MOMENTUM,
+            unbias: norm.rows as f32 / (norm.rows.max(2) - 1) as f32,
+        },
+        batch: Slot::weights(norm.batch.offset, norm.batch.len),
+        mean: arena(norm.bn.mean, norm.channels),
+        variance: arena(norm.bn.variance, norm.channels),
     });
     Program {
-        running: running.collect(),
+        running: vec![Call::from(BnRunningGroup { calls: running.collect() })],
         norms: tape.norms.iter().map(|norm| (norm.bn.gamma, norm.batch)).collect(),
         calls: [std::mem::take(&mut tape.calls), backward].concat(),
         scores,

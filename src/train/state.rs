@@ -1,6 +1,7 @@
 //! Everything that a resumed training needs, as the files of one checkpoint.
 
 use super::checks::Watch;
+use super::tally::nothing;
 use super::team::{read_supernet, read_weights, write_weights};
 use super::{Error, LossScale, Tally, TeamState};
 use crate::run::{Checkpoint as Stored, Transaction};
@@ -33,14 +34,8 @@ pub struct Epoch {
     /// Rate of the last step.
     pub rate: f64,
     /// Steps that a super-network left out since its gradient overflowed f16.
-    #[serde(default, skip_serializing_if = "is_none")]
+    #[serde(default, skip_serializing_if = "nothing")]
     pub skipped: u64,
-}
-
-/// Whether nothing was left out, as always in f32: then nothing is said of it.
-#[allow(clippy::trivially_copy_pass_by_ref)]
-pub(super) fn is_none(skipped: &u64) -> bool {
-    *skipped == 0
 }
 
 /// The validation that a phase's weights are chosen by.

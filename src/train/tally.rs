@@ -1,8 +1,21 @@
 //! What the steps of an epoch add up to.
 
 use super::Report;
-use super::state::is_none;
 use serde::{Deserialize, Serialize};
+
+/// Whether nothing was left out, as always but in f16: then files say nothing of it.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+pub(crate) fn nothing(skipped: &u64) -> bool {
+    *skipped == 0
+}
+
+/// The steps of an epoch that were left out, behind its other figures in a line for people.
+pub(crate) fn left_out(skipped: u64) -> String {
+    match skipped {
+        0 => String::new(),
+        skipped => format!(", {skipped} steps left out (overflow of f16)"),
+    }
+}
 
 /// Losses and answers of an epoch's steps so far; a part of a training's state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -12,7 +25,7 @@ pub struct Tally {
     /// Correct answers and answers.
     epoch_correct: (u64, u64),
     /// Steps that a super-network left out.
-    #[serde(default, skip_serializing_if = "is_none")]
+    #[serde(default, skip_serializing_if = "nothing")]
     epoch_skipped: u64,
 }
 

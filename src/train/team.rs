@@ -11,9 +11,7 @@ use super::{
 use crate::device::Device;
 use crate::engine::Precision;
 use crate::run::{Checkpoint as Stored, Transaction};
-use crate::supernet::{Checkpoint, Supernet, Tensor};
-use std::collections::BTreeMap;
-use std::path::Path;
+use crate::supernet::{Checkpoint, Supernet};
 use std::sync::Arc;
 
 /// Files of a checkpoint, of the first super-network.
@@ -178,7 +176,7 @@ impl TeamState {
     /// The scale of each super-network's losses; none where all are as they were at the start.
     pub fn loss_scales(&self) -> Vec<LossScale> {
         let scales: Vec<LossScale> = self.optimisers.iter().map(|optimiser| optimiser.loss_scale).collect();
-        if scales.iter().all(|scale| *scale == LossScale::default()) { Vec::new() } else { scales }
+        if scales.iter().all(LossScale::is_fresh) { Vec::new() } else { scales }
     }
 
     /// Adds everything but the steps and the scales to a checkpoint.
@@ -188,7 +186,7 @@ impl TeamState {
     pub fn write(&self, checkpoint: &mut Transaction) -> Result<(), Error> {
         write_weights(checkpoint, WEIGHTS, &self.weights)?;
         for (number, optimiser) in self.optimisers.iter().enumerate() {
-            checkpoint.add(&numbered(OPTIMISER, number), &vectors(optimiser).to_bytes()?)?;
+            checkpoint.add(&numbered(OPTIMISER, number), &optimiser.to_bytes()?)?;
         }
         Ok(())
     }
@@ -209,16 +207,13 @@ impl TeamState {
         for (number, supernet) in like.iter().enumerate() {
             let name = numbered(OPTIMISER, number);
             let path = stored.path().join(&name);
-            let refuse =
-                |reason: &str| Error::State { file: path.display().to_string(), reason: reason.into() };
-            let file = Checkpoint::parse(&stored.read(&name)?, &path)?;
-            let vector = |name: &str| file.tensor(name).map(|tensor| tensor.data.clone());
-            let first = vector("first").ok_or_else(|| refuse("the optimiser has no tensor `first`"))?;
             let own = rest.split_at_checked(supernet.layout.tensors().len());
-            let (own, others) = own.ok_or_else(|| refuse("the state has too few steps of tensors"))?;
+            let (own, others) = own.ok_or_else(|| Error::State {
+                file: path.display().to_string(),
+                reason: "the state has too few steps of tensors".into(),
+            })?;
             let loss_scale = scales.get(number).copied().unwrap_or_default();
-            let (second, steps) = (vector("second"), own.to_vec());
-            optimisers.push(OptimiserState { first, second, steps, loss_scale });
+            optimisers.push(OptimiserState::parse(&stored.read(&name)?, &path, own.to_vec(), loss_scale)?);
             rest = others;
         }
         Ok(TeamState { weights, optimisers })
@@ -267,11 +262,4 @@ pub(super) fn read_supernet(stored: &Stored, name: &str, like: &Supernet) -> Res
     let path = stored.path().join(name);
     let checkpoint = Checkpoint::parse(&stored.read(name)?, &path)?;
     Ok(Supernet { packed: like.layout.pack(&checkpoint)?, file: path, ..like.clone() })
-}
-
-fn vectors(state: &OptimiserState) -> Checkpoint {
-    let tensor = |data: &Vec<f32>| Tensor { shape: vec![data.len()], data: data.clone() };
-    let mut tensors = BTreeMap::from([("first".to_string(), tensor(&state.first))]);
-    tensors.extend(state.second.as_ref().map(|second| ("second".to_string(), tensor(second))));
-    Checkpoint::from_tensors(Path::new(OPTIMISER), tensors)
 }

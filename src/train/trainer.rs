@@ -4,7 +4,7 @@ use super::loss_scale::LossScale;
 use super::optimiser::{self, Optimiser, Rule};
 use super::places::Places;
 use super::program::{self, Objective, Program, Shared};
-use super::{Error, Weighting};
+use super::{Error, OptimiserState, Weighting};
 use crate::data::loader::{self, Loader, Position};
 use crate::data::{self, Dataset, Source};
 use crate::device::{Buffer, Device, Memory};
@@ -15,7 +15,7 @@ use crate::ops::{Call, Slot, Threads};
 use crate::random::stream;
 use crate::space::Arch;
 use crate::space::walk::Exits;
-use crate::supernet::{Layout, Supernet, Tensor, derive_calls};
+use crate::supernet::{Supernet, Tensor, derive_calls};
 use rand::RngExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -94,6 +94,11 @@ impl Report {
     /// Mean loss of a student.
     pub fn loss(&self) -> f64 {
         self.losses.iter().sum::<f64>() / self.losses.len() as f64
+    }
+
+    /// The norm, for the watch over a training; none of a step that was left out, whose scale was at fault.
+    pub fn watched_norm(&self) -> Option<f64> {
+        (self.skipped == 0).then_some(self.norm)
     }
 }
 
@@ -454,29 +459,6 @@ impl Trainer {
         self.steps.clone_from(&state.steps);
         self.loss_scale = state.loss_scale;
         refresh(&*self.device, &self.supernet, &self.places, &mut self.state)
-    }
-}
-
-/// An optimiser's state: vectors laid out as the packed super-network, and steps.
-#[derive(Debug, Clone, PartialEq)]
-pub struct OptimiserState {
-    /// Velocity, or first moment.
-    pub first: Vec<f32>,
-    /// Second moment.
-    pub second: Option<Vec<f32>>,
-    /// Steps that each tensor has taken.
-    pub steps: Vec<u64>,
-    /// The scale of losses, which only f16 uses.
-    pub loss_scale: LossScale,
-}
-
-impl OptimiserState {
-    /// The state of an optimiser that has not yet moved.
-    pub fn zeros(layout: &Layout, rule: Rule) -> OptimiserState {
-        let zeros = || vec![0.0; layout.derived()];
-        let second = matches!(rule, Rule::AdamW).then(zeros);
-        let (steps, loss_scale) = (vec![0; layout.tensors().len()], LossScale::default());
-        OptimiserState { first: zeros(), second, steps, loss_scale }
     }
 }
 

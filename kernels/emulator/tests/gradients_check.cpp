@@ -62,6 +62,10 @@ struct BnRunningArgs {
     float momentum, unbias;
 };
 
+struct BnRunningGroup {
+    BnRunningArgs calls[64];
+};
+
 void batch_norm_gradients_in(Format format) {
     check::Numbers numbers(11);
     const auto kernel = [=](const char* name) { return check::in_format(name, format); };
@@ -121,7 +125,7 @@ NAT_CHECK(batch_norm_gradients) {
         wanted_variance[c] = 2.0f + batch[channels + c];
     }
     check::launch("bn_running_f32", {1}, {128}, 0,
-                  BnRunningArgs{batch.data(), mean.data(), variance.data(), channels, 0.5f, 2.0f});
+                  BnRunningGroup{{{batch.data(), mean.data(), variance.data(), channels, 0.5f, 2.0f}}});
     compare("bn_running mean", mean, wanted_mean);
     compare("bn_running variance", variance, wanted_variance);
 }
@@ -318,6 +322,10 @@ struct KernelTransformGradArgs {
     unsigned channels, from, to;
 };
 
+struct KernelTransformGradGroup {
+    KernelTransformGradArgs calls[64];
+};
+
 NAT_CHECK(kernel_transform_gradients) {
     check::Numbers numbers(15);
     const unsigned channels = 40, from = 5, to = 3, taps = to * to;
@@ -333,7 +341,8 @@ NAT_CHECK(kernel_transform_gradients) {
             }
         }
     }
-    const KernelTransformGradArgs args = {x.data(), matrix.data(), dy.data(), dx.data(), dmatrix.data(), channels, from, to};
+    const KernelTransformGradGroup args = {
+        {{x.data(), matrix.data(), dy.data(), dx.data(), dmatrix.data(), channels, from, to}}};
     check::launch("kernel_transform_input_f32", {ceil_div(taps * channels / 4, 128)}, {128}, 0, args);
     check::launch("kernel_transform_matrix_f32", {taps * taps}, {64}, 0, args);
     compare("kernel_transform dx", dx, wanted_dx);

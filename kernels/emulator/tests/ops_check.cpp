@@ -5,6 +5,8 @@
 // The structs mirror those of the kernels; a test on the Rust side compares their layouts.
 #include "check.h"
 
+#include <algorithm>
+
 namespace {
 
 using Floats = std::vector<float>;
@@ -135,8 +137,25 @@ struct AverageArgs {
     float weight;
 };
 
+struct MergeParams {
+    unsigned rows, unit_rows, span_rows, channels, batches;
+    float epsilon;
+};
+
+struct MergeArgs {
+    const float* partials;
+    float* batch;
+    const float *gamma, *beta;
+    float *scale, *shift;
+    MergeParams p;
+};
+
+struct MergesArgs {
+    MergeArgs merges[56];
+};
+
 struct AveragesArgs {
-    AverageArgs averages[64];
+    AverageArgs calls[64];
 };
 
 struct FoldArgs {
@@ -147,19 +166,31 @@ struct FoldArgs {
 };
 
 struct FoldsArgs {
-    FoldArgs folds[64];
+    FoldArgs calls[64];
+};
+
+struct ApplyParams {
+    unsigned rows, batch_rows, channels, activation, format;
 };
 
 struct ApplyArgs {
     const float *x, *scale, *shift, *residual;
     float* y;
-    unsigned rows, batch_rows, channels, activation, format;
+    ApplyParams p;
+};
+
+struct AppliesArgs {
+    ApplyArgs calls[64];
 };
 
 struct KernelTransformArgs {
     const float *x, *matrix;
     float* y;
     unsigned channels, from, to;
+};
+
+struct KernelTransformGroup {
+    KernelTransformArgs calls[64];
 };
 
 struct ScoreArgs {
@@ -278,6 +309,40 @@ NAT_CHECK(pools) {
     compare("max_pool", most, wanted_most);
 }
 
+// Two merges: of units of 4 rows of spans of 10, the last of which has 5, and of spans shorter than a unit.
+NAT_CHECK(batch_norm_merge) {
+    check::Numbers numbers(5);
+    const unsigned rows = 45, channels[2] = {40, 8}, batches[2] = {2, 3}, unit_rows[2] = {4, 16}, span_rows[2] = {10, 7};
+    MergesArgs merges = {};
+    Floats partials[2], batch[2], wanted[2];
+    for (unsigned m = 0; m < 2; ++m) {
+        const unsigned both = 2 * channels[m];
+        std::vector<unsigned> units;
+        for (unsigned span = 0; span < rows; span += span_rows[m]) {
+            const unsigned end = std::min(span + span_rows[m], rows);
+            for (unsigned row = span; row < end; row += unit_rows[m]) units.push_back(std::min(unit_rows[m], end - row));
+        }
+        partials[m] = numbers.floats(batches[m] * units.size() * both, 0, 2);
+        batch[m] = poisoned(batches[m] * both), wanted[m] = batch[m];
+        for (unsigned n = 0; n < batches[m]; ++n) {
+            for (unsigned c = 0; c < channels[m]; ++c) {
+                const float* of = &partials[m][n * units.size() * both + c];
+                double mean = 0.0, squares = 0.0;
+                for (unsigned i = 0; i < units.size(); ++i) mean += double(units[i]) * of[i * both] / rows;
+                for (unsigned i = 0; i < units.size(); ++i) {
+                    squares += of[i * both + channels[m]] + units[i] * std::pow(of[i * both] - mean, 2);
+                }
+                wanted[m][n * both + c] = static_cast<float>(mean);
+                wanted[m][n * both + channels[m] + c] = static_cast<float>(squares / rows);
+            }
+        }
+        merges.merges[m] = {partials[m].data(), batch[m].data(), nullptr, nullptr, nullptr, nullptr,
+                            {rows, unit_rows[m], span_rows[m], channels[m], batches[m], 1.0f}};
+    }
+    check::launch("bn_merge_f32", {2, 3, 2}, {256}, 0, merges);
+    for (unsigned m = 0; m < 2; ++m) compare("bn_merge", batch[m], wanted[m]);
+}
+
 NAT_CHECK(batch_norm) {
     check::Numbers numbers(4);
     const unsigned channels = 40, both = 2 * channels, batches = 2;
@@ -307,7 +372,10 @@ NAT_CHECK(batch_norm) {
                 check::launch("bn_statistics_f32", {2, batches}, {512}, 0, args);
             } else {
                 check::launch("bn_partials_f32", {blocks * 2, batches}, {128}, 0, args);
-                check::launch("bn_merge_f32", {2, batches}, {256}, 0, args);
+                MergesArgs merges = {};
+                merges.merges[0] = {partials.data(), batch.data(), gamma.data(), beta.data(), scale.data(), shift.data(),
+                                    {rows, 256, rows, channels, batches, 1.0f}};
+                check::launch("bn_merge_f32", {2, batches, 1}, {256}, 0, merges);
             }
             compare("bn_statistics", batch, wanted);
             Floats wanted_scale(batches * channels), wanted_shift(batches * channels);
@@ -329,7 +397,7 @@ NAT_CHECK(batch_norm) {
                 const auto from = batch.begin() + n * both + i * channels;
                 halves[i].insert(halves[i].end(), from, from + channels);
             }
-            averages.averages[i] = {halves[i].data(), &average[i * channels], channels, batches, 0.5f};
+            averages.calls[i] = {halves[i].data(), &average[i * channels], channels, batches, 0.5f};
         }
         check::launch("bn_average_f32", {1, 2}, {128}, 0, averages);
         compare("bn_average", average, wanted_average);
@@ -341,9 +409,20 @@ NAT_CHECK(batch_norm) {
             wanted_y[i] = relu(x[i] * scale[at] + shift[at]) + residual[i];
         }
         const ApplyArgs apply = {y.data(), scale.data(),  shift.data(), residual.data(), y.data(),
-                                 batches * rows, rows, channels,     1,               0};
+                                 {batches * rows, rows, channels,    1,               0}};
         check::launch("bn_apply_f32", {ceil_div(batches * rows * channels / 4, 256)}, {256}, 0, apply);
         compare("bn_apply", y, wanted_y);
+
+        // The same and one of fewer rows, of which the second row of the grid has more than enough.
+        Floats again = poisoned(x.size()), first = poisoned(rows * channels);
+        AppliesArgs applies = {};
+        applies.calls[0] = apply, applies.calls[1] = apply;
+        applies.calls[0].x = applies.calls[1].x = x.data();
+        applies.calls[0].y = again.data(), applies.calls[1].y = first.data();
+        applies.calls[1].p.rows = rows;
+        check::launch("bn_apply_group_f32", {ceil_div(batches * rows * channels / 4, 256), 2}, {256}, 0, applies);
+        compare("bn_apply_group", again, wanted_y);
+        compare("bn_apply_group", first, Floats(wanted_y.begin(), wanted_y.begin() + rows * channels));
 
         const Floats variance = numbers.floats(channels, 1, 4);
         scale = poisoned(channels), shift = poisoned(channels);
@@ -357,7 +436,7 @@ NAT_CHECK(batch_norm) {
         FoldsArgs folds = {};
         for (unsigned i = 0; i < 2; ++i) {
             const unsigned c = i * half;
-            folds.folds[i] = {&gamma[c], &beta[c], &batch[c], &variance[c], &bias[c], &scale[c], &shift[c], half, 1.0f};
+            folds.calls[i] = {&gamma[c], &beta[c], &batch[c], &variance[c], &bias[c], &scale[c], &shift[c], half, 1.0f};
         }
         check::launch("bn_fold_f32", {1, 2}, {128}, 0, folds);
         compare("bn_fold scale", scale, wanted_scale);
@@ -376,7 +455,7 @@ NAT_CHECK(kernel_transform) {
         }
     }
     check::launch("kernel_transform_f32", {1}, {128}, 0,
-                  KernelTransformArgs{x.data(), matrix.data(), y.data(), channels, from, to});
+                  KernelTransformGroup{{{x.data(), matrix.data(), y.data(), channels, from, to}}});
     compare("kernel_transform", y, wanted);
 }
 

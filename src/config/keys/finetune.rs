@@ -1,6 +1,6 @@
 //! The keys of `[finetune]`.
 
-use super::{Key, Kind, key, optional};
+use super::{Key, Kind, PRECISIONS, STEP_PRECISION, key, optional};
 
 const MOST: i64 = 1 << 53;
 
@@ -48,6 +48,7 @@ pub(super) const FINETUNE: &[Key] = &[
         "Train the network's own exit, or all up to it as an ensemble (AEP) with these weights; early-exit families only.",
     ),
     key("finetune.prune", Kind::Flag, "AEP: keep the exits that are best together on the validation split."),
+    key("finetune.precision", Kind::Choice(PRECISIONS), STEP_PRECISION),
     key(
         "finetune.optimiser",
         Kind::Choice(&["auto", "sgd", "adamw"]),

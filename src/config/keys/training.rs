@@ -1,6 +1,6 @@
 //! The keys of `[train]` and `[warmup]`, which are the same, and those of a phase.
 
-use super::{Key, Kind, key, optional};
+use super::{Key, Kind, PRECISIONS, STEP_PRECISION, key, optional};
 
 /// Keys of a training section.
 pub(super) const KEYS: usize = 21;
@@ -45,8 +45,8 @@ macro_rules! section {
             ),
             key(
                 concat!($section, ".precision"),
-                Kind::Choice(&["f32", "f16", "bf16"]),
-                "What maps and their gradients are stored as in a step; weights, their gradients and the optimiser are f32, and losses of f16 are scaled.",
+                Kind::Choice(PRECISIONS),
+                STEP_PRECISION,
             ),
             key(concat!($section, ".optimiser"), Kind::Choice(&["sgd", "adamw"]), "The optimiser."),
             key(

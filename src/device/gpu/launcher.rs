@@ -15,6 +15,13 @@ pub struct Launcher<'a> {
     launch: Launch<'a>,
 }
 
+/// The arguments of calls that are launched together.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Together<A, const N: usize> {
+    pub(crate) calls: [A; N],
+}
+
 impl<'a> Launcher<'a> {
     pub(super) fn new(
         regions: [(Region, (u64, usize)); 3],
@@ -78,6 +85,32 @@ impl<'a> Launcher<'a> {
         // The threads of the last block behind the last item are numbered in 32 bits too.
         self.count(items + u64::from(threads))?;
         self.blocks(items.div_ceil(u64::from(threads)), threads)
+    }
+
+    /// Launches calls of a kernel, at most `N` of them together: a row of blocks each, as long as the longest
+    /// needs. `one` gives a call's geometry, of which that length is looked at alone, and its arguments.
+    ///
+    /// # Errors
+    /// Those of `one`, or the device refuses.
+    pub fn launch_together<C, A: Copy, const N: usize>(
+        &self,
+        kernel: &'static str,
+        calls: &[C],
+        one: impl Fn(&C) -> Result<(Geometry, A), Error>,
+    ) -> Result<(), Error> {
+        for calls in calls.chunks(N) {
+            let all = calls.iter().map(&one).collect::<Result<Vec<(Geometry, A)>, Error>>()?;
+            let Some(&(mut geometry, first)) = all.first() else { continue };
+            // No block looks at what is behind the calls that there are.
+            let mut together = Together { calls: [first; N] };
+            for (place, (row, arguments)) in together.calls.iter_mut().zip(&all) {
+                *place = *arguments;
+                geometry.grid[0] = geometry.grid[0].max(row.grid[0]);
+            }
+            geometry.grid[1] = all.len() as u32;
+            self.launch(kernel, geometry, &together)?;
+        }
+        Ok(())
     }
 
     /// Launches a kernel that takes one struct.

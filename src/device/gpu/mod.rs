@@ -18,6 +18,8 @@ pub use emulator::Emulator;
 use launcher::Launch;
 pub use launcher::Launcher;
 #[cfg(test)]
+pub(crate) use launcher::Together;
+#[cfg(test)]
 pub(crate) use layout::{Layout, layout};
 
 use super::launch::{Arguments, Geometry, RecordedLaunch};

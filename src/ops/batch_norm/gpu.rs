@@ -11,7 +11,7 @@ use crate::ops::halves::{chunk, kernel};
 
 /// Foldings of a launch: as many as 4 KiB of arguments can name.
 const FOLDS: usize = 64;
-const FOLD_THREADS: u32 = 128;
+const THREADS: u32 = 128;
 /// Averages of a launch.
 const AVERAGES: usize = 64;
 /// Merges of a launch.
@@ -121,12 +121,6 @@ struct AverageArgs {
     p: AverageParams,
 }
 
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct AveragesArgs {
-    averages: [AverageArgs; AVERAGES],
-}
-
 /// A thread an element, a row of blocks an average.
 pub(crate) fn launch_average(call: &BnAverage, to: &Launcher<'_>) -> Result<(), Error> {
     let addresses = |average: &Average| AverageArgs {
@@ -134,15 +128,9 @@ pub(crate) fn launch_average(call: &BnAverage, to: &Launcher<'_>) -> Result<(), 
         average: to.at(average.average),
         p: average.params,
     };
-    for averages in call.averages.chunks(AVERAGES) {
-        let length = averages.iter().map(|average| average.params.length).max().unwrap_or(0);
-        let mut args = AveragesArgs { averages: [AverageArgs::default(); AVERAGES] };
-        args.averages.iter_mut().zip(averages).for_each(|(args, average)| *args = addresses(average));
-        let row = to.covering(u64::from(length), 128)?;
-        let geometry = Geometry { grid: [row.grid[0], averages.len() as u32, 1], ..row };
-        to.launch("bn_average_f32", geometry, &args)?;
-    }
-    Ok(())
+    to.launch_together::<_, _, AVERAGES>("bn_average_f32", &call.averages, |average| {
+        Ok((to.covering(u64::from(average.params.length), THREADS)?, addresses(average)))
+    })
 }
 
 #[repr(C)]
@@ -158,12 +146,6 @@ struct FoldArgs {
     p: FoldParams,
 }
 
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct FoldsArgs {
-    folds: [FoldArgs; FOLDS],
-}
-
 /// A thread a channel, a row of blocks a folding.
 pub(crate) fn launch_fold(call: &BnFold, to: &Launcher<'_>) -> Result<(), Error> {
     let addresses = |fold: &Fold| FoldArgs {
@@ -176,15 +158,9 @@ pub(crate) fn launch_fold(call: &BnFold, to: &Launcher<'_>) -> Result<(), Error>
         shift: to.at(fold.shift),
         p: fold.params,
     };
-    for folds in call.folds.chunks(FOLDS) {
-        let channels = folds.iter().map(|fold| fold.params.channels).max().unwrap_or(0);
-        let mut args = FoldsArgs { folds: [FoldArgs::default(); FOLDS] };
-        args.folds.iter_mut().zip(folds).for_each(|(args, fold)| *args = addresses(fold));
-        let row = to.covering(u64::from(channels), FOLD_THREADS)?;
-        let geometry = Geometry { grid: [row.grid[0], folds.len() as u32, 1], ..row };
-        to.launch("bn_fold_f32", geometry, &args)?;
-    }
-    Ok(())
+    to.launch_together::<_, _, FOLDS>("bn_fold_f32", &call.folds, |fold| {
+        Ok((to.covering(u64::from(fold.params.channels), THREADS)?, addresses(fold)))
+    })
 }
 
 #[repr(C)]
@@ -211,12 +187,6 @@ impl ApplyArgs {
     }
 }
 
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct AppliesArgs {
-    calls: [ApplyArgs; APPLIES],
-}
-
 /// Threads of an application.
 fn items(p: &ApplyParams) -> u64 {
     u64::from(p.rows) * u64::from(p.channels / chunk(p.format))
@@ -232,21 +202,21 @@ pub(crate) fn launch_apply(call: &BnApply, to: &Launcher<'_>) -> Result<(), Erro
 pub(crate) fn launch_apply_group(call: &BnApplyGroup, to: &Launcher<'_>) -> Result<(), Error> {
     let mut calls: Vec<&BnApply> = call.calls.iter().collect();
     calls.sort_by_key(|call| call.params.format);
-    let alike = calls.chunk_by(|a, b| a.params.format == b.params.format);
-    for calls in alike.flat_map(|calls| calls.chunks(APPLIES)) {
-        let most = calls.iter().map(|call| items(&call.params)).max().unwrap_or(0);
-        let mut args = AppliesArgs { calls: [ApplyArgs::default(); APPLIES] };
-        args.calls.iter_mut().zip(calls).for_each(|(args, call)| *args = ApplyArgs::new(call, to));
-        let row = to.covering(most, APPLY_THREADS)?;
-        let geometry = Geometry { grid: [row.grid[0], calls.len() as u32, 1], ..row };
-        to.launch(kernel!("bn_apply_group", calls[0].params.format), geometry, &args)?;
-    }
-    Ok(())
+    let mut alike = calls.chunk_by(|a, b| a.params.format == b.params.format);
+    alike.try_for_each(|calls| {
+        let kernel = kernel!("bn_apply_group", calls[0].params.format);
+        to.launch_together::<_, _, APPLIES>(kernel, calls, |call| {
+            Ok((to.covering(items(&call.params), APPLY_THREADS)?, ApplyArgs::new(call, to)))
+        })
+    })
 }
 
 #[cfg(test)]
 pub(crate) fn layouts() -> Vec<crate::device::Layout> {
-    use crate::device::layout;
+    use crate::device::{Together, layout};
+    type Averages = Together<AverageArgs, AVERAGES>;
+    type Folds = Together<FoldArgs, FOLDS>;
+    type Applies = Together<ApplyArgs, APPLIES>;
     vec![
         layout!("StatisticsParams", StatisticsParams { rows, channels, batches, epsilon, format }),
         layout!("StatisticsArgs", StatisticsArgs { x, partials, batch, gamma, beta, scale, shift, p }),
@@ -255,12 +225,12 @@ pub(crate) fn layouts() -> Vec<crate::device::Layout> {
         layout!("MergesArgs", MergesArgs { merges }),
         layout!("AverageParams", AverageParams { length, batches, weight }),
         layout!("AverageArgs", AverageArgs { batch, average, p }),
-        layout!("AveragesArgs", AveragesArgs { averages }),
+        layout!("AveragesArgs", Averages { calls }),
         layout!("FoldParams", FoldParams { channels, epsilon }),
         layout!("FoldArgs", FoldArgs { gamma, beta, mean, variance, bias, scale, shift, p }),
-        layout!("FoldsArgs", FoldsArgs { folds }),
+        layout!("FoldsArgs", Folds { calls }),
         layout!("ApplyParams", ApplyParams { rows, batch_rows, channels, activation, format }),
         layout!("ApplyArgs", ApplyArgs { x, scale, shift, residual, y, p }),
-        layout!("AppliesArgs", AppliesArgs { calls }),
+        layout!("AppliesArgs", Applies { calls }),
     ]
 }

@@ -14,6 +14,7 @@ pub(crate) mod gpu;
 pub mod reference;
 
 use super::halves::bytes;
+use super::operator::group;
 use super::{Slot, Work};
 use std::iter;
 
@@ -413,26 +414,9 @@ impl BnApply {
     }
 }
 
-/// Many applications at once: those of many networks' layers. None reads what another writes.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct BnApplyGroup {
-    /// Them; their formats may differ.
-    pub calls: Vec<BnApply>,
-}
-
-impl BnApplyGroup {
-    pub(super) fn reads(&self) -> Vec<Slot> {
-        self.calls.iter().flat_map(BnApply::reads).collect()
-    }
-
-    pub(super) fn writes(&self) -> Vec<Slot> {
-        self.calls.iter().flat_map(BnApply::writes).collect()
-    }
-
-    /// All of theirs.
-    pub(super) fn work(&self) -> Work {
-        self.calls.iter().map(BnApply::work).sum()
-    }
+group! {
+    /// Many applications at once, as those of many networks' layers. Their formats may differ.
+    BnApplyGroup of BnApply
 }
 
 /// The operands of [`BnApply`] on the host; `x` is `None` where the call works in place.

@@ -1,9 +1,11 @@
 //! Cases of the gradients of convolutions.
 
 use super::forward::in_format;
-use super::{Builder, Case, Fill, pointwise_shape};
+use super::{Builder, Case, Fill, pointwise_shape, several};
 use crate::ops::grad::depthwise::{DepthwiseInput, DepthwiseWeights};
-use crate::ops::grad::pointwise::{PointwiseWeights, Scatter, ScatterParams, Transpose, TransposeParams};
+use crate::ops::grad::pointwise::{
+    PointwiseWeights, Scatter, ScatterParams, Transpose, TransposeGroup, TransposeParams,
+};
 use crate::ops::grad::stem::StemWeights;
 use crate::ops::halves::{Format, number};
 use crate::ops::pointwise::panelled_len;
@@ -31,14 +33,16 @@ fn pointwise_weights(
     b.finish(format!("{images} x {side}{stride}, {cin}{prefix} to {cout}{gate}"), call)
 }
 
-fn transpose(cout: usize, cin: usize) -> Case {
+/// Matrices of so many rows and columns.
+fn transposes(shapes: &[(usize, usize)]) -> Case {
     let mut b = Builder::default();
-    let call = Transpose {
+    let calls = shapes.iter().map(|&(cout, cin)| Transpose {
         params: TransposeParams { cout: cout as u32, cin: cin as u32 },
         w: b.weights(panelled_len(cout, cin), Fill::Panels { cout, cin, stored: cin }),
         t: b.output(panelled_len(cin, cout)),
-    };
-    b.finish(format!("{cin} to {cout}"), call)
+    });
+    let calls = calls.collect();
+    b.finish(several(shapes.len(), format!("{} to {}", shapes[0].1, shapes[0].0)), TransposeGroup { calls })
 }
 
 pub(super) fn scatter(
@@ -151,8 +155,11 @@ pub(super) fn edges() -> Vec<Case> {
         cases.push(pointwise_weights(shape, channels, gated));
     }
     for (cout, cin) in [(8, 8), (24, 40), (16, 48), (136, 72)] {
-        cases.push(transpose(cout, cin));
+        cases.push(transposes(&[(cout, cin)]));
     }
+    // More than a launch takes, of different sizes.
+    let many: Vec<(usize, usize)> = (0..70).map(|i| (8 + 8 * (i % 5), 8 + 24 * (i % 3))).collect();
+    cases.push(transposes(&many));
     for (shape, channels, residual) in
         [((1, 1, 2), 8, false), ((2, 5, 2), 40, true), ((3, 4, 2), 24, false), ((2, 3, 1), 16, true)]
     {
@@ -204,7 +211,7 @@ pub(super) fn network(images: usize, r: usize) -> Vec<Case> {
     }
     cases.push(pointwise_weights((images, side, 1), (160, 960, 0), false));
     cases.push(pointwise_weights((images, 1, 1), (960, 1280, 0), false));
-    cases.push(transpose(160, 960));
+    cases.push(transposes(&[(160, 960)]));
     cases.push(scatter(None, (images, r.div_ceil(2), 2), 24, true));
     cases
 }

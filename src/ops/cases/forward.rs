@@ -1,10 +1,6 @@
-//! Cases of the forward operators.
+//! Cases of the forward operators but for batch norm.
 
-use super::{Builder, Case, Fill, pointwise_shape};
-use crate::ops::batch_norm::{
-    ApplyParams, Average, AverageParams, BatchFold, BnApply, BnAverage, BnFold, BnStatistics, Fold,
-    FoldParams, StatisticsParams,
-};
+use super::{Builder, Case, Fill, pointwise_shape, several};
 use crate::ops::branches::{self, Branch};
 use crate::ops::halves::{Format, number};
 use crate::ops::pointwise::panelled_len;
@@ -288,114 +284,20 @@ pub(super) fn sum_case(format: Option<Format>, len: usize, terms: usize) -> Case
     b.finish(in_format(format, format!("{terms} of {len}")), sum::Sum { params, x, y })
 }
 
-/// Channels of an f32 map are far from zero, with a little spread; one of 16 bits has no digits for that.
-pub(super) fn statistics_case(
-    format: Option<Format>,
-    (batches, rows, channels): (usize, usize, usize),
-    shifted: bool,
-    fold: bool,
-) -> Case {
-    let mut b = Builder::default();
-    let params = StatisticsParams {
-        rows: rows as u32,
-        channels: channels as u32,
-        batches: batches as u32,
-        epsilon: 1e-5,
-        format: number(format),
-    };
-    let call = BnStatistics {
-        params,
-        x: match shifted {
-            true => b.input(batches * rows * channels, Fill::Shifted(channels)),
-            false => b.map(format, batches * rows * channels, Fill::Values(1.0)),
-        },
-        partials: b.output(BnStatistics::partials_len(batches, rows, channels)),
-        batch: b.output(batches * 2 * channels),
-        fold: fold.then(|| BatchFold {
-            gamma: b.weights(channels, Fill::Positive),
-            beta: b.weights(channels, Fill::Values(1.0)),
-            scale: b.output(batches * channels),
-            shift: b.output(batches * channels),
-        }),
-    };
-    let folded = if fold { ", folded" } else { "" };
-    b.finish(in_format(format, format!("{batches} x {rows} x {channels}{folded}")), call)
-}
-
-/// Statistics of these lengths, averaged over a number of batches.
-fn average_case(lengths: &[usize], batches: usize) -> Case {
-    let mut b = Builder::default();
-    let average = |&length: &usize| Average {
-        params: AverageParams { length: length as u32, batches: batches as u32, weight: 0.25 },
-        batch: b.input(batches * length, Fill::Values(1.0)),
-        average: b.input(length, Fill::Values(1.0)),
-    };
-    let averages = lengths.iter().map(average).collect();
-    b.finish(format!("{} over {batches} batches", lengths.len()), BnAverage { averages })
-}
-
-/// Batch norms of these many channels; every other behind a bias, beginning with the first or not.
-fn fold_case(channels: &[usize], bias: bool) -> Case {
-    let mut b = Builder::default();
-    let fold = |(index, &channels): (usize, &usize)| Fold {
-        params: FoldParams { channels: channels as u32, epsilon: 1e-5 },
-        gamma: b.weights(channels, Fill::Positive),
-        beta: b.weights(channels, Fill::Values(1.0)),
-        mean: b.input(channels, Fill::Values(1.0)),
-        variance: b.input(channels, Fill::Positive),
-        bias: (bias == (index % 2 == 0)).then(|| b.weights(channels, Fill::Values(1.0))),
-        scale: b.output(channels),
-        shift: b.output(channels),
-    };
-    let folds = channels.iter().enumerate().map(fold).collect();
-    let name = match channels {
-        [one] => one.to_string(),
-        many => format!("{} of up to {}", many.len(), many.iter().max().unwrap_or(&0)),
-    };
-    b.finish(format!("{name}{}", if bias { " with bias" } else { "" }), BnFold { folds })
-}
-
-pub(super) fn apply_case(
-    format: Option<Format>,
-    (batches, rows, channels): (usize, usize, usize),
-    activation: Activation,
-    residual: bool,
-    in_place: bool,
-) -> Case {
-    let mut b = Builder::default();
-    let numbers = batches * rows * channels;
-    let x = b.map(format, numbers, Fill::Values(2.0));
-    let call = BnApply {
-        params: ApplyParams {
-            rows: (batches * rows) as u32,
-            batch_rows: rows as u32,
-            channels: channels as u32,
-            activation: activation as u32,
-            format: number(format),
-        },
-        x,
-        scale: b.input(batches * channels, Fill::Positive),
-        shift: b.input(batches * channels, Fill::Values(1.0)),
-        residual: residual.then(|| b.map(format, numbers, Fill::Values(1.0))),
-        y: if in_place { x } else { b.map_output(format, numbers) },
-    };
-    let residual = if residual { ", residual" } else { "" };
-    let place = if in_place { ", in place" } else { "" };
-    let name = format!("{batches} x {rows} x {channels}, {activation:?}{residual}{place}");
-    b.finish(in_format(format, name), call)
-}
-
-fn kernel_transform_case(from: usize, channels: usize) -> Case {
+/// Filters of a size, each of so many channels.
+fn kernel_transform_cases(from: usize, channels: &[usize]) -> Case {
     let mut b = Builder::default();
     let to = from - 2;
     // The filter to make is written, so all three lie in the arena, as when an engine is made.
-    let call = kernel_transform::KernelTransform {
+    let calls = channels.iter().map(|&channels| kernel_transform::KernelTransform {
         params: kernel_transform::Params { channels: channels as u32, from: from as u32, to: to as u32 },
         x: b.input(from * from * channels, Fill::Values(1.0)),
         matrix: b.input(to.pow(4), Fill::Values(0.3)),
         y: b.output(to * to * channels),
-    };
-    b.finish(format!("{from} to {to}, {channels}"), call)
+    });
+    let calls = calls.collect();
+    let name = several(channels.len(), format!("{from} to {to}, {}", channels[0]));
+    b.finish(name, kernel_transform::KernelTransformGroup { calls })
 }
 
 fn score_case(images: usize, labelled: usize, classes: usize) -> Case {
@@ -543,27 +445,10 @@ pub(super) fn edges() -> Vec<Case> {
         cases.push(max_pool_case(None, images, side, channels));
     }
     cases.extend([sum_case(None, 8, 2), sum_case(None, 1032, 3), sum_case(None, 4096, 4)]);
-    for (rows, channels) in [(1, 8), (2, 1152), (49, 40), (256, 16), (257, 24), (1500, 72), (5000, 8)] {
-        cases.push(statistics_case(None, (1, rows, channels), true, false));
-        cases.push(statistics_case(None, (1, rows, channels), true, true));
-    }
-    // Batches of one block of rows, of as many as a block of threads takes by itself, and of more.
-    for (batches, rows, channels) in [(3, 4, 40), (2, 8192, 8), (2, 8193, 40)] {
-        cases.push(statistics_case(None, (batches, rows, channels), true, true));
-    }
-    cases.extend([average_case(&[16], 1), average_case(&[2304; 3], 5)]);
-    let lengths: Vec<usize> = (0..70).map(|index| [16, 2304, 80][index % 3]).collect();
-    cases.push(average_case(&lengths, 2));
-    cases.extend([fold_case(&[8], false), fold_case(&[1152], true)]);
-    // More than a launch takes.
-    let widths: Vec<usize> = (0..70).map(|index| [8, 1152, 136, 40][index % 4]).collect();
-    cases.push(fold_case(&widths, true));
-    cases.push(apply_case(None, (1, 1, 8), Relu, false, false));
-    cases.push(apply_case(None, (3, 49, 40), HSwish, true, false));
-    cases.push(apply_case(None, (1, 5, 1152), Linear, false, true));
-    cases.push(apply_case(None, (2, 392, 24), HSwish, true, true));
     for from in [5, 7] {
-        cases.extend([kernel_transform_case(from, 8), kernel_transform_case(from, 1152)]);
+        cases.extend(
+            [&[8][..], &[1152], &[40, 8, 168]].map(|channels| kernel_transform_cases(from, channels)),
+        );
     }
     cases.extend([score_case(1, 1, 2), score_case(5, 5, 10), score_case(21, 7, 200), score_case(3, 3, 1000)]);
     for (images, side, r, indices) in
@@ -629,11 +514,7 @@ pub(super) fn network(images: usize, r: usize) -> Vec<Case> {
     let widest = r.div_ceil(2);
     cases.push(max_pool_case(None, images, widest, 16));
     cases.push(sum_case(None, images * widest * widest * 24, 3));
-    cases.push(statistics_case(None, (1, images * widest * widest, 96), true, true));
-    cases.push(apply_case(None, (1, images * widest * widest, 96), Relu, false, true));
-    cases.push(fold_case(&[960; 50], false));
-    cases.push(average_case(&[1920; 50], 5));
-    cases.push(kernel_transform_case(7, 960));
+    cases.push(kernel_transform_cases(7, &[960]));
     cases.push(preprocess_case(images, 64, r, true, Some(0)));
     cases.push(augment_case(images, 64));
     cases

@@ -3,10 +3,10 @@
 //! Pre-activations are exact in f32, so that each device is on the same side of a corner.
 
 use super::forward::in_format;
-use super::{Builder, Case, Fill};
+use super::{Builder, Case, Fill, several};
 use crate::ops::grad::activation::{self, Activate, ActivateGrad, ColumnSum, ColumnsParams};
-use crate::ops::grad::batch_norm::{self, BnGradInput, BnGradSums, BnRunning, RunningParams};
-use crate::ops::grad::kernel_transform::KernelTransformGrad;
+use crate::ops::grad::batch_norm::{self, BnGradInput, BnGradSums, BnRunning, BnRunningGroup, RunningParams};
+use crate::ops::grad::kernel_transform::{KernelTransformGrad, KernelTransformGradGroup};
 use crate::ops::grad::pool::{GlobalPoolGrad, MaxPoolGrad};
 use crate::ops::grad::squeeze_excite::SqueezeExciteGrad;
 use crate::ops::halves::{Format, number};
@@ -95,17 +95,23 @@ pub(super) fn input_case(
     b.finish(in_format(format, format!("{rows} x {channels}, {activation:?}{residual}")), call)
 }
 
-fn running_case(channels: usize, more: usize, rows: u32) -> Case {
+/// Batch norms of so many channels, more that are stored, and rows.
+fn running_cases(shapes: &[(usize, usize, u32)]) -> Case {
     let mut b = Builder::default();
-    let (stored, fill) = prefix(channels, more);
-    let unbias = if rows == 1 { 1.0 } else { rows as f32 / (rows - 1) as f32 };
-    let call = BnRunning {
-        params: RunningParams { channels: channels as u32, momentum: 0.1, unbias },
-        batch: b.input(2 * channels, Fill::Positive),
-        mean: b.input(stored, fill),
-        variance: b.input(stored, fill),
-    };
-    b.finish(format!("{channels} of {stored}, {rows} rows"), call)
+    let calls = shapes.iter().map(|&(channels, more, rows)| {
+        let (stored, fill) = prefix(channels, more);
+        let unbias = if rows == 1 { 1.0 } else { rows as f32 / (rows - 1) as f32 };
+        BnRunning {
+            params: RunningParams { channels: channels as u32, momentum: 0.1, unbias },
+            batch: b.input(2 * channels, Fill::Positive),
+            mean: b.input(stored, fill),
+            variance: b.input(stored, fill),
+        }
+    });
+    let calls = calls.collect();
+    let (channels, more, rows) = shapes[0];
+    let name = format!("{channels} of {}, {rows} rows", channels + more);
+    b.finish(several(shapes.len(), name), BnRunningGroup { calls })
 }
 
 pub(super) fn squeeze_excite_case(
@@ -234,18 +240,21 @@ pub(super) fn columns_case(format: Option<Format>, rows: usize, columns: usize, 
     b.finish(in_format(format, format!("{rows} x {columns} of {stored}")), call)
 }
 
-fn kernel_transform_case(from: usize, channels: usize) -> Case {
+/// Filters of a size, each of so many channels.
+fn kernel_transform_cases(from: usize, channels: &[usize]) -> Case {
     let mut b = Builder::default();
     let to = from - 2;
-    let call = KernelTransformGrad {
+    let calls = channels.iter().map(|&channels| KernelTransformGrad {
         params: kernel_transform::Params { channels: channels as u32, from: from as u32, to: to as u32 },
         x: b.weights(from * from * channels, Fill::Values(1.0)),
         matrix: b.weights(to.pow(4), Fill::Values(0.3)),
         dy: b.input(to * to * channels, Fill::Values(1.0)),
         dx: b.input(from * from * channels, Fill::Values(1.0)),
         dmatrix: b.input(to.pow(4), Fill::Values(1.0)),
-    };
-    b.finish(format!("{from} to {to}, {channels}"), call)
+    });
+    let calls = calls.collect();
+    let name = several(channels.len(), format!("{from} to {to}, {}", channels[0]));
+    b.finish(name, KernelTransformGradGroup { calls })
 }
 
 fn targets_case(images: usize, classes: usize, exits: usize) -> Case {
@@ -481,7 +490,10 @@ pub(super) fn edges() -> Vec<Case> {
         cases.push(sums_case(None, shape, more, activation));
         cases.push(input_case(None, shape, activation, more != 0));
     }
-    cases.extend([running_case(8, 0, 1), running_case(136, 24, 50), running_case(1152, 0, 4096)]);
+    cases.extend([(8, 0, 1), (136, 24, 50), (1152, 0, 4096)].map(|shape| running_cases(&[shape])));
+    // More than a launch takes, of different lengths.
+    let many: Vec<(usize, usize, u32)> = (0..70).map(|i| (8 + 40 * (i % 5), 8 * (i % 2), 9)).collect();
+    cases.push(running_cases(&many));
     for (map, channels, hidden, more) in [
         ((1, 1), 8, 8, 0),
         ((3, 2), 240, 64, 0),
@@ -509,7 +521,8 @@ pub(super) fn edges() -> Vec<Case> {
         cases.push(columns_case(None, rows, columns, more));
     }
     for from in [5, 7] {
-        cases.extend([kernel_transform_case(from, 8), kernel_transform_case(from, 168)]);
+        cases
+            .extend([&[8][..], &[168], &[40, 8, 168]].map(|channels| kernel_transform_cases(from, channels)));
     }
     cases.extend([targets_case(1, 2, 1), targets_case(21, 10, 2), targets_case(3, 77, 5)]);
     cases.push(loss_case((1, 2), 0.0, false, false));
@@ -546,13 +559,13 @@ pub(super) fn network(images: usize, r: usize) -> Vec<Case> {
         input_case(None, (rows, 96), Relu, false),
         sums_case(None, (images * middle * middle, 240), 0, HSwish),
         input_case(None, (images * middle * middle, 240), HSwish, true),
-        running_case(960, 0, 4096),
+        running_cases(&[(960, 0, 4096)]),
         squeeze_excite_case(None, (images, middle), (240, 64), 0),
         squeeze_excite_case(None, (images, r.div_ceil(16)), (672, 168), 0),
         global_pool_case(None, images, last, 960),
         max_pool_case(None, (images, widest), 16, true),
         columns_case(None, images, 200, 0),
-        kernel_transform_case(7, 960),
+        kernel_transform_cases(7, &[960]),
         targets_case(images, 200, 5),
         loss_case((images, 200), 0.1, true, false),
         fill_case(153_600, Lies::Aligned),

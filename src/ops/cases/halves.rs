@@ -1,10 +1,10 @@
 //! Cases of operators on 16-bit numbers. They are apart from the others, since their results are not
 //! f32 elements to compare, and rounding is in the definition.
 
+use super::batch_norm::{apply_case, apply_group_case, many_applies, statistics_case};
 use super::convolution_gradients::{depthwise_both, scatter, stem_weights};
 use super::forward::{
-    apply_case, depthwise_case, global_pool_case, max_pool_case, squeeze_excite_case, statistics_case,
-    stem_case, sum_case,
+    depthwise_case, global_pool_case, max_pool_case, squeeze_excite_case, stem_case, sum_case,
 };
 use super::gradients::{self, activation_cases, columns_case, input_case, sums_case};
 use super::{Builder, Case, Fill, mbconv, pointwise_shape};
@@ -238,6 +238,7 @@ pub(super) fn others(format: Option<Format>) -> Vec<Case> {
     ] {
         cases.push(apply_case(format, shape, activation, residual, in_place));
     }
+    cases.push(apply_group_case(&[format], &many_applies()));
     cases.extend(backward(format));
     cases
 }
@@ -309,6 +310,7 @@ pub(super) fn network(format: Format, images: usize, r: usize) -> Vec<Case> {
         sum_case(some, images * widest * widest * 24, 3),
         statistics_case(some, batch, false, true),
         apply_case(some, batch, Relu, false, true),
+        apply_group_case(&[some], &[(batch, Relu, false, false); 3]),
         sums_case(some, map, 0, Relu),
         input_case(some, map, Relu, false),
         columns_case(some, map.0, map.1, 0),

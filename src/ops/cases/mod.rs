@@ -6,6 +6,7 @@
 //!
 //! A file a group of operators, with its part of [`edges`] and of [`network`].
 
+mod batch_norm;
 mod convolution_gradients;
 mod forward;
 mod gradients;
@@ -190,6 +191,14 @@ fn stepped(uniform: f32, step: f32, reach: f32) -> f32 {
     ((uniform * (reach / step + 0.5)).round() * step).clamp(-reach, reach)
 }
 
+/// The name of a case of so many calls, of which the first is `name`.
+fn several(calls: usize, name: String) -> String {
+    match calls {
+        1 => name,
+        _ => format!("{calls} calls, first {name}"),
+    }
+}
+
 /// Every kind of operation, and none.
 fn operations() -> Vec<Option<Operation>> {
     use Operation::*;
@@ -298,7 +307,7 @@ fn pointwise_shape(
 /// Shapes at the edges: every stride, sides 1 to 28, 8 to 1152 channels, prefixes of larger stored
 /// weights, one image and odd numbers of them, and shapes that every tile of every kernel takes.
 pub fn edges() -> Vec<Case> {
-    [forward::edges(), convolution_gradients::edges(), gradients::edges()].concat()
+    [forward::edges(), batch_norm::edges(), convolution_gradients::edges(), gradients::edges()].concat()
 }
 
 /// The layers of a sub-network of width 1 on `images` images of `r` x `r` pixels: in each stage a
@@ -306,7 +315,7 @@ pub fn edges() -> Vec<Case> {
 /// recalibration adds at the widest maps.
 pub fn network(images: usize, r: usize) -> Vec<Case> {
     let gradients = [convolution_gradients::network(images, r), gradients::network(images, r)].concat();
-    [forward::network(images, r), gradients].concat()
+    [forward::network(images, r), batch_norm::network(images, r), gradients].concat()
 }
 
 /// As [`network`], with maps in a format: those operators that take one, forward and backward.
@@ -345,6 +354,11 @@ pub fn formats(format: Option<Format>) -> Vec<Case> {
 /// Shapes at the edges of whole inverted bottlenecks, in both formats.
 pub fn mbconv_edges() -> Vec<Case> {
     mbconv::edges()
+}
+
+/// Applications of batch norms to maps in every format, as one call.
+pub fn apply_group() -> Case {
+    batch_norm::apply_group()
 }
 
 /// MBConvs of many networks on one input, as one call.

@@ -1,6 +1,6 @@
 //! Launch geometry of `kernels/kernel_transform.cu`.
 
-use super::{KernelTransform, Params};
+use super::{KernelTransformGroup, Params};
 use crate::device::{Error, Launcher};
 
 #[repr(C)]
@@ -12,19 +12,27 @@ struct Args {
     p: Params,
 }
 
-/// A thread a quad of channels of a tap.
-pub(crate) fn launch(call: &KernelTransform, to: &Launcher<'_>) -> Result<(), Error> {
-    let p = call.params;
-    let items = u64::from(p.to * p.to) * u64::from(p.channels / 4);
-    let args = Args { x: to.at(call.x), matrix: to.at(call.matrix), y: to.at(call.y), p };
-    to.launch("kernel_transform_f32", to.covering(items, 128)?, &args)
+/// Calls of a launch: `kTransforms`.
+const GROUP: usize = 64;
+const THREADS: u32 = 128;
+
+/// A thread a quad of channels of a tap, a row of blocks a call.
+pub(crate) fn launch(group: &KernelTransformGroup, to: &Launcher<'_>) -> Result<(), Error> {
+    to.launch_together::<_, _, GROUP>("kernel_transform_f32", &group.calls, |call| {
+        let p = call.params;
+        let quads = u64::from(p.to * p.to) * u64::from(p.channels / 4);
+        let args = Args { x: to.at(call.x), matrix: to.at(call.matrix), y: to.at(call.y), p };
+        Ok((to.covering(quads, THREADS)?, args))
+    })
 }
 
 #[cfg(test)]
 pub(crate) fn layouts() -> Vec<crate::device::Layout> {
-    use crate::device::layout;
+    use crate::device::{Together, layout};
+    type Group = Together<Args, GROUP>;
     vec![
         layout!("KernelTransformParams", Params { channels, from, to }),
         layout!("KernelTransformArgs", Args { x, matrix, y, p }),
+        layout!("KernelTransformGroup", Group { calls }),
     ]
 }

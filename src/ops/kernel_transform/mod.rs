@@ -11,6 +11,7 @@ pub mod cpu;
 pub(crate) mod gpu;
 pub mod reference;
 
+use super::operator::group;
 use super::{Slot, Work};
 
 /// Shape of a kernel transform, shared with the kernel.
@@ -60,6 +61,11 @@ impl KernelTransform {
         let (taps, channels) = (u64::from(self.params.to * self.params.to), u64::from(self.params.channels));
         Work { bytes: 4 * taps * (2 * channels + taps), flops: 2 * taps * taps * channels }
     }
+}
+
+group! {
+    /// Those of many layers at once.
+    KernelTransformGroup of KernelTransform
 }
 
 /// The operands as slices on the host.

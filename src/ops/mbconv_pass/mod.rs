@@ -14,7 +14,7 @@
 //! ```
 //!
 //! Batches lie behind one another, each with statistics, scales and shifts of its own. That is the chain of
-//! [`pointwise_half`](super::pointwise_half), [`batch_norm`], [`depthwise`](super::depthwise) and
+//! [`pointwise_half`], [`batch_norm`], [`depthwise`](super::depthwise) and
 //! [`squeeze_excite`](super::squeeze_excite) on 16-bit maps, roundings included. The pass `Expanded` serves
 //! any 1x1 convolution of which statistics are all that is wanted.
 //!
@@ -86,6 +86,29 @@ impl Params {
             },
         };
         Params { shape, pass, batch_images }
+    }
+
+    /// The parameters of the statistics of a 1x1 convolution, of some images, of which each batch has so many,
+    /// and channels: input, stored input and output.
+    pub fn pointwise(
+        (images, batch_images): (u32, u32),
+        side: u32,
+        [cin, weight_cin, mid]: [u32; 3],
+        format: Format,
+    ) -> Params {
+        let shape = mbconv::Params {
+            images,
+            side_in: side,
+            side_out: side,
+            cin,
+            mid,
+            weight_cin,
+            kernel: 1,
+            stride: 1,
+            format: format as u32,
+            ..bytemuck::Zeroable::zeroed()
+        };
+        Params { shape, pass: Pass::Expanded, batch_images }
     }
 
     /// Batches.
@@ -224,6 +247,27 @@ impl Params {
 }
 
 impl MbconvPass {
+    /// A call on `x` whose other operands are to be filled in; its partial statistics have no place.
+    pub(crate) fn without_operands(params: Params, x: Slot) -> MbconvPass {
+        MbconvPass {
+            params,
+            x,
+            expand: None,
+            expand_scale: None,
+            expand_shift: None,
+            filter: None,
+            filter_scale: None,
+            filter_shift: None,
+            reduce: None,
+            reduce_bias: None,
+            excite: None,
+            excite_bias: None,
+            project: None,
+            y: None,
+            partials: Slot { len: 0, ..x },
+        }
+    }
+
     pub(super) fn work(&self) -> Work {
         let p = &self.params.shape;
         let [images, cin, mid, cout] = [p.images, p.cin, p.mid, p.cout].map(u64::from);

@@ -1,6 +1,6 @@
 //! Launch geometry of `kernels/grad_batch_norm.cu`.
 
-use super::{BnGradInput, BnGradSums, BnRunning};
+use super::{BnGradInput, BnGradSums, BnRunningGroup};
 use crate::device::{Error, Launcher};
 use crate::ops::batch_norm::BLOCK_ROWS;
 use crate::ops::halves::{chunk, kernel};
@@ -21,21 +21,28 @@ pub(crate) fn launch_input(call: &BnGradInput, to: &Launcher<'_>) -> Result<(), 
     to.launch(kernel!("bn_grad_input", p.format), to.blocks(items.div_ceil(256), 256)?, &call.addresses(to))
 }
 
-/// A thread a channel.
-pub(crate) fn launch_running(call: &BnRunning, to: &Launcher<'_>) -> Result<(), Error> {
-    let geometry = to.covering(u64::from(call.params.channels), 128)?;
-    to.launch("bn_running_f32", geometry, &call.addresses(to))
+/// Batch norms of a launch: `kRunnings`.
+const RUNNINGS: usize = 64;
+const RUNNING_THREADS: u32 = 128;
+
+/// A thread a channel, a row of blocks a batch norm.
+pub(crate) fn launch_running(group: &BnRunningGroup, to: &Launcher<'_>) -> Result<(), Error> {
+    to.launch_together::<_, _, RUNNINGS>("bn_running_f32", &group.calls, |call| {
+        Ok((to.covering(u64::from(call.params.channels), RUNNING_THREADS)?, call.addresses(to)))
+    })
 }
 
 #[cfg(test)]
 pub(crate) fn layouts() -> Vec<crate::device::Layout> {
     use super::{InputAddresses, Params, RunningAddresses, RunningParams, SumsAddresses};
-    use crate::device::layout;
+    use crate::device::{Together, layout};
+    type Runnings = Together<RunningAddresses, RUNNINGS>;
     vec![
         layout!("BnGradParams", Params { rows, channels, activation, epsilon, format }),
         SumsAddresses::layout(),
         InputAddresses::layout(),
         layout!("BnRunningParams", RunningParams { channels, momentum, unbias }),
         RunningAddresses::layout(),
+        layout!("BnRunningGroup", Runnings { calls }),
     ]
 }

@@ -15,7 +15,7 @@ pub(crate) mod gpu;
 pub mod reference;
 
 use crate::ops::halves::bytes;
-use crate::ops::operator::operator;
+use crate::ops::operator::{group, operator};
 use crate::ops::{Work, batch_norm};
 
 /// Shape of a batch norm's gradients, shared with the kernels.
@@ -129,4 +129,9 @@ impl BnRunning {
         let channels = u64::from(self.params.channels);
         Work { bytes: 24 * channels, flops: 6 * channels }
     }
+}
+
+group! {
+    /// Many running statistics at once, as those of all batch norms of a network.
+    BnRunningGroup of BnRunning
 }

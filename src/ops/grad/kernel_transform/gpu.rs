@@ -1,20 +1,34 @@
 //! Launch geometry of `kernels/grad_kernel_transform.cu`.
 
-use super::KernelTransformGrad;
+use super::{KernelTransformGrad, KernelTransformGradGroup};
 use crate::device::{Error, Launcher};
 
-/// A thread a quad of channels of a tap of the filter; a block an element of the matrix.
-pub(crate) fn launch_run(call: &KernelTransformGrad, to: &Launcher<'_>) -> Result<(), Error> {
-    let (p, args) = (call.params, call.addresses(to));
-    let taps = u64::from(p.to * p.to);
-    let geometry = to.covering(taps * u64::from(p.channels / 4), 128)?;
-    to.launch("kernel_transform_input_f32", geometry, &args)?;
-    to.launch("kernel_transform_matrix_f32", to.blocks(taps * taps, 64)?, &args)
+/// Calls of a launch: `kTransforms`.
+const GROUP: usize = 64;
+const FILTER_THREADS: u32 = 128;
+const MATRIX_THREADS: u32 = 64;
+
+/// A thread a quad of channels of a tap of the filter; a block an element of the matrix; a row of blocks a
+/// call.
+pub(crate) fn launch_run(group: &KernelTransformGradGroup, to: &Launcher<'_>) -> Result<(), Error> {
+    let taps = |call: &KernelTransformGrad| u64::from(call.params.to * call.params.to);
+    to.launch_together::<_, _, GROUP>("kernel_transform_input_f32", &group.calls, |call| {
+        let quads = taps(call) * u64::from(call.params.channels / 4);
+        Ok((to.covering(quads, FILTER_THREADS)?, call.addresses(to)))
+    })?;
+    to.launch_together::<_, _, GROUP>("kernel_transform_matrix_f32", &group.calls, |call| {
+        Ok((to.blocks(taps(call) * taps(call), MATRIX_THREADS)?, call.addresses(to)))
+    })
 }
 
 #[cfg(test)]
 pub(crate) fn layouts() -> Vec<crate::device::Layout> {
     use super::{GradAddresses, Params};
-    use crate::device::layout;
-    vec![layout!("KernelTransformGradParams", Params { channels, from, to }), GradAddresses::layout()]
+    use crate::device::{Together, layout};
+    type Group = Together<GradAddresses, GROUP>;
+    vec![
+        layout!("KernelTransformGradParams", Params { channels, from, to }),
+        GradAddresses::layout(),
+        layout!("KernelTransformGradGroup", Group { calls }),
+    ]
 }

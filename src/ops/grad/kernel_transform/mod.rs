@@ -10,7 +10,7 @@ pub mod reference;
 
 use crate::ops::Work;
 use crate::ops::kernel_transform::Params;
-use crate::ops::operator::operator;
+use crate::ops::operator::{group, operator};
 
 operator! {
     /// The gradient of a kernel transform.
@@ -33,4 +33,9 @@ impl KernelTransformGrad {
         let (taps, channels) = (u64::from(self.params.to * self.params.to), u64::from(self.params.channels));
         Work { bytes: 4 * taps * (4 * channels + 3 * taps), flops: 4 * taps * taps * channels }
     }
+}
+
+group! {
+    /// Those of many layers at once.
+    KernelTransformGradGroup of KernelTransformGrad
 }

@@ -1,6 +1,6 @@
 //! Launch geometry of `kernels/grad_pointwise.cu`.
 
-use super::{BLOCK_ROWS, PointwiseWeights, Scatter, Transpose};
+use super::{BLOCK_ROWS, PointwiseWeights, Scatter, TransposeGroup};
 use crate::device::{Error, Launcher};
 use crate::ops::PANEL;
 use crate::ops::halves::{chunk, kernel};
@@ -58,11 +58,17 @@ pub(in crate::ops::grad) fn launch_merge(call: &PointwiseWeights, to: &Launcher<
     to.launch("pointwise_weights_merge", geometry, &call.addresses(to))
 }
 
-/// A block a square of a panel on both sides.
-pub(crate) fn launch_transpose(call: &Transpose, to: &Launcher<'_>) -> Result<(), Error> {
+/// Transpositions of a launch: `kTransposes`.
+const TRANSPOSES: usize = 64;
+
+/// A block a square of a panel on both sides, a row of blocks a call.
+pub(crate) fn launch_transpose(group: &TransposeGroup, to: &Launcher<'_>) -> Result<(), Error> {
     let panels = |channels: u32| u64::from(channels).div_ceil(PANEL as u64);
-    let blocks = panels(call.params.cout) * panels(call.params.cin);
-    to.launch("transpose_f32", to.blocks(blocks, (PANEL * PANEL) as u32)?, &call.addresses(to))
+    let threads = (PANEL * PANEL) as u32;
+    to.launch_together::<_, _, TRANSPOSES>("transpose_f32", &group.calls, |call| {
+        let squares = panels(call.params.cout) * panels(call.params.cin);
+        Ok((to.blocks(squares, threads)?, call.addresses(to)))
+    })
 }
 
 /// A thread 16 bytes of channels of a pixel of the large map.
@@ -76,11 +82,13 @@ pub(crate) fn launch_scatter(call: &Scatter, to: &Launcher<'_>) -> Result<(), Er
 #[cfg(test)]
 pub(crate) fn layouts() -> Vec<crate::device::Layout> {
     use super::{ScatterAddresses, ScatterParams, TransposeAddresses, TransposeParams, WeightsAddresses};
-    use crate::device::layout;
+    use crate::device::{Together, layout};
+    type Transposes = Together<TransposeAddresses, TRANSPOSES>;
     vec![
         WeightsAddresses::layout(),
         layout!("TransposeParams", TransposeParams { cout, cin }),
         TransposeAddresses::layout(),
+        layout!("TransposeGroup", Transposes { calls }),
         layout!("ScatterParams", ScatterParams { images, side_in, side_out, channels, stride, format }),
         ScatterAddresses::layout(),
     ]

@@ -11,7 +11,7 @@ pub mod reference;
 
 use super::super::pointwise::{Params, panelled_len};
 use crate::ops::halves::bytes;
-use crate::ops::operator::operator;
+use crate::ops::operator::{group, operator};
 use crate::ops::{PANEL, Work};
 
 /// Rows of the product that one partial sum covers, on every device.
@@ -74,6 +74,11 @@ impl Transpose {
     pub(in crate::ops) fn work(&self) -> Work {
         Work { bytes: 8 * u64::from(self.params.cout) * u64::from(self.params.cin), flops: 0 }
     }
+}
+
+group! {
+    /// Many transpositions at once, as those of all weights of a step.
+    TransposeGroup of Transpose
 }
 
 /// Shape of a scattering, shared with the kernel.

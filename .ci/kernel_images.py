@@ -1,0 +1,91 @@
+"""What nvcc makes of each file of kernels/, made once for all that is checked of it.
+
+It lies in target/kernel-images of this checkout and is made again where the compiler, the flags, the
+file or a header has changed. Files are compiled side by side, as many as there are processors.
+
+nvcc is the one of the environment variable NVCC, else of .ci/install-cuda-compiler. No GPU needed.
+"""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+KERNELS = ROOT / "kernels"
+IMAGES = ROOT / "target" / "kernel-images"
+ARCHITECTURES = ["sm_80", "sm_90"]
+FLAGS = ["-std=c++17", "-O3", "-lineinfo", f"-I{KERNELS}", "-fatbin", "-Xptxas", "-v", "--keep"]
+
+
+@dataclasses.dataclass
+class Image:
+    """One file's."""
+
+    source: pathlib.Path
+    # For compute_80.
+    ptx: str
+    # What ptxas says of each kernel on each architecture.
+    log: str
+    # By architecture.
+    cubins: dict
+
+
+def run(*command):
+    """What a command says on standard output and on standard error."""
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))} failed:\n{result.stdout}{result.stderr}")
+    return result.stdout, result.stderr
+
+
+def installed(variable, script):
+    """The path of a tool, or None where it cannot be installed."""
+    if os.environ.get(variable):
+        return os.environ[variable]
+    result = subprocess.run([ROOT / ".ci" / script], stdout=subprocess.PIPE, text=True)
+    return result.stdout.strip() if result.returncode == 0 else None
+
+
+def virtual(arch):
+    """The architecture that machine code for `arch` is made through."""
+    return arch.replace("sm", "compute")
+
+
+def compiled(nvcc, source, common):
+    """The image of a file, from last time if that will do; `common` is what all have in common."""
+    folder = IMAGES / source.stem
+    key = hashlib.sha256(common + source.read_bytes()).hexdigest()
+    noted = folder / "key"
+    cubins = {arch: folder / f"{source.stem}.{virtual(arch)}.cubin" for arch in ARCHITECTURES}
+    ptx, log = cubins["sm_80"].with_suffix(".ptx"), folder / "log"
+    if not noted.exists() or noted.read_text() != key:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        targets = [f"-gencode=arch={virtual(arch)},code={arch}" for arch in ARCHITECTURES]
+        places = ["--keep-dir", folder, "-o", folder / "fatbin"]
+        log.write_text(run(nvcc, *FLAGS, *targets, *places, source)[1])
+        for file in set(folder.iterdir()) - {ptx, log, *cubins.values()}:
+            file.unlink()
+        noted.write_text(key)
+    return Image(source, ptx.read_text(), log.read_text(), cubins)
+
+
+def side_by_side(function, items):
+    """What a function gives for each item, in their order."""
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
+        return list(threads.map(function, items))
+
+
+def images():
+    """Those of all files, in the order of their names."""
+    nvcc = installed("NVCC", "install-cuda-compiler")
+    if nvcc is None:
+        sys.exit("no nvcc: see the message of .ci/install-cuda-compiler above")
+    common = run(nvcc, "--version")[0].encode() + " ".join(FLAGS + ARCHITECTURES).encode()
+    common += b"".join(header.read_bytes() for header in sorted(KERNELS.glob("*.cuh")))
+    return side_by_side(lambda source: compiled(nvcc, source, common), sorted(KERNELS.glob("*.cu")))

@@ -1,0 +1,181 @@
+//! MBConvs of recalibration in 16 bits: three passes of each, which leave no expanded map, and between them
+//! what makes scales and shifts of the batches' statistics.
+//!
+//! Passes, merges and applications of all that run together are one call each. The 1x1 convolutions of heads,
+//! of which recalibration wants statistics alone, are first passes too.
+
+use super::emit::Norm;
+use super::fuse::Fused;
+use super::plan::{BN_EPSILON, Lowering, Map, Mode};
+use super::tree::{Step, Tree};
+use crate::ops::batch_norm::{BatchFold, BnApply, BnApplyGroup, BnMerge, Merge, MergeParams};
+use crate::ops::mbconv_pass::{self, MbconvPass, MbconvPassGroup, Params, Pass};
+use crate::ops::{Activation, Call, Slot, mbconv};
+use crate::supernet::HeadLayout;
+
+/// Scale and shift of a batch norm's batches, `[batches][channels]` each.
+#[derive(Clone, Copy)]
+struct Vectors {
+    both: Slot,
+    scale: Slot,
+    shift: Slot,
+}
+
+impl Lowering<'_> {
+    /// Images of a batch.
+    fn batch_images(&self) -> u32 {
+        (self.images / self.at_once()) as u32
+    }
+
+    /// The passes of an MBConv, in their order.
+    pub(super) fn passes_of(&self, whole: mbconv::Params) -> Vec<Params> {
+        let passes = if whole.expands() { &Pass::ALL[..] } else { &Pass::ALL[1..] };
+        passes.iter().map(|&pass| Params::of(whole, pass, self.batch_images())).collect()
+    }
+
+    /// The outputs of MBConvs that run together.
+    pub(super) fn passes(&mut self, fused: &[Fused<'_>]) -> Vec<Map> {
+        let calls = fused.iter().map(|one| self.call(one, Pass::Expanded, [None; 2]));
+        let expanded = fused.iter().zip(calls.collect::<Vec<_>>());
+        let expanded: Vec<_> =
+            expanded.filter_map(|(one, call)| Some((call, one.source.as_ref()?))).collect();
+        let mut of_sources = self.pass(expanded, true).into_iter();
+        let expand: Vec<Option<Vectors>> =
+            fused.iter().map(|one| one.source.as_ref().and_then(|_| of_sources.next())).collect();
+
+        let calls = fused
+            .iter()
+            .zip(&expand)
+            .map(|(one, &expand)| (self.call(one, Pass::Filtered, [expand, None]), &one.filter));
+        let calls = calls.collect();
+        let filter = self.pass(calls, true);
+
+        let outputs: Vec<Map> = fused.iter().map(|one| self.output(one)).collect();
+        let calls = fused.iter().zip(&outputs).zip(expand.iter().zip(&filter));
+        let calls = calls.map(|((one, y), (&expand, &filter))| {
+            let call = self.call(one, Pass::Projected, [expand, Some(filter)]);
+            (MbconvPass { y: Some(y.slot), ..call }, &one.project)
+        });
+        let calls = calls.collect();
+        let project = self.pass(calls, true);
+
+        let calls = fused.iter().zip(&outputs).zip(&project).map(|((one, &y), vectors)| {
+            let residual = one.residual.map(|map| map.slot);
+            self.application(y.slot, y, vectors.scale, vectors.shift, Activation::None, residual)
+        });
+        let mut calls: Vec<BnApply> = calls.collect();
+        self.calls.push(match calls.len() {
+            1 => Call::from(calls.remove(0)),
+            _ => Call::from(BnApplyGroup { calls }),
+        });
+        let vectors = expand.into_iter().flatten().chain(filter).chain(project);
+        vectors.for_each(|vectors| self.arena.give_back(vectors.both));
+        outputs
+    }
+
+    /// The statistics of the heads among these nodes of a tree, together, and which these are: that is all
+    /// that recalibration wants of them. None where they are no passes.
+    pub(super) fn heads_together(
+        &mut self,
+        tree: &Tree,
+        nodes: impl Iterator<Item = (usize, Map)>,
+    ) -> Vec<usize> {
+        let (mut calls, mut ids) = (Vec::new(), Vec::new());
+        if self.mode == Mode::Inference {
+            return ids;
+        }
+        for (id, x) in nodes {
+            let Step::Head { stage, .. } = tree.nodes[id].step else { continue };
+            let head = self.head_of(tree, stage);
+            let Some(call) = self.head_pass(&head, x) else { continue };
+            self.next_norm = self.norms_at[id];
+            calls.push((call, self.norm(&head.expand_bn, head.head.expand, None)));
+            ids.push(id);
+        }
+        let calls = calls.iter().map(|(call, norm)| (call.clone(), norm)).collect();
+        self.pass(calls, false);
+        ids
+    }
+
+    /// The pass that leaves the statistics of a head's convolution, if there is such a call in this plan.
+    fn head_pass(&self, head: &HeadLayout, x: Map) -> Option<MbconvPass> {
+        let format = self.format.filter(|_| self.block_bytes > 0)?;
+        let (mid, panels) = (head.head.expand, &head.expand);
+        let channels = [x.channels, panels.cin, mid].map(|channels| channels as u32);
+        let images = (self.images as u32, self.batch_images());
+        let params = Params::pointwise(images, x.side as u32, channels, format);
+        mbconv_pass::fits(&params, self.block_bytes).then(|| MbconvPass {
+            expand: Some(self.layout.rows(panels, mid)),
+            ..MbconvPass::without_operands(params, x.slot)
+        })
+    }
+
+    /// Passes, each with the batch norm that it leaves statistics for, together. Where they are folded, the
+    /// scales and shifts of each, to be given back.
+    fn pass(&mut self, mut calls: Vec<(MbconvPass, &Norm)>, fold: bool) -> Vec<Vectors> {
+        let Mode::Recalibration { batches, at_once } = self.mode else { return Vec::new() };
+        if calls.is_empty() {
+            return Vec::new();
+        }
+        let mut vectors = Vec::new();
+        let mut merges = Vec::new();
+        for (call, norm) in &mut calls {
+            let (params, channels) = (call.params, call.params.channels());
+            call.partials = self.arena.take(params.partials_len());
+            let fold = fold.then(|| {
+                let len = params.batches() as usize * channels as usize;
+                let both = self.arena.take(2 * len);
+                let (scale, shift) = (both.part(0, len), both.part(len, len));
+                vectors.push(Vectors { both, scale, shift });
+                BatchFold { gamma: norm.gamma, beta: norm.beta, scale, shift }
+            });
+            let units = params.units();
+            merges.push(Merge {
+                params: MergeParams {
+                    rows: params.batch_images * params.pixels(),
+                    unit_rows: units.rows,
+                    span_rows: units.span,
+                    channels,
+                    batches: at_once as u32,
+                    epsilon: BN_EPSILON,
+                },
+                partials: call.partials,
+                batch: norm.batch,
+                fold,
+            });
+            self.average(norm, batches);
+        }
+        merges.iter().for_each(|merge| self.arena.give_back(merge.partials));
+        let mut calls: Vec<MbconvPass> = calls.into_iter().map(|(call, _)| call).collect();
+        self.calls.push(match calls.len() {
+            1 => Call::from(calls.remove(0)),
+            _ => Call::from(MbconvPassGroup { calls }),
+        });
+        self.calls.push(Call::from(BnMerge { merges }));
+        vectors
+    }
+
+    /// A pass of an MBConv, with what the batch norms of the expansion and of the filter are as far as it needs
+    /// them; its partial statistics have no place yet.
+    fn call(&self, fused: &Fused<'_>, pass: Pass, [expand, filter]: [Option<Vectors>; 2]) -> MbconvPass {
+        let parts = &fused.parts;
+        let params = Params::of(fused.params, pass, self.batch_images());
+        let (filters, projects) = (pass != Pass::Expanded, pass == Pass::Projected);
+        let squeeze = if projects { parts.squeeze_excite() } else { [None; 4] };
+        let [reduce, reduce_bias, excite, excite_bias] = squeeze;
+        MbconvPass {
+            expand: parts.expand(self.layout),
+            expand_scale: expand.map(|vectors| vectors.scale),
+            expand_shift: expand.map(|vectors| vectors.shift),
+            filter: filters.then_some(parts.filter.0),
+            filter_scale: filter.map(|vectors| vectors.scale),
+            filter_shift: filter.map(|vectors| vectors.shift),
+            reduce,
+            reduce_bias,
+            excite,
+            excite_bias,
+            project: projects.then(|| self.layout.rows(&parts.project.0, parts.cout)),
+            ..MbconvPass::without_operands(params, fused.x.slot)
+        }
+    }
+}
