@@ -19,7 +19,8 @@
 // The maps that the chain writes and reads again stay in shared memory: 2 images mid (2 side_in^2 + 2
 // side_out^2) bytes less, and more with squeeze-excite, which reads the depthwise output once more and scales it.
 //
-// A block owns whole images. It takes the expanded channels in slices: expands a slice (tensor cores),
+// A block owns whole images, or, where there is no squeeze-excite, a band of rows of one, with the input rows
+// above and below that its filter needs. It takes the expanded channels in slices: expands a slice (tensor cores),
 // filters it (the slice is all that lives of the expanded map), and keeps the depthwise output of all slices,
 // which is what squeeze-excite needs. Then it makes the gates, multiplies by them in place, and projects.
 // Small maps: several images a block, so that its weights, read from the L2 cache, serve more pixels. Which
@@ -40,7 +41,7 @@ NAT_LAYOUT(MbconvParams, images, side_in, side_out, cin, mid, cout, kernel, stri
 NAT_LAYOUT(MbconvArgs, x, stem, expand, expand_scale, expand_shift, filter, filter_scale, filter_shift, reduce, reduce_bias,
            excite, excite_bias, project, project_scale, project_shift, residual, y, p);
 NAT_LAYOUT(MbconvConfig, images, slice, groups, tiles, expanded_pixel, expanded_row, x_at, weights_at, filter_at,
-           project_at, kept_at);
+           project_at, kept_at, bands, band_rows);
 NAT_LAYOUT(MbconvLaunch, a, c);
 NAT_LAYOUT(MbconvGroup, calls);
 

@@ -117,20 +117,20 @@ __device__ __forceinline__ void mbconv_pass_block(const MbconvPassLaunch& launch
 }
 
 // Rows of the grid are as long as the longest needs.
-#define MBCONV_KERNEL(name, T, kernel, stride)                            \
-    NAT_KERNEL_BOUNDED(name, kMbconvThreads, MbconvGroup all) {           \
-        NAT_DYNAMIC_SHARED(uint4, shared);                                \
-        const MbconvLaunch& launch = all.calls[blockIdx.y];               \
-        if (blockIdx.x * launch.c.images >= launch.a.p.images) return;    \
-        mbconv_block<T, kernel, stride>(launch, shared);                  \
+#define MBCONV_KERNEL(name, T, kernel, stride)                                          \
+    NAT_KERNEL_BOUNDED(name, kMbconvThreads, MbconvGroup all) {                         \
+        NAT_DYNAMIC_SHARED(uint4, shared);                                              \
+        const MbconvLaunch& launch = all.calls[blockIdx.y];                             \
+        if (blockIdx.x / launch.c.bands * launch.c.images >= launch.a.p.images) return; \
+        mbconv_block<T, kernel, stride>(launch, shared);                                \
     }
 
-#define MBCONV_STEM_KERNEL(name, T)                                       \
-    NAT_KERNEL_BOUNDED(name, kMbconvThreads, MbconvGroup all) {           \
-        NAT_DYNAMIC_SHARED(uint4, shared);                                \
-        const MbconvLaunch& launch = all.calls[blockIdx.y];               \
-        if (blockIdx.x * launch.c.images >= launch.a.p.images) return;    \
-        mbconv_stem_block<T>(launch, shared);                             \
+#define MBCONV_STEM_KERNEL(name, T)                                                     \
+    NAT_KERNEL_BOUNDED(name, kMbconvThreads, MbconvGroup all) {                         \
+        NAT_DYNAMIC_SHARED(uint4, shared);                                              \
+        const MbconvLaunch& launch = all.calls[blockIdx.y];                             \
+        if (blockIdx.x / launch.c.bands * launch.c.images >= launch.a.p.images) return; \
+        mbconv_stem_block<T>(launch, shared);                                           \
     }
 
 // For two resident blocks: left to itself, the compiler makes room for a third or a fourth and spills registers.

@@ -68,6 +68,7 @@ struct MbconvConfig {
     unsigned groups, tiles;  // output channels: `groups` times `tiles` times 8; tiles is 2, 4 or 6
     unsigned expanded_pixel, expanded_row;  // from one to the next, in chunks
     unsigned x_at, weights_at, filter_at, project_at, kept_at;
+    unsigned bands, band_rows;  // of an image, and output rows of one; 1 and all but for a block of one image
 };
 
 struct MbconvLaunch {
@@ -147,19 +148,42 @@ struct MbconvBlock {
     uint4* shared;
     unsigned batch;                // of a pass: the scales and shifts of which it takes
     unsigned first_image, images;  // of this block
+    // What it has of them, one image below the other: where there are bands, rows of one image.
+    unsigned first_in, lines_in, first_out, lines_out;
 
     __device__ __forceinline__ MbconvBlock(const MbconvLaunch& launch, uint4* memory)
         : a(launch.a), p(launch.a.p), c(launch.c), shared(memory), batch(0) {
-        first_image = blockIdx.x * c.images;
+        first_image = blockIdx.x / c.bands * c.images;
         images = min(c.images, p.images - first_image);
+        whole_images();
+        if (c.bands > 1) {
+            first_out = blockIdx.x % c.bands * c.band_rows;
+            lines_out = min(c.band_rows, p.side_out - first_out);
+            const unsigned above = first_out * p.stride, below = above + (lines_out - 1) * p.stride + p.kernel / 2 + 1;
+            first_in = above - min(above, p.kernel / 2);
+            lines_in = min(below, p.side_in) - first_in;
+        }
     }
 
     __device__ __forceinline__ MbconvBlock(const MbconvLaunch& launch, uint4* memory, unsigned its_batch,
                                            unsigned first, unsigned count)
-        : a(launch.a), p(launch.a.p), c(launch.c), shared(memory), batch(its_batch), first_image(first), images(count) {}
+        : a(launch.a), p(launch.a.p), c(launch.c), shared(memory), batch(its_batch), first_image(first), images(count) {
+        whole_images();
+    }
 
-    __device__ __forceinline__ unsigned rows_in() const { return images * p.side_in * p.side_in; }
-    __device__ __forceinline__ unsigned rows_out() const { return images * p.side_out * p.side_out; }
+    __device__ __forceinline__ void whole_images() {
+        first_in = first_out = 0, lines_in = images * p.side_in, lines_out = images * p.side_out;
+    }
+
+    // Pixels, and the first of them in the map.
+    __device__ __forceinline__ unsigned rows_in() const { return lines_in * p.side_in; }
+    __device__ __forceinline__ unsigned rows_out() const { return lines_out * p.side_out; }
+    __device__ __forceinline__ size_t first_row_in() const {
+        return (static_cast<size_t>(first_image) * p.side_in + first_in) * p.side_in;
+    }
+    __device__ __forceinline__ size_t first_row_out() const {
+        return (static_cast<size_t>(first_image) * p.side_out + first_out) * p.side_out;
+    }
     __device__ __forceinline__ static unsigned warp() { return threadIdx.x / 32; }
     __device__ __forceinline__ static unsigned lane() { return threadIdx.x % 32; }
     __device__ __forceinline__ uint4* expanded() const { return shared + kFront; }

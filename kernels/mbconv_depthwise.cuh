@@ -13,7 +13,7 @@ __device__ NAT_PHASE void clear_margins(const MbconvBlock<T>& b) {
     const MbconvConfig& c = b.c;
     const unsigned margin = p.kernel / 2 * c.expanded_pixel;
     const unsigned gap = c.expanded_row - margin - p.side_in * c.expanded_pixel, chunks = gap + margin;
-    for (unsigned i = threadIdx.x; i < (b.images * p.side_in + 1) * chunks; i += kMbconvThreads) {
+    for (unsigned i = threadIdx.x; i < (b.lines_in + 1) * chunks; i += kMbconvThreads) {
         store_shared(b.expanded() - gap + i / chunks * c.expanded_row + i % chunks, make_uint4(0, 0, 0, 0));
     }
 }
@@ -34,8 +34,7 @@ __device__ NAT_PHASE void copy_map(const MbconvBlock<T>& b, unsigned c0) {
     const MbconvParams& p = b.p;
     const MbconvConfig& c = b.c;
     const unsigned chunks = min(c.slice, p.mid - c0) / kHalfChunk;
-    const size_t first = static_cast<size_t>(b.first_image) * p.side_in * p.side_in;
-    const uint16_t* from = static_cast<const uint16_t*>(b.a.x) + first * p.mid + c0;
+    const uint16_t* from = static_cast<const uint16_t*>(b.a.x) + b.first_row_in() * p.mid + c0;
     for (unsigned i = threadIdx.x; i < b.rows_in() * c.expanded_pixel; i += kMbconvThreads) {
         const unsigned pixel = i / c.expanded_pixel, chunk = i % c.expanded_pixel;
         if (chunk < chunks) {
@@ -54,7 +53,7 @@ __device__ NAT_PHASE void filter_strip(const MbconvBlock<T>& b, const Quad* filt
     const MbconvParams& p = b.p;
     const MbconvConfig& c = b.c;
     constexpr int kInputs = (kStrip - 1) * kStride + kKernel;
-    const unsigned quads = c.slice / 4, image = row / p.side_out, oy = row % p.side_out;
+    const unsigned quads = c.slice / 4, image = row / p.side_out, oy = b.first_out + row % p.side_out;
     const int top = static_cast<int>(oy * kStride) - kKernel / 2;
     const uint2* column = reinterpret_cast<const uint2*>(b.expanded() + first_x * kStride * c.expanded_pixel) + quad;
     NAT_UNROLL_ON_CARD
@@ -63,7 +62,7 @@ __device__ NAT_PHASE void filter_strip(const MbconvBlock<T>& b, const Quad* filt
     for (int ky = 0; ky < kKernel; ++ky) {
         const unsigned iy = top + ky;  // -1 wraps round
         if (iy >= p.side_in) continue;
-        const uint2* from = column + 2 * (image * p.side_in + iy) * c.expanded_row;
+        const uint2* from = column + 2 * (image * p.side_in + iy - b.first_in) * c.expanded_row;
         uint2 inputs[kInputs];
         NAT_UNROLL_ON_CARD
         for (int j = 0; j < kInputs; ++j) inputs[j] = load_shared<uint2>(from + 2 * j * c.expanded_pixel);
@@ -86,7 +85,7 @@ __device__ NAT_PHASE void filter_strip(const MbconvBlock<T>& b, const Quad* filt
 template <int kKernel, int kStride, int kStrip, MbconvPass kPass, class T>
 __device__ NAT_PHASE void depthwise(const MbconvBlock<T>& b, unsigned c0) {
     const MbconvParams& p = b.p;
-    const unsigned quads = b.c.slice / 4, across = ceil_div(p.side_out, kStrip), rows = b.images * p.side_out;
+    const unsigned quads = b.c.slice / 4, across = ceil_div(p.side_out, kStrip), rows = b.lines_out;
     const Quad* filter = reinterpret_cast<const Quad*>(b.shared + b.c.filter_at);
     for (unsigned i = threadIdx.x; i < rows * across * quads; i += kMbconvThreads) {
         // Neighbours are one below the other: `expanded_row` puts them on different banks.

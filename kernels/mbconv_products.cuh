@@ -56,8 +56,7 @@ __device__ NAT_PHASE void copy_rows(uint4* to, const uint16_t* from, unsigned st
 template <class T>
 __device__ NAT_PHASE void copy_input(const MbconvBlock<T>& b) {
     const MbconvParams& p = b.p;
-    const size_t first = static_cast<size_t>(b.first_image) * p.side_in * p.side_in;
-    const uint16_t* from = static_cast<const uint16_t*>(b.a.x) + first * p.cin;
+    const uint16_t* from = static_cast<const uint16_t*>(b.a.x) + b.first_row_in() * p.cin;
     copy_rows(b.shared + b.c.x_at, from, p.cin, b.rows_in(), b.rows_in(), p.cin / kHalfChunk);
 }
 
@@ -144,7 +143,7 @@ __device__ NAT_PHASE void write(const MbconvBlock<T>& b, const float (&sums)[2][
     const MbconvConfig& c = b.c;
     const MbconvArgs& a = b.a;
     const unsigned rows = b.rows_out();
-    const size_t first_row = static_cast<size_t>(b.first_image) * p.side_out * p.side_out;
+    const size_t first_row = b.first_row_out();
     const unsigned second = out_second(c.tiles), pitch = out_row(c.tiles);
     Quad* out = reinterpret_cast<Quad*>(b.shared + c.project_at) + b.warp() * 16 * pitch;
     NAT_UNROLL

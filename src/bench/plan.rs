@@ -451,12 +451,14 @@ impl Report {
                 format!("{}.{}", layer[0], layer[1])
             )?;
             match (choice.fused, choice.block) {
-                (true, Some(Block { images, slice, shared_bytes })) => write!(
-                    f,
-                    "{} KB: {images} image{}, {slice} channels at a time",
-                    kilo(shared_bytes),
-                    if images == 1 { "" } else { "s" }
-                )?,
+                (true, Some(Block { images, bands, slice, shared_bytes })) => {
+                    let kilo = kilo(shared_bytes);
+                    match (images, bands) {
+                        (1, 1) => write!(f, "{kilo} KB: 1 image, {slice} channels at a time")?,
+                        (_, 1) => write!(f, "{kilo} KB: {images} images, {slice} channels at a time")?,
+                        _ => write!(f, "{kilo} KB: one of {bands} bands, {slice} channels at a time")?,
+                    }
+                }
                 (_, block) => {
                     let least = block.map_or(0, |block| kilo(block.shared_bytes));
                     write!(f, "{least} KB at least: an operator at a time")?;

@@ -33,7 +33,7 @@ natv2_emulator_bank_counts check_layout(const Problem& q, const Operands& o, che
     group.calls[0] = group.calls[1] = {a, layout.c};
     std::vector<uint16_t> half(o.wanted.size(), 0x7fa1);
     group.calls[1].a.y = half.data(), group.calls[1].a.p.images = ceil_div(q.images, 2);
-    const unsigned blocks = ceil_div(q.images, layout.c.images);
+    const unsigned blocks = ceil_div(q.images, layout.c.images) * layout.c.bands;
     check::launch(kernel.c_str(), {blocks, 2}, {kMbconvThreads}, layout.shared_bytes, group);
     check::options().bank_counts = nullptr;
     const size_t halfway = y.size() / q.images * ceil_div(q.images, 2);
@@ -57,12 +57,41 @@ const Problem kProblems[] = {
     {2, 13, 3, 1, 3, 24, 40, 0, false},   // the same on rows that are not whole chunks
     {2, 16, 3, 1, 24, 40, 24, 16, true},  // an early stage
     {5, 2, 7, 1, 40, 136, 104, 40, true}, // a late one
+    {2, 11, 5, 1, 16, 40, 24, 0, true},   // bands with others above and below
+    {1, 14, 7, 2, 24, 40, 24, 0, false},  // the same with a stride
 };
+
+void check_conflicts(const natv2_emulator_bank_counts& counts, const Problem& q, const Layout& layout) {
+    check::expect(counts.turns[0] > 0 && counts.conflicts[0] == 0, "bank conflicts of ldmatrix");
+    // Rows that are not as long as a line of banks is wide: their neighbours are at odds now and then.
+    const unsigned slice = layout.c.slice, share = slice == 64 ? 10 : slice == 32 ? 6 : layout.c.bands > 1 ? 2 : 3;
+    for (const int kind : {1, 2}) {
+        // A map of two chunks a pixel comes once, in rows that are made for more.
+        if (kind == 1 && q.cin == 0) continue;
+        check::expect(share * counts.conflicts[kind] <= counts.turns[kind],
+                      "slices of %u: %llu bank conflicts in %llu turns of kind %d", slice,
+                      static_cast<unsigned long long>(counts.conflicts[kind]),
+                      static_cast<unsigned long long>(counts.turns[kind]), kind);
+    }
+    if (std::getenv("NATV2_SHOW_BANKS") == nullptr) return;
+    std::printf("%u/%u k%u %u->%u->%u: %u images, %u bands, slice %u:", q.side, q.stride, q.kernel, q.cin, q.mid, q.cout,
+                layout.c.images, layout.c.bands, slice);
+    for (int kind = 0; kind < 3; ++kind) {
+        std::printf(" %llu/%llu", static_cast<unsigned long long>(counts.conflicts[kind]),
+                    static_cast<unsigned long long>(counts.turns[kind]));
+    }
+    std::printf("\n");
+}
+
+// What a block of the emulator can hold.
+void check_cut(const Problem& q, const Operands& operands, check::Format format, const Layout& layout) {
+    if (layout.shared_bytes > nat_emulator::kMaxSharedBytes) return;
+    check_conflicts(check_layout(q, operands, format, layout), q, layout);
+}
 
 }  // namespace
 
 NAT_CHECK(mbconv_is_exact_on_whole_numbers_however_it_is_cut) {
-    const bool show = std::getenv("NATV2_SHOW_BANKS") != nullptr;
     for (const check::Format format : check::kHalfFormats) {
         for (const Problem& q : kProblems) {
             const Operands operands(q, format);
@@ -71,28 +100,24 @@ NAT_CHECK(mbconv_is_exact_on_whole_numbers_however_it_is_cut) {
                     if (q.stem() && slice < q.mid) continue;  // it has one slice
                     // ThreadSanitizer takes minutes for all: one format, and one slice for each number of images.
                     if (nat_emulator::kThreadSanitizer && (format != check::Format::kF16 || slice != 16 * images)) continue;
-                    const Layout layout(q, operands.p, images, slice, images == 1 ? 2 : images == 2 ? 4 : 6);
-                    if (layout.shared_bytes > nat_emulator::kMaxSharedBytes) continue;
-                    const natv2_emulator_bank_counts counts = check_layout(q, operands, format, layout);
-                    check::expect(counts.turns[0] > 0 && counts.conflicts[0] == 0, "bank conflicts of ldmatrix");
-                    // Rows that are not as long as a line of banks is wide: their neighbours are at odds now and then.
-                    const unsigned share = slice == 64 ? 10 : slice == 32 ? 6 : 3;
-                    for (const int kind : {1, 2}) {
-                        // A map of two chunks a pixel comes once, in rows that are made for more.
-                        if (kind == 1 && q.cin == 0) continue;
-                        check::expect(share * counts.conflicts[kind] <= counts.turns[kind],
-                                      "slices of %u: %llu bank conflicts in %llu turns of kind %d", slice,
-                                      static_cast<unsigned long long>(counts.conflicts[kind]),
-                                      static_cast<unsigned long long>(counts.turns[kind]), kind);
-                    }
-                    if (!show) continue;
-                    std::printf("%u/%u k%u %u->%u->%u: %u images, slice %u:", q.side, q.stride, q.kernel, q.cin, q.mid,
-                                q.cout, images, slice);
-                    for (int kind = 0; kind < 3; ++kind) {
-                        std::printf(" %llu/%llu", static_cast<unsigned long long>(counts.conflicts[kind]),
-                                    static_cast<unsigned long long>(counts.turns[kind]));
-                    }
-                    std::printf("\n");
+                    const unsigned tiles = images == 1 ? 2 : images == 2 ? 4 : 6;
+                    check_cut(q, operands, format, Layout(q, operands.p, images, slice, tiles));
+                }
+            }
+        }
+    }
+}
+
+// Bands of one row, and of three, the last of an image fewer.
+NAT_CHECK(mbconv_is_exact_on_whole_numbers_in_bands) {
+    for (const check::Format format : check::kHalfFormats) {
+        for (const Problem& q : kProblems) {
+            const Operands operands(q, format);
+            for (const unsigned band_rows : {1u, 3u}) {
+                if (q.stem() || q.hidden != 0 || band_rows >= operands.p.side_out) continue;
+                for (const unsigned slice : {16u, 64u}) {
+                    if (nat_emulator::kThreadSanitizer && format != check::Format::kF16) continue;
+                    check_cut(q, operands, format, Layout(q, operands.p, 1, slice, 4, MbconvPass::kWhole, band_rows));
                 }
             }
         }

@@ -143,9 +143,14 @@ struct Layout {
     unsigned shared_bytes;
 
     Layout(const Problem& q, const MbconvParams& p, unsigned images, unsigned slice, unsigned tiles,
-           MbconvPass pass = MbconvPass::kWhole) {
-        const unsigned rows_in = images * p.side_in * p.side_in, rows_out = images * p.side_out * p.side_out;
-        c = {}, c.images = images, c.slice = slice, c.tiles = tiles, c.groups = ceil_div(p.cout, 8 * tiles);
+           MbconvPass pass = MbconvPass::kWhole, unsigned band_rows = 0) {
+        c = {}, c.bands = band_rows != 0 ? ceil_div(p.side_out, band_rows) : 1;
+        c.band_rows = band_rows != 0 ? band_rows : p.side_out;
+        const unsigned lines_out = images * c.band_rows;
+        const unsigned band_lines = std::min(p.side_in, (c.band_rows - 1) * p.stride + p.kernel);
+        const unsigned lines_in = c.bands > 1 ? band_lines : images * p.side_in;
+        const unsigned rows_in = lines_in * p.side_in, rows_out = lines_out * p.side_out;
+        c.images = images, c.slice = slice, c.tiles = tiles, c.groups = ceil_div(p.cout, 8 * tiles);
         const unsigned margin = q.kernel / 2;
         const unsigned row = odd(p.cin / 8);
         c.expanded_pixel = odd(slice / 8);
@@ -164,7 +169,7 @@ struct Layout {
         const unsigned strip = p.side_out > 4 ? 8 : p.side_out > 2 ? 4 : 2;
         const unsigned read = (ceil_div(p.side_out, strip) * strip - 1) * p.stride + 1 + 2 * margin;
         const unsigned last = std::max(read, p.side_in + 2 * margin) - (p.side_in + margin);
-        const unsigned behind_slice = kFront + images * p.side_in * c.expanded_row + last * c.expanded_pixel;
+        const unsigned behind_slice = kFront + lines_in * c.expanded_row + last * c.expanded_pixel;
         const unsigned filter = p.kernel * p.kernel * slice / 4 + slice / 2, kept = rows_out * odd(p.mid / 8);
         const unsigned weights = 2 * 8 * c.groups * tiles * kProjectRow;
         const unsigned projection = std::max(weights, kMbconvWarps * 16 * out_row(tiles));

@@ -38,6 +38,9 @@ pub(crate) struct Config {
     pub filter_at: u32,
     pub project_at: u32,
     pub kept_at: u32,
+    /// Bands of an image, and output rows of each; where there are several, a block has one.
+    pub bands: u32,
+    pub band_rows: u32,
 }
 
 /// A configuration and the shared memory that it takes.
@@ -83,10 +86,22 @@ impl Job {
         images >= self.batch_images || self.pass.is_none_or(|(_, units)| images.is_multiple_of(units.images))
     }
 
-    /// Blocks that each have so many images, the last of a batch fewer.
-    pub fn blocks(&self, images: u32) -> u32 {
+    /// Blocks that each have so many images, the last of a batch fewer, or a band of one.
+    pub fn blocks(&self, c: &Config) -> u32 {
         let batches = self.shape.images / self.batch_images.max(1);
-        batches * self.batch_images.div_ceil(images)
+        batches * self.batch_images.div_ceil(c.images) * c.bands
+    }
+
+    /// Output rows of the bands that an image can be cut into: squeeze-excite needs all of them, units of
+    /// rows are an image's, and a stem's block has its image.
+    fn band_rows(&self) -> impl Iterator<Item = u32> + use<> {
+        let side = self.shape.side_out;
+        let whole = self.shape.hidden > 0 || self.shape.has_stem() || self.pass.is_some();
+        let bands = 2..=if whole { 1 } else { side };
+        let mut last = side;
+        bands
+            .map(move |bands| side.div_ceil(bands))
+            .filter(move |&rows| std::mem::replace(&mut last, rows) != rows)
     }
 
     /// Whether a configuration fits so much shared memory.
@@ -107,17 +122,18 @@ impl Job {
     }
 
     /// Every configuration there is; any gives the same results.
-    fn candidates(&self) -> impl Iterator<Item = Plan> {
+    fn candidates(&self) -> impl Iterator<Item = Plan> + use<> {
         let (job, p) = (*self, self.shape);
         let most = self.batch_images.max(1);
         let images = (0..6).map(|log| 1 << log).filter(move |&n: &u32| n < 2 * most);
         let images = images.map(move |n| n.min(most)).filter(move |&n| job.can_have(n));
-        images.flat_map(move |n| {
+        let bands = self.band_rows().map(|rows| (1, rows));
+        images.map(move |n| (n, p.side_out)).chain(bands).flat_map(move |(n, band_rows)| {
             // With a stem there is one slice.
             let least = if p.has_stem() { p.mid } else { 0 };
             let slices = [16, 32, 64].into_iter().filter(move |&slice| slice == 16 || slice < 2 * p.mid);
             let slices = slices.filter(move |&slice| slice >= least);
-            slices.map(move |slice| lay_out(&job, n, slice))
+            slices.map(move |slice| lay_out(&job, n, slice, band_rows))
         })
     }
 }
@@ -132,6 +148,8 @@ pub fn fits(p: &Params, shared_bytes: u32) -> bool {
 pub struct Block {
     /// Images that it owns.
     pub images: u32,
+    /// Bands of an image; of several it owns one.
+    pub bands: u32,
     /// Expanded channels that it has at a time.
     pub slice: u32,
     /// Its shared memory.
@@ -142,8 +160,8 @@ pub struct Block {
 pub fn block(p: &Params, shared_bytes: u32, multiprocessors: u32) -> Option<Block> {
     let job = Job::whole(p);
     let picked = job.plan(shared_bytes, multiprocessors).or_else(|| job.smallest())?;
-    let Config { images, slice, .. } = picked.config;
-    Some(Block { images, slice, shared_bytes: picked.shared_bytes })
+    let Config { images, bands, slice, .. } = picked.config;
+    Some(Block { images, bands, slice, shared_bytes: picked.shared_bytes })
 }
 
 /// Chunks from one row of so many to the next: an odd number puts eight rows on different banks.
@@ -178,9 +196,19 @@ fn expanded_row(p: &Params, slice: u32, pixel: u32) -> u32 {
     (least..least + 8).find(|&row| apart(row)).unwrap_or(least)
 }
 
-fn lay_out(job: &Job, images: u32, slice: u32) -> Plan {
+/// Rows of pixels of a block before and behind the filter.
+fn lines(p: &Params, images: u32, band_rows: u32) -> (u32, u32) {
+    if band_rows == p.side_out {
+        return (images * p.side_in, images * p.side_out);
+    }
+    // With those above and below that its outputs need.
+    (p.side_in.min((band_rows - 1) * p.stride + p.kernel), band_rows)
+}
+
+fn lay_out(job: &Job, images: u32, slice: u32, band_rows: u32) -> Plan {
     let p = &job.shape;
-    let (rows_in, rows_out) = (images * p.pixels_in(), images * p.pixels_out());
+    let (lines_in, lines_out) = lines(p, images, band_rows);
+    let (rows_in, rows_out) = (lines_in * p.side_in, lines_out * p.side_out);
     let expanded_pixel = odd(slice / CHUNK);
     // A filter needs zeros around an image.
     let (expanded_row, behind) = match job.filters() {
@@ -209,10 +237,12 @@ fn lay_out(job: &Job, images: u32, slice: u32) -> Plan {
             filter_at,
             project_at,
             kept_at,
+            bands: p.side_out.div_ceil(band_rows),
+            band_rows,
         },
         shared_bytes: CHUNK_BYTES * chunks,
     };
-    let behind_slice = FRONT + images * p.side_in * expanded_row + behind * expanded_pixel;
+    let behind_slice = FRONT + lines_in * expanded_row + behind * expanded_pixel;
     if p.has_stem() {
         // What the filters leave is in place of the images.
         let filter_at = behind_slice + 27 * slice / 4 + vectors;
@@ -272,7 +302,8 @@ fn columns(p: &Params, rows: u32) -> (u32, u32) {
 /// weights from its L2 cache, and waits that another block of the multiprocessor fills.
 fn cycles(job: &Job, plan: &Plan, shared_bytes: u32, multiprocessors: u32) -> u64 {
     let (p, c) = (&job.shape, &plan.config);
-    let (rows_in, rows_out) = (c.images * p.pixels_in(), c.images * p.pixels_out());
+    let (lines_in, lines_out) = lines(p, c.images, c.band_rows);
+    let (rows_in, rows_out) = (lines_in * p.side_in, lines_out * p.side_out);
     let slices = p.mid.div_ceil(c.slice);
     let rounds = |items: u32, at_a_time: u32| u64::from(items.div_ceil(at_a_time));
     // A product of 16 x 8 x 16 takes two cycles, and eight warps take turns.
@@ -295,7 +326,7 @@ fn cycles(job: &Job, plan: &Plan, shared_bytes: u32, multiprocessors: u32) -> u6
     let projection = products(rows_out.div_ceil(32) * c.groups, c.tiles, p.mid);
     // Four instructions a cycle: multiply-adds of a strip, and what it takes to load and widen its inputs.
     let strip = strip(p);
-    let strips = c.images * p.side_out * p.side_out.div_ceil(strip) * c.slice / 4;
+    let strips = lines_out * p.side_out.div_ceil(strip) * c.slice / 4;
     let row = 4 * strip * p.kernel + 6 * ((strip - 1) * p.stride + p.kernel) + 2 * p.kernel;
     let filter = match job.filters() {
         true => rounds(strips, THREADS) * u64::from(slices * p.kernel.min(p.side_in) * row * WARPS / 4),
@@ -326,7 +357,7 @@ fn cycles(job: &Job, plan: &Plan, shared_bytes: u32, multiprocessors: u32) -> u6
     // Registers allow two blocks, three of the first pass; each takes a kilobyte of its own.
     let most = if job.filters() { 2 } else { 3 };
     let resident = ((shared_bytes + 1024) / (plan.shared_bytes + 1024)).clamp(1, most);
-    let waves = rounds(job.blocks(c.images), multiprocessors.max(1) * resident);
+    let waves = rounds(job.blocks(c), multiprocessors.max(1) * resident);
     waves * (u64::from(resident) * work).max(work + waits)
 }
 
@@ -438,21 +469,33 @@ mod tests {
                         continue;
                     };
                     assert!(shared_bytes <= limit);
-                    let pixels = c.images * p.pixels_in();
+                    let (lines_in, lines_out) = lines(&p, c.images, c.band_rows);
+                    let pixels = lines_in * p.side_in;
                     let ends = [
-                        (
-                            FRONT + (c.images * p.side_in * c.expanded_row) + margin(&p) * c.expanded_pixel,
-                            c.x_at,
-                        ),
+                        (FRONT + lines_in * c.expanded_row + margin(&p) * c.expanded_pixel, c.x_at),
                         (c.x_at + pixels * p.cin / CHUNK, c.weights_at),
                         (c.weights_at + c.slice * p.cin / CHUNK + c.slice / 2, c.filter_at),
                         (c.filter_at + (p.kernel * p.kernel + 2) * c.slice / 4, c.kept_at),
                         (FRONT + 2 * 8 * c.groups * c.tiles * PROJECT_ROW, c.kept_at),
-                        (c.kept_at + c.images * p.pixels_out() * p.mid / CHUNK, shared_bytes / CHUNK_BYTES),
+                        (c.kept_at + lines_out * p.side_out * p.mid / CHUNK, shared_bytes / CHUNK_BYTES),
                     ];
                     assert!(ends.iter().all(|(end, next)| end <= next), "{p:?} {c:?}");
                     assert!(8 * c.groups * c.tiles >= p.cout && c.tiles.is_multiple_of(2));
                     assert!((1..=PROJECT_TILES).contains(&c.tiles) && c.images < 2 * p.images);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bands_cover_an_image_and_every_layer_without_squeeze_excite_fits_in_some() {
+        for r in [96, 128, 224] {
+            for (index, k, e, p) in layers(100, 1.0, r).filter(|layer| layer.3.hidden == 0) {
+                let job = Job::whole(&p);
+                assert!(job.fits(A100), "{r} pixels, layer {index}, k{k}, e{e}");
+                for Plan { config: c, .. } in job.candidates() {
+                    assert!(c.bands * c.band_rows >= p.side_out && (c.bands - 1) * c.band_rows < p.side_out);
+                    assert!(c.bands == 1 || (c.images == 1 && job.blocks(&c) == p.images * c.bands));
                 }
             }
         }
@@ -468,7 +511,7 @@ mod tests {
                     assert!(job.plan(H100, 132).is_some_and(|plan| plan.shared_bytes <= H100), "{params:?}");
                     for Plan { config: c, shared_bytes } in job.candidates() {
                         assert!(c.images == batch_images || c.images.is_multiple_of(units.images));
-                        assert!(c.images <= batch_images && job.blocks(c.images) * c.images >= p.images);
+                        assert!(c.images <= batch_images && job.blocks(&c) * c.images >= p.images);
                         let [rows_in, rows_out] = [p.pixels_in(), p.pixels_out()].map(|rows| c.images * rows);
                         let vectors = |there: bool| if there { c.slice / 2 } else { 0 };
                         let input = c.x_at + rows_in * p.cin / CHUNK;
@@ -506,7 +549,8 @@ mod tests {
                 let params = mbconv_pass::Params::of(p, pass, 100);
                 Job::of_pass(&params).smallest().unwrap().shared_bytes
             };
-            let whole = Job::whole(&p).smallest().unwrap().shared_bytes;
+            let images = Job::whole(&p).candidates().filter(|plan| plan.config.bands == 1);
+            let whole = images.map(|plan| plan.shared_bytes).min().unwrap();
             let [expanded, filtered, projected] = Pass::ALL.map(taken);
             assert!(expanded < filtered && filtered < projected, "layer {index}, k{k}, e{e}");
             assert_eq!(projected, whole, "layer {index}, k{k}, e{e}");

@@ -60,7 +60,7 @@ pub(crate) fn planned(
     let plan = job
         .plan(to.shared_bytes(), to.multiprocessors())
         .ok_or(Error::NoRoom { kernel, shared_bytes: to.shared_bytes() })?;
-    let blocks = to.blocks(u64::from(job.blocks(plan.config.images)), THREADS)?;
+    let blocks = to.blocks(u64::from(job.blocks(&plan.config)), THREADS)?;
     Ok((Geometry { shared_bytes: plan.shared_bytes, ..blocks }, plan.config))
 }
 
@@ -132,7 +132,9 @@ pub(crate) fn layouts() -> Vec<crate::device::Layout> {
                 weights_at,
                 filter_at,
                 project_at,
-                kept_at
+                kept_at,
+                bands,
+                band_rows
             }
         ),
         Addresses::layout(),
