@@ -12,7 +12,7 @@
 # tries the same steps without a card.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-tests=(golden_networks golden_step ops ops_formats ops_half ops_mbconv resident batches population)
+tests=(golden_networks golden_step ops ops_formats ops_half ops_mbconv ops_mbconv_pass resident batches population)
 
 pack() { # folder
     local folder=$1 name binary

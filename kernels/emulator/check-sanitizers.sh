@@ -77,14 +77,19 @@ for mode in $modes; do
 
     runs=("--threads 1 --reverse" "--threads 3")
     [ "$mode" = thread ] || runs+=("--threads 1" "--threads 3 --reverse")
-    for arguments in "${runs[@]}"; do
+    pids=()
+    for run in "${!runs[@]}"; do
         # shellcheck disable=SC2086
-        if ! "$driver" $arguments >"$out/$mode/log" 2>&1; then
-            cat "$out/$mode/log" >&2
-            fail "$mode $arguments"
+        "$driver" ${runs[run]} >"$out/$mode/log.$run" 2>&1 &
+        pids+=($!)
+    done
+    for run in "${!runs[@]}"; do
+        if ! wait "${pids[run]}"; then
+            cat "$out/$mode/log.$run" >&2
+            fail "$mode ${runs[run]}"
         fi
     done
-    echo "$mode: $(tail -1 "$out/$mode/log"), in both orders, on one and three threads"
+    echo "$mode: $(tail -1 "$out/$mode/log.0"), in both orders, on one and three threads"
 
     found=0
     while read -r finder name text; do

@@ -1,5 +1,6 @@
 // Checks of ../../augment.cu: every kind of operation, alone and in pairs, against plain loops. The struct mirrors
 // its args struct.
+#include "../sanitizer.h"
 #include "check.h"
 
 #include <algorithm>
@@ -83,6 +84,8 @@ NAT_CHECK(augment) {
     std::vector<Pixels> wanted;
     for (unsigned first = 0; first <= 10; ++first) {
         for (unsigned second = 0; second <= 10; ++second) {
+            // Each kind once in either place.
+            if (nat_emulator::kThreadSanitizer && second != (first + 3) % 11) continue;
             const unsigned stored = (first + second) % kStored;
             indices.push_back(static_cast<float>(stored));
             Pixels image;
@@ -109,8 +112,8 @@ NAT_CHECK(augment) {
     for (unsigned image = 0; image < images; ++image) {
         for (unsigned i = 0; i < kSide * kSide; ++i) {
             const float found = y[image * kSide * kSide + i];
-            check::expect(found == static_cast<float>(wanted[image][i]), "operations %u and %u, pixel %u: %06x, not %06x",
-                          image / 11, image % 11, i, static_cast<unsigned>(found), wanted[image][i]);
+            check::expect(found == static_cast<float>(wanted[image][i]), "image %u, pixel %u: %06x, not %06x", image, i,
+                          static_cast<unsigned>(found), wanted[image][i]);
         }
     }
 }
