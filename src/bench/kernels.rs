@@ -303,4 +303,22 @@ mod tests {
         assert!(report.all_correct() && errors.len() == 4, "{errors:?}");
         assert_eq!(report.json()["precision"], "bf16");
     }
+
+    #[test]
+    fn numbers_of_every_operator_in_16_bits_are_compared_as_they_are_stored() {
+        // Of products in 16 bits one leaves f32; passes leave 16-bit maps and statistics in f32.
+        for operator in ["pointwisehalf", "mbconv"] {
+            let options = Options {
+                images: 1,
+                resolutions: vec![32],
+                repetitions: 1,
+                only: Some(operator.into()),
+                edges: false,
+                precision: Precision::Bf16,
+            };
+            let report = run(&Cpu, &options).unwrap();
+            let wrong: Vec<&Row> = report.kernels.iter().filter(|row| !row.correct).collect();
+            assert!(wrong.is_empty() && report.kernels.len() > 10, "{wrong:?}");
+        }
+    }
 }

@@ -122,7 +122,7 @@ pub(super) fn group() -> Case {
 }
 
 /// Shared memory that a block of every card since compute capability 8.0 can have.
-const EVERY_CARD: u32 = 99 << 10;
+pub(super) const EVERY_CARD: u32 = 99 << 10;
 
 /// A layer of a network, if its block fits any card.
 pub(super) fn layer(

@@ -1,12 +1,13 @@
 //! Cases of the passes of inverted bottlenecks in recalibration.
 
+use super::mbconv::EVERY_CARD;
 use super::{Builder, Case, Fill};
-use crate::ops::Activation;
 use crate::ops::halves::{Format, PER_ELEMENT};
 use crate::ops::mbconv;
-use crate::ops::mbconv_pass::{MbconvPass, MbconvPassGroup, Params, Pass};
+use crate::ops::mbconv_pass::{MbconvPass, MbconvPassGroup, Params, Pass, fits};
 use crate::ops::pointwise::panelled_len;
 use crate::ops::pointwise_half::weights_len;
+use crate::ops::{Activation, Call};
 
 /// What differs between cases.
 #[derive(Clone, Copy)]
@@ -113,6 +114,30 @@ pub(super) fn group() -> Case {
     });
     let calls = calls.collect();
     b.finish("a group".into(), MbconvPassGroup { calls })
+}
+
+/// The passes of a layer of a network on one batch, if their blocks fit any card.
+pub(super) fn layer(
+    format: Format,
+    (images, side): (usize, usize),
+    (kernel, stride): (usize, usize),
+    (cin, mid, cout): (usize, usize, usize),
+    hidden: usize,
+    activation: Activation,
+) -> Vec<Case> {
+    let number = |number: usize| number as u32;
+    let shape = Shape {
+        batches: (1, number(images)),
+        side: number(side),
+        filter: (number(kernel), number(stride)),
+        channels: (number(cin), number(mid), number(cout)),
+        hidden: number(hidden),
+        activation,
+        more: 0,
+    };
+    let cases = Pass::ALL.map(|pass| case((format, shape, pass)));
+    let fit = |case: &Case| matches!(&case.call, Call::MbconvPass(call) if fits(&call.params, EVERY_CARD));
+    cases.into_iter().filter(fit).collect()
 }
 
 /// Every kernel, with and without each part, prefixes, tails of channels, slices and blocks of images; units of

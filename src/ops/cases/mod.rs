@@ -106,7 +106,8 @@ impl Case {
     /// What a result is stored as, where that is 16-bit numbers.
     pub fn stored(&self, result: Slot) -> Option<Format> {
         match &self.call {
-            Call::PointwiseHalf(call) => (result == call.y).then(|| call.params.format()),
+            Call::PointwiseHalf(call) if result == call.y => super::halves::stored(call.params.output),
+            Call::PointwiseHalf(_) => None,
             Call::Mbconv(call) => (result == call.y).then(|| call.params.format()),
             Call::MbconvPass(call) => (Some(result) == call.y).then(|| call.params.format()),
             Call::BnApplyGroup(group) => {
@@ -326,7 +327,11 @@ pub fn network_in(format: Format, images: usize, r: usize) -> Vec<Case> {
 /// Shapes at the edges with maps in a format.
 pub fn edges_in(format: Format) -> Vec<Case> {
     let both = half_products().into_iter().chain(mbconv_edges());
-    let own = both.filter(|case| case.results().iter().any(|&slot| case.stored(slot) == Some(format)));
+    let own = both.filter(|case| match &case.call {
+        Call::PointwiseHalf(call) => call.params.format() == format,
+        Call::Mbconv(call) => call.params.format() == format,
+        _ => false,
+    });
     own.chain(formats(Some(format))).collect()
 }
 
