@@ -100,17 +100,10 @@ fn what_the_formats_lose_against_maps_in_f32_is_below_1e_5() {
 
 /// A group leaves the bits that its calls leave one by one.
 fn a_group_is_as_if_alone(device: &dyn Device) {
-    let mut case = apply_group();
+    let case = apply_group();
     let Call::BnApplyGroup(group) = case.call.clone() else { panic!("a group") };
-    let together = arena_after(device, &case, Threads::All).unwrap();
-    for (index, call) in group.calls.into_iter().enumerate() {
-        let bits = |arena: &[f32]| -> Vec<u32> {
-            arena[call.y.offset..][..call.y.len].iter().map(|value| value.to_bits()).collect()
-        };
-        case.call = Call::from(call.clone());
-        let alone = arena_after(device, &case, Threads::One).unwrap();
-        assert!(bits(&alone) == bits(&together), "{}: call {index}", device.describe());
-    }
+    let calls = group.calls.into_iter().map(Call::from).collect();
+    halves::a_group_is_as_if_alone(device, case, calls);
 }
 
 #[test]

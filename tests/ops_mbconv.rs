@@ -6,13 +6,12 @@
 //!
 //! `NATV2_TEST_DEVICE=cuda` adds the card.
 
-use natv2::bench::kernels::arena_after;
 use natv2::device::{Cpu, Device, Reference};
 use natv2::ops::cases::{Case, mbconv_edges, mbconv_group};
 use natv2::ops::halves::Format;
 use natv2::ops::mbconv::{Mbconv, fits};
 use natv2::ops::pointwise::{self, panelled_index, panelled_len};
-use natv2::ops::{Call, Region, Slot, Threads, depthwise, squeeze_excite, stem};
+use natv2::ops::{Call, Region, Slot, depthwise, squeeze_excite, stem};
 
 mod common;
 use common::halves::{self, numbers, same_on_one_thread, squared_error};
@@ -150,17 +149,10 @@ fn check_all(devices: &[&dyn Device]) {
 
 /// A group leaves the bits that its calls leave one by one.
 fn a_group_is_as_if_alone(device: &dyn Device) {
-    let mut case = mbconv_group();
+    let case = mbconv_group();
     let Call::MbconvGroup(group) = case.call.clone() else { panic!("a group") };
-    let together = arena_after(device, &case, Threads::All).unwrap();
-    for (index, call) in group.calls.into_iter().enumerate() {
-        let bits = |arena: &[f32]| -> Vec<u32> {
-            arena[call.y.offset..][..call.y.len].iter().map(|value| value.to_bits()).collect()
-        };
-        case.call = Call::from(call.clone());
-        let alone = arena_after(device, &case, Threads::One).unwrap();
-        assert!(bits(&alone) == bits(&together), "{}: call {index}", device.describe());
-    }
+    let calls = group.calls.into_iter().map(Call::from).collect();
+    halves::a_group_is_as_if_alone(device, case, calls);
 }
 
 #[test]

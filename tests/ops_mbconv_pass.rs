@@ -66,18 +66,10 @@ fn check_all(devices: &[&dyn Device]) {
 
 /// A group leaves the bits that its calls leave one by one.
 fn a_group_is_as_if_alone(device: &dyn Device) {
-    let mut case = mbconv_pass_group();
+    let case = mbconv_pass_group();
     let Call::MbconvPassGroup(group) = case.call.clone() else { panic!("a group") };
-    let together = arena_after(device, &case, Threads::All).unwrap();
-    for (index, call) in group.calls.into_iter().enumerate() {
-        let bits = |arena: &[f32]| -> Vec<u32> {
-            let results = [Some(call.partials), call.y].into_iter().flatten();
-            results.flat_map(|y| arena[y.offset..][..y.len].iter().map(|value| value.to_bits())).collect()
-        };
-        case.call = Call::from(call.clone());
-        let alone = arena_after(device, &case, Threads::One).unwrap();
-        assert!(bits(&alone) == bits(&together), "{}: call {index}", device.describe());
-    }
+    let calls = group.calls.into_iter().map(Call::from).collect();
+    halves::a_group_is_as_if_alone(device, case, calls);
 }
 
 #[test]

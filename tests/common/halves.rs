@@ -4,7 +4,7 @@ use natv2::bench::kernels::arena_after;
 use natv2::device::Device;
 use natv2::ops::cases::Case;
 use natv2::ops::halves::Format;
-use natv2::ops::{Slot, Threads};
+use natv2::ops::{Call, Slot, Threads};
 
 /// The numbers that a case leaves in `y` on a device, in 16 bits or f32, which is all that it may write.
 pub fn numbers(device: &dyn Device, case: &Case, (y, format): (Slot, Option<Format>)) -> Vec<f64> {
@@ -38,6 +38,21 @@ pub fn same_on_one_thread(device: &dyn Device, cases: &[Case]) {
             results.flat_map(|y| arena[y.offset..][..y.len].iter().map(|value| value.to_bits())).collect()
         };
         assert_eq!(bits(Threads::One), bits(Threads::All), "{} {}", case.call.name(), case.name);
+    }
+}
+
+/// A group leaves the bits that its calls leave one by one.
+pub fn a_group_is_as_if_alone(device: &dyn Device, mut case: Case, calls: Vec<Call>) {
+    let together = arena_after(device, &case, Threads::All).unwrap();
+    for (index, call) in calls.into_iter().enumerate() {
+        let results = call.writes();
+        let bits = |arena: &[f32]| -> Vec<u32> {
+            let values = results.iter().flat_map(|y| &arena[y.offset..][..y.len]);
+            values.map(|value| value.to_bits()).collect()
+        };
+        case.call = call;
+        let alone = arena_after(device, &case, Threads::One).unwrap();
+        assert!(bits(&alone) == bits(&together), "{}: call {index}", device.describe());
     }
 }
 
