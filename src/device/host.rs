@@ -223,6 +223,8 @@ named! {
         AdamW(update, adamw),
     }
     groups {
+        MbconvGroup(mbconv, run),
+        MbconvPassGroup(mbconv_pass, run),
         Transpose(grad::pointwise, transpose),
         BnRunning(grad::batch_norm, running),
         KernelTransformGrad(grad::kernel_transform, run),
@@ -408,12 +410,6 @@ fn run_plain<T: Real>(ops: &impl HostOps<T>, call: &Call, r: &Resolver<'_, T>) {
                 y: r.write(c.y),
             },
         ),
-        Call::MbconvGroup(c) => {
-            c.calls.iter().for_each(|call| run_plain(ops, &Call::from(call.clone()), r));
-        }
-        Call::MbconvPassGroup(c) => {
-            c.calls.iter().for_each(|call| run_plain(ops, &Call::from(call.clone()), r));
-        }
         other => ops.training(other, r),
     }
 }

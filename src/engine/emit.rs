@@ -285,9 +285,25 @@ impl Lowering<'_> {
         self.averages.averages.push(Average { params, batch: norm.batch, average: norm.average });
     }
 
+    /// Images of a batch.
+    pub(super) fn batch_images(&self) -> u32 {
+        (self.images / self.at_once()) as u32
+    }
+
     /// Rows of a batch of a map.
     fn batch_rows(&self, x: Map) -> usize {
-        self.images / self.at_once() * x.side * x.side
+        self.batch_images() as usize * x.side * x.side
+    }
+
+    /// Calls that run together: one call of them all, or the only one itself.
+    pub(super) fn push_together<C, G>(&mut self, mut calls: Vec<C>, group: impl FnOnce(Vec<C>) -> G)
+    where
+        Call: From<C> + From<G>,
+    {
+        self.calls.push(match calls.len() {
+            1 => Call::from(calls.remove(0)),
+            _ => Call::from(group(calls)),
+        });
     }
 
     /// Statistics of `x`, averaged into the section, and the scale and shift of each batch. Their

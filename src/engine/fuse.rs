@@ -12,7 +12,7 @@ use crate::device::H100_MULTIPROCESSORS;
 use crate::ops::halves::Format;
 use crate::ops::mbconv::{self, Block as MbconvBlock, Mbconv, MbconvGroup};
 use crate::ops::mbconv_pass;
-use crate::ops::{Activation, Call, Slot, halves};
+use crate::ops::{Activation, Slot, halves};
 use crate::space::Arch;
 use crate::space::backbone::strided;
 use crate::space::walk::{Layer, walk};
@@ -275,11 +275,8 @@ impl Lowering<'_> {
         }
         let outputs: Vec<Map> = fused.iter().map(|one| self.output(one)).collect();
         let calls = fused.iter().zip(&outputs).map(|(one, y)| one.call(self.layout, y.slot));
-        let mut calls: Vec<Mbconv> = calls.collect();
-        self.calls.push(match calls.len() {
-            1 => Call::from(calls.remove(0)),
-            _ => Call::from(MbconvGroup { calls }),
-        });
+        let calls = calls.collect();
+        self.push_together(calls, |calls| MbconvGroup { calls });
         outputs
     }
 
@@ -325,6 +322,7 @@ mod tests {
     use super::*;
     use crate::engine::Precision;
     use crate::engine::plan::{Target, lower};
+    use crate::ops::Call;
     use crate::space::walk::Exits;
     use crate::space::{Channels, ExitScaling, Family};
     use crate::supernet::init::parts_of;

@@ -8,7 +8,7 @@ use super::emit::Norm;
 use super::fuse::Fused;
 use super::plan::{BN_EPSILON, Lowering, Map, Mode};
 use super::tree::{Step, Tree};
-use crate::ops::batch_norm::{BatchFold, BnApply, BnApplyGroup, BnMerge, Merge, MergeParams};
+use crate::ops::batch_norm::{BatchFold, BnApplyGroup, BnMerge, Merge};
 use crate::ops::mbconv_pass::{self, MbconvPass, MbconvPassGroup, Params, Pass};
 use crate::ops::{Activation, Call, Slot, mbconv};
 use crate::supernet::HeadLayout;
@@ -22,11 +22,6 @@ struct Vectors {
 }
 
 impl Lowering<'_> {
-    /// Images of a batch.
-    fn batch_images(&self) -> u32 {
-        (self.images / self.at_once()) as u32
-    }
-
     /// The passes of an MBConv, in their order.
     pub(super) fn passes_of(&self, whole: mbconv::Params) -> Vec<Params> {
         let passes = if whole.expands() { &Pass::ALL[..] } else { &Pass::ALL[1..] };
@@ -35,11 +30,12 @@ impl Lowering<'_> {
 
     /// The outputs of MBConvs that run together.
     pub(super) fn passes(&mut self, fused: &[Fused<'_>]) -> Vec<Map> {
-        let calls = fused.iter().map(|one| self.call(one, Pass::Expanded, [None; 2]));
-        let expanded = fused.iter().zip(calls.collect::<Vec<_>>());
-        let expanded: Vec<_> =
-            expanded.filter_map(|(one, call)| Some((call, one.source.as_ref()?))).collect();
-        let mut of_sources = self.pass(expanded, true).into_iter();
+        let calls = fused.iter().filter_map(|one| {
+            let norm = one.source.as_ref()?;
+            Some((self.call(one, Pass::Expanded, [None; 2]), norm))
+        });
+        let calls = calls.collect();
+        let mut of_sources = self.pass(calls, true).into_iter();
         let expand: Vec<Option<Vectors>> =
             fused.iter().map(|one| one.source.as_ref().and_then(|_| of_sources.next())).collect();
 
@@ -63,11 +59,8 @@ impl Lowering<'_> {
             let residual = one.residual.map(|map| map.slot);
             self.application(y.slot, y, vectors.scale, vectors.shift, Activation::None, residual)
         });
-        let mut calls: Vec<BnApply> = calls.collect();
-        self.calls.push(match calls.len() {
-            1 => Call::from(calls.remove(0)),
-            _ => Call::from(BnApplyGroup { calls }),
-        });
+        let calls = calls.collect();
+        self.push_together(calls, |calls| BnApplyGroup { calls });
         let vectors = expand.into_iter().flatten().chain(filter).chain(project);
         vectors.for_each(|vectors| self.arena.give_back(vectors.both));
         outputs
@@ -80,7 +73,7 @@ impl Lowering<'_> {
         tree: &Tree,
         nodes: impl Iterator<Item = (usize, Map)>,
     ) -> Vec<usize> {
-        let (mut calls, mut ids) = (Vec::new(), Vec::new());
+        let (mut calls, mut norms, mut ids) = (Vec::new(), Vec::new(), Vec::new());
         if self.mode == Mode::Inference {
             return ids;
         }
@@ -89,11 +82,11 @@ impl Lowering<'_> {
             let head = self.head_of(tree, stage);
             let Some(call) = self.head_pass(&head, x) else { continue };
             self.next_norm = self.norms_at[id];
-            calls.push((call, self.norm(&head.expand_bn, head.head.expand, None)));
+            norms.push(self.norm(&head.expand_bn, head.head.expand, None));
+            calls.push(call);
             ids.push(id);
         }
-        let calls = calls.iter().map(|(call, norm)| (call.clone(), norm)).collect();
-        self.pass(calls, false);
+        self.pass(calls.into_iter().zip(&norms).collect(), false);
         ids
     }
 
@@ -113,44 +106,29 @@ impl Lowering<'_> {
     /// Passes, each with the batch norm that it leaves statistics for, together. Where they are folded, the
     /// scales and shifts of each, to be given back.
     fn pass(&mut self, mut calls: Vec<(MbconvPass, &Norm)>, fold: bool) -> Vec<Vectors> {
-        let Mode::Recalibration { batches, at_once } = self.mode else { return Vec::new() };
+        let Mode::Recalibration { batches, .. } = self.mode else { return Vec::new() };
         if calls.is_empty() {
             return Vec::new();
         }
         let mut vectors = Vec::new();
         let mut merges = Vec::new();
         for (call, norm) in &mut calls {
-            let (params, channels) = (call.params, call.params.channels());
+            let params = call.params;
             call.partials = self.arena.take(params.partials_len());
             let fold = fold.then(|| {
-                let len = params.batches() as usize * channels as usize;
+                let len = params.batches() as usize * params.channels() as usize;
                 let both = self.arena.take(2 * len);
                 let (scale, shift) = (both.part(0, len), both.part(len, len));
                 vectors.push(Vectors { both, scale, shift });
                 BatchFold { gamma: norm.gamma, beta: norm.beta, scale, shift }
             });
-            let units = params.units();
-            merges.push(Merge {
-                params: MergeParams {
-                    rows: params.batch_images * params.pixels(),
-                    unit_rows: units.rows,
-                    span_rows: units.span,
-                    channels,
-                    batches: at_once as u32,
-                    epsilon: BN_EPSILON,
-                },
-                partials: call.partials,
-                batch: norm.batch,
-                fold,
-            });
+            let (params, partials) = (params.merge(BN_EPSILON), call.partials);
+            merges.push(Merge { params, partials, batch: norm.batch, fold });
             self.average(norm, batches);
         }
         merges.iter().for_each(|merge| self.arena.give_back(merge.partials));
-        let mut calls: Vec<MbconvPass> = calls.into_iter().map(|(call, _)| call).collect();
-        self.calls.push(match calls.len() {
-            1 => Call::from(calls.remove(0)),
-            _ => Call::from(MbconvPassGroup { calls }),
-        });
+        let calls = calls.into_iter().map(|(call, _)| call).collect();
+        self.push_together(calls, |calls| MbconvPassGroup { calls });
         self.calls.push(Call::from(BnMerge { merges }));
         vectors
     }

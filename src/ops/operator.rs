@@ -113,9 +113,19 @@ macro_rules! operator {
     };
 }
 
-/// Calls of one operator that are one call: `Name` of `Call`s.
+/// Calls of one operator that are one call: `Name of Call`, or `Name of Call, work apart` where its work is not
+/// the sum of theirs and the module has it.
 macro_rules! group {
     ($(#[$doc:meta])* $name:ident of $call:ident) => {
+        $crate::ops::operator::group! { $(#[$doc])* $name of $call, work apart }
+
+        impl $name {
+            pub(in $crate::ops) fn work(&self) -> $crate::ops::Work {
+                self.calls.iter().map(|call| call.work()).sum()
+            }
+        }
+    };
+    ($(#[$doc:meta])* $name:ident of $call:ident, work apart) => {
         $(#[$doc])*
         ///
         /// None reads what another writes.
@@ -132,10 +142,6 @@ macro_rules! group {
 
             pub(in $crate::ops) fn writes(&self) -> Vec<$crate::ops::Slot> {
                 self.calls.iter().flat_map(|call| call.writes()).collect()
-            }
-
-            pub(in $crate::ops) fn work(&self) -> $crate::ops::Work {
-                self.calls.iter().map(|call| call.work()).sum()
             }
         }
     };

@@ -88,7 +88,7 @@ impl<'a> Launcher<'a> {
     }
 
     /// Launches calls of a kernel, at most `N` of them together: a row of blocks each, as long as the longest
-    /// needs. `one` gives a call's geometry, of which that length is looked at alone, and its arguments.
+    /// needs, and of each block as much shared memory. `one` gives a call's geometry and its arguments.
     ///
     /// # Errors
     /// Those of `one`, or the device refuses.
@@ -106,6 +106,7 @@ impl<'a> Launcher<'a> {
             for (place, (row, arguments)) in together.calls.iter_mut().zip(&all) {
                 *place = *arguments;
                 geometry.grid[0] = geometry.grid[0].max(row.grid[0]);
+                geometry.shared_bytes = geometry.shared_bytes.max(row.shared_bytes);
             }
             geometry.grid[1] = all.len() as u32;
             self.launch(kernel, geometry, &together)?;

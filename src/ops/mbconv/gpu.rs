@@ -13,15 +13,8 @@ pub(crate) struct Launch {
     pub c: Config,
 }
 
-/// Calls of a launch: `MbconvGroup` and `MbconvPassGroup`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct Group<L, const N: usize> {
-    pub calls: [L; N],
-}
-
-/// Those that one takes: `kMbconvGroup`.
-type MbconvGroup = Group<Launch, 15>;
+/// Calls that a launch takes: `kMbconvGroup`.
+const GROUP: usize = 15;
 
 /// The kernel for the shape.
 fn kernel(p: &Params) -> &'static str {
@@ -46,7 +39,7 @@ pub(crate) fn launch(calls: &[Mbconv], to: &Launcher<'_>) -> Result<(), Error> {
         let (geometry, c) = planned("mbconv", &Job::whole(&p), &p, to)?;
         Ok((kernel(&p), geometry, Launch { a: call.addresses(to), c }))
     });
-    launch_rows(rows, |kernel, geometry, group: &MbconvGroup| to.launch(kernel, geometry, group))
+    launch_by_kernel::<_, GROUP>(rows, to)
 }
 
 /// How blocks go about a call, and its row of the grid.
@@ -65,35 +58,26 @@ pub(crate) fn planned(
 }
 
 /// Launches calls, each given by its kernel, its row of the grid and what it takes: those of one kernel together,
-/// up to `N` at a time. Rows are as long as the longest needs.
-pub(crate) fn launch_rows<L: Copy, const N: usize>(
+/// up to `N` at a time.
+pub(crate) fn launch_by_kernel<L: Copy, const N: usize>(
     rows: impl Iterator<Item = Result<(&'static str, Geometry, L), Error>>,
-    start: impl Fn(&'static str, Geometry, &Group<L, N>) -> Result<(), Error>,
+    to: &Launcher<'_>,
 ) -> Result<(), Error> {
-    let mut launches: Vec<(&'static str, Geometry, Vec<L>)> = Vec::new();
+    let mut launches: Vec<(&'static str, Vec<(Geometry, L)>)> = Vec::new();
     for row in rows {
         let (name, geometry, one) = row?;
-        match launches.iter_mut().find(|(kernel, _, all)| *kernel == name && all.len() < N) {
-            Some((_, all_geometry, all)) => {
-                all_geometry.shared_bytes = all_geometry.shared_bytes.max(geometry.shared_bytes);
-                all_geometry.grid[0] = all_geometry.grid[0].max(geometry.grid[0]);
-                all.push(one);
-            }
-            None => launches.push((name, geometry, vec![one])),
+        match launches.iter_mut().find(|(kernel, _)| *kernel == name) {
+            Some((_, all)) => all.push((geometry, one)),
+            None => launches.push((name, vec![(geometry, one)])),
         }
     }
-    launches.into_iter().try_for_each(|(kernel, geometry, all)| {
-        let geometry = Geometry { grid: [geometry.grid[0], all.len() as u32, 1], ..geometry };
-        // No block looks at what is behind the calls that there are.
-        let mut group = Group { calls: [all[0]; N] };
-        group.calls[..all.len()].copy_from_slice(&all);
-        start(kernel, geometry, &group)
-    })
+    launches.iter().try_for_each(|(kernel, all)| to.launch_together::<_, _, N>(kernel, all, |&one| Ok(one)))
 }
 
 #[cfg(test)]
 pub(crate) fn layouts() -> Vec<crate::device::Layout> {
-    use crate::device::layout;
+    use crate::device::{Together, layout};
+    type Group = Together<Launch, GROUP>;
     vec![
         layout!(
             "MbconvParams",
@@ -139,6 +123,6 @@ pub(crate) fn layouts() -> Vec<crate::device::Layout> {
         ),
         Addresses::layout(),
         layout!("MbconvLaunch", Launch { a, c }),
-        layout!("MbconvGroup", MbconvGroup { calls }),
+        layout!("MbconvGroup", Group { calls }),
     ]
 }

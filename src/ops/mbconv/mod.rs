@@ -50,7 +50,7 @@ pub mod reference;
 pub use blocks::{Block, block, fits};
 
 use super::halves::{Format, PER_ELEMENT};
-use super::operator::operator;
+use super::operator::{group, operator};
 use super::{Activation, Slot, Work, depthwise, pointwise, pointwise_half, squeeze_excite, stem};
 
 /// Shape of a call, shared with the kernel.
@@ -119,6 +119,11 @@ impl Params {
 
     fn pixels_out(&self) -> u32 {
         self.side_out * self.side_out
+    }
+
+    /// Bytes of a 16-bit input map.
+    pub(super) fn input_bytes(&self) -> u64 {
+        2 * u64::from(self.images * self.pixels_in()) * u64::from(self.cin)
     }
 
     /// Numbers of the expanded map.
@@ -245,32 +250,30 @@ operator! {
     }
 }
 
-/// MBConvs that are launched together, as those of many networks at one depth. None reads what another
-/// writes.
-#[derive(Debug, Clone, PartialEq)]
-pub struct MbconvGroup {
-    /// Them.
-    pub calls: Vec<Mbconv>,
+group! {
+    /// MBConvs that are launched together, as those of many networks at one depth.
+    MbconvGroup of Mbconv, work apart
 }
 
 impl MbconvGroup {
-    pub(super) fn reads(&self) -> Vec<Slot> {
-        self.calls.iter().flat_map(Mbconv::reads).collect()
-    }
-
-    pub(super) fn writes(&self) -> Vec<Slot> {
-        self.calls.iter().flat_map(Mbconv::writes).collect()
-    }
-
-    /// All of theirs; what several read comes from the cache, but for the first time.
     pub(super) fn work(&self) -> Work {
-        let all: Work = self.calls.iter().map(Mbconv::work).sum();
-        let input = |p: &Params| 2 * u64::from(p.images * p.pixels_in()) * u64::from(p.cin);
-        let read = |index: usize| self.calls[..index].iter().any(|call| call.x == self.calls[index].x);
-        let again = (0..self.calls.len()).filter(|&index| read(index));
-        let again: u64 = again.map(|index| input(&self.calls[index].params)).sum();
-        Work { bytes: all.bytes - again, ..all }
+        work_on_inputs(self.calls.iter().map(|call| (call.x, call.params.input_bytes(), call.work())))
     }
+}
+
+/// The work of calls, each with its input and the bytes of that: what several read comes from the cache, but
+/// for the first time.
+pub(super) fn work_on_inputs(calls: impl Iterator<Item = (Slot, u64, Work)>) -> Work {
+    let mut read: Vec<Slot> = Vec::new();
+    calls
+        .map(|(input, bytes, work)| {
+            if read.contains(&input) {
+                return Work { bytes: work.bytes - bytes, ..work };
+            }
+            read.push(input);
+            work
+        })
+        .sum()
 }
 
 impl Mbconv {

@@ -4,7 +4,7 @@ use super::{MbconvPass, Params, Pass};
 use crate::device::{Error, Launcher};
 use crate::ops::mbconv::Addresses;
 use crate::ops::mbconv::blocks::Job;
-use crate::ops::mbconv::gpu::{Group, Launch, launch_rows, planned};
+use crate::ops::mbconv::gpu::{Launch, launch_by_kernel, planned};
 
 /// A call: `MbconvPassLaunch`.
 #[repr(C)]
@@ -15,8 +15,8 @@ struct PassLaunch {
     batch_images: u32,
 }
 
-/// Those of a launch: `kMbconvPassGroup`.
-type PassGroup = Group<PassLaunch, 14>;
+/// Calls that a launch takes: `kMbconvPassGroup`.
+const GROUP: usize = 14;
 
 /// Whether there is a kernel for the shape on a device whose blocks can have `shared_bytes` of shared memory.
 pub fn fits(p: &Params, shared_bytes: u32) -> bool {
@@ -81,14 +81,15 @@ pub(crate) fn launch(calls: &[MbconvPass], to: &Launcher<'_>) -> Result<(), Erro
             PassLaunch { whole, partials: to.at(call.partials), batch_images: p.batch_images },
         ))
     });
-    launch_rows(rows, |kernel, geometry, group: &PassGroup| to.launch(kernel, geometry, group))
+    launch_by_kernel::<_, GROUP>(rows, to)
 }
 
 #[cfg(test)]
 pub(crate) fn layouts() -> Vec<crate::device::Layout> {
-    use crate::device::layout;
+    use crate::device::{Together, layout};
+    type Group = Together<PassLaunch, GROUP>;
     vec![
         layout!("MbconvPassLaunch", PassLaunch { whole, partials, batch_images }),
-        layout!("MbconvPassGroup", PassGroup { calls }),
+        layout!("MbconvPassGroup", Group { calls }),
     ]
 }

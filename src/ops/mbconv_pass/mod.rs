@@ -38,7 +38,7 @@ pub use gpu::fits;
 pub use units::Units;
 
 use super::halves::Format;
-use super::operator::operator;
+use super::operator::{group, operator};
 use super::{Activation, Slot, Work, batch_norm, mbconv, pointwise_half};
 
 /// How far a call goes.
@@ -137,9 +137,22 @@ impl Params {
         Units::new(self.pixels(), self.batch_images, rows)
     }
 
+    /// How the partial statistics become those of the batches.
+    pub fn merge(&self, epsilon: f32) -> batch_norm::MergeParams {
+        let units = self.units();
+        batch_norm::MergeParams {
+            rows: self.batch_images * self.pixels(),
+            unit_rows: units.rows,
+            span_rows: units.span,
+            channels: self.channels(),
+            batches: self.batches(),
+            epsilon,
+        }
+    }
+
     /// Elements of the partial statistics.
     pub fn partials_len(&self) -> usize {
-        (self.batches() * self.units().per_batch) as usize * 2 * self.channels() as usize
+        self.merge(0.0).partials_len()
     }
 
     /// The application of a batch norm to a map of `pixels` an image and `mid` channels.
@@ -210,39 +223,15 @@ operator! {
     }
 }
 
-/// Passes that are launched together, as those of many networks at one depth. None reads what another writes.
-#[derive(Debug, Clone, PartialEq)]
-pub struct MbconvPassGroup {
-    /// Them.
-    pub calls: Vec<MbconvPass>,
+group! {
+    /// Passes that are launched together, as those of many networks at one depth.
+    MbconvPassGroup of MbconvPass, work apart
 }
 
 impl MbconvPassGroup {
-    pub(super) fn reads(&self) -> Vec<Slot> {
-        self.calls.iter().flat_map(MbconvPass::reads).collect()
-    }
-
-    pub(super) fn writes(&self) -> Vec<Slot> {
-        self.calls.iter().flat_map(MbconvPass::writes).collect()
-    }
-
-    /// All of theirs; what several read comes from the cache, but for the first time.
     pub(super) fn work(&self) -> Work {
-        let mut all = Work::default();
-        for (index, call) in self.calls.iter().enumerate() {
-            let work = call.work();
-            let read = self.calls[..index].iter().any(|before| before.x == call.x);
-            let again = if read { call.params.input_bytes() } else { 0 };
-            all = Work { bytes: all.bytes + work.bytes - again, flops: all.flops + work.flops };
-        }
-        all
-    }
-}
-
-impl Params {
-    fn input_bytes(&self) -> u64 {
-        let p = &self.shape;
-        2 * u64::from(p.images * p.side_in * p.side_in) * u64::from(p.cin)
+        let calls = self.calls.iter();
+        mbconv::work_on_inputs(calls.map(|call| (call.x, call.params.shape.input_bytes(), call.work())))
     }
 }
 

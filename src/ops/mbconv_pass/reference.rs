@@ -4,7 +4,7 @@ use super::super::batch_norm::{self, ApplyArgs};
 use super::super::halves::PER_ELEMENT;
 use super::super::real::Real;
 use super::super::{Activation, depthwise, pointwise_half, squeeze_excite};
-use super::{Args, Params, Pass, Vectors};
+use super::{Args, Params, Pass, Vectors, units};
 
 /// Computes the call; see the module for the formula.
 pub fn run<T: Real>(p: &Params, mut a: Args<'_, T>) {
@@ -28,8 +28,7 @@ pub fn run<T: Real>(p: &Params, mut a: Args<'_, T>) {
 
 /// The statistics of a map of 16-bit numbers.
 fn leave<T: Real>(p: &Params, map: &[T], partials: &mut [T]) {
-    let rows = p.batch_images * p.pixels();
-    p.units().leave(&p.format().widen(map), rows, p.channels() as usize, partials);
+    units::leave(&p.merge(0.0), &p.format().widen(map), partials);
 }
 
 /// The raw expanded map, where there is an expansion.

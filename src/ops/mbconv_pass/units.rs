@@ -1,5 +1,6 @@
 //! Units of rows: what a pass leaves statistics of.
 
+use super::super::batch_norm::MergeParams;
 use super::super::real::Real;
 
 /// Rows of a unit at most where it is a part of an image.
@@ -19,48 +20,36 @@ pub struct Units {
     pub rows: u32,
     /// Rows behind which units begin anew: those of an image, or of the batch.
     pub span: u32,
-    /// Units of a batch.
-    pub per_batch: u32,
 }
 
 impl Units {
     /// The units of a batch of images of so many pixels; those of several images have at most `rows` rows.
     pub fn new(pixels: u32, batch_images: u32, rows: u32) -> Units {
         if pixels >= WHOLE_IMAGE {
-            let per_image = pixels.div_ceil(MOST_ROWS);
-            let rows = pixels.min(MOST_ROWS);
-            return Units { images: 1, rows, span: pixels, per_batch: batch_images * per_image };
+            return Units { images: 1, rows: pixels.min(MOST_ROWS), span: pixels };
         }
         let most = (rows / pixels).clamp(1, MOST_IMAGES);
         let images = 1 << most.ilog2();
-        let rows = images * pixels;
-        Units { images, rows, span: batch_images * pixels, per_batch: batch_images.div_ceil(images) }
+        Units { images, rows: images * pixels, span: batch_images * pixels }
     }
+}
 
-    /// First row and number of rows of unit `index` of a batch of `rows` rows.
-    pub fn part(&self, index: u32, rows: u32) -> (u32, u32) {
-        let per_span = self.span.div_ceil(self.rows);
-        let (span, within) = (index / per_span * self.span, index % per_span * self.rows);
-        let left = (rows - span).min(self.span) - within;
-        (span + within, left.min(self.rows))
-    }
-
-    /// Statistics of the units of a map `[batches][rows][channels]`, to `[batches][units][2][channels]`:
-    /// mean, and the sum of squared deviations from it.
-    pub(super) fn leave<T: Real>(&self, map: &[T], rows: u32, channels: usize, partials: &mut [T]) {
-        let batches = map.chunks_exact(rows as usize * channels);
-        let units = partials.chunks_exact_mut(2 * channels);
-        let parts = batches.flat_map(|batch| (0..self.per_batch).map(move |index| (batch, index)));
-        for ((batch, index), unit) in parts.zip(units) {
-            let (first, count) = self.part(index, rows);
-            let rows = &batch[first as usize * channels..][..count as usize * channels];
+/// Statistics of the units of a map `[batches][rows][channels]`, to `[batches][units][2][channels]`: mean, and
+/// the sum of squared deviations from it.
+pub(super) fn leave<T: Real>(merge: &MergeParams, map: &[T], partials: &mut [T]) {
+    let channels = merge.channels as usize;
+    let (mut rest, mut units) = (map, partials.chunks_exact_mut(2 * channels));
+    for _ in 0..merge.batches {
+        for (count, unit) in merge.units().zip(&mut units) {
+            let (rows, behind) = rest.split_at(count * channels);
             let (means, squares) = unit.split_at_mut(channels);
-            let share = T::one() / T::of(f64::from(count));
+            let share = T::one() / T::of(count as f64);
             for c in 0..channels {
                 let column = || rows.iter().skip(c).step_by(channels).copied();
                 means[c] = column().fold(T::zero(), |sum, x| sum + x) * share;
                 squares[c] = column().fold(T::zero(), |sum, x| sum + (x - means[c]) * (x - means[c]));
             }
+            rest = behind;
         }
     }
 }
@@ -68,6 +57,11 @@ impl Units {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn merge(units: &Units, rows: u32, channels: u32, batches: u32) -> MergeParams {
+        let (unit_rows, span_rows) = (units.rows, units.span);
+        MergeParams { rows, unit_rows, span_rows, channels, batches, epsilon: 0.0 }
+    }
 
     #[test]
     fn units_cover_every_row_of_a_batch_once() {
@@ -84,9 +78,11 @@ mod tests {
             let pixels = side * side;
             let units = Units::new(pixels, batch_images, rows);
             assert!(units.rows <= MOST_ROWS && units.images <= MOST_IMAGES);
-            let mut next = 0;
-            for index in 0..units.per_batch {
-                let (first, count) = units.part(index, batch_images * pixels);
+            let (mut next, per_span) = (0, units.span.div_ceil(units.rows));
+            let merge = merge(&units, batch_images * pixels, 8, 1);
+            for (index, count) in (0..merge.unit_count() as u32).zip(merge.units()) {
+                let (first, count) =
+                    (index / per_span * units.span + index % per_span * units.rows, count as u32);
                 assert_eq!(first, next, "{units:?} {index}");
                 assert!((1..=units.rows).contains(&count), "{units:?} {index}");
                 // Nothing but whole images, or a part of one.
@@ -101,10 +97,11 @@ mod tests {
     fn statistics_of_units_are_those_of_their_rows() {
         // Two batches of three images of four pixels, one channel and another; two images a unit.
         let units = Units::new(4, 3, 8);
-        assert_eq!((units.images, units.per_batch), (2, 2));
+        let merge = merge(&units, 12, 2, 2);
+        assert_eq!((units.images, merge.unit_count()), (2, 2));
         let map: Vec<f64> = (0..24).flat_map(|row| [f64::from(row), 1.0]).collect();
         let mut partials = vec![f64::NAN; 2 * 2 * 2 * 2];
-        units.leave(&map, 12, 2, &mut partials);
+        leave(&merge, &map, &mut partials);
         let wanted = [3.5, 1.0, 42.0, 0.0, 9.5, 1.0, 5.0, 0.0, 15.5, 1.0, 42.0, 0.0, 21.5, 1.0, 5.0, 0.0];
         assert_eq!(partials, wanted);
     }
