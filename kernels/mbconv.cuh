@@ -6,15 +6,18 @@
 //   mbconv_depthwise.cuh  the filter
 //   mbconv_squeeze.cuh    squeeze-and-excitation
 //   mbconv_statistics.cuh what the passes of mbconv_passes.cu measure
+//   mbconv_pair.cuh       what expand_depthwise.cu leaves
 #pragma once
 
 #include "mbconv_depthwise.cuh"
+#include "mbconv_pair.cuh"
 #include "mbconv_products.cuh"
 #include "mbconv_squeeze.cuh"
 #include "mbconv_statistics.cuh"
 #include "mbconv_stem.cuh"
 
-// All slices of the depthwise output. A second pass has one at a time, for its statistics.
+// All slices of the depthwise output. A second pass has one at a time, for its statistics, and so has the first of
+// a pair, which gives it away.
 template <int kKernel, int kStride, MbconvPass kPass, class Block>
 __device__ __forceinline__ void mbconv_filtered(const Block& b) {
     using namespace mbconv;
@@ -50,6 +53,9 @@ __device__ __forceinline__ void mbconv_filtered(const Block& b) {
         if constexpr (kPass == MbconvPass::kFiltered) {
             __syncthreads();
             statistics_of_slice(b, b.shared + b.c.kept_at, p.side_out, c0);
+        } else if constexpr (kPass == MbconvPass::kDepthwise) {
+            __syncthreads();
+            leave_slice(b, c0);
         }
     }
 }

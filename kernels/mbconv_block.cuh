@@ -23,7 +23,8 @@
 // Passes (mbconv_passes.cu) have what they need of it. The first: the expanded slice without zeros, pixels
 // `expanded_pixel` apart, the input, the expansion weights without scale and shift. The second: the slices,
 // the filter without scale and shift, and at kept_at a slice of the depthwise output, [pixels][odd(slice / 8)].
-// The third: everything.
+// The third: everything. The first of a pair (expand_depthwise.cu): as the second, with the filter's scale and
+// shift.
 //
 // Rows of an odd number of chunks put the eight rows of a matrix of ldmatrix on different banks, and so
 // they do for the four lanes a row that store the sums of a product. Bank conflicts are counted by
@@ -83,8 +84,17 @@ struct MbconvGroup {
     MbconvLaunch calls[kMbconvGroup];
 };
 
-// How far a kernel goes: to the end, or to statistics of what it has made.
-enum class MbconvPass { kWhole, kExpanded, kFiltered, kProjected };
+// How far a kernel goes: to the end, to statistics of what it has made, or to the depthwise output.
+enum class MbconvPass { kWhole, kExpanded, kFiltered, kProjected, kDepthwise };
+
+// Whether it has a slice of the depthwise output and not all of it, and whether batch norms take rounded numbers.
+__host__ __device__ constexpr bool keeps_slice(MbconvPass pass) {
+    return pass == MbconvPass::kFiltered || pass == MbconvPass::kDepthwise;
+}
+
+__host__ __device__ constexpr bool measures(MbconvPass pass) {
+    return pass != MbconvPass::kWhole && pass != MbconvPass::kDepthwise;
+}
 
 // A pass: what it has no use for is null or 0. Scales and shifts are [batches][mid].
 struct MbconvPassLaunch {
@@ -97,6 +107,12 @@ constexpr unsigned kMbconvPassGroup = 14;
 
 struct MbconvPassGroup {
     MbconvPassLaunch calls[kMbconvPassGroup];
+};
+
+// The first of a pair (expand_depthwise.cu): `whole.a.y` is the depthwise output, and nothing behind it is there.
+struct ExpandDepthwiseLaunch {
+    MbconvLaunch whole;
+    float* means;  // [images][side_out][mid], or null
 };
 
 constexpr unsigned kMbconvThreads = 256, kMbconvWarps = kMbconvThreads / 32;
@@ -226,13 +242,13 @@ namespace mbconv {
 // Two sums, rounded where a pass has scale and shift applied to numbers of the format.
 template <MbconvPass kPass, class T>
 __device__ __forceinline__ float2 raw_pair(float low, float high) {
-    if constexpr (kPass == MbconvPass::kWhole) return make_float2(low, high);
+    if constexpr (!measures(kPass)) return make_float2(low, high);
     return Halves<T>::unpack(Halves<T>::pack(low, high));
 }
 
 template <MbconvPass kPass, class T>
 __device__ __forceinline__ Quad raw_quad(Quad sums) {
-    if constexpr (kPass == MbconvPass::kWhole) return sums;
+    if constexpr (!measures(kPass)) return sums;
     return unpack_quad<T>(pack_quad<T>(sums));
 }
 

@@ -93,26 +93,27 @@ __device__ NAT_PHASE void depthwise(const MbconvBlock<T>& b, unsigned c0) {
         if (c0 + 4 * quad >= p.mid) continue;
         Quad sums[kStrip];
         filter_strip<kKernel, kStride>(b, filter, row, first_x, quad, sums);
-        if constexpr (kPass == MbconvPass::kFiltered) {
-            NAT_UNROLL
-            for (int o = 0; o < kStrip; ++o) {
-                const unsigned ox = first_x + o;
-                if (ox >= p.side_out) break;
-                uint4* to = b.shared + b.c.kept_at + (row * p.side_out + ox) * b.c.expanded_pixel;
-                store_shared(reinterpret_cast<uint2*>(to) + quad, pack_quad<T>(sums[o]));
-            }
-            continue;
+        Quad scale, shift;
+        if constexpr (kPass != MbconvPass::kFiltered) {
+            const Quad* vectors = filter + kKernel * kKernel * quads + quad;
+            scale = load_shared<Quad>(vectors), shift = load_shared<Quad>(vectors + quads);
         }
-        const Quad* vectors = filter + kKernel * kKernel * quads + quad;
-        const Quad scale = load_shared<Quad>(vectors), shift = load_shared<Quad>(vectors + quads);
-        const unsigned chunk = (c0 + 4 * quad) / kHalfChunk;
         NAT_UNROLL
         for (int o = 0; o < kStrip; ++o) {
             const unsigned ox = first_x + o;
             if (ox >= p.side_out) break;
-            const Quad raw = raw_quad<kPass, T>(sums[o]);
-            const uint2 out = pack_quad<T>(activate(p.activation, multiply_add(raw, scale, shift)));
-            store_shared(reinterpret_cast<uint2*>(b.kept(row * p.side_out + ox) + chunk) + quad % 2, out);
+            Quad value = sums[o];
+            if constexpr (kPass != MbconvPass::kFiltered) {
+                value = activate(p.activation, multiply_add(raw_quad<kPass, T>(value), scale, shift));
+            }
+            const unsigned pixel = row * p.side_out + ox;
+            uint2* to;
+            if constexpr (keeps_slice(kPass)) {
+                to = reinterpret_cast<uint2*>(b.shared + b.c.kept_at + pixel * b.c.expanded_pixel) + quad;
+            } else {
+                to = b.kept_quad(pixel, c0 / 4 + quad);
+            }
+            store_shared(to, pack_quad<T>(value));
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Whole inverted bottlenecks on every device, from one table of shapes (`natv2::ops::cases::mbconv_edges`).
+//! Whole inverted bottlenecks on every device, from one table of shapes (`natv2::ops::cases::mbconv_edges`), and
+//! their first halves (`natv2::ops::cases::expand_depthwise_edges`).
 //!
 //! What the table's results are compared with: the definition in f64, which rounds the maps between the
 //! parts as the kernels do, so that only roundings gone the other way are left; and the same chain of f64
@@ -6,12 +7,14 @@
 //!
 //! `NATV2_TEST_DEVICE=cuda` adds the card.
 
+use natv2::bench::kernels::arena_after;
 use natv2::device::{Cpu, Device, Reference};
-use natv2::ops::cases::{Case, mbconv_edges, mbconv_group};
+use natv2::ops::cases::{Case, expand_depthwise_edges, mbconv_edges, mbconv_group};
+use natv2::ops::expand_depthwise;
 use natv2::ops::halves::Format;
 use natv2::ops::mbconv::{Mbconv, fits};
 use natv2::ops::pointwise::{self, panelled_index, panelled_len};
-use natv2::ops::{Call, Region, Slot, depthwise, squeeze_excite, stem};
+use natv2::ops::{Call, Region, Slot, Threads, depthwise, squeeze_excite, stem};
 
 mod common;
 use common::halves::{self, numbers, same_on_one_thread, squared_error};
@@ -147,6 +150,42 @@ fn check_all(devices: &[&dyn Device]) {
     }
 }
 
+/// First halves of MBConvs: the depthwise output and the means of its rows, against the definition.
+fn check_halves(devices: &[&dyn Device]) {
+    let reference = Reference::<f64>::new();
+    let mut worst = [[0.0f64; 2]; 2];
+    for case in expand_depthwise_edges() {
+        let Call::ExpandDepthwise(call) = &case.call else { panic!("{:?} has no check here", case.call) };
+        let format = call.params.format();
+        let operands = case.operands(1).1;
+        let results = |device: &dyn Device| -> [Vec<f64>; 2] {
+            let arena = arena_after(device, &case, Threads::All).unwrap();
+            let written = case.results();
+            let outside = |i: &usize| !written.iter().any(|y| (y.offset..y.offset + y.len).contains(i));
+            let changed =
+                (0..arena.len()).filter(outside).find(|&i| arena[i].to_bits() != operands[i].to_bits());
+            assert_eq!(changed, None, "{} {}: written outside", device.describe(), case.name);
+            let found = |slot: Slot| &arena[slot.offset..][..slot.len];
+            let wide = |values: &[f32]| values.iter().copied().map(f64::from).collect();
+            [wide(&format.unpack(found(call.y))), call.means.map_or_else(Vec::new, |slot| wide(found(slot)))]
+        };
+        let defined = results(&reference);
+        for device in devices {
+            let bound = if format == Format::F16 { 1e-8 } else { 1e-7 };
+            let found = results(*device);
+            for (part, what) in ["the output", "means"].iter().enumerate() {
+                let error = squared_error(&found[part], &defined[part]);
+                assert!(error < bound, "{} {}: {what}: {error:e}", device.describe(), case.name);
+                let worst = &mut worst[usize::from(format == Format::Bf16)][part];
+                *worst = worst.max(error);
+            }
+        }
+    }
+    for (format, [y, means]) in ["f16", "bf16"].iter().zip(worst) {
+        println!("{format}: first halves {y:.1e}, means {means:.1e} from the definition");
+    }
+}
+
 /// A group leaves the bits that its calls leave one by one.
 fn a_group_is_as_if_alone(device: &dyn Device) {
     let case = mbconv_group();
@@ -161,6 +200,15 @@ fn no_case_is_there_twice_and_all_fit_an_h100() {
     let names: std::collections::BTreeSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
     assert_eq!(names.len(), cases.len());
     assert!(cases.iter().all(|case| fits(&call_of(case).params, 227 << 10)));
+    let halves = expand_depthwise_edges();
+    let names: std::collections::BTreeSet<&str> = halves.iter().map(|case| case.name.as_str()).collect();
+    assert_eq!(names.len(), halves.len());
+    let fit = |case: &Case, bytes: u32| match &case.call {
+        Call::ExpandDepthwise(call) => expand_depthwise::fits(&call.params, bytes),
+        other => panic!("{other:?} has no check here"),
+    };
+    // The smallest blocks of cards take them all.
+    assert!(halves.iter().all(|case| fit(case, 99 << 10)));
 }
 
 #[test]
@@ -168,6 +216,7 @@ fn the_cpu_agrees() {
     check_all(&[&Cpu]);
     a_group_is_as_if_alone(&Cpu);
     same_on_one_thread(&Cpu, &mbconv_edges());
+    check_halves(&[&Cpu]);
 }
 
 /// Both orders of threads in one test: the f64 reference is much of its time.
@@ -177,6 +226,8 @@ fn the_kernels_agree_on_the_emulator_in_both_orders_of_threads() {
     let [forward, reverse] = halves::emulated();
     check_all(&[&*forward, &*reverse]);
     same_on_one_thread(&*forward, &mbconv_edges());
+    check_halves(&[&*forward, &*reverse]);
+    same_on_one_thread(&*forward, &expand_depthwise_edges());
     a_group_is_as_if_alone(&*forward);
     a_group_is_as_if_alone(&*reverse);
     // Sixteen with filters of 3 by 3 are one more than a launch takes.
@@ -187,6 +238,7 @@ fn the_kernels_agree_on_the_emulator_in_both_orders_of_threads() {
 fn the_kernels_agree_on_the_device_that_was_chosen() {
     if let Some(device) = halves::chosen() {
         check_all(&[&*device]);
+        check_halves(&[&*device]);
         a_group_is_as_if_alone(&*device);
     }
 }

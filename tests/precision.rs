@@ -91,6 +91,9 @@ fn logits_of_every_family_are_as_near_to_those_of_f32_as_roundings_leave_them() 
     }
 }
 
+/// Shared memory of a block that holds the images of some MBConvs and not of others, which are pairs of calls.
+const SMALL_BLOCK: u32 = 27 << 9;
+
 /// Whether what a call writes to `slot` is 16-bit numbers.
 fn writes_halves(call: &Call, slot: Slot) -> bool {
     match call {
@@ -100,6 +103,7 @@ fn writes_halves(call: &Call, slot: Slot) -> bool {
         Call::MaxPool(_) | Call::Sum(_) | Call::BnApply(_) | Call::BnApplyGroup(_) => true,
         // The means beside the map are f32.
         Call::Depthwise(call) => slot == call.y,
+        Call::ExpandDepthwise(call) => slot == call.y,
         _ => false,
     }
 }
@@ -156,9 +160,9 @@ fn in_step(
             // that hardly varies beside its mean, the variance has few digits.
             let bound = match (call, writes_halves(call, slot), format) {
                 (Call::BnStatistics(_), ..) => 1e-2,
-                // Two maps inside are rounded before the one that is compared.
-                (Call::Mbconv(_), _, Format::F16) => 1e-3,
-                (Call::Mbconv(_), _, Format::Bf16) => 1e-2,
+                // Maps inside are rounded before what is compared.
+                (Call::Mbconv(_) | Call::ExpandDepthwise(_), _, Format::F16) => 1e-3,
+                (Call::Mbconv(_) | Call::ExpandDepthwise(_), _, Format::Bf16) => 1e-2,
                 (_, false, _) | (_, true, Format::F16) => 1e-4,
                 (_, true, Format::Bf16) => 1e-3,
             };
@@ -188,16 +192,18 @@ fn every_call_of_every_family_is_the_same_on_the_emulator() {
             let apart = Target::from(precision);
             let folded = step(Mode::Recalibration { batches: 1, at_once: 1 }, apart, &[]);
             step(Mode::Inference, apart, &folded);
-            step(Mode::Inference, Target { block_bytes: device.block_bytes(), ..apart }, &folded);
+            for block_bytes in [device.block_bytes(), SMALL_BLOCK] {
+                step(Mode::Inference, Target { block_bytes, ..apart }, &folded);
+            }
         }
     }
 }
 
-/// MBConvs as one call leave batch norms where recalibration has put them, and the results are those of
-/// separate calls but for the roundings of squeeze-and-excitation's means.
+/// MBConvs as one call, or as a pair, leave batch norms where recalibration has put them, and the results are those
+/// of separate calls but for the roundings of squeeze-and-excitation's means.
 #[test]
-fn mbconvs_in_one_call_are_those_of_separate_calls() {
-    let mut fused = 0;
+fn mbconvs_in_one_call_or_two_are_those_of_separate_calls() {
+    let (mut fused, mut pairs) = (0, 0);
     for family in Family::all() {
         let net = supernet(family);
         for (arch, precision) in archs(family, 4).iter().zip(HALVES.into_iter().cycle()) {
@@ -205,14 +211,20 @@ fn mbconvs_in_one_call_are_those_of_separate_calls() {
                 let target = Target { precision, block_bytes };
                 lower(&net.layout, arch, Exits::up_to(arch), 3, Mode::Inference, target)
             };
-            let (apart, together) = (plan(0), plan(227 << 10));
-            assert_eq!(apart.1.stored, together.1.stored, "{family}");
-            assert_eq!(apart.1.averaged, together.1.averaged, "{family}");
-            let count = |name| together.0.calls.iter().filter(|call| call.name() == name).count();
-            fused += count("Mbconv");
+            let (apart, together, small) = (plan(0), plan(227 << 10), plan(SMALL_BLOCK));
+            for other in [&together, &small] {
+                assert_eq!(apart.1.stored, other.1.stored, "{family}");
+                assert_eq!(apart.1.averaged, other.1.averaged, "{family}");
+            }
+            let count = |program: &Program, name| program.calls.iter().filter(|c| c.name() == name).count();
+            fused += count(&together.0, "Mbconv");
+            pairs += count(&small.0, "ExpandDepthwise");
             // These images are small: every MBConv fits.
-            assert_eq!(count("Depthwise"), 0, "{family}");
-            assert!(together.0.work().bytes < apart.0.work().bytes, "{family}");
+            let others = ["Depthwise", "ExpandDepthwise"].map(|name| count(&together.0, name));
+            assert_eq!(others, [0; 2], "{family}");
+            assert_eq!(count(&small.0, "Depthwise"), 0, "{family}");
+            let bytes = [&together, &small, &apart].map(|plan| plan.0.work().bytes);
+            assert!(bytes.is_sorted_by(|a, b| a < b), "{family}: {bytes:?}");
             let mut section = Cpu.allocate(together.1.len).unwrap();
             let weights = precision.weights(&Cpu, &net).unwrap();
             let none = Cpu.allocate(0).unwrap();
@@ -227,13 +239,16 @@ fn mbconvs_in_one_call_are_those_of_separate_calls() {
                 Cpu.download(&arena, program.logits.last().unwrap().offset, &mut out).unwrap();
                 out
             };
-            let distance = distance(&logits(&together.0), &logits(&apart.0));
-            // Random networks are as chaotic as the bound is wide; that of a network with other batch norms is 1.
-            let bound = if precision == Precision::F16 { 0.2 } else { 0.7 };
-            assert!(distance < bound, "{family} {precision}: {distance:e}");
+            let wanted = logits(&apart.0);
+            for program in [&together.0, &small.0] {
+                let distance = distance(&logits(program), &wanted);
+                // Random networks are as chaotic as the bound is wide; that of a network with other batch norms is 1.
+                let bound = if precision == Precision::F16 { 0.2 } else { 0.7 };
+                assert!(distance < bound, "{family} {precision}: {distance:e}");
+            }
         }
     }
-    assert!(fused > 200, "{fused}");
+    assert!(fused > 200 && pairs > 50, "{fused} and {pairs}");
 }
 
 /// A tree of networks gives the bits of each alone, as in f32, and so do other weights those of a new engine.

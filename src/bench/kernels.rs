@@ -31,7 +31,7 @@ pub fn tolerance(format: Option<Format>) -> f64 {
 /// way.
 fn tolerance_of(call: &Call, format: Option<Format>) -> f64 {
     match call {
-        Call::Mbconv(_) | Call::MbconvPass(_) => 10.0 * tolerance(format),
+        Call::Mbconv(_) | Call::ExpandDepthwise(_) | Call::MbconvPass(_) => 10.0 * tolerance(format),
         _ => tolerance(format),
     }
 }

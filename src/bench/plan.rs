@@ -163,7 +163,7 @@ pub struct Report {
     pub total: Tally,
     /// The same, by operator.
     pub operators: Vec<Row>,
-    /// Of one network in 16 bits: its MBConvs, which of them are one kernel, and the block that takes.
+    /// Of one network in 16 bits: its MBConvs, which of them are one kernel or a pair, and the block that takes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mbconvs: Vec<Choice>,
     /// Shared memory of a block that they were planned for.
@@ -425,7 +425,7 @@ pub fn run(options: &Options<'_>) -> Result<Report, crate::device::Error> {
 }
 
 impl Report {
-    /// Which MBConvs are one kernel, and why.
+    /// Which MBConvs are one kernel, which a pair, and why.
     fn write_mbconvs(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.mbconvs.is_empty() || self.block_bytes == 0 {
             return Ok(());
@@ -450,19 +450,23 @@ impl Report {
                 "\n{:<6} {pixels:>10} {channels:>16} {filter:>7} {hidden:>4}  ",
                 format!("{}.{}", layer[0], layer[1])
             )?;
-            match (choice.fused, choice.block) {
-                (true, Some(Block { images, bands, slice, shared_bytes })) => {
-                    let kilo = kilo(shared_bytes);
-                    match (images, bands) {
-                        (1, 1) => write!(f, "{kilo} KB: 1 image, {slice} channels at a time")?,
-                        (_, 1) => write!(f, "{kilo} KB: {images} images, {slice} channels at a time")?,
-                        _ => write!(f, "{kilo} KB: one of {bands} bands, {slice} channels at a time")?,
-                    }
+            let block = |f: &mut fmt::Formatter<'_>, block: Block| {
+                let Block { images, bands, slice, shared_bytes } = block;
+                let kilo = kilo(shared_bytes);
+                match (images, bands) {
+                    (1, 1) => write!(f, "{kilo} KB: 1 image, {slice} channels at a time"),
+                    (_, 1) => write!(f, "{kilo} KB: {images} images, {slice} channels at a time"),
+                    _ => write!(f, "{kilo} KB: one of {bands} bands, {slice} channels at a time"),
                 }
-                (_, block) => {
-                    let least = block.map_or(0, |block| kilo(block.shared_bytes));
-                    write!(f, "{least} KB at least: an operator at a time")?;
+            };
+            let least = choice.block.map_or(0, |block| kilo(block.shared_bytes));
+            match (choice.fused, choice.block, choice.pair) {
+                (true, Some(whole), _) => block(f, whole)?,
+                (_, _, Some(first)) => {
+                    write!(f, "{least} KB at least: a pair, of ")?;
+                    block(f, first)?;
                 }
+                _ => write!(f, "{least} KB at least: an operator at a time")?,
             }
         }
         Ok(())
@@ -521,11 +525,12 @@ impl fmt::Display for Report {
         let calls =
             |name| self.operators.iter().find(|row| row.operator == name).map_or(0, |row| row.tally.calls);
         let (alone, together, apart) = (calls("Mbconv"), calls("MbconvGroup"), calls("Depthwise"));
+        let pairs = calls("ExpandDepthwise");
         if alone + together > 0 {
             write!(
                 f,
                 "\n\nMBConvs: {alone} calls of one each and {together} of several networks together, of which an image \
-                 fits a block; {apart} an operator at a time"
+                 fits a block; {pairs} pairs of calls; {apart} an operator at a time"
             )?;
         }
         let passes = [calls("MbconvPass"), calls("MbconvPassGroup")];

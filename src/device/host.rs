@@ -198,6 +198,7 @@ named! {
         PointwiseHalf(pointwise_half, run),
         Mbconv(mbconv, run),
         MbconvPass(mbconv_pass, run),
+        ExpandDepthwise(expand_depthwise, run),
         Augment(augment, run),
         PointwiseWeights(grad::pointwise, weights),
         PointwiseHalfWeights(grad::pointwise_half, weights),

@@ -5,7 +5,7 @@ use crate::ops::batch_norm::{
     ApplyParams, Average, AverageParams, BatchFold, BnApply, BnStatistics, Fold, FoldParams, StatisticsParams,
 };
 use crate::ops::depthwise::{self, Depthwise};
-use crate::ops::halves::number;
+use crate::ops::halves::{Format, number};
 use crate::ops::pointwise::{self, Pointwise};
 use crate::ops::pointwise_half::{self, PointwiseHalf};
 use crate::ops::pool::{self, MaxPool};
@@ -53,22 +53,33 @@ impl Lowering<'_> {
 
     /// The gate of a map's channels, from the map, or from its means: a map of one pixel.
     pub(super) fn gate(&mut self, x: Map, squeeze: &Squeeze, hidden: usize) -> Slot {
-        let gate = self.arena.take(self.images * x.channels);
+        self.gate_of((x.slot, x.format), (x.side * x.side, x.channels), squeeze, hidden)
+    }
+
+    /// The gate of a map of so many pixels and channels, which need not be square.
+    pub(super) fn gate_of(
+        &mut self,
+        (x, format): (Slot, Option<Format>),
+        (pixels, channels): (usize, usize),
+        squeeze: &Squeeze,
+        hidden: usize,
+    ) -> Slot {
+        let gate = self.arena.take(self.images * channels);
         self.calls.push(Call::from(SqueezeExcite {
             params: squeeze_excite::Params {
                 images: self.images as u32,
-                pixels: (x.side * x.side) as u32,
-                channels: x.channels as u32,
+                pixels: pixels as u32,
+                channels: channels as u32,
                 hidden: hidden as u32,
                 weight_channels: squeeze.reduce.cin as u32,
                 weight_hidden: squeeze.expand.cin as u32,
-                format: number(x.format),
+                format: number(format),
             },
-            x: x.slot,
+            x,
             reduce: squeeze.reduce.prefix(hidden),
             reduce_bias: Slot::weights(squeeze.reduce_bias, hidden),
-            expand: squeeze.expand.prefix(x.channels),
-            expand_bias: Slot::weights(squeeze.expand_bias, x.channels),
+            expand: squeeze.expand.prefix(channels),
+            expand_bias: Slot::weights(squeeze.expand_bias, channels),
             gate,
         }));
         gate

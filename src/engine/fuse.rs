@@ -1,18 +1,20 @@
 //! Whole MBConvs as one call, or as the passes of recalibration (`passes.rs`), where a block of the device
-//! holds an image of them; in inference the first one together with the stem.
+//! holds an image of them; in inference the first one together with the stem. Where no block does, inference has a
+//! pair of calls instead, with the gates between them: expansion with the filter, and the projection.
 //!
 //! In 16 bits, and where the device has blocks with shared memory. Those of all nodes of a tree at one depth
-//! are one call. Each node's batch norms are registered in the order of the separate calls, so that all find
+//! are one call, pairs apart. Each node's batch norms are registered in the order of the separate calls, so that all find
 //! them at the same places.
 
-use super::emit::Norm;
+use super::emit::{Folded, Norm, Product};
 use super::plan::{Lowering, Map, Mode};
 use super::tree::{Step, Tree};
 use crate::device::H100_MULTIPROCESSORS;
 use crate::ops::halves::Format;
+use crate::ops::expand_depthwise::{self, ExpandDepthwise};
 use crate::ops::mbconv::{self, Block as MbconvBlock, Mbconv, MbconvGroup};
 use crate::ops::mbconv_pass;
-use crate::ops::{Activation, Slot, halves};
+use crate::ops::{Activation, Call, Slot, halves};
 use crate::space::Arch;
 use crate::space::backbone::strided;
 use crate::space::walk::{Layer, walk};
@@ -95,6 +97,15 @@ impl<'a> Parts<'a> {
     }
 }
 
+/// How an MBConv runs, if not an operator at a time.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Fusing {
+    /// As one call, or as the passes of recalibration.
+    Whole(mbconv::Params),
+    /// As a pair of calls.
+    Pair(mbconv::Params),
+}
+
 /// An MBConv that is to run as a whole, with its batch norms.
 pub(super) struct Fused<'a> {
     pub(super) params: mbconv::Params,
@@ -159,6 +170,8 @@ pub struct Choice {
     pub fused: bool,
     /// The block of that kernel; the smallest that there is, where it does not fit.
     pub block: Option<MbconvBlock>,
+    /// Where it does not, the block of the first of a pair of kernels, if there is such a pair.
+    pub pair: Option<MbconvBlock>,
 }
 
 /// The MBConvs of a network for `images` images at a time on a device whose blocks can have `block_bytes`
@@ -168,14 +181,17 @@ pub fn choices(layout: &Layout, arch: &Arch, images: usize, block_bytes: u32) ->
         let block = &layout.blocks[layer.index];
         // Both formats have the same shapes.
         let params = shape(&Parts::of(layer, block), (layer.side_in, layer.cin), images, Format::Bf16);
+        let fused = mbconv::fits(&params, block_bytes);
+        let pair = || expand_depthwise::block(&params.front(), block_bytes, H100_MULTIPROCESSORS);
         Choice {
             layer: [layer.stage + 1, layer.position + 1],
             sides: [layer.side_in, layer.side_out],
             channels: [layer.cin, layer.mid, layer.cout],
             filter: [layer.kernel, layer.stride],
             hidden: layer.squeeze.unwrap_or(0),
-            fused: mbconv::fits(&params, block_bytes),
+            fused,
             block: mbconv::block(&params, block_bytes, H100_MULTIPROCESSORS),
+            pair: if fused { None } else { pair() },
         }
     };
     walk(layout.channels(), arch).filter(|layer| layer.branches.mbconv).map(|layer| choice(&layer)).collect()
@@ -216,21 +232,31 @@ impl Lowering<'_> {
         let branches = layer.branches;
         let alone = branches.mbconv && !branches.pointwise && !branches.transform;
         let block = &self.layout.blocks[layer.index];
-        alone.then(|| self.fusing(&Parts::of(layer, block), x)).flatten()
+        match alone.then(|| self.fusing(&Parts::of(layer, block), x)).flatten()? {
+            Fusing::Whole(params) => Some(params),
+            Fusing::Pair(_) => None,
+        }
     }
 
-    /// The call's shape on `x`, if there is such a call in this plan, or its passes.
-    pub(super) fn fusing(&self, parts: &Parts<'_>, x: Map) -> Option<mbconv::Params> {
+    /// How it runs on `x`, if there are such calls in this plan.
+    pub(super) fn fusing(&self, parts: &Parts<'_>, x: Map) -> Option<Fusing> {
         let format = self.format.filter(|_| self.block_bytes > 0)?;
         let params = shape(parts, (x.side, x.channels), self.images, format);
-        let fits = match self.mode {
+        let whole = match self.mode {
             Mode::Inference => mbconv::fits(&params, self.block_bytes),
             Mode::Recalibration { .. } => {
                 let passes = self.passes_of(params);
                 !params.has_stem() && passes.iter().all(|pass| mbconv_pass::fits(pass, self.block_bytes))
             }
         };
-        fits.then_some(params)
+        let pairs = self.mode == Mode::Inference && !params.has_stem();
+        if whole {
+            Some(Fusing::Whole(params))
+        } else if pairs && expand_depthwise::fits(&params.front(), self.block_bytes) {
+            Some(Fusing::Pair(params))
+        } else {
+            None
+        }
     }
 
     /// The batch norm of what makes the map: the first of an MBConv.
@@ -258,14 +284,60 @@ impl Lowering<'_> {
     /// One MBConv, with the source's batch norm registered before.
     pub(super) fn fused(
         &mut self,
-        params: mbconv::Params,
+        fusing: Fusing,
         parts: &Parts<'_>,
         source: Option<Norm>,
         x: Map,
         residual: Option<Map>,
     ) -> Map {
-        let fused = self.ready(params, *parts, source, x, residual);
-        self.run(std::slice::from_ref(&fused)).remove(0)
+        match fusing {
+            Fusing::Whole(params) => {
+                let fused = self.ready(params, *parts, source, x, residual);
+                self.run(std::slice::from_ref(&fused)).remove(0)
+            }
+            Fusing::Pair(params) => {
+                let fused = self.ready(params, *parts, source, x, residual);
+                self.pair(&fused)
+            }
+        }
+    }
+
+    /// An MBConv as a pair of calls. Its gates come from the means of rows, as of a map that is one pixel wide.
+    fn pair(&mut self, fused: &Fused<'_>) -> Map {
+        let Fused { params, parts, .. } = fused;
+        let (side, mid) = (params.side_out as usize, parts.mid);
+        let deep = self.map(side, mid);
+        let means = parts.squeeze.map(|_| self.features(side * mid));
+        self.calls.push(Call::from(ExpandDepthwise {
+            params: params.front(),
+            x: fused.x.slot,
+            expand: parts.expand(self.layout),
+            expand_scale: fused.source.as_ref().map(|norm| norm.scale),
+            expand_shift: fused.source.as_ref().map(|norm| norm.shift),
+            filter: parts.filter.0,
+            filter_scale: fused.filter.scale,
+            filter_shift: fused.filter.shift,
+            y: deep.slot,
+            means: means.map(|means| means.slot),
+        }));
+        let gate = means.zip(parts.squeeze).map(|(means, (squeeze, hidden))| {
+            let gate = self.gate_of((means.slot, None), (side, mid), &squeeze, hidden);
+            self.free(means);
+            gate
+        });
+        let y = self.output(fused);
+        let w = &parts.project.0;
+        let product = Product { x: deep, w, y, stride: 1, bias: None, gate, pooled: false };
+        let folded = Folded {
+            activation: Activation::None,
+            scale: Some(fused.project.scale),
+            shift: Some(fused.project.shift),
+            residual: fused.residual.map(|map| map.slot),
+        };
+        self.calls.push(product.call(self.layout, self.images as u32, folded));
+        gate.into_iter().for_each(|gate| self.arena.give_back(gate));
+        self.free(deep);
+        y
     }
 
     /// The outputs of MBConvs that run together.
@@ -328,7 +400,7 @@ mod tests {
     use crate::supernet::init::parts_of;
 
     #[test]
-    fn what_is_said_to_be_one_kernel_is_one() {
+    fn what_is_said_to_be_one_kernel_or_a_pair_is_that() {
         let family = Family::SE_B;
         let layout = Layout::new(Channels::new(1.0, ExitScaling::Once), 10, parts_of(family));
         // All layers of small images; of larger ones, on an A100, not the first with squeeze-excite.
@@ -336,6 +408,7 @@ mod tests {
             let arch = Arch { ks: [7; 20], e: [6; 20], d: [3; 5], ..Arch::largest(family, side, None) };
             let choices = choices(&layout, &arch, 100, block_bytes);
             assert_eq!(choices.len(), 15);
+            assert!(choices.iter().all(|choice| choice.fused != choice.pair.is_some()));
             assert!(choices[0].fused, "{:?}", choices[0]);
             assert_eq!(choices[3].fused, all, "{:?}", choices[3]);
             let fits = |choice: &Choice| choice.block.is_some_and(|block| block.shared_bytes <= block_bytes);
@@ -357,6 +430,9 @@ mod tests {
             let said: Vec<[u32; 3]> =
                 said.map(|c| [c.sides[0] as u32, c.channels[1] as u32, c.channels[2] as u32]).collect();
             assert_eq!(filters, said);
+            let pairs = program.calls.iter().filter(|call| matches!(call, Call::ExpandDepthwise(_))).count();
+            assert_eq!(pairs, choices.len() - said.len());
+            assert!(!program.calls.iter().any(|call| matches!(call, Call::Depthwise(_))));
         }
     }
 }

@@ -426,9 +426,9 @@ impl Lowering<'_> {
         let (bn, activation) = (&layout.first.stem_bn, Activation::HSwish);
         let shortcut = channels.stem == channels.first;
         let both = block(Source::Stem { filters, bn, activation, shortcut });
-        if let Some(params) = self.fusing(&both, image) {
+        if let Some(fusing) = self.fusing(&both, image) {
             let norm = self.source_norm(&both);
-            return self.fused(params, &both, norm, image, None);
+            return self.fused(fusing, &both, norm, image, None);
         }
         let stem = self.map(strided(image.side, 2), channels.stem);
         let norm = self.norm(bn, channels.stem, None);
@@ -451,8 +451,8 @@ impl Lowering<'_> {
         });
         let shortcut = shortcut.then_some(stem);
         let alone = block(Source::Input);
-        if let Some(params) = self.fusing(&alone, stem) {
-            let out = self.fused(params, &alone, None, stem, shortcut);
+        if let Some(fusing) = self.fusing(&alone, stem) {
+            let out = self.fused(fusing, &alone, None, stem, shortcut);
             self.free(stem);
             return out;
         }
@@ -511,10 +511,10 @@ impl Lowering<'_> {
         let fusing = parts.and_then(|parts| Some((self.fusing(&parts, x)?, parts)));
         match &block.parallel {
             Some(parallel) if running.iter().filter(|&&runs| runs).count() > 1 => {
-                if let Some((params, parts)) = fusing {
+                if let Some((fusing, parts)) = fusing {
                     let source = self.source_norm(&parts);
                     let sum = self.branches_beside(layer, parallel, x);
-                    let y = self.fused(params, &parts, source, x, Some(sum));
+                    let y = self.fused(fusing, &parts, source, x, Some(sum));
                     self.free(sum);
                     return y;
                 }
@@ -536,9 +536,9 @@ impl Lowering<'_> {
             }
             Some((_, transform)) if branches.transform => self.transform(layer, transform, x, None),
             _ => {
-                if let Some((params, parts)) = fusing {
+                if let Some((fusing, parts)) = fusing {
                     let source = self.source_norm(&parts);
-                    return self.fused(params, &parts, source, x, shortcut);
+                    return self.fused(fusing, &parts, source, x, shortcut);
                 }
                 let (panels, bn) = (&block.expand, &block.expand_bn);
                 let wide = self.pointwise(x, panels, layer.mid, 1, bn, layer.activation, None, None);

@@ -21,6 +21,7 @@ pub mod batch_norm;
 pub mod branches;
 pub mod cases;
 pub mod depthwise;
+pub mod expand_depthwise;
 pub mod grad;
 pub mod half_rows;
 pub mod halves;
@@ -166,6 +167,8 @@ calls! {
     Mbconv(mbconv::Mbconv),
     /// Such MBConvs of many networks.
     MbconvGroup(mbconv::MbconvGroup),
+    /// Expansion and depthwise filter of an MBConv in 16-bit numbers.
+    ExpandDepthwise(expand_depthwise::ExpandDepthwise),
     /// An MBConv of recalibration, as far as one of its batch norms.
     MbconvPass(mbconv_pass::MbconvPass),
     /// Those of many networks at one depth.

@@ -1,4 +1,4 @@
-// Problems of whole numbers for the checks of mbconv.cu and mbconv_passes.cu: their operands, their results by
+// Problems of whole numbers for the checks of mbconv.cu, mbconv_passes.cu and expand_depthwise.cu: their operands, their results by
 // plain loops, and where things lie in a block's shared memory.
 #pragma once
 
@@ -35,6 +35,8 @@ struct Operands {
     Floats images, stem, expand_scale, expand_shift, filter, filter_scale, filter_shift, reduce, reduce_bias, excite, excite_bias,
         project_scale, project_shift;
     std::vector<uint16_t> x, expand, project, residual, wanted;
+    std::vector<uint16_t> filtered;  // the depthwise output, and the means of its rows
+    Floats row_means;
     Floats raw[3];  // of passes: what each measures
 
     Operands(const Problem& q, check::Format format, unsigned batch_images = 0) {
@@ -72,7 +74,8 @@ struct Operands {
             raw[pass].push_back(rounded(format, sum));
             return raw[pass].back();
         };
-        Floats y(q.images * outputs * q.cout);
+        Floats y(q.images * outputs * q.cout), all_filtered;
+        row_means.resize(q.images * out * q.mid);
         for (unsigned image = 0; image < q.images; ++image) {
             const unsigned vectors = passes ? image / batch_images * q.mid : 0;  // of its batch
             Floats e(pixels * q.mid), d(outputs * q.mid), z(q.mid), h(q.hidden);
@@ -105,7 +108,9 @@ struct Operands {
                 sum = noted(1, sum);
                 d[i] = rounded(format, relu(sum * filter_scale[vectors + c] + filter_shift[vectors + c]));
                 z[c] += d[i];
+                row_means[(image * out + oy) * q.mid + c] += d[i];
             }
+            all_filtered.insert(all_filtered.end(), d.begin(), d.end());
             for (float& v : z) v /= static_cast<float>(outputs);
             for (unsigned j = 0; j < q.hidden; ++j) {
                 float sum = 0.0f;
@@ -133,7 +138,8 @@ struct Operands {
                 if (q.residual) y[at] += residual_values[at];
             }
         }
-        wanted = check::pack(format, y);
+        for (float& mean : row_means) mean *= 1.0f / static_cast<float>(out);
+        wanted = check::pack(format, y), filtered = check::pack(format, all_filtered);
     }
 };
 
@@ -184,8 +190,8 @@ struct Layout {
         c.x_at = behind_slice, c.project_at = kFront;
         c.weights_at = q.expands() ? c.x_at + rows_in * row : c.x_at;
         c.filter_at = q.expands() ? c.weights_at + slice * row + slice / 2 : c.x_at;
-        if (pass == MbconvPass::kFiltered) {
-            c.kept_at = c.filter_at + filter - slice / 2;
+        if (keeps_slice(pass)) {
+            c.kept_at = c.filter_at + filter - (pass == MbconvPass::kFiltered ? slice / 2 : 0);
             shared_bytes = 16 * (c.kept_at + rows_out * c.expanded_pixel);
             return;
         }

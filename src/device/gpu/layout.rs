@@ -77,6 +77,7 @@ mod tests {
             ops::pointwise_half::gpu::layouts(),
             ops::mbconv::gpu::layouts(),
             ops::mbconv_pass::gpu::layouts(),
+            ops::expand_depthwise::gpu::layouts(),
             ops::branches::gpu::layouts(),
             ops::depthwise::gpu::layouts(),
             ops::squeeze_excite::gpu::layouts(),

@@ -254,6 +254,7 @@ fn dispatch(call: &Call, to: &Launcher<'_>) -> Result<(), Error> {
         Call::PointwiseHalf(call) => ops::pointwise_half::gpu::launch(call, to),
         Call::Mbconv(call) => ops::mbconv::gpu::launch(std::slice::from_ref(call), to),
         Call::MbconvGroup(call) => ops::mbconv::gpu::launch(&call.calls, to),
+        Call::ExpandDepthwise(call) => ops::expand_depthwise::gpu::launch(call, to),
         Call::MbconvPass(call) => ops::mbconv_pass::gpu::launch(std::slice::from_ref(call), to),
         Call::MbconvPassGroup(call) => ops::mbconv_pass::gpu::launch(&call.calls, to),
         Call::Branches(call) => branches::gpu::launch(call, to),

@@ -127,6 +127,7 @@ fn is_product(call: &Call) -> bool {
         Call::Stem(_)
             | Call::Mbconv(_)
             | Call::MbconvGroup(_)
+            | Call::ExpandDepthwise(_)
             | Call::MbconvPass(_)
             | Call::MbconvPassGroup(_)
             | Call::Pointwise(_)

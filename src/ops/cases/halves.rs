@@ -7,7 +7,7 @@ use super::forward::{
     depthwise_case, global_pool_case, max_pool_case, squeeze_excite_case, stem_case, sum_case,
 };
 use super::gradients::{self, activation_cases, columns_case, input_case, sums_case};
-use super::{Builder, Case, Fill, mbconv, mbconv_pass, pointwise_shape};
+use super::{Builder, Case, Fill, expand_depthwise, mbconv, mbconv_pass, pointwise_shape};
 use crate::ops::Activation;
 use crate::ops::grad::pointwise::PointwiseWeights;
 use crate::ops::grad::pointwise_half::{self as gradient, PointwiseHalfWeights};
@@ -278,6 +278,8 @@ pub(super) fn network(format: Format, images: usize, r: usize) -> Vec<Case> {
         cases.extend(depthwise_both(some, (images, side), filter, channels, false));
         let hidden = if squeeze { (mid / 4usize).next_multiple_of(8) } else { 0 };
         cases.extend(mbconv::layer(format, (images, side), filter, (cin, mid, cout), hidden, activation));
+        let (of, to) = ((images, side), (cin, mid));
+        cases.extend(expand_depthwise::layer(format, of, filter, to, squeeze, activation));
         cases.extend(mbconv_pass::layer(
             format,
             (images, side),

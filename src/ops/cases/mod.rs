@@ -8,6 +8,7 @@
 
 mod batch_norm;
 mod convolution_gradients;
+mod expand_depthwise;
 mod forward;
 mod gradients;
 mod halves;
@@ -109,6 +110,7 @@ impl Case {
             Call::PointwiseHalf(call) if result == call.y => super::halves::stored(call.params.output),
             Call::PointwiseHalf(_) => None,
             Call::Mbconv(call) => (result == call.y).then(|| call.params.format()),
+            Call::ExpandDepthwise(call) => (result == call.y).then(|| call.params.format()),
             Call::MbconvPass(call) => (Some(result) == call.y).then(|| call.params.format()),
             Call::BnApplyGroup(group) => {
                 let call = group.calls.iter().find(|call| call.y == result);
@@ -326,10 +328,11 @@ pub fn network_in(format: Format, images: usize, r: usize) -> Vec<Case> {
 
 /// Shapes at the edges with maps in a format.
 pub fn edges_in(format: Format) -> Vec<Case> {
-    let both = half_products().into_iter().chain(mbconv_edges());
+    let both = half_products().into_iter().chain(mbconv_edges()).chain(expand_depthwise_edges());
     let own = both.filter(|case| match &case.call {
         Call::PointwiseHalf(call) => call.params.format() == format,
         Call::Mbconv(call) => call.params.format() == format,
+        Call::ExpandDepthwise(call) => call.params.format() == format,
         _ => false,
     });
     own.chain(formats(Some(format))).collect()
@@ -359,6 +362,11 @@ pub fn formats(format: Option<Format>) -> Vec<Case> {
 /// Shapes at the edges of whole inverted bottlenecks, in both formats.
 pub fn mbconv_edges() -> Vec<Case> {
     mbconv::edges()
+}
+
+/// Shapes at the edges of expansion and depthwise filter in one call, in both formats.
+pub fn expand_depthwise_edges() -> Vec<Case> {
+    expand_depthwise::edges()
 }
 
 /// Applications of batch norms to maps in every format, as one call.

@@ -1,5 +1,5 @@
-//! How a block of `kernels/mbconv.cu` and `kernels/mbconv_passes.cu` goes about its work: how many images it owns,
-//! how many channels it expands at a time, and where things lie in its shared memory.
+//! How a block of `kernels/mbconv.cu`, `kernels/mbconv_passes.cu` and `kernels/expand_depthwise.cu` goes about its
+//! work: how many images it owns, how many channels it expands at a time, and where things lie in its shared memory.
 
 use super::super::mbconv_pass::{self, Pass, Units};
 use super::Params;
@@ -50,40 +50,54 @@ pub(crate) struct Plan {
     pub shared_bytes: u32,
 }
 
+/// How far blocks go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// To the output.
+    Output,
+    /// To the depthwise output, which they leave with the means of its rows.
+    Filtered,
+    /// To what a pass leaves statistics of units of.
+    Statistics(Pass, Units),
+}
+
 /// What blocks are to make.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Job {
     shape: Params,
-    /// How far they go, and what they leave statistics of; the whole MBConv without.
-    pass: Option<(Pass, Units)>,
+    end: End,
     /// Images among which those of a block are: all of them, or a batch.
     batch_images: u32,
 }
 
 impl Job {
     pub fn whole(shape: &Params) -> Job {
-        Job { shape: *shape, pass: None, batch_images: shape.images }
+        Job { shape: *shape, end: End::Output, batch_images: shape.images }
+    }
+
+    /// That of [`expand_depthwise`](super::super::expand_depthwise).
+    pub fn of_pair(shape: &Params) -> Job {
+        Job { shape: *shape, end: End::Filtered, batch_images: shape.images }
     }
 
     pub fn of_pass(p: &mbconv_pass::Params) -> Job {
-        Job { shape: p.shape, pass: Some((p.pass, p.units())), batch_images: p.batch_images }
-    }
-
-    fn ends_with(&self, pass: Pass) -> bool {
-        self.pass.is_some_and(|(own, _)| own == pass)
+        Job { shape: p.shape, end: End::Statistics(p.pass, p.units()), batch_images: p.batch_images }
     }
 
     fn filters(&self) -> bool {
-        !self.ends_with(Pass::Expanded)
+        !matches!(self.end, End::Statistics(Pass::Expanded, _))
     }
 
     fn projects(&self) -> bool {
-        self.filters() && !self.ends_with(Pass::Filtered)
+        matches!(self.end, End::Output | End::Statistics(Pass::Projected, _))
     }
 
     /// Whether a block can have so many images: it has whole units, or all images of a batch.
     fn can_have(&self, images: u32) -> bool {
-        images >= self.batch_images || self.pass.is_none_or(|(_, units)| images.is_multiple_of(units.images))
+        match self.end {
+            End::Statistics(_, units) => images >= self.batch_images || images.is_multiple_of(units.images),
+            End::Output | End::Filtered => true,
+        }
     }
 
     /// Blocks that each have so many images, the last of a batch fewer, or a band of one.
@@ -96,7 +110,8 @@ impl Job {
     /// rows are an image's, and a stem's block has its image.
     fn band_rows(&self) -> impl Iterator<Item = u32> + use<> {
         let side = self.shape.side_out;
-        let whole = self.shape.hidden > 0 || self.shape.has_stem() || self.pass.is_some();
+        let whole =
+            self.shape.hidden > 0 || self.shape.has_stem() || matches!(self.end, End::Statistics(..));
         let bands = 2..=if whole { 1 } else { side };
         let mut last = side;
         bands
@@ -159,9 +174,14 @@ pub struct Block {
 /// The block that is picked on a device with so many multiprocessors, or, where none fits, the smallest.
 pub fn block(p: &Params, shared_bytes: u32, multiprocessors: u32) -> Option<Block> {
     let job = Job::whole(p);
-    let picked = job.plan(shared_bytes, multiprocessors).or_else(|| job.smallest())?;
-    let Config { images, bands, slice, .. } = picked.config;
-    Some(Block { images, bands, slice, shared_bytes: picked.shared_bytes })
+    job.plan(shared_bytes, multiprocessors).or_else(|| job.smallest()).map(Block::from)
+}
+
+impl From<Plan> for Block {
+    fn from(plan: Plan) -> Block {
+        let Config { images, bands, slice, .. } = plan.config;
+        Block { images, bands, slice, shared_bytes: plan.shared_bytes }
+    }
 }
 
 /// Chunks from one row of so many to the next: an odd number puts eight rows on different banks.
@@ -218,9 +238,10 @@ fn lay_out(job: &Job, images: u32, slice: u32, band_rows: u32) -> Plan {
     let (groups, tiles) = if job.projects() { columns(p, rows_out) } else { (0, 0) };
     let (vectors, taps) = (2 * slice / 4, p.kernel * p.kernel * slice / 4);
     // What is measured has neither scale nor shift.
-    let (expand_vectors, filter, kept) = match job.pass {
-        Some((Pass::Expanded, _)) => (0, 0, 0),
-        Some((Pass::Filtered, _)) => (vectors, taps, rows_out * expanded_pixel),
+    let (expand_vectors, filter, kept) = match job.end {
+        End::Statistics(Pass::Expanded, _) => (0, 0, 0),
+        End::Statistics(Pass::Filtered, _) => (vectors, taps, rows_out * expanded_pixel),
+        End::Filtered => (vectors, taps + vectors, rows_out * expanded_pixel),
         _ => (vectors, taps + vectors, rows_out * odd(p.mid / CHUNK)),
     };
     let projection = (2 * 8 * groups * tiles * PROJECT_ROW).max(WARPS * 16 * 2 * (tiles + 1));
@@ -334,24 +355,34 @@ fn cycles(job: &Job, plan: &Plan, shared_bytes: u32, multiprocessors: u32) -> u6
     };
     let layers = u64::from(2 * p.mid * p.hidden);
     let squeeze_excite = layers * u64::from(c.images.next_multiple_of(4)) / 100;
-    // A warp takes 32 rows of a unit by 8 channels in 40 instructions, and then adds up what its lanes have.
-    let statistics = job.pass.map_or(0, |(pass, units)| {
-        let (rows, channels) = match pass {
-            Pass::Expanded => (rows_in, c.slice),
-            Pass::Filtered => (rows_out, c.slice),
-            Pass::Projected => (rows_out, p.cout),
-        };
-        let times = if job.projects() { 1 } else { slices };
-        let items = rows.div_ceil(units.rows) * channels / CHUNK;
-        rounds(items, WARPS) * u64::from((40 * units.rows.div_ceil(32) + 150) * WARPS / 4 * times)
-    });
+    let left = match job.end {
+        End::Output => 0,
+        // A thread copies a chunk in 12 instructions, and adds two channels of a pixel in 6.
+        End::Filtered => {
+            let copies = rounds(rows_out * c.slice / CHUNK, THREADS) * 12;
+            let means = rounds(lines_out * c.slice / 2, THREADS) * u64::from(6 * p.side_out + 20);
+            (copies + means) * u64::from(WARPS / 4 * slices)
+        }
+        // A warp takes 32 rows of a unit by 8 channels in 40 instructions, and then adds up what its lanes have.
+        End::Statistics(pass, units) => {
+            let (rows, channels) = match pass {
+                Pass::Expanded => (rows_in, c.slice),
+                Pass::Filtered => (rows_out, c.slice),
+                Pass::Projected => (rows_out, p.cout),
+            };
+            let times = if job.projects() { 1 } else { slices };
+            let items = rows.div_ceil(units.rows) * channels / CHUNK;
+            rounds(items, WARPS) * u64::from((40 * units.rows.div_ceil(32) + 150) * WARPS / 4 * times)
+        }
+    };
     // 64 bytes a cycle from the L2 cache, 16 from memory.
     let halves = p.mid * (if p.expands() { p.cin } else { 0 } + p.cout);
     let taps = if job.filters() { p.kernel * p.kernel } else { 0 };
     let weights = (u64::from(2 * halves + 4 * taps * p.mid) + 4 * layers) / 64;
     let input = if p.has_stem() { 12 * c.images * p.image_side * p.image_side } else { 2 * rows_in * p.cin };
-    let maps = u64::from(input + 2 * rows_out * p.cout) / 16;
-    let work = expansion + filter + squeeze_excite + projection + statistics + weights + maps;
+    let output = 2 * rows_out * if job.end == End::Filtered { p.mid } else { p.cout };
+    let maps = u64::from(input + output) / 16;
+    let work = expansion + filter + squeeze_excite + projection + left + weights + maps;
     let projected = if job.projects() { p.mid.div_ceil(64) } else { 0 };
     let waits = 1000 * u64::from(slices + projected);
     // Registers allow two blocks, three of the first pass; each takes a kilobyte of its own.

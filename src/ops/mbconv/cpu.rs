@@ -5,11 +5,10 @@
 
 use super::super::halves::PER_ELEMENT;
 use super::super::{Threads, depthwise, pointwise_half, squeeze_excite, stem};
-use super::{Args, Params};
+use super::{Args, Front, Inside, Params};
 
-/// Computes the call; see the module for the formula.
-pub fn run(p: &Params, a: Args<'_, f32>, threads: Threads) {
-    a.check(p);
+/// The chain as far as the depthwise output.
+pub(in crate::ops) fn front(p: &Params, a: Front<'_, f32>, threads: Threads) -> Inside<f32> {
     let format = p.format();
     let expansion = a.expand.map(|w| {
         let mut y = vec![0.0; p.expanded_len() / PER_ELEMENT];
@@ -25,10 +24,10 @@ pub fn run(p: &Params, a: Args<'_, f32>, threads: Threads) {
         format.pack(&unrounded)
     });
     let made = expansion.or(stem);
-    let expanded = made.as_deref().unwrap_or_else(|| &a.x[..p.expanded_len() / PER_ELEMENT]);
+    let map = made.as_deref().unwrap_or_else(|| &a.x[..p.expanded_len() / PER_ELEMENT]);
     let mut unrounded = vec![0.0; p.filtered_len()];
     let filter = depthwise::Args {
-        x: &format.unpack(expanded),
+        x: &format.unpack(map),
         w: a.filter,
         scale: Some(a.filter_scale),
         shift: Some(a.filter_shift),
@@ -36,7 +35,14 @@ pub fn run(p: &Params, a: Args<'_, f32>, threads: Threads) {
         pool: None,
     };
     depthwise::cpu::run(&p.depthwise(), filter, threads);
-    let filtered = format.pack(&unrounded);
+    Inside { expanded: made, filtered: format.pack(&unrounded) }
+}
+
+/// Computes the call; see the module for the formula.
+pub fn run(p: &Params, a: Args<'_, f32>, threads: Threads) {
+    a.check(p);
+    let format = p.format();
+    let Inside { expanded, filtered } = front(p, a.front(), threads);
     let gate = a.squeeze_excite().map(|[reduce, reduce_bias, expand, expand_bias]| {
         let mut gate = vec![0.0; (p.images * p.mid) as usize];
         let x = &format.unpack(&filtered);
@@ -50,7 +56,7 @@ pub fn run(p: &Params, a: Args<'_, f32>, threads: Threads) {
         scale: Some(a.project_scale),
         shift: Some(a.project_shift),
         gate: gate.as_deref(),
-        residual: if p.shortcut > 0 { Some(expanded) } else { a.residual },
+        residual: if p.shortcut > 0 { expanded.as_deref() } else { a.residual },
         y: a.y,
     };
     pointwise_half::cpu::run(&p.projection(), projection, threads);

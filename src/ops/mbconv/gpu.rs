@@ -13,6 +13,32 @@ pub(crate) struct Launch {
     pub c: Config,
 }
 
+impl Addresses {
+    /// Nothing anywhere.
+    pub(crate) fn nowhere(p: Params) -> Addresses {
+        Addresses {
+            x: 0,
+            stem: 0,
+            expand: 0,
+            expand_scale: 0,
+            expand_shift: 0,
+            filter: 0,
+            filter_scale: 0,
+            filter_shift: 0,
+            reduce: 0,
+            reduce_bias: 0,
+            excite: 0,
+            excite_bias: 0,
+            project: 0,
+            project_scale: 0,
+            project_shift: 0,
+            residual: 0,
+            y: 0,
+            p,
+        }
+    }
+}
+
 /// Calls that a launch takes: `kMbconvGroup`.
 const GROUP: usize = 15;
 

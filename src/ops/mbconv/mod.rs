@@ -136,6 +136,11 @@ impl Params {
         (self.images * self.pixels_out()) as usize * self.mid as usize
     }
 
+    /// The shape as far as the depthwise output.
+    pub fn front(&self) -> Params {
+        Params { cout: 0, hidden: 0, weight_mid: 0, se_channels: 0, se_hidden: 0, ..*self }
+    }
+
     /// The expansion as a call of its own.
     pub fn expansion(&self) -> pointwise_half::Params {
         let shape = pointwise::Params {
@@ -299,6 +304,26 @@ impl Mbconv {
     }
 }
 
+/// Operands as far as the depthwise output.
+pub(super) struct Front<'a, T> {
+    pub x: &'a [T],
+    pub stem: Option<&'a [T]>,
+    pub expand: Option<&'a [T]>,
+    pub expand_scale: Option<&'a [T]>,
+    pub expand_shift: Option<&'a [T]>,
+    pub filter: &'a [T],
+    pub filter_scale: &'a [T],
+    pub filter_shift: &'a [T],
+}
+
+/// The maps inside, two numbers an element.
+pub(super) struct Inside<T> {
+    /// The expanded map, where it is not the input.
+    pub expanded: Option<Vec<T>>,
+    /// The depthwise output.
+    pub filtered: Vec<T>,
+}
+
 /// Operands of squeeze-excite.
 type SqueezeExcite<'a, T> = [&'a [T]; 4];
 
@@ -306,6 +331,20 @@ impl<'a, T> Args<'a, T> {
     /// The operands of squeeze-excite: reduce, its bias, excite, its bias.
     fn squeeze_excite(&self) -> Option<SqueezeExcite<'a, T>> {
         Some([self.reduce?, self.reduce_bias?, self.excite?, self.excite_bias?])
+    }
+
+    /// The operands as far as the depthwise output.
+    fn front(&self) -> Front<'a, T> {
+        Front {
+            x: self.x,
+            stem: self.stem,
+            expand: self.expand,
+            expand_scale: self.expand_scale,
+            expand_shift: self.expand_shift,
+            filter: self.filter,
+            filter_scale: self.filter_scale,
+            filter_shift: self.filter_shift,
+        }
     }
 
     /// Panics where the shape is none that the kernels take, or an operand is too short.

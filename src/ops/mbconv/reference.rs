@@ -3,11 +3,10 @@
 use super::super::halves::PER_ELEMENT;
 use super::super::real::Real;
 use super::super::{depthwise, pointwise_half, squeeze_excite, stem};
-use super::{Args, Params};
+use super::{Args, Front, Inside, Params};
 
-/// Computes the call; see the module for the formula.
-pub fn run<T: Real>(p: &Params, a: Args<'_, T>) {
-    a.check(p);
+/// The chain as far as the depthwise output.
+pub(in crate::ops) fn front<T: Real>(p: &Params, a: Front<'_, T>) -> Inside<T> {
     let format = p.format();
     let elements = |numbers: usize| vec![T::zero(); numbers / PER_ELEMENT];
     let expansion = a.expand.map(|w| {
@@ -26,10 +25,10 @@ pub fn run<T: Real>(p: &Params, a: Args<'_, T>) {
         y
     });
     let made = expansion.or(stem);
-    let expanded = made.as_deref().unwrap_or_else(|| &a.x[..p.expanded_len() / PER_ELEMENT]);
+    let map = made.as_deref().unwrap_or_else(|| &a.x[..p.expanded_len() / PER_ELEMENT]);
     let mut unrounded = vec![T::zero(); p.filtered_len()];
     let filter = depthwise::Args {
-        x: &format.widen(expanded),
+        x: &format.widen(map),
         w: a.filter,
         scale: Some(a.filter_scale),
         shift: Some(a.filter_shift),
@@ -39,6 +38,14 @@ pub fn run<T: Real>(p: &Params, a: Args<'_, T>) {
     depthwise::reference::run(&p.depthwise(), filter);
     let mut filtered = elements(p.filtered_len());
     format.narrow(&unrounded, &mut filtered);
+    Inside { expanded: made, filtered }
+}
+
+/// Computes the call; see the module for the formula.
+pub fn run<T: Real>(p: &Params, a: Args<'_, T>) {
+    a.check(p);
+    let format = p.format();
+    let Inside { expanded, filtered } = front(p, a.front());
     let gate = a.squeeze_excite().map(|[reduce, reduce_bias, expand, expand_bias]| {
         let mut gate = vec![T::zero(); (p.images * p.mid) as usize];
         let x = &format.widen(&filtered);
@@ -52,7 +59,7 @@ pub fn run<T: Real>(p: &Params, a: Args<'_, T>) {
         scale: Some(a.project_scale),
         shift: Some(a.project_shift),
         gate: gate.as_deref(),
-        residual: if p.shortcut > 0 { Some(expanded) } else { a.residual },
+        residual: if p.shortcut > 0 { expanded.as_deref() } else { a.residual },
         y: a.y,
     };
     pointwise_half::reference::run(&p.projection(), projection);

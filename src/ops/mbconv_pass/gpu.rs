@@ -47,7 +47,6 @@ fn kernel(p: &Params) -> &'static str {
 fn addresses(call: &MbconvPass, to: &Launcher<'_>) -> Addresses {
     Addresses {
         x: to.at(call.x),
-        stem: 0,
         expand: to.at_or_null(call.expand),
         expand_scale: to.at_or_null(call.expand_scale),
         expand_shift: to.at_or_null(call.expand_shift),
@@ -59,11 +58,8 @@ fn addresses(call: &MbconvPass, to: &Launcher<'_>) -> Addresses {
         excite: to.at_or_null(call.excite),
         excite_bias: to.at_or_null(call.excite_bias),
         project: to.at_or_null(call.project),
-        project_scale: 0,
-        project_shift: 0,
-        residual: 0,
         y: to.at_or_null(call.y),
-        p: call.params.shape,
+        ..Addresses::nowhere(call.params.shape)
     }
 }
 

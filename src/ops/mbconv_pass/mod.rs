@@ -74,15 +74,13 @@ impl Params {
     pub fn of(whole: mbconv::Params, pass: Pass, batch_images: u32) -> Params {
         let shape = match pass {
             Pass::Projected => whole,
-            Pass::Filtered => {
-                mbconv::Params { cout: 0, hidden: 0, weight_mid: 0, se_channels: 0, se_hidden: 0, ..whole }
-            }
+            Pass::Filtered => whole.front(),
             Pass::Expanded => mbconv::Params {
                 weight_channels: 0,
                 kernel: 1,
                 stride: 1,
                 side_out: whole.side_in,
-                ..Params::of(whole, Pass::Filtered, batch_images).shape
+                ..whole.front()
             },
         };
         Params { shape, pass, batch_images }

@@ -1,0 +1,64 @@
+//! Launches of `kernels/expand_depthwise.cu`; how blocks go about their work is `mbconv`'s.
+
+use super::{ExpandDepthwise, Params};
+use crate::device::{Error, Launcher};
+use crate::ops::mbconv::blocks::Job;
+use crate::ops::mbconv::gpu::{Launch, planned};
+use crate::ops::mbconv::{Addresses, Block};
+
+/// A call: `ExpandDepthwiseLaunch`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct PairLaunch {
+    whole: Launch,
+    means: u64,
+}
+
+/// Whether there is a kernel for the shape on a device whose blocks can have `shared_bytes` of shared memory.
+pub fn fits(p: &Params, shared_bytes: u32) -> bool {
+    Job::of_pair(p).fits(shared_bytes)
+}
+
+/// The block that is picked on a device with so many multiprocessors, if one fits.
+pub fn block(p: &Params, shared_bytes: u32, multiprocessors: u32) -> Option<Block> {
+    Job::of_pair(p).plan(shared_bytes, multiprocessors).map(Block::from)
+}
+
+/// The kernel for the shape.
+fn kernel(p: &Params) -> &'static str {
+    let kernels = match (p.kernel, p.stride) {
+        (3, 1) => ["expand_depthwise_3_1_f16", "expand_depthwise_3_1_bf16"],
+        (3, _) => ["expand_depthwise_3_2_f16", "expand_depthwise_3_2_bf16"],
+        (5, 1) => ["expand_depthwise_5_1_f16", "expand_depthwise_5_1_bf16"],
+        (5, _) => ["expand_depthwise_5_2_f16", "expand_depthwise_5_2_bf16"],
+        (_, 1) => ["expand_depthwise_7_1_f16", "expand_depthwise_7_1_bf16"],
+        (_, _) => ["expand_depthwise_7_2_f16", "expand_depthwise_7_2_bf16"],
+    };
+    kernels[p.format().index()]
+}
+
+/// Launches a call.
+pub(crate) fn launch(call: &ExpandDepthwise, to: &Launcher<'_>) -> Result<(), Error> {
+    let p = call.params;
+    // Kernels take 16 bytes at a time.
+    debug_assert!(call.reads().iter().chain(&call.writes()).all(|slot| slot.offset.is_multiple_of(4)));
+    let (geometry, c) = planned("expand_depthwise", &Job::of_pair(&p), &p, to)?;
+    let a = Addresses {
+        x: to.at(call.x),
+        expand: to.at_or_null(call.expand),
+        expand_scale: to.at_or_null(call.expand_scale),
+        expand_shift: to.at_or_null(call.expand_shift),
+        filter: to.at(call.filter),
+        filter_scale: to.at(call.filter_scale),
+        filter_shift: to.at(call.filter_shift),
+        y: to.at(call.y),
+        ..Addresses::nowhere(p)
+    };
+    to.launch(kernel(&p), geometry, &PairLaunch { whole: Launch { a, c }, means: to.at_or_null(call.means) })
+}
+
+#[cfg(test)]
+pub(crate) fn layouts() -> Vec<crate::device::Layout> {
+    use crate::device::layout;
+    vec![layout!("ExpandDepthwiseLaunch", PairLaunch { whole, means })]
+}

@@ -1,0 +1,110 @@
+//! Expansion and depthwise filter of an MBConv of inference in one call, in 16-bit numbers.
+//!
+//! ```text
+//! e = half(activation(expand_scale * (x expand) + expand_shift))                1x1, cin to mid; or x
+//! d = half(activation(filter_scale * (e conv filter) + filter_shift))           depthwise k x k, stride s
+//! means[i, r] = mean over the columns of d[i, r], for every row r of an image i
+//! ```
+//!
+//! It is the first of the pair of calls that an MBConv is where no block of a device holds an image of it, as
+//! [`mbconv`] needs for squeeze-excite; the second is a [`pointwise_half`](super::pointwise_half) with a gate. Between them
+//! [`squeeze_excite`](super::squeeze_excite) takes the means as a map of `side_out` pixels in f32. Parameters are
+//! those of the MBConv as far as they go: [`Params::front`].
+//!
+//! ```text
+//! bytes = 2 images (side_in^2 cin + side_out^2 mid) + 2 mid cin + 4 k^2 mid, 4 images side_out mid of means,
+//!         and the small f32 arrays
+//! FLOPs = 2 images mid (side_in^2 cin + side_out^2 k^2), and images mid side_out^2 of means
+//! ```
+//!
+//! On a GPU a block has a band of rows of an image and a slice of its channels: [`fits`].
+
+pub mod cpu;
+pub(crate) mod gpu;
+pub mod reference;
+
+pub use gpu::{block, fits};
+
+use super::halves::PER_ELEMENT;
+use super::mbconv::{Front, Params};
+use super::operator::operator;
+use super::real::Real;
+use super::Work;
+
+operator! {
+    /// Expansion and filter. Every slot starts at a multiple of 4 elements; all channels are multiples of 8.
+    /// `expand` and its vectors are there together or not at all.
+    ExpandDepthwise(Params) => host Args {
+        /// Input map `[images, side_in, side_in, cin]`, two numbers an element.
+        read x,
+        /// Rows `[mid, weight_cin]`, two numbers an element. Absent: `x` is the expanded map.
+        optional expand,
+        /// `[mid]`
+        optional expand_scale,
+        /// `[mid]`
+        optional expand_shift,
+        /// Filter `[kernel, kernel, weight_channels]`.
+        read filter,
+        /// `[mid]`
+        read filter_scale,
+        /// `[mid]`
+        read filter_shift,
+        /// Depthwise output `[images, side_out, side_out, mid]`, two numbers an element.
+        write y,
+        /// `[images, side_out, mid]`: the mean of each of its rows of pixels.
+        optional_write means,
+    }
+}
+
+impl ExpandDepthwise {
+    pub(super) fn work(&self) -> Work {
+        let p = &self.params;
+        let [images, cin, mid, taps] = [p.images, p.cin, p.mid, p.kernel * p.kernel].map(u64::from);
+        let [rows_in, rows_out] = [p.side_in, p.side_out].map(|side| images * u64::from(side * side));
+        let expanding = u64::from(self.expand.is_some());
+        let means = images * u64::from(p.side_out) * mid * u64::from(self.means.is_some());
+        let halves = rows_in * cin + rows_out * mid + expanding * mid * cin;
+        let singles = mid * (taps + 2 + 2 * expanding) + means;
+        let flops = 2 * mid * (expanding * rows_in * cin + rows_out * taps) + means * u64::from(p.side_out);
+        Work { bytes: 2 * halves + 4 * singles, flops }
+    }
+}
+
+impl<'a, T> Args<'a, T> {
+    fn front(&self) -> Front<'a, T> {
+        Front {
+            x: self.x,
+            stem: None,
+            expand: self.expand,
+            expand_scale: self.expand_scale,
+            expand_shift: self.expand_shift,
+            filter: self.filter,
+            filter_scale: self.filter_scale,
+            filter_shift: self.filter_shift,
+        }
+    }
+
+    /// Panics where the shape is none that the kernels take, or an operand is too short.
+    fn check(&self, p: &Params) {
+        assert!([p.cin, p.mid].iter().all(|channels| channels.is_multiple_of(8)));
+        assert!([3, 5, 7].contains(&p.kernel) && [1, 2].contains(&p.stride), "no such filter");
+        assert!(p.side_out == p.side_in.div_ceil(p.stride), "sides do not fit the stride");
+        assert!(*p == p.front() && !p.has_stem() && p.shortcut == 0, "ends with the depthwise output");
+        assert!(p.expands() == self.expand.is_some(), "expansion in part");
+        assert!(p.expands() || p.cin == p.mid, "a map that is not expanded has mid channels");
+        assert!(p.mid <= p.weight_channels, "more channels than are stored");
+        let pixels = (p.images * p.side_in * p.side_in) as usize;
+        assert!(self.x.len() >= pixels * p.cin as usize / PER_ELEMENT, "input too short");
+    }
+}
+
+/// The means of the rows of a depthwise output.
+fn row_means<T: Real>(p: &Params, filtered: &[T], means: &mut [T]) {
+    let (mid, columns) = (p.mid as usize, p.side_out as usize);
+    let share = T::one() / T::from(p.side_out).expect("a side");
+    for (row, means) in filtered.chunks_exact(columns * mid).zip(means.chunks_exact_mut(mid)) {
+        for (c, mean) in means.iter_mut().enumerate() {
+            *mean = row.chunks_exact(mid).fold(T::zero(), |sum, pixel| sum + pixel[c]) * share;
+        }
+    }
+}
