@@ -173,7 +173,8 @@ __device__ NAT_PHASE void write(const MbconvBlock<T>& b, const float (&sums)[2][
                 low = multiply_add(low, load_quad(a.project_scale + n), load_quad(a.project_shift + n));
                 high = multiply_add(high, load_quad(a.project_scale + n + 4), load_quad(a.project_shift + n + 4));
                 if (kStem ? p.shortcut != 0 : a.residual != nullptr) {
-                    const uint4 r = kStem ? load_shared<uint4>(b.expanded() + b.pixel_at(m) + n / kHalfChunk)
+                    const unsigned in = m + (b.first_out - b.first_in) * p.side_in;  // of a stem, whose map is as large
+                    const uint4 r = kStem ? load_shared<uint4>(b.expanded() + b.pixel_at(in) + n / kHalfChunk)
                                           : *reinterpret_cast<const uint4*>(a.residual + to);
                     low = low + unpack_quad<T>(make_uint2(r.x, r.y));
                     high = high + unpack_quad<T>(make_uint2(r.z, r.w));

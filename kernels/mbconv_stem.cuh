@@ -2,7 +2,8 @@
 //
 // An image has a row of zeros before its first, and a row a chunk of zeros before its first pixel and
 // zeros behind its last: a window that leaves the image needs no question, and the zeros of the next image,
-// or those behind the last, are below this one. A strip of four outputs reads 27 numbers of a row, which lie in
+// or those behind the last, are below this one. Of a band there are the rows that its rows of the map need, one more
+// than twice as many. A strip of four outputs reads 27 numbers of a row, which lie in
 // seven chunks of their own: 4 + 3 (2 ox - 1) = 24 strip + 1. Rows of an odd number of chunks put the
 // rows of neighbouring threads, two apart, on different banks.
 #pragma once
@@ -20,21 +21,23 @@ __host__ __device__ constexpr unsigned image_row(unsigned side) {
     return odd(pixels > strips ? pixels : strips);
 }
 
-// Rows of so many images.
+// Rows of so many images, or for so many rows of the map of a band.
 __host__ __device__ constexpr unsigned image_rows(unsigned images, unsigned side) { return images * (side + 1) + 1; }
+__host__ __device__ constexpr unsigned band_image_rows(unsigned lines_in) { return 2 * lines_in + 1; }
 
 // Copies so many numbers at a time, of which rows are made up.
 template <unsigned kNumbers, class T>
 __device__ NAT_PHASE void copy_image_numbers(const MbconvBlock<T>& b) {
-    const unsigned side = b.p.image_side, rows = image_rows(b.images, side), width = 3 * side;
+    const unsigned side = b.p.image_side, width = 3 * side;
+    const unsigned rows = b.c.bands > 1 ? band_image_rows(b.lines_in) : image_rows(b.images, side);
     const unsigned pieces = image_row(side) * 4 / kNumbers;
     const float* from = static_cast<const float*>(b.a.x) + static_cast<size_t>(b.first_image) * side * width;
     float* to = reinterpret_cast<float*>(b.shared + b.c.x_at);
     for (unsigned i = threadIdx.x; i < rows * pieces; i += kMbconvThreads) {
-        const unsigned row = i / pieces, at = i % pieces * kNumbers, image = row / (side + 1), line = row % (side + 1);
-        const bool valid = line > 0 && at >= 4 && at - 4 < width;
-        nat_async_copy<4 * kNumbers>(to + i * kNumbers,
-                                     from + (valid ? (image * side + line - 1) * width + at - 4 : 0), valid);
+        const unsigned row = i / pieces, at = i % pieces * kNumbers, image = row / (side + 1);
+        const unsigned iy = row % (side + 1) + 2 * b.first_in - 1;  // -1 wraps round
+        const bool valid = iy < side && at >= 4 && at - 4 < width;
+        nat_async_copy<4 * kNumbers>(to + i * kNumbers, from + (valid ? (image * side + iy) * width + at - 4 : 0), valid);
     }
 }
 
@@ -61,7 +64,7 @@ template <class T>
 __device__ NAT_PHASE void stem(const MbconvBlock<T>& b) {
     const MbconvParams& p = b.p;
     const MbconvConfig& c = b.c;
-    const unsigned chunks = p.mid / kHalfChunk, rows = b.images * p.side_in, quads = c.slice / 4;
+    const unsigned chunks = p.mid / kHalfChunk, rows = b.lines_in, quads = c.slice / 4;
     const unsigned strips = ceil_div(p.side_in, kStemStrip), pitch = image_row(p.image_side);
     const Quad* filters = reinterpret_cast<const Quad*>(b.shared + c.weights_at);
     for (unsigned i = threadIdx.x; i < rows * strips * chunks; i += kMbconvThreads) {

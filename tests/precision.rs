@@ -185,16 +185,16 @@ fn in_step(
 #[test]
 fn every_call_of_every_family_is_the_same_on_the_emulator() {
     let device = natv2::device::open("emulated").unwrap();
-    for family in Family::all() {
+    for (index, family) in Family::all().into_iter().enumerate() {
         let net = supernet(family);
-        for (arch, precision) in archs(family, 2).iter().zip(HALVES) {
+        for (other, (arch, precision)) in archs(family, 2).iter().zip(HALVES).enumerate() {
             let step = |mode, target, folded: &[f32]| in_step(&*device, &net, (arch, mode, target), folded);
             let apart = Target::from(precision);
             let folded = step(Mode::Recalibration { batches: 1, at_once: 1 }, apart, &[]);
             step(Mode::Inference, apart, &folded);
-            for block_bytes in [device.block_bytes(), SMALL_BLOCK] {
-                step(Mode::Inference, Target { block_bytes, ..apart }, &folded);
-            }
+            // Of two networks one has small blocks: in one family that in f16, in the next the other.
+            let block_bytes = if (index + other) % 2 == 0 { device.block_bytes() } else { SMALL_BLOCK };
+            step(Mode::Inference, Target { block_bytes, ..apart }, &folded);
         }
     }
 }

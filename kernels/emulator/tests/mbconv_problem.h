@@ -183,7 +183,8 @@ struct Layout {
             c.weights_at = c.project_at = behind_slice;
             c.filter_at = c.weights_at + 27 * slice / 4 + slice / 2, c.x_at = c.filter_at + filter;
             c.kept_at = std::max(c.x_at, c.project_at + projection);
-            const unsigned rows = mbconv::image_rows(images, p.image_side);
+            const unsigned whole = mbconv::image_rows(images, p.image_side);
+            const unsigned rows = c.bands > 1 ? mbconv::band_image_rows(lines_in) : whole;
             shared_bytes = 16 * std::max(c.kept_at + kept, c.x_at + rows * mbconv::image_row(p.image_side));
             return;
         }

@@ -174,9 +174,10 @@ pub(super) fn edges() -> Vec<Case> {
         // Maps of which a slice is all that fits.
         shape(1, 32, (7, 2), (16, 96, 24), 0, (Relu, false, 0)),
         shape(1, 28, (3, 1), (24, 64, 40), 16, (Relu, false, 0)),
-        // The same in bands, and one whose image fits no block.
+        // The same in bands, and two whose image fits no block.
         shape(2, 17, (5, 1), (16, 72, 24), 0, (HSwish, false, 0)),
         shape(1, 40, (5, 1), (24, 64, 24), 0, (HSwish, true, 8)),
+        shape(1, 98, (3, 1), (3, 16, 16), 0, (Relu, true, 0)),
         // A late stage: one block for many images.
         shape(37, 2, (7, 1), (160, 480, 160), 120, (HSwish, true, 160)),
     ];

@@ -106,12 +106,11 @@ impl Job {
         batches * self.batch_images.div_ceil(c.images) * c.bands
     }
 
-    /// Output rows of the bands that an image can be cut into: squeeze-excite needs all of them, units of
-    /// rows are an image's, and a stem's block has its image.
+    /// Output rows of the bands that an image can be cut into: squeeze-excite needs all of them, and units of
+    /// rows are an image's.
     fn band_rows(&self) -> impl Iterator<Item = u32> + use<> {
         let side = self.shape.side_out;
-        let whole =
-            self.shape.hidden > 0 || self.shape.has_stem() || matches!(self.end, End::Statistics(..));
+        let whole = self.shape.hidden > 0 || matches!(self.end, End::Statistics(..));
         let bands = 2..=if whole { 1 } else { side };
         let mut last = side;
         bands
@@ -269,7 +268,7 @@ fn lay_out(job: &Job, images: u32, slice: u32, band_rows: u32) -> Plan {
         let filter_at = behind_slice + 27 * slice / 4 + vectors;
         let x_at = filter_at + filter;
         let kept_at = x_at.max(behind_slice + projection);
-        let chunks = (kept_at + kept).max(x_at + image_rows(p, images) * image_row(p));
+        let chunks = (kept_at + kept).max(x_at + image_rows(p, images, band_rows) * image_row(p));
         return place([x_at, behind_slice, filter_at, behind_slice, kept_at], chunks);
     }
     // The slices.
@@ -299,9 +298,13 @@ fn image_row(p: &Params) -> u32 {
     odd(pixels.max(6 * p.side_in.div_ceil(STEM_STRIP) + 1))
 }
 
-/// Rows of so many images, with one of zeros before each and one behind the last.
-fn image_rows(p: &Params, images: u32) -> u32 {
-    images * (p.image_side + 1) + 1
+/// Rows of so many images, with one of zeros before each and one behind the last; or those of an image that a band
+/// needs.
+fn image_rows(p: &Params, images: u32, band_rows: u32) -> u32 {
+    match band_rows == p.side_out {
+        true => images * (p.image_side + 1) + 1,
+        false => 2 * lines(p, images, band_rows).0 + 1,
+    }
 }
 
 /// Pixels behind the last row of the expanded slice: its zeros, and what its last strip reads behind them.
@@ -379,7 +382,10 @@ fn cycles(job: &Job, plan: &Plan, shared_bytes: u32, multiprocessors: u32) -> u6
     let halves = p.mid * (if p.expands() { p.cin } else { 0 } + p.cout);
     let taps = if job.filters() { p.kernel * p.kernel } else { 0 };
     let weights = (u64::from(2 * halves + 4 * taps * p.mid) + 4 * layers) / 64;
-    let input = if p.has_stem() { 12 * c.images * p.image_side * p.image_side } else { 2 * rows_in * p.cin };
+    let input = match p.has_stem() {
+        true => 12 * image_rows(p, c.images, c.band_rows) * p.image_side,
+        false => 2 * rows_in * p.cin,
+    };
     let output = 2 * rows_out * if job.end == End::Filtered { p.mid } else { p.cout };
     let maps = u64::from(input + output) / 16;
     let work = expansion + filter + squeeze_excite + projection + left + weights + maps;
@@ -521,7 +527,9 @@ mod tests {
     #[test]
     fn bands_cover_an_image_and_every_layer_without_squeeze_excite_fits_in_some() {
         for r in [96, 128, 224] {
-            for (index, k, e, p) in layers(100, 1.0, r).filter(|layer| layer.3.hidden == 0) {
+            let stem = (0, 3, 1, first(100, 1.0, r));
+            let layers = layers(100, 1.0, r).filter(|layer| layer.3.hidden == 0);
+            for (index, k, e, p) in layers.chain([stem]) {
                 let job = Job::whole(&p);
                 assert!(job.fits(A100), "{r} pixels, layer {index}, k{k}, e{e}");
                 for Plan { config: c, .. } in job.candidates() {
@@ -590,24 +598,32 @@ mod tests {
 
     #[test]
     fn parts_of_a_block_with_a_stem_are_apart_and_two_fit_a_multiprocessor_of_an_h100() {
-        for (width, r) in [(0.25, 33), (1.0, 64), (1.0, 47), (1.2, 32)] {
+        for (width, r) in [(0.25, 33), (1.0, 64), (1.0, 47), (1.2, 32), (1.0, 160)] {
             let p = first(1000, width, r);
-            let Plan { config: c, shared_bytes } = Job::whole(&p).plan(H100, 132).unwrap();
-            assert!(r != 64 || 2 * (shared_bytes + 1024) <= 228 << 10, "{shared_bytes}");
-            assert!(c.slice >= p.mid);
-            let slice = FRONT + c.images * p.side_in * c.expanded_row + c.expanded_pixel;
-            let end = shared_bytes / CHUNK_BYTES;
-            let ends = [
-                (slice, c.weights_at),
-                (c.weights_at + (27 + 2) * c.slice / 4, c.filter_at),
-                (c.filter_at + (9 + 2) * c.slice / 4, c.x_at),
-                (c.x_at, c.kept_at),
-                (c.x_at + (c.images * (p.image_side + 1) + 1) * (3 * p.image_side).div_ceil(4), end),
-                (slice, c.project_at),
-                (c.project_at + 2 * 8 * c.groups * c.tiles * PROJECT_ROW, c.kept_at),
-                (c.kept_at + c.images * p.pixels_out() * p.mid / CHUNK, end),
-            ];
-            assert!(ends.iter().all(|(end, next)| end <= next), "{p:?} {c:?}");
+            let job = Job::whole(&p);
+            let picked = job.plan(H100, 132).unwrap();
+            assert!(r != 64 || 2 * (picked.shared_bytes + 1024) <= 228 << 10, "{picked:?}");
+            for Plan { config: c, shared_bytes } in job.candidates() {
+                assert!(c.slice >= p.mid);
+                let (lines_in, lines_out) = lines(&p, c.images, c.band_rows);
+                let image_rows = match c.bands {
+                    1 => c.images * (p.image_side + 1) + 1,
+                    _ => 2 * lines_in + 1,
+                };
+                let slice = FRONT + lines_in * c.expanded_row + c.expanded_pixel;
+                let end = shared_bytes / CHUNK_BYTES;
+                let ends = [
+                    (slice, c.weights_at),
+                    (c.weights_at + (27 + 2) * c.slice / 4, c.filter_at),
+                    (c.filter_at + (9 + 2) * c.slice / 4, c.x_at),
+                    (c.x_at, c.kept_at),
+                    (c.x_at + image_rows * (3 * p.image_side).div_ceil(4), end),
+                    (slice, c.project_at),
+                    (c.project_at + 2 * 8 * c.groups * c.tiles * PROJECT_ROW, c.kept_at),
+                    (c.kept_at + lines_out * p.side_out * p.mid / CHUNK, end),
+                ];
+                assert!(ends.iter().all(|(end, next)| end <= next), "{p:?} {c:?}");
+            }
         }
     }
 

@@ -26,21 +26,22 @@
 //!
 //! On a GPU the maps between never leave a multiprocessor, so a call exists only for shapes of which an
 //! image fits its shared memory, with a slice of the expanded map and the whole depthwise output in it, or,
-//! where there is no squeeze-excite, which needs all of an image, a band of its rows: [`fits`]. In
+//! where there is no squeeze-excite, which needs all of an image, a band of its rows: [`fits`]. Where there is no
+//! such call, [`expand_depthwise`](super::expand_depthwise) is its first half. In
 //! kilobytes, for the stem with its block, and for the first layer of each stage of a network of
 //! width 1 and the others, with the largest filter and expansion:
 //!
 //! | pixels | stem | 1.1 | 1.2 | 2.1 | 2.2 | 3.1 | 3.2 | 4.1 | 4.2 | 5.1 | 5.2 |
 //! | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
-//! |  64 |  112 |   30 |   21 |   50 |   46 |   23 |   24 |   44 |   50 |   46 |   48 |
-//! |  96 |  233 |   42 |   29 |  105 |   95 |   24 |   26 |   67 |   80 |   53 |   58 |
-//! | 128 |  403 |   54 |   36 |  181 |  164 |   24 |   28 |   94 |  118 |   62 |   71 |
-//! | 160 |  622 |   66 |   44 |  280 |  252 |   29 |   33 |  128 |  171 |   74 |   88 |
-//! | 192 |  890 |   79 |   52 |  399 |  360 |   33 |   38 |  178 |  242 |   98 |  117 |
-//! | 224 | 1206 |   91 |   59 |  540 |  488 |   38 |   43 |  239 |  326 |  130 |  141 |
+//! |  64 |   19 |   30 |   21 |   50 |   46 |   23 |   24 |   44 |   50 |   46 |   48 |
+//! |  96 |   22 |   42 |   29 |  105 |   95 |   24 |   26 |   67 |   80 |   53 |   58 |
+//! | 128 |   25 |   54 |   36 |  181 |  164 |   24 |   28 |   94 |  118 |   62 |   71 |
+//! | 160 |   28 |   66 |   44 |  280 |  252 |   29 |   33 |  128 |  171 |   74 |   88 |
+//! | 192 |   33 |   79 |   52 |  399 |  360 |   33 |   38 |  178 |  242 |   98 |  117 |
+//! | 224 |   38 |   91 |   59 |  540 |  488 |   38 |   43 |  239 |  326 |  130 |  141 |
 //!
 //! A block can have 227 on an H100 and 163 on an A100: all layers up to 64 pixels at widths up to 1.2
-//! there, at width 1 here, and of 96 pixels at width 1 all but the stem with its block.
+//! there, at width 1 here, and up to 96 pixels at width 1; at any size what has no squeeze-excite.
 
 pub(crate) mod blocks;
 pub mod cpu;
