@@ -1,12 +1,13 @@
-// The first of the two kernels that an MBConv of inference is where nothing of it fits a block whole: expansion and
-// depthwise filter, in f16 or bf16 on tensor cores. Gates (squeeze_excite.cu) and the projection with them
-// (pointwise_half.cu) come behind.
+// The first of the two kernels that an MBConv is where no image of it fits a block: expansion and depthwise filter, in
+// f16 or bf16 on tensor cores. Gates (squeeze_excite.cu) and the projection with them (pointwise_half.cu) come behind.
 //
 //   e = half(activation(expand_scale * (x * expand) + expand_shift))                1x1, cin to mid; or x
 //   d = half(activation(filter_scale * (e conv filter) + filter_shift))             depthwise k x k, stride s
 //   means[row] = mean over the columns of d                                         f32, of every row of an image
 //
-// That is mbconv.cu without what comes behind d, and as there, half() rounds to the format, and all else is f32.
+// That is mbconv.cu without what comes behind d, and as there, half() rounds to the format, and all else is f32. In
+// recalibration it is the last pass (mbconv_passes.cu) as far: scales and shifts are those of a batch, and applied to
+// rounded sums.
 // The means of an image are those of its rows' means: these do not depend on how an image is cut into
 // bands, and squeeze_excite.cu takes them as a map of side_out pixels. Checked on the emulator, not yet on a card.
 //
@@ -18,7 +19,7 @@
 // not fit.
 #include "mbconv.cuh"
 
-NAT_LAYOUT(ExpandDepthwiseLaunch, whole, means);
+NAT_LAYOUT(ExpandDepthwiseLaunch, whole, means, batch_images, rounds);
 
 #define EXPAND_DEPTHWISE_KERNEL(name, T, kernel, stride)                                      \
     NAT_KERNEL_RESIDENT(name, kMbconvThreads, 2, ExpandDepthwiseLaunch launch) {              \

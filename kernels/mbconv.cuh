@@ -52,7 +52,7 @@ __device__ __forceinline__ void mbconv_filtered(const Block& b) {
         depthwise_slice<kKernel, kStride, kPass>(b, c0);
         if constexpr (kPass == MbconvPass::kFiltered) {
             __syncthreads();
-            statistics_of_slice(b, b.shared + b.c.kept_at, p.side_out, c0);
+            statistics_of_slice(b, b.shared + b.c.kept_at, p.side_out, b.lines_out, c0);
         } else if constexpr (kPass == MbconvPass::kDepthwise) {
             __syncthreads();
             leave_slice(b, c0);
@@ -71,14 +71,14 @@ __device__ __forceinline__ void mbconv_projected(const MbconvBlock<T>& b) {
 
 template <class T, int kKernel, int kStride>
 __device__ __forceinline__ void mbconv_block(const MbconvLaunch& launch, uint4* shared) {
-    mbconv_projected<kKernel, kStride, MbconvPass::kWhole>(MbconvBlock<T>(launch, shared));
+    mbconv_projected<kKernel, kStride, MbconvPass::kWhole>(MbconvBlock<T>(launch, shared, launch.a.p.images));
 }
 
 // With a stem, behind which the filter is 3x3 with stride 1: the first layers of a network.
 template <class T>
 __device__ __forceinline__ void mbconv_stem_block(const MbconvLaunch& launch, uint4* shared) {
     using namespace mbconv;
-    const MbconvBlock<T> b(launch, shared);
+    const MbconvBlock<T> b(launch, shared, launch.a.p.images);
     if (threadIdx.x == 0) shared[0] = make_uint4(0, 0, 0, 0);
     clear_margins(b);
     copy_images(b);
@@ -94,11 +94,11 @@ __device__ __forceinline__ void mbconv_stem_block(const MbconvLaunch& launch, ui
     project<true, MbconvPass::kWhole>(b);
 }
 
-// A pass, on images of one batch.
+// A pass, on images of one batch, or a band of one of them.
 template <class T, MbconvPass kPass, int kKernel, int kStride>
-__device__ __forceinline__ void mbconv_pass_block(const MbconvPassLaunch& launch, uint4* shared, unsigned batch_blocks) {
+__device__ __forceinline__ void mbconv_pass_block(const MbconvPassLaunch& launch, uint4* shared) {
     using namespace mbconv;
-    const MbconvPassBlock<T> b(launch, shared, batch_blocks);
+    const MbconvPassBlock<T> b(launch, shared);
     const MbconvParams& p = b.p;
     if constexpr (kPass == MbconvPass::kFiltered) {
         mbconv_filtered<kKernel, kStride, kPass>(b);
@@ -117,7 +117,7 @@ __device__ __forceinline__ void mbconv_pass_block(const MbconvPassLaunch& launch
             __syncthreads();
             if (c0 + b.c.slice < p.mid) copy_weights<kPass>(b, c0 + b.c.slice);
             nat_async_commit();
-            statistics_of_slice(b, b.expanded(), p.side_in, c0);
+            statistics_of_slice(b, b.expanded(), p.side_in, b.lines_in, c0);
         }
     }
 }
@@ -127,7 +127,7 @@ __device__ __forceinline__ void mbconv_pass_block(const MbconvPassLaunch& launch
     NAT_KERNEL_BOUNDED(name, kMbconvThreads, MbconvGroup all) {                         \
         NAT_DYNAMIC_SHARED(uint4, shared);                                              \
         const MbconvLaunch& launch = all.calls[blockIdx.y];                             \
-        if (blockIdx.x / launch.c.bands * launch.c.images >= launch.a.p.images) return; \
+        if (!has_images(launch, launch.a.p.images)) return;                             \
         mbconv_block<T, kernel, stride>(launch, shared);                                \
     }
 
@@ -135,7 +135,7 @@ __device__ __forceinline__ void mbconv_pass_block(const MbconvPassLaunch& launch
     NAT_KERNEL_BOUNDED(name, kMbconvThreads, MbconvGroup all) {                         \
         NAT_DYNAMIC_SHARED(uint4, shared);                                              \
         const MbconvLaunch& launch = all.calls[blockIdx.y];                             \
-        if (blockIdx.x / launch.c.bands * launch.c.images >= launch.a.p.images) return; \
+        if (!has_images(launch, launch.a.p.images)) return;                             \
         mbconv_stem_block<T>(launch, shared);                                           \
     }
 
@@ -144,7 +144,6 @@ __device__ __forceinline__ void mbconv_pass_block(const MbconvPassLaunch& launch
     NAT_KERNEL_RESIDENT(name, kMbconvThreads, 2, MbconvPassGroup all) {                         \
         NAT_DYNAMIC_SHARED(uint4, shared);                                                      \
         const MbconvPassLaunch& launch = all.calls[blockIdx.y];                                 \
-        const unsigned batch_blocks = ceil_div(launch.batch_images, launch.whole.c.images);     \
-        if (blockIdx.x / batch_blocks * launch.batch_images >= launch.whole.a.p.images) return; \
-        mbconv_pass_block<T, MbconvPass::pass, kernel, stride>(launch, shared, batch_blocks);   \
+        if (!has_images(launch.whole, launch.batch_images)) return;                             \
+        mbconv_pass_block<T, MbconvPass::pass, kernel, stride>(launch, shared);                 \
     }

@@ -87,13 +87,9 @@ struct MbconvGroup {
 // How far a kernel goes: to the end, to statistics of what it has made, or to the depthwise output.
 enum class MbconvPass { kWhole, kExpanded, kFiltered, kProjected, kDepthwise };
 
-// Whether it has a slice of the depthwise output and not all of it, and whether batch norms take rounded numbers.
+// Whether it has a slice of the depthwise output and not all of it.
 __host__ __device__ constexpr bool keeps_slice(MbconvPass pass) {
     return pass == MbconvPass::kFiltered || pass == MbconvPass::kDepthwise;
-}
-
-__host__ __device__ constexpr bool measures(MbconvPass pass) {
-    return pass != MbconvPass::kWhole && pass != MbconvPass::kDepthwise;
 }
 
 // A pass: what it has no use for is null or 0. Scales and shifts are [batches][mid].
@@ -112,7 +108,9 @@ struct MbconvPassGroup {
 // The first of a pair (expand_depthwise.cu): `whole.a.y` is the depthwise output, and nothing behind it is there.
 struct ExpandDepthwiseLaunch {
     MbconvLaunch whole;
-    float* means;  // [images][side_out][mid], or null
+    float* means;           // [images][side_out][mid], or null
+    unsigned batch_images;  // images that scales and shifts are for: all of inference
+    unsigned rounds;        // 1: batch norms take rounded numbers
 };
 
 constexpr unsigned kMbconvThreads = 256, kMbconvWarps = kMbconvThreads / 32;
@@ -156,39 +154,44 @@ __device__ __forceinline__ void store_shared(void* to, V value NAT_CALLER_PARAME
     *static_cast<V*>(to) = value;
 }
 
+// Blocks of a batch.
+__device__ __forceinline__ unsigned batch_blocks(const MbconvLaunch& launch, unsigned batch_images) {
+    return ceil_div(batch_images, launch.c.images) * launch.c.bands;
+}
+
+// Whether there are images for this block of the grid.
+__device__ __forceinline__ bool has_images(const MbconvLaunch& launch, unsigned batch_images) {
+    return blockIdx.x / batch_blocks(launch, batch_images) * batch_images < launch.a.p.images;
+}
+
 template <class T>
 struct MbconvBlock {
     const MbconvArgs& a;
     const MbconvParams& p;
     const MbconvConfig& c;
     uint4* shared;
-    unsigned batch;                // of a pass: the scales and shifts of which it takes
+    bool rounds;                   // of the first of a pair: batch norms take rounded numbers
+    unsigned batch;                // whose scales and shifts it takes
+    unsigned first_in_batch;       // image of it
     unsigned first_image, images;  // of this block
     // What it has of them, one image below the other: where there are bands, rows of one image.
     unsigned first_in, lines_in, first_out, lines_out;
 
-    __device__ __forceinline__ MbconvBlock(const MbconvLaunch& launch, uint4* memory)
-        : a(launch.a), p(launch.a.p), c(launch.c), shared(memory), batch(0) {
-        first_image = blockIdx.x / c.bands * c.images;
-        images = min(c.images, p.images - first_image);
-        whole_images();
+    // Blocks are numbered batch after batch, each of so many images, and the bands of an image one after the other.
+    __device__ __forceinline__ MbconvBlock(const MbconvLaunch& launch, uint4* memory, unsigned batch_images)
+        : a(launch.a), p(launch.a.p), c(launch.c), shared(memory), rounds(false) {
+        const unsigned blocks = batch_blocks(launch, batch_images), own = blockIdx.x % blocks;
+        batch = blockIdx.x / blocks;
+        first_in_batch = own / c.bands * c.images, first_image = batch * batch_images + first_in_batch;
+        images = min(c.images, batch_images - first_in_batch);
+        first_in = first_out = 0, lines_in = images * p.side_in, lines_out = images * p.side_out;
         if (c.bands > 1) {
-            first_out = blockIdx.x % c.bands * c.band_rows;
+            first_out = own % c.bands * c.band_rows;
             lines_out = min(c.band_rows, p.side_out - first_out);
             const unsigned above = first_out * p.stride, below = above + (lines_out - 1) * p.stride + p.kernel / 2 + 1;
             first_in = above - min(above, p.kernel / 2);
             lines_in = min(below, p.side_in) - first_in;
         }
-    }
-
-    __device__ __forceinline__ MbconvBlock(const MbconvLaunch& launch, uint4* memory, unsigned its_batch,
-                                           unsigned first, unsigned count)
-        : a(launch.a), p(launch.a.p), c(launch.c), shared(memory), batch(its_batch), first_image(first), images(count) {
-        whole_images();
-    }
-
-    __device__ __forceinline__ void whole_images() {
-        first_in = first_out = 0, lines_in = images * p.side_in, lines_out = images * p.side_out;
     }
 
     // Pixels, and the first of them in the map.
@@ -220,36 +223,31 @@ struct MbconvBlock {
     }
 };
 
-// Blocks of a pass are numbered batch after batch, of which each has so many.
 template <class T>
 struct MbconvPassBlock : MbconvBlock<T> {
     const MbconvPassLaunch& pass;
-    unsigned first_in_batch;  // first_image
 
-    __device__ __forceinline__ MbconvPassBlock(const MbconvPassLaunch& launch, uint4* memory, unsigned batch_blocks)
-        : MbconvPassBlock(launch, memory, blockIdx.x / batch_blocks, blockIdx.x % batch_blocks * launch.whole.c.images) {}
-
-    __device__ __forceinline__ MbconvPassBlock(const MbconvPassLaunch& launch, uint4* memory, unsigned its_batch,
-                                               unsigned first)
-        : MbconvBlock<T>(launch.whole, memory, its_batch, its_batch * launch.batch_images + first,
-                         min(launch.whole.c.images, launch.batch_images - first)),
-          pass(launch),
-          first_in_batch(first) {}
+    __device__ __forceinline__ MbconvPassBlock(const MbconvPassLaunch& launch, uint4* memory)
+        : MbconvBlock<T>(launch.whole, memory, launch.batch_images), pass(launch) {}
 };
 
 namespace mbconv {
 
-// Two sums, rounded where a pass has scale and shift applied to numbers of the format.
+// Whether scale and shift are applied to sums that are rounded to the format.
 template <MbconvPass kPass, class T>
-__device__ __forceinline__ float2 raw_pair(float low, float high) {
-    if constexpr (!measures(kPass)) return make_float2(low, high);
-    return Halves<T>::unpack(Halves<T>::pack(low, high));
+__device__ __forceinline__ bool rounds(const MbconvBlock<T>& b) {
+    return kPass == MbconvPass::kDepthwise ? b.rounds : kPass != MbconvPass::kWhole;
+}
+
+// Two sums as they take them.
+template <MbconvPass kPass, class T>
+__device__ __forceinline__ float2 raw_pair(const MbconvBlock<T>& b, float low, float high) {
+    return rounds<kPass>(b) ? Halves<T>::unpack(Halves<T>::pack(low, high)) : make_float2(low, high);
 }
 
 template <MbconvPass kPass, class T>
-__device__ __forceinline__ Quad raw_quad(Quad sums) {
-    if constexpr (!measures(kPass)) return sums;
-    return unpack_quad<T>(pack_quad<T>(sums));
+__device__ __forceinline__ Quad raw_quad(const MbconvBlock<T>& b, Quad sums) {
+    return rounds<kPass>(b) ? unpack_quad<T>(pack_quad<T>(sums)) : sums;
 }
 
 // Scale and shift of a slice, those of the block's batch.

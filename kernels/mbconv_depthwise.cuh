@@ -104,7 +104,7 @@ __device__ NAT_PHASE void depthwise(const MbconvBlock<T>& b, unsigned c0) {
             if (ox >= p.side_out) break;
             Quad value = sums[o];
             if constexpr (kPass != MbconvPass::kFiltered) {
-                value = activate(p.activation, multiply_add(raw_quad<kPass, T>(value), scale, shift));
+                value = activate(p.activation, multiply_add(raw_quad<kPass>(b, value), scale, shift));
             }
             const unsigned pixel = row * p.side_out + ox;
             uint2* to;

@@ -10,7 +10,9 @@ struct PairBlock : MbconvBlock<T> {
     float* means;
 
     __device__ __forceinline__ PairBlock(const ExpandDepthwiseLaunch& launch, uint4* memory)
-        : MbconvBlock<T>(launch.whole, memory), means(launch.means) {}
+        : MbconvBlock<T>(launch.whole, memory, launch.batch_images), means(launch.means) {
+        this->rounds = launch.rounds != 0;
+    }
 };
 
 // A mean is one sum over the columns in their order, of numbers as they are stored. A thread has two channels of

@@ -22,8 +22,8 @@
 //
 // The chain writes four wide maps and reads them six times, seven with squeeze-excite. Here x is read three times.
 //
-// A block owns images of one batch, in whole units, and works as in mbconv.cu. The first two passes keep no more
-// than a slice: their blocks are smaller.
+// A block owns images of one batch, or a band of one, in whole units, and works as in mbconv.cu. The first two passes
+// keep no more than a slice: their blocks are smaller.
 #include "mbconv.cuh"
 
 NAT_LAYOUT(MbconvPassLaunch, whole, partials, batch_images);

@@ -119,7 +119,7 @@ __device__ NAT_PHASE void expand(const MbconvBlock<T>& b, unsigned c0) {
                     const unsigned n = n0 + 8 * j + 2 * (b.lane() % 4);
                     const float2 factor = load_shared<float2>(scale + n);
                     const float2 term = load_shared<float2>(scale + c.slice + n);
-                    const float2 raw = raw_pair<kPass, T>(sums[i][j][2 * h], sums[i][j][2 * h + 1]);
+                    const float2 raw = raw_pair<kPass>(b, sums[i][j][2 * h], sums[i][j][2 * h + 1]);
                     const float low = activate(p.activation, raw.x * factor.x + term.x);
                     const float high = activate(p.activation, raw.y * factor.y + term.y);
                     store_shared(to + 4 * j, Halves<T>::pack(low, high));

@@ -10,20 +10,22 @@
 
 namespace mbconv {
 
-constexpr unsigned kUnitRows = 256;        // at most, of a map's rows
+constexpr unsigned kUnitRows = 256;        // at most, of a map's rows, where a line of pixels has no more
 constexpr unsigned kUnitImages = 32;       // at most, of small maps
 constexpr unsigned kSmallMap = 64;         // fewer pixels than this
 constexpr unsigned kSliceUnit = 64;        // rows of small maps that make a unit, at most: of what is in slices,
 constexpr unsigned kOutputUnit = 16;       // and of the output, which has fewer channels to share out
 
-// Units of a map: of one image several, or of several images one.
+// Units of a map: of one image several, each of some lines, or of several images one.
 struct Units {
-    unsigned pixels, rows, images, an_image;
+    unsigned pixels, lines, rows, images, an_image;
 
-    __device__ __forceinline__ Units(unsigned side, unsigned small_rows) : pixels(side * side), images(1), an_image(1) {
+    __device__ __forceinline__ Units(unsigned side, unsigned small_rows)
+        : pixels(side * side), lines(side), images(1), an_image(1) {
         if (pixels >= kSmallMap) {
-            rows = min(pixels, kUnitRows);
-            an_image = ceil_div(pixels, kUnitRows);
+            lines = min(max(kUnitRows / side, 1u), side);
+            rows = lines * side;
+            an_image = ceil_div(side, lines);
         } else {
             while (images < kUnitImages && 2 * images * pixels <= small_rows) images *= 2;
             rows = images * pixels;
@@ -88,18 +90,20 @@ struct EightSums {
     }
 };
 
-// Those of so many chunks of channels of the block's images, from channel c0 of `channels` on. A warp takes a
-// chunk of a unit; `chunk_at(row, chunk)` reads one of a row of the block.
+// Those of so many chunks of channels of the block's images, or of its band of one, from channel c0 of `channels`
+// on: of so many rows. A warp takes a chunk of a unit; `chunk_at(row, chunk)` reads one of a row of the block.
 template <class T, class ChunkAt>
-__device__ NAT_PHASE void statistics(const MbconvPassBlock<T>& b, const Units& units, unsigned channels, unsigned c0,
-                                     unsigned chunks, ChunkAt chunk_at) {
-    const unsigned lane = b.lane(), in_block = units.of(b.images);
-    const size_t first_unit = static_cast<size_t>(b.batch) * units.of(b.pass.batch_images) + units.of(b.first_in_batch);
+__device__ NAT_PHASE void statistics(const MbconvPassBlock<T>& b, const Units& units, unsigned all_rows,
+                                     unsigned channels, unsigned c0, unsigned chunks, ChunkAt chunk_at) {
+    const bool bands = b.c.bands > 1;
+    const unsigned lane = b.lane(), in_block = bands ? ceil_div(all_rows, units.rows) : units.of(b.images);
+    const size_t first_unit = static_cast<size_t>(b.batch) * units.of(b.pass.batch_images) + units.of(b.first_in_batch) +
+                              b.first_out / units.lines;
     for (unsigned item = b.warp(); item < in_block * chunks; item += kMbconvWarps) {
         const unsigned chunk = item % chunks, unit = item / chunks;
         const unsigned image = unit / units.an_image * units.images;
         const unsigned first_row = image * units.pixels + unit % units.an_image * units.rows;
-        const unsigned rows = min(units.rows, min(image + units.images, b.images) * units.pixels - first_row);
+        const unsigned rows = min(units.rows, min((image + units.images) * units.pixels, all_rows) - first_row);
         EightSums<T> sums(chunk_at(first_row, chunk));
         NAT_UNROLL_TWICE
         for (unsigned row = lane; row < rows; row += 32) sums.add(chunk_at(first_row + row, chunk));
@@ -113,12 +117,12 @@ __device__ NAT_PHASE void statistics(const MbconvPassBlock<T>& b, const Units& u
     }
 }
 
-// Of a slice from channel c0 on, whose pixels lie one behind the other.
+// Of a slice from channel c0 on, of so many lines, whose pixels lie one behind the other.
 template <class T>
 __device__ __forceinline__ void statistics_of_slice(const MbconvPassBlock<T>& b, const uint4* slice, unsigned side,
-                                                    unsigned c0) {
+                                                    unsigned lines, unsigned c0) {
     const unsigned pitch = b.c.expanded_pixel;
-    statistics(b, Units(side, kSliceUnit), b.p.mid, c0, min(b.c.slice, b.p.mid - c0) / kHalfChunk,
+    statistics(b, Units(side, kSliceUnit), lines * side, b.p.mid, c0, min(b.c.slice, b.p.mid - c0) / kHalfChunk,
                [=](unsigned row, unsigned chunk) { return load_shared<uint4>(slice + row * pitch + chunk); });
 }
 
@@ -126,9 +130,9 @@ __device__ __forceinline__ void statistics_of_slice(const MbconvPassBlock<T>& b,
 template <class T>
 __device__ __forceinline__ void statistics_of_output(const MbconvPassBlock<T>& b) {
     const MbconvParams& p = b.p;
-    const unsigned pixels = p.side_out * p.side_out, chunks = p.cout / kHalfChunk;
-    const uint4* y = reinterpret_cast<const uint4*>(b.a.y) + static_cast<size_t>(b.first_image) * pixels * chunks;
-    statistics(b, Units(p.side_out, kOutputUnit), p.cout, 0, chunks,
+    const unsigned chunks = p.cout / kHalfChunk;
+    const uint4* y = reinterpret_cast<const uint4*>(b.a.y) + b.first_row_out() * chunks;
+    statistics(b, Units(p.side_out, kOutputUnit), b.rows_out(), p.cout, 0, chunks,
                [=](unsigned row, unsigned chunk) { return y[row * chunks + chunk]; });
 }
 

@@ -156,7 +156,7 @@ fn check_halves(devices: &[&dyn Device]) {
     let mut worst = [[0.0f64; 2]; 2];
     for case in expand_depthwise_edges() {
         let Call::ExpandDepthwise(call) = &case.call else { panic!("{:?} has no check here", case.call) };
-        let format = call.params.format();
+        let format = call.params.shape.format();
         let operands = case.operands(1).1;
         let results = |device: &dyn Device| -> [Vec<f64>; 2] {
             let arena = arena_after(device, &case, Threads::All).unwrap();

@@ -1,17 +1,18 @@
 //! Whole MBConvs as one call, or as the passes of recalibration (`passes.rs`), where a block of the device
-//! holds an image of them; in inference the first one together with the stem. Where no block does, inference has a
-//! pair of calls instead, with the gates between them: expansion with the filter, and the projection.
+//! holds an image of them; in inference the first one together with the stem. Where no block does, there is a
+//! pair of calls instead of the last one, with the gates between them: expansion with the filter, and the projection.
 //!
 //! In 16 bits, and where the device has blocks with shared memory. Those of all nodes of a tree at one depth
 //! are one call, pairs apart. Each node's batch norms are registered in the order of the separate calls, so that all find
 //! them at the same places.
 
-use super::emit::{Folded, Norm, Product};
+use super::emit::{Norm, Product};
+use super::passes::Measured;
 use super::plan::{Lowering, Map, Mode};
 use super::tree::{Step, Tree};
 use crate::device::H100_MULTIPROCESSORS;
-use crate::ops::halves::Format;
 use crate::ops::expand_depthwise::{self, ExpandDepthwise};
+use crate::ops::halves::Format;
 use crate::ops::mbconv::{self, Block as MbconvBlock, Mbconv, MbconvGroup};
 use crate::ops::mbconv_pass;
 use crate::ops::{Activation, Call, Slot, halves};
@@ -102,7 +103,7 @@ impl<'a> Parts<'a> {
 pub(super) enum Fusing {
     /// As one call, or as the passes of recalibration.
     Whole(mbconv::Params),
-    /// As a pair of calls.
+    /// As a pair of calls; in recalibration behind all passes but the last.
     Pair(mbconv::Params),
 }
 
@@ -182,7 +183,8 @@ pub fn choices(layout: &Layout, arch: &Arch, images: usize, block_bytes: u32) ->
         // Both formats have the same shapes.
         let params = shape(&Parts::of(layer, block), (layer.side_in, layer.cin), images, Format::Bf16);
         let fused = mbconv::fits(&params, block_bytes);
-        let pair = || expand_depthwise::block(&params.front(), block_bytes, H100_MULTIPROCESSORS);
+        let half = expand_depthwise::Params { shape: params.front(), batch_images: None };
+        let pair = || expand_depthwise::block(&half, block_bytes, H100_MULTIPROCESSORS);
         Choice {
             layer: [layer.stage + 1, layer.position + 1],
             sides: [layer.side_in, layer.side_out],
@@ -242,21 +244,33 @@ impl Lowering<'_> {
     pub(super) fn fusing(&self, parts: &Parts<'_>, x: Map) -> Option<Fusing> {
         let format = self.format.filter(|_| self.block_bytes > 0)?;
         let params = shape(parts, (x.side, x.channels), self.images, format);
-        let whole = match self.mode {
-            Mode::Inference => mbconv::fits(&params, self.block_bytes),
+        // Whether what comes before the last call is there, and that call.
+        let (before, last) = match self.mode {
+            Mode::Inference => (true, mbconv::fits(&params, self.block_bytes)),
             Mode::Recalibration { .. } => {
+                let fits = |pass: &mbconv_pass::Params| mbconv_pass::fits(pass, self.block_bytes);
                 let passes = self.passes_of(params);
-                !params.has_stem() && passes.iter().all(|pass| mbconv_pass::fits(pass, self.block_bytes))
+                let (last, before) = passes.split_last()?;
+                (!params.has_stem() && before.iter().all(fits), fits(last))
             }
         };
-        let pairs = self.mode == Mode::Inference && !params.has_stem();
-        if whole {
-            Some(Fusing::Whole(params))
-        } else if pairs && expand_depthwise::fits(&params.front(), self.block_bytes) {
-            Some(Fusing::Pair(params))
-        } else {
-            None
+        let half = self.half(&params);
+        match (before, last) {
+            (true, true) => Some(Fusing::Whole(params)),
+            (true, false) if !params.has_stem() && expand_depthwise::fits(&half, self.block_bytes) => {
+                Some(Fusing::Pair(params))
+            }
+            _ => None,
         }
+    }
+
+    /// The first half of an MBConv.
+    fn half(&self, params: &mbconv::Params) -> expand_depthwise::Params {
+        let batch_images = match self.mode {
+            Mode::Inference => None,
+            Mode::Recalibration { .. } => Some(self.batch_images()),
+        };
+        expand_depthwise::Params { shape: params.front(), batch_images }
     }
 
     /// The batch norm of what makes the map: the first of an MBConv.
@@ -305,21 +319,31 @@ impl Lowering<'_> {
     /// An MBConv as a pair of calls. Its gates come from the means of rows, as of a map that is one pixel wide.
     fn pair(&mut self, fused: &Fused<'_>) -> Map {
         let Fused { params, parts, .. } = fused;
+        let half = self.half(params);
+        let measured = self.passes_before(std::slice::from_ref(fused)).pop();
+        let of = |norm: &Norm| (norm.scale, norm.shift);
+        let (source, filter) = match &measured {
+            Some(Measured { source, filter }) => {
+                (source.map(|vectors| (vectors.scale, vectors.shift)), (filter.scale, filter.shift))
+            }
+            None => (fused.source.as_ref().map(of), of(&fused.filter)),
+        };
         let (side, mid) = (params.side_out as usize, parts.mid);
         let deep = self.map(side, mid);
         let means = parts.squeeze.map(|_| self.features(side * mid));
         self.calls.push(Call::from(ExpandDepthwise {
-            params: params.front(),
+            params: half,
             x: fused.x.slot,
             expand: parts.expand(self.layout),
-            expand_scale: fused.source.as_ref().map(|norm| norm.scale),
-            expand_shift: fused.source.as_ref().map(|norm| norm.shift),
+            expand_scale: source.map(|(scale, _)| scale),
+            expand_shift: source.map(|(_, shift)| shift),
             filter: parts.filter.0,
-            filter_scale: fused.filter.scale,
-            filter_shift: fused.filter.shift,
+            filter_scale: filter.0,
+            filter_shift: filter.1,
             y: deep.slot,
             means: means.map(|means| means.slot),
         }));
+        measured.into_iter().for_each(|measured| self.give_back(measured));
         let gate = means.zip(parts.squeeze).map(|(means, (squeeze, hidden))| {
             let gate = self.gate_of((means.slot, None), (side, mid), &squeeze, hidden);
             self.free(means);
@@ -328,13 +352,10 @@ impl Lowering<'_> {
         let y = self.output(fused);
         let w = &parts.project.0;
         let product = Product { x: deep, w, y, stride: 1, bias: None, gate, pooled: false };
-        let folded = Folded {
-            activation: Activation::None,
-            scale: Some(fused.project.scale),
-            shift: Some(fused.project.shift),
-            residual: fused.residual.map(|map| map.slot),
-        };
-        self.calls.push(product.call(self.layout, self.images as u32, folded));
+        let (layout, residual) = (self.layout, fused.residual.map(|map| map.slot));
+        self.normalised(y, &fused.project, Activation::None, residual, |folded, images| {
+            product.call(layout, images, folded)
+        });
         gate.into_iter().for_each(|gate| self.arena.give_back(gate));
         self.free(deep);
         y

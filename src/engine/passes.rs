@@ -15,10 +15,18 @@ use crate::supernet::HeadLayout;
 
 /// Scale and shift of a batch norm's batches, `[batches][channels]` each.
 #[derive(Clone, Copy)]
-struct Vectors {
+pub(super) struct Vectors {
     both: Slot,
-    scale: Slot,
-    shift: Slot,
+    pub(super) scale: Slot,
+    pub(super) shift: Slot,
+}
+
+/// What the passes before the last have found, to be given back: of what makes the map, if it is not the
+/// input, and of the filter.
+#[derive(Clone, Copy)]
+pub(super) struct Measured {
+    pub(super) source: Option<Vectors>,
+    pub(super) filter: Vectors,
 }
 
 impl Lowering<'_> {
@@ -28,8 +36,11 @@ impl Lowering<'_> {
         passes.iter().map(|&pass| Params::of(whole, pass, self.batch_images())).collect()
     }
 
-    /// The outputs of MBConvs that run together.
-    pub(super) fn passes(&mut self, fused: &[Fused<'_>]) -> Vec<Map> {
+    /// The passes before the last of MBConvs that run together; none in inference.
+    pub(super) fn passes_before(&mut self, fused: &[Fused<'_>]) -> Vec<Measured> {
+        if self.mode == Mode::Inference {
+            return Vec::new();
+        }
         let calls = fused.iter().filter_map(|one| {
             let norm = one.source.as_ref()?;
             Some((self.call(one, Pass::Expanded, [None; 2]), norm))
@@ -45,11 +56,22 @@ impl Lowering<'_> {
             .map(|(one, &expand)| (self.call(one, Pass::Filtered, [expand, None]), &one.filter));
         let calls = calls.collect();
         let filter = self.pass(calls, true);
+        expand.into_iter().zip(filter).map(|(source, filter)| Measured { source, filter }).collect()
+    }
 
+    /// Gives back what passes have found.
+    pub(super) fn give_back(&mut self, measured: Measured) {
+        let vectors = measured.source.into_iter().chain([measured.filter]);
+        vectors.for_each(|vectors| self.arena.give_back(vectors.both));
+    }
+
+    /// The outputs of MBConvs that run together.
+    pub(super) fn passes(&mut self, fused: &[Fused<'_>]) -> Vec<Map> {
+        let measured = self.passes_before(fused);
         let outputs: Vec<Map> = fused.iter().map(|one| self.output(one)).collect();
-        let calls = fused.iter().zip(&outputs).zip(expand.iter().zip(&filter));
-        let calls = calls.map(|((one, y), (&expand, &filter))| {
-            let call = self.call(one, Pass::Projected, [expand, Some(filter)]);
+        let calls = fused.iter().zip(&outputs).zip(&measured);
+        let calls = calls.map(|((one, y), of)| {
+            let call = self.call(one, Pass::Projected, [of.source, Some(of.filter)]);
             (MbconvPass { y: Some(y.slot), ..call }, &one.project)
         });
         let calls = calls.collect();
@@ -61,8 +83,8 @@ impl Lowering<'_> {
         });
         let calls = calls.collect();
         self.push_together(calls, |calls| BnApplyGroup { calls });
-        let vectors = expand.into_iter().flatten().chain(filter).chain(project);
-        vectors.for_each(|vectors| self.arena.give_back(vectors.both));
+        measured.into_iter().for_each(|measured| self.give_back(measured));
+        project.into_iter().for_each(|vectors| self.arena.give_back(vectors.both));
         outputs
     }
 

@@ -168,6 +168,8 @@ pub(super) fn edges() -> Vec<Case> {
         shape((1, 3), 6, (5, 2), (0, 72, 24), 24, (HSwish, 8)),
         // Maps of which a slice is all that fits.
         shape((1, 1), 32, (7, 2), (16, 96, 24), 0, (Relu, 0)),
+        // Maps that fit in bands alone.
+        shape((1, 2), 56, (5, 1), (24, 72, 24), 0, (HSwish, 8)),
         // Late stages: one block for many images.
         shape((2, 37), 2, (7, 1), (160, 480, 160), 120, (HSwish, 160)),
         shape((1, 40), 1, (3, 1), (24, 72, 24), 0, (Relu, 0)),

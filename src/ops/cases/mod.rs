@@ -110,7 +110,7 @@ impl Case {
             Call::PointwiseHalf(call) if result == call.y => super::halves::stored(call.params.output),
             Call::PointwiseHalf(_) => None,
             Call::Mbconv(call) => (result == call.y).then(|| call.params.format()),
-            Call::ExpandDepthwise(call) => (result == call.y).then(|| call.params.format()),
+            Call::ExpandDepthwise(call) => (result == call.y).then(|| call.params.shape.format()),
             Call::MbconvPass(call) => (Some(result) == call.y).then(|| call.params.format()),
             Call::BnApplyGroup(group) => {
                 let call = group.calls.iter().find(|call| call.y == result);
@@ -332,7 +332,7 @@ pub fn edges_in(format: Format) -> Vec<Case> {
     let own = both.filter(|case| match &case.call {
         Call::PointwiseHalf(call) => call.params.format() == format,
         Call::Mbconv(call) => call.params.format() == format,
-        Call::ExpandDepthwise(call) => call.params.format() == format,
+        Call::ExpandDepthwise(call) => call.params.shape.format() == format,
         _ => false,
     });
     own.chain(formats(Some(format))).collect()

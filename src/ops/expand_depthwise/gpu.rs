@@ -12,6 +12,8 @@ use crate::ops::mbconv::{Addresses, Block};
 struct PairLaunch {
     whole: Launch,
     means: u64,
+    batch_images: u32,
+    rounds: u32,
 }
 
 /// Whether there is a kernel for the shape on a device whose blocks can have `shared_bytes` of shared memory.
@@ -26,7 +28,7 @@ pub fn block(p: &Params, shared_bytes: u32, multiprocessors: u32) -> Option<Bloc
 
 /// The kernel for the shape.
 fn kernel(p: &Params) -> &'static str {
-    let kernels = match (p.kernel, p.stride) {
+    let kernels = match (p.shape.kernel, p.shape.stride) {
         (3, 1) => ["expand_depthwise_3_1_f16", "expand_depthwise_3_1_bf16"],
         (3, _) => ["expand_depthwise_3_2_f16", "expand_depthwise_3_2_bf16"],
         (5, 1) => ["expand_depthwise_5_1_f16", "expand_depthwise_5_1_bf16"],
@@ -34,7 +36,7 @@ fn kernel(p: &Params) -> &'static str {
         (_, 1) => ["expand_depthwise_7_1_f16", "expand_depthwise_7_1_bf16"],
         (_, _) => ["expand_depthwise_7_2_f16", "expand_depthwise_7_2_bf16"],
     };
-    kernels[p.format().index()]
+    kernels[p.shape.format().index()]
 }
 
 /// Launches a call.
@@ -42,7 +44,7 @@ pub(crate) fn launch(call: &ExpandDepthwise, to: &Launcher<'_>) -> Result<(), Er
     let p = call.params;
     // Kernels take 16 bytes at a time.
     debug_assert!(call.reads().iter().chain(&call.writes()).all(|slot| slot.offset.is_multiple_of(4)));
-    let (geometry, c) = planned("expand_depthwise", &Job::of_pair(&p), &p, to)?;
+    let (geometry, c) = planned("expand_depthwise", &Job::of_pair(&p), &p.shape, to)?;
     let a = Addresses {
         x: to.at(call.x),
         expand: to.at_or_null(call.expand),
@@ -52,13 +54,19 @@ pub(crate) fn launch(call: &ExpandDepthwise, to: &Launcher<'_>) -> Result<(), Er
         filter_scale: to.at(call.filter_scale),
         filter_shift: to.at(call.filter_shift),
         y: to.at(call.y),
-        ..Addresses::nowhere(p)
+        ..Addresses::nowhere(p.shape)
     };
-    to.launch(kernel(&p), geometry, &PairLaunch { whole: Launch { a, c }, means: to.at_or_null(call.means) })
+    let launch = PairLaunch {
+        whole: Launch { a, c },
+        means: to.at_or_null(call.means),
+        batch_images: p.batch_images.unwrap_or(p.shape.images),
+        rounds: u32::from(p.batch_images.is_some()),
+    };
+    to.launch(kernel(&p), geometry, &launch)
 }
 
 #[cfg(test)]
 pub(crate) fn layouts() -> Vec<crate::device::Layout> {
     use crate::device::layout;
-    vec![layout!("ExpandDepthwiseLaunch", PairLaunch { whole, means })]
+    vec![layout!("ExpandDepthwiseLaunch", PairLaunch { whole, means, batch_images, rounds })]
 }

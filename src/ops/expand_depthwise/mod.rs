@@ -1,4 +1,4 @@
-//! Expansion and depthwise filter of an MBConv of inference in one call, in 16-bit numbers.
+//! Expansion and depthwise filter of an MBConv in one call, in 16-bit numbers.
 //!
 //! ```text
 //! e = half(activation(expand_scale * (x expand) + expand_shift))                1x1, cin to mid; or x
@@ -8,8 +8,10 @@
 //!
 //! It is the first of the pair of calls that an MBConv is where no block of a device holds an image of it, as
 //! [`mbconv`] needs for squeeze-excite; the second is a [`pointwise_half`](super::pointwise_half) with a gate. Between them
-//! [`squeeze_excite`](super::squeeze_excite) takes the means as a map of `side_out` pixels in f32. Parameters are
-//! those of the MBConv as far as they go: [`Params::front`].
+//! [`squeeze_excite`](super::squeeze_excite) takes the means as a map of `side_out` pixels in f32.
+//!
+//! In recalibration it is what the last pass of [`mbconv_pass`](super::mbconv_pass) makes on its way: each batch has
+//! scales and shifts of its own, and they are applied to sums that are rounded to the format.
 //!
 //! ```text
 //! bytes = 2 images (side_in^2 cin + side_out^2 mid) + 2 mid cin + 4 k^2 mid, 4 images side_out mid of means,
@@ -26,10 +28,26 @@ pub mod reference;
 pub use gpu::{block, fits};
 
 use super::halves::PER_ELEMENT;
-use super::mbconv::{Front, Params};
+use super::mbconv::Front;
 use super::operator::operator;
 use super::real::Real;
-use super::Work;
+use super::{Work, mbconv};
+
+/// Shape of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Params {
+    /// That of the MBConv as far as it goes: [`mbconv::Params::front`]. No stem.
+    pub shape: mbconv::Params,
+    /// Images of a batch of recalibration, of which `shape.images` are whole ones; none in inference.
+    pub batch_images: Option<u32>,
+}
+
+impl Params {
+    /// Batches that have scales and shifts of their own.
+    pub fn batches(&self) -> u32 {
+        self.batch_images.map_or(1, |images| self.shape.images / images.max(1))
+    }
+}
 
 operator! {
     /// Expansion and filter. Every slot starts at a multiple of 4 elements; all channels are multiples of 8.
@@ -39,15 +57,15 @@ operator! {
         read x,
         /// Rows `[mid, weight_cin]`, two numbers an element. Absent: `x` is the expanded map.
         optional expand,
-        /// `[mid]`
+        /// `[batches][mid]`
         optional expand_scale,
-        /// `[mid]`
+        /// `[batches][mid]`
         optional expand_shift,
         /// Filter `[kernel, kernel, weight_channels]`.
         read filter,
-        /// `[mid]`
+        /// `[batches][mid]`
         read filter_scale,
-        /// `[mid]`
+        /// `[batches][mid]`
         read filter_shift,
         /// Depthwise output `[images, side_out, side_out, mid]`, two numbers an element.
         write y,
@@ -58,13 +76,14 @@ operator! {
 
 impl ExpandDepthwise {
     pub(super) fn work(&self) -> Work {
-        let p = &self.params;
+        let p = &self.params.shape;
         let [images, cin, mid, taps] = [p.images, p.cin, p.mid, p.kernel * p.kernel].map(u64::from);
         let [rows_in, rows_out] = [p.side_in, p.side_out].map(|side| images * u64::from(side * side));
         let expanding = u64::from(self.expand.is_some());
         let means = images * u64::from(p.side_out) * mid * u64::from(self.means.is_some());
         let halves = rows_in * cin + rows_out * mid + expanding * mid * cin;
-        let singles = mid * (taps + 2 + 2 * expanding) + means;
+        let vectors = u64::from(self.params.batches()) * (2 + 2 * expanding);
+        let singles = mid * (taps + vectors) + means;
         let flops = 2 * mid * (expanding * rows_in * cin + rows_out * taps) + means * u64::from(p.side_out);
         Work { bytes: 2 * halves + 4 * singles, flops }
     }
@@ -85,7 +104,9 @@ impl<'a, T> Args<'a, T> {
     }
 
     /// Panics where the shape is none that the kernels take, or an operand is too short.
-    fn check(&self, p: &Params) {
+    fn check(&self, params: &Params) {
+        let p = &params.shape;
+        assert!(params.batch_images.is_none_or(|images| p.images.is_multiple_of(images)), "batches in part");
         assert!([p.cin, p.mid].iter().all(|channels| channels.is_multiple_of(8)));
         assert!([3, 5, 7].contains(&p.kernel) && [1, 2].contains(&p.stride), "no such filter");
         assert!(p.side_out == p.side_in.div_ceil(p.stride), "sides do not fit the stride");
@@ -99,7 +120,7 @@ impl<'a, T> Args<'a, T> {
 }
 
 /// The means of the rows of a depthwise output.
-fn row_means<T: Real>(p: &Params, filtered: &[T], means: &mut [T]) {
+fn row_means<T: Real>(p: &mbconv::Params, filtered: &[T], means: &mut [T]) {
     let (mid, columns) = (p.mid as usize, p.side_out as usize);
     let share = T::one() / T::from(p.side_out).expect("a side");
     for (row, means) in filtered.chunks_exact(columns * mid).zip(means.chunks_exact_mut(mid)) {

@@ -1,6 +1,7 @@
 //! How a block of `kernels/mbconv.cu`, `kernels/mbconv_passes.cu` and `kernels/expand_depthwise.cu` goes about its
 //! work: how many images it owns, how many channels it expands at a time, and where things lie in its shared memory.
 
+use super::super::expand_depthwise;
 use super::super::mbconv_pass::{self, Pass, Units};
 use super::Params;
 use serde::Serialize;
@@ -75,9 +76,10 @@ impl Job {
         Job { shape: *shape, end: End::Output, batch_images: shape.images }
     }
 
-    /// That of [`expand_depthwise`](super::super::expand_depthwise).
-    pub fn of_pair(shape: &Params) -> Job {
-        Job { shape: *shape, end: End::Filtered, batch_images: shape.images }
+    /// The first half of an MBConv.
+    pub fn of_pair(p: &expand_depthwise::Params) -> Job {
+        let batch_images = p.batch_images.unwrap_or(p.shape.images);
+        Job { shape: p.shape, end: End::Filtered, batch_images }
     }
 
     pub fn of_pass(p: &mbconv_pass::Params) -> Job {
@@ -106,15 +108,18 @@ impl Job {
         batches * self.batch_images.div_ceil(c.images) * c.bands
     }
 
-    /// Output rows of the bands that an image can be cut into: squeeze-excite needs all of them, and units of
-    /// rows are an image's.
+    /// Output rows of the bands that an image can be cut into: squeeze-excite needs all of them, and of units of
+    /// rows a band has whole ones.
     fn band_rows(&self) -> impl Iterator<Item = u32> + use<> {
         let side = self.shape.side_out;
-        let whole = self.shape.hidden > 0 || matches!(self.end, End::Statistics(..));
-        let bands = 2..=if whole { 1 } else { side };
+        let unit = match self.end {
+            End::Statistics(_, units) => units.lines,
+            End::Output | End::Filtered => 1,
+        };
+        let bands = 2..=if self.shape.hidden > 0 { 1 } else { side };
         let mut last = side;
         bands
-            .map(move |bands| side.div_ceil(bands))
+            .map(move |bands| side.div_ceil(bands).next_multiple_of(unit).min(side))
             .filter(move |&rows| std::mem::replace(&mut last, rows) != rows)
     }
 
@@ -551,7 +556,10 @@ mod tests {
                     for Plan { config: c, shared_bytes } in job.candidates() {
                         assert!(c.images == batch_images || c.images.is_multiple_of(units.images));
                         assert!(c.images <= batch_images && job.blocks(&c) * c.images >= p.images);
-                        let [rows_in, rows_out] = [p.pixels_in(), p.pixels_out()].map(|rows| c.images * rows);
+                        assert!(c.bands == 1 || (c.images == 1 && c.band_rows.is_multiple_of(units.lines)));
+                        assert!(c.bands == 1 || p.hidden == 0);
+                        let (lines_in, lines_out) = lines(&p, c.images, c.band_rows);
+                        let (rows_in, rows_out) = (lines_in * p.side_in, lines_out * p.side_out);
                         let vectors = |there: bool| if there { c.slice / 2 } else { 0 };
                         let input = c.x_at + rows_in * p.cin / CHUNK;
                         let slice = FRONT + rows_in * c.slice / CHUNK;

@@ -27,7 +27,8 @@
 //! FLOPs = those of mbconv as far as the pass goes, and 4 a number of which there are statistics
 //! ```
 //!
-//! On a GPU a call exists where a block holds the images of a unit: [`fits`].
+//! On a GPU a call exists where a block holds the images of a unit, or, where there is no squeeze-excite, a unit of
+//! an image: [`fits`].
 
 pub mod cpu;
 pub(crate) mod gpu;
@@ -122,17 +123,21 @@ impl Params {
         }
     }
 
+    /// Side of that map.
+    pub fn side(&self) -> u32 {
+        if self.pass == Pass::Expanded { self.shape.side_in } else { self.shape.side_out }
+    }
+
     /// Pixels of an image of that map.
     pub fn pixels(&self) -> u32 {
-        let side = if self.pass == Pass::Expanded { self.shape.side_in } else { self.shape.side_out };
-        side * side
+        self.side() * self.side()
     }
 
     /// The units of that map.
     pub fn units(&self) -> Units {
         // What the last pass holds of an image is large.
         let rows = if self.pass == Pass::Projected { 16 } else { 64 };
-        Units::new(self.pixels(), self.batch_images, rows)
+        Units::new(self.side(), self.batch_images, rows)
     }
 
     /// How the partial statistics become those of the batches.

@@ -59,9 +59,14 @@ fn filtered<T: Real>(p: &Params, a: &Args<'_, T>) -> Vec<T> {
     rounded(p, &y)
 }
 
+/// The depthwise output behind its batch norm.
+pub(in crate::ops) fn kept<T: Real>(p: &Params, a: &Args<'_, T>) -> Vec<T> {
+    normalised(p, &filtered(p, a), a.filter_vectors().expect("checked"))
+}
+
 /// The raw output, to `y`.
 fn projected<T: Real>(p: &Params, a: &Args<'_, T>, y: &mut [T]) {
-    let map = normalised(p, &filtered(p, a), a.filter_vectors().expect("checked"));
+    let map = kept(p, a);
     let gate = a.squeeze_excite().map(|[reduce, reduce_bias, expand, expand_bias]| {
         let mut gate = vec![T::zero(); (p.shape.images * p.shape.mid) as usize];
         let x = &p.format().widen(&map);

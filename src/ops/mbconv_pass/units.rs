@@ -3,19 +3,21 @@
 use super::super::batch_norm::MergeParams;
 use super::super::real::Real;
 
-/// Rows of a unit at most where it is a part of an image.
+/// Rows of a unit at most where it is a part of an image, unless a line of pixels has more.
 const MOST_ROWS: u32 = 256;
 /// Where an image has as many pixels, no unit is more than one.
 const WHOLE_IMAGE: u32 = 64;
 /// Images of a unit at most.
 const MOST_IMAGES: u32 = 32;
 
-/// How the rows of a batch are cut: parts of an image, or several images where these are small. It
+/// How the rows of a batch are cut: some lines of an image, or several images where these are small. It
 /// depends on the shape alone, and so statistics do not depend on what a device does at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Units {
     /// Whole images of a unit; 1 also where it is a part of one.
     pub images: u32,
+    /// Lines of pixels of a unit where it is a part of an image, or has one.
+    pub lines: u32,
     /// Rows of a unit; the last of a span can have fewer.
     pub rows: u32,
     /// Rows behind which units begin anew: those of an image, or of the batch.
@@ -23,14 +25,16 @@ pub struct Units {
 }
 
 impl Units {
-    /// The units of a batch of images of so many pixels; those of several images have at most `rows` rows.
-    pub fn new(pixels: u32, batch_images: u32, rows: u32) -> Units {
+    /// The units of a batch of images of that side; those of several images have at most `rows` rows.
+    pub fn new(side: u32, batch_images: u32, rows: u32) -> Units {
+        let pixels = side * side;
         if pixels >= WHOLE_IMAGE {
-            return Units { images: 1, rows: pixels.min(MOST_ROWS), span: pixels };
+            let lines = (MOST_ROWS / side).clamp(1, side);
+            return Units { images: 1, lines, rows: lines * side, span: pixels };
         }
         let most = (rows / pixels).clamp(1, MOST_IMAGES);
         let images = 1 << most.ilog2();
-        Units { images, rows: images * pixels, span: batch_images * pixels }
+        Units { images, lines: side, rows: images * pixels, span: batch_images * pixels }
     }
 }
 
@@ -73,11 +77,13 @@ mod tests {
             (8, 3, 64),
             (16, 2, 16),
             (23, 2, 64),
+            (300, 1, 64),
             (1, 1, 16),
         ] {
             let pixels = side * side;
-            let units = Units::new(pixels, batch_images, rows);
-            assert!(units.rows <= MOST_ROWS && units.images <= MOST_IMAGES);
+            let units = Units::new(side, batch_images, rows);
+            assert!(units.rows <= MOST_ROWS.max(side) && units.images <= MOST_IMAGES);
+            assert!(units.images > 1 || units.rows == units.lines * side, "{units:?}");
             let (mut next, per_span) = (0, units.span.div_ceil(units.rows));
             let merge = merge(&units, batch_images * pixels, 8, 1);
             for (index, count) in (0..merge.unit_count() as u32).zip(merge.units()) {
@@ -96,7 +102,7 @@ mod tests {
     #[test]
     fn statistics_of_units_are_those_of_their_rows() {
         // Two batches of three images of four pixels, one channel and another; two images a unit.
-        let units = Units::new(4, 3, 8);
+        let units = Units::new(2, 3, 8);
         let merge = merge(&units, 12, 2, 2);
         assert_eq!((units.images, merge.unit_count()), (2, 2));
         let map: Vec<f64> = (0..24).flat_map(|row| [f64::from(row), 1.0]).collect();
