@@ -107,7 +107,7 @@ pub(super) enum Fusing {
     Pair(mbconv::Params),
 }
 
-/// An MBConv that is to run as a whole, with its batch norms.
+/// An MBConv that is to run, with its batch norms.
 pub(super) struct Fused<'a> {
     pub(super) params: mbconv::Params,
     pub(super) parts: Parts<'a>,
