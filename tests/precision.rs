@@ -185,7 +185,7 @@ fn in_step(
 #[test]
 fn every_call_of_every_family_is_the_same_on_the_emulator() {
     let device = natv2::device::open("emulated").unwrap();
-    for (index, family) in Family::all().into_iter().enumerate() {
+    for (index, family) in Family::all().enumerate() {
         let net = supernet(family);
         for (other, (arch, precision)) in archs(family, 2).iter().zip(HALVES).enumerate() {
             let step = |mode, target, folded: &[f32]| in_step(&*device, &net, (arch, mode, target), folded);
