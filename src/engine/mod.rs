@@ -8,8 +8,9 @@
 //! - [`Engine::recalibrated`]: a network's recomputed batch-norm statistics, kept in its weights;
 //! - [`model`]: what plans cost before they run: bytes, operations, launches, time on a named machine;
 //! - [`Precision`]: f32, or 16 bits for what crosses memory between operators;
-//! - `fuse`: whole MBConvs as one call;
+//! - `fuse`: whole MBConvs as one call, or as a pair;
 //! - `passes`: those of recalibration;
+//! - `parallel`: the branches beside them;
 //! - `feed`: network inputs that a GPU makes out of stored pixels, for evaluation and training;
 //! - `repeated`: programs that run once a chunk or a batch, recorded where a device can;
 //! - [`ensemble`]: the exits of a network weighted into one output.
@@ -23,6 +24,7 @@ pub(crate) mod feed;
 pub mod fuse;
 mod heads;
 pub mod model;
+mod parallel;
 mod passes;
 pub mod plan;
 mod population;
