@@ -10,6 +10,7 @@ use natv2::search::{Entry, Outcome, State, search};
 use natv2::space::{ExitScaling, Family};
 use natv2::supernet::{Blank, Card, Supernet};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -152,6 +153,23 @@ fn so_they_do_in_16_bits() {
     assert!(skipped > 0, "no step ever overflowed");
 }
 
+/// A search that was stopped during an adaptation is said to be inside it.
+fn status_says_so(folder: &Path, config: &Config, state: &State) {
+    std::fs::write(folder.join("config.toml"), config.to_toml()).unwrap();
+    let status = |flags: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_natv2"));
+        let output = command.arg("status").arg(folder).args(flags).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let done = state.adaptation.epochs.iter().filter(|epoch| epoch.iteration == state.iteration + 1).count();
+    let said = format!("{} of 2 iterations done, adapting ({done} of 2 epochs done", state.iteration);
+    let (text, json) = (status(&[]), status(&["--json"]));
+    assert!(text.contains(&said), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json["adaptation"]["epoch"], &json["adaptation"]["epochs"]), (&done.into(), &2.into()));
+}
+
 /// Compares a search that is stopped again and again with one that is not; the steps that were left out.
 fn stops(sets: &[&str]) -> u64 {
     let folder = tempfile::tempdir().unwrap();
@@ -168,8 +186,11 @@ fn stops(sets: &[&str]) -> u64 {
             break;
         }
         let restored = latest_checkpoint(&stopped, "search").unwrap();
-        let state = State::restored(restored).unwrap();
-        within += usize::from(state.is_some_and(|state| state.adaptation.pending.is_some()));
+        let Some(state) = State::restored(restored).unwrap() else { continue };
+        if state.adaptation.pending.is_some() {
+            within += 1;
+            status_says_so(&stopped, &config, &state);
+        }
     }
     assert!(within > 0, "no stop ever came during an adaptation");
     assert_eq!(files(&straight), files(&stopped));

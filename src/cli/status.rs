@@ -2,8 +2,10 @@
 
 use super::session::{stored_config, stored_state};
 use super::{Error, Talk, output};
+use crate::config::Config;
 use crate::run::{self, Event, Exit};
-use crate::search::{self, Iteration};
+use crate::search::{self, Iteration, State};
+use crate::train::tally::left_out;
 use clap::Args;
 use serde::Serialize;
 use std::fmt::Write;
@@ -11,7 +13,8 @@ use std::path::{Path, PathBuf};
 
 const AFTER_HELP: &str = "\
 JSON: {\"version\":1,\"run\",\"method\",\"iteration\",\"iterations\",\"finished\",\"at_work\",\"stages\":[{\"stage\",\"step\",
-\"last\"}],\"history\":[..]}, finished being the search's; of a comparison {\"version\":1,\"run\",\"searches\":[..]}, each search as above.";
+\"last\"}],\"history\":[..]}, finished being the search's; inside an iteration's adaptation of the super-network also
+\"adaptation\":{\"epoch\",\"epochs\",\"skipped\"}; of a comparison {\"version\":1,\"run\",\"searches\":[..]}, each search as above.";
 
 /// Arguments of `natv2 status`.
 #[derive(Debug, Args)]
@@ -34,9 +37,31 @@ struct Report {
     iterations: usize,
     finished: bool,
     at_work: bool,
+    /// Of an iteration whose candidates are in the archive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    adaptation: Option<Adapting>,
     /// What has begun, in order.
     stages: Vec<Stage>,
     history: Vec<Iteration>,
+}
+
+/// Where the adaptation of an iteration stands.
+#[derive(Serialize)]
+struct Adapting {
+    /// Epochs done.
+    epoch: u64,
+    epochs: u64,
+    /// Steps in these that a super-network left out since its gradient overflowed f16.
+    skipped: u64,
+}
+
+impl Adapting {
+    fn of(state: &State, config: &Config) -> Option<Adapting> {
+        state.adaptation.pending.as_ref()?;
+        let done = || state.adaptation.epochs.iter().filter(|epoch| epoch.iteration == state.iteration + 1);
+        let skipped = done().map(|epoch| epoch.skipped).sum();
+        Some(Adapting { epoch: done().count() as u64, epochs: config.adaptation.epochs as u64, skipped })
+    }
 }
 
 /// Where a stage of a run stands.
@@ -100,6 +125,7 @@ impl Status {
             iterations,
             finished: state.as_ref().is_some_and(|state| state.iteration >= iterations as u64),
             at_work: holder.is_some(),
+            adaptation: state.as_ref().and_then(|state| Adapting::of(state, &config)),
             stages: stages(&run::events(path)?),
             history: state.map(|state| state.history).unwrap_or_default(),
         })
@@ -159,7 +185,12 @@ fn line(report: &Report) -> String {
     let stands = match (report.iteration, report.finished) {
         (None, _) if !report.stages.is_empty() => "not begun".to_string(),
         (None, _) => "evaluating the initial archive".to_string(),
-        (Some(done), false) => format!("{done} of {} iterations done", report.iterations),
+        (Some(done), false) => {
+            let adapting = report.adaptation.as_ref().map(|Adapting { epoch, epochs, skipped }| {
+                format!(", adapting ({epoch} of {epochs} epochs done{})", left_out(*skipped))
+            });
+            format!("{done} of {} iterations done{}", report.iterations, adapting.unwrap_or_default())
+        }
         (Some(_), true) => "finished".to_string(),
     };
     format!("{}: {} search, {stands}, {at_work}", report.run, report.method)

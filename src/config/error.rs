@@ -103,16 +103,33 @@ pub enum Error {
     },
     /// A run directory that belongs to another configuration.
     #[error(
-        "this run has another configuration: {} is {} in {path} and {} now. Give the same \
-         settings to go on with it, or another directory with --run",
-        difference.key, or_absent(&difference.first), or_absent(&difference.second)
+        "this run has another configuration than {}: {}. Give the same settings to go on with it, or another \
+         directory with --run",
+        path.display(), listed(differences)
     )]
     Differs {
         /// The stored configuration.
         path: PathBuf,
-        /// The first key that differs: stored, asked for.
-        difference: Difference,
+        /// The keys that differ: stored, asked for.
+        differences: Vec<Difference>,
     },
+}
+
+/// Differences that a message names.
+const NAMED: usize = 6;
+
+/// What is stored and what is asked for, key by key.
+fn listed(differences: &[Difference]) -> String {
+    let one = |difference: &Difference| {
+        let Difference { key, first, second } = difference;
+        format!("{key} is {} there and {} now", or_absent(first), or_absent(second))
+    };
+    let named: Vec<String> = differences.iter().take(NAMED).map(one).collect();
+    let more = match differences.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    named.join(", ") + &more
 }
 
 fn or_absent(value: &Option<String>) -> &str {

@@ -64,12 +64,12 @@ pub fn load(
 /// `text` is the stored file's, `path` its name for the message.
 ///
 /// # Errors
-/// [`Error::Differs`], naming the first key that does; what [`load`] says of a damaged file.
+/// [`Error::Differs`], naming the keys that do; what [`load`] says of a damaged file.
 pub fn check_stored(path: &Path, text: &str, asked: &Config) -> Result<(), Error> {
     let stored = layers::resolve(&asked.command, Some((path, text)), &[], None)?;
-    match stored.difference(asked) {
-        None => Ok(()),
-        Some(difference) => Err(Error::Differs { path: path.into(), difference }),
+    match stored.differences(asked) {
+        differences if differences.is_empty() => Ok(()),
+        differences => Err(Error::Differs { path: path.into(), differences }),
     }
 }
 
@@ -167,8 +167,8 @@ impl Config {
         Path::new("runs").join(format!("{}-{}", self.command, self.hash()))
     }
 
-    /// The first key, in the order of [`KEYS`], in which this configuration and another differ.
-    pub fn difference(&self, other: &Config) -> Option<Difference> {
+    /// The keys, in the order of [`KEYS`], in which this configuration and another differ.
+    pub fn differences(&self, other: &Config) -> Vec<Difference> {
         let pairs = self.values().into_iter().zip(other.values());
         let differs =
             |((key, first), (_, second)): ((&'static keys::Key, Option<Value>), (_, Option<Value>))| {
@@ -179,6 +179,6 @@ impl Config {
                     second: text(second),
                 })
             };
-        pairs.into_iter().find_map(differs)
+        pairs.filter_map(differs).collect()
     }
 }

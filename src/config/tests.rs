@@ -338,7 +338,7 @@ fn a_written_file_explains_every_key_and_reads_back_to_the_same() {
             assert_eq!(again, config);
             assert_eq!(again.to_toml(), text);
             assert_eq!(again.hash(), config.hash());
-            assert_eq!(config.difference(&again), None);
+            assert_eq!(config.differences(&again), []);
             assert!(KEYS.iter().all(|key| text.contains(key.doc)));
             assert!(text.contains("\n[search]\n") && text.contains("\n# family is not set: "), "{text}");
         }
@@ -363,13 +363,13 @@ fn the_hash_and_the_difference_follow_every_key() {
         ("adaptation.distribution=uniform", "adaptation.distribution", "\"uniform\""),
     ] {
         let other = of(&[set]).unwrap();
-        let difference = base.difference(&other).unwrap();
-        assert_eq!((difference.key, difference.second.as_deref()), (key, Some(second)));
+        let differences = base.differences(&other);
+        assert_eq!((differences[0].key, differences[0].second.as_deref()), (key, Some(second)));
         assert!(hashes.insert(other.hash()), "{set}");
     }
     let huge = Config { seed: u64::MAX, ..base.clone() };
-    assert_eq!(base.difference(&huge).unwrap().key, "seed");
-    assert_eq!(huge.difference(&huge), None);
+    assert_eq!(base.differences(&huge)[0].key, "seed");
+    assert_eq!(huge.differences(&huge), []);
 }
 
 /// A configuration with two phases of its own.
@@ -412,7 +412,7 @@ fn phases_are_read_from_a_file_or_a_set_and_written_back() {
     assert_eq!((again.hash(), &again), (config.hash(), &config));
     let set = of(&["train.phases=[{name='largest', epochs=3, rate=0.08, full=true, dropout=0.2}]"]).unwrap();
     assert_eq!(set.train.phases, Some(vec![first]));
-    assert_eq!(config.difference(&set).unwrap().key, "train.phases");
+    assert_eq!(config.differences(&set)[0].key, "train.phases");
 }
 
 #[test]
@@ -527,9 +527,21 @@ fn a_stored_configuration_is_compared_whatever_command_it_came_from() {
     let stored = load("run", None, &sets, None).unwrap().to_toml();
     check_stored(path, &stored, &of(&["seed=5"]).unwrap()).unwrap();
     let text = check_stored(path, &stored, &of(&["seed=6"]).unwrap()).unwrap_err().to_string();
-    assert!(text.contains("seed is 5 in run/config.toml and 6 now") && text.contains("--run"), "{text}");
+    assert!(
+        text.contains("run/config.toml: seed is 5 there and 6 now. ") && text.contains("--run"),
+        "{text}"
+    );
+    // All that one flag changes.
+    let precisions = ["search.precision=f16", "adaptation.precision=f16", "train.precision=f16"];
+    let sets: Vec<&str> = ["seed=5"].into_iter().chain(precisions).collect();
+    let text = check_stored(path, &stored, &of(&sets).unwrap()).unwrap_err().to_string();
+    assert_eq!(text.matches(".precision is \"f32\" there and \"f16\" now").count(), 3, "{text}");
+    let many = ["seed=6", "search.archive=61", "search.method=random", "data.validation_images=4"];
+    let sets: Vec<&str> = many.into_iter().chain(precisions).collect();
+    let text = check_stored(path, &stored, &of(&sets).unwrap()).unwrap_err().to_string();
+    assert!(text.contains(" now, and 1 more. Give"), "{text}");
     let text = check_stored(path, &stored, &of(&["seed=5", "search.eval_images=9"]).unwrap()).unwrap_err();
-    assert!(text.to_string().contains("search.eval_images is not set in"), "{text}");
+    assert!(text.to_string().contains("search.eval_images is not set there and 9 now"), "{text}");
     let text = check_stored(path, "seed = ", &of(&[]).unwrap()).unwrap_err().to_string();
     assert!(text.contains("run/config.toml is not a configuration"), "{text}");
 }

@@ -13,6 +13,7 @@ pub(crate) fn nothing(skipped: &u64) -> bool {
 pub(crate) fn left_out(skipped: u64) -> String {
     match skipped {
         0 => String::new(),
+        1 => ", 1 step left out (overflow of f16)".into(),
         skipped => format!(", {skipped} steps left out (overflow of f16)"),
     }
 }
@@ -58,6 +59,13 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_left_out_is_said_in_a_line() {
+        let lines = [0, 1, 2].map(left_out);
+        assert_eq!(lines[0], "");
+        assert!(lines[1].starts_with(", 1 step left") && lines[2].starts_with(", 2 steps left"), "{lines:?}");
+    }
 
     #[test]
     fn steps_add_up() {
