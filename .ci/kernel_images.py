@@ -1,4 +1,4 @@
-"""What nvcc makes of each file of kernels/, made once for all that is checked of it.
+"""What nvcc makes of each file of kernels/, made once for all that is checked of it, and for the build script.
 
 It lies in target/kernel-images of this checkout and is made again where the compiler, the flags, the
 file or a header has changed. Files are compiled side by side, as many as there are processors.
@@ -19,7 +19,18 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 KERNELS = ROOT / "kernels"
 IMAGES = ROOT / "target" / "kernel-images"
 ARCHITECTURES = ["sm_80", "sm_90"]
-FLAGS = ["-std=c++17", "-O3", "-lineinfo", f"-I{KERNELS}", "-fatbin", "-Xptxas", "-v", "--keep"]
+
+
+def virtual(arch):
+    """The architecture that machine code for `arch` is made through."""
+    return arch.replace("sm", "compute")
+
+
+# Those of build/cuda.rs, and what says more of the same images.
+FLAGS = ["-std=c++17", "-O3", "-lineinfo", "-fatbin"]
+FLAGS += [f"-gencode=arch={virtual(arch)},code={arch}" for arch in ARCHITECTURES]
+FLAGS += ["-gencode=arch=compute_80,code=compute_80"]
+TOLD = [f"-I{KERNELS}", "-Xptxas", "-v", "--keep"]
 
 
 @dataclasses.dataclass
@@ -33,6 +44,8 @@ class Image:
     log: str
     # By architecture.
     cubins: dict
+    # All in one, as programs load it.
+    fatbin: pathlib.Path
 
 
 def run(*command):
@@ -51,28 +64,22 @@ def installed(variable, script):
     return result.stdout.strip() if result.returncode == 0 else None
 
 
-def virtual(arch):
-    """The architecture that machine code for `arch` is made through."""
-    return arch.replace("sm", "compute")
-
-
 def compiled(nvcc, source, common):
     """The image of a file, from last time if that will do; `common` is what all have in common."""
     folder = IMAGES / source.stem
     key = hashlib.sha256(common + source.read_bytes()).hexdigest()
     noted = folder / "key"
-    cubins = {arch: folder / f"{source.stem}.{virtual(arch)}.cubin" for arch in ARCHITECTURES}
-    ptx, log = cubins["sm_80"].with_suffix(".ptx"), folder / "log"
+    ptx, log, fatbin = folder / f"{source.stem}.compute_80.ptx", folder / "log", folder / "fatbin"
     if not noted.exists() or noted.read_text() != key:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        targets = [f"-gencode=arch={virtual(arch)},code={arch}" for arch in ARCHITECTURES]
-        places = ["--keep-dir", folder, "-o", folder / "fatbin"]
-        log.write_text(run(nvcc, *FLAGS, *targets, *places, source)[1])
-        for file in set(folder.iterdir()) - {ptx, log, *cubins.values()}:
+        log.write_text(run(nvcc, *FLAGS, *TOLD, "--keep-dir", folder, "-o", fatbin, source)[1])
+        for file in set(folder.iterdir()) - {ptx, log, fatbin, *folder.glob("*.cubin")}:
             file.unlink()
         noted.write_text(key)
-    return Image(source, ptx.read_text(), log.read_text(), cubins)
+    # nvcc names them after what they are made through.
+    cubins = {arch: next(folder.glob(f"*.{virtual(arch)}.*cubin")) for arch in ARCHITECTURES}
+    return Image(source, ptx.read_text(), log.read_text(), cubins, fatbin)
 
 
 def side_by_side(function, items):
@@ -81,11 +88,16 @@ def side_by_side(function, items):
         return list(threads.map(function, items))
 
 
+def common_of(nvcc):
+    """What the images of all files depend on."""
+    common = run(nvcc, "--version")[0].encode() + " ".join(FLAGS + TOLD).encode()
+    return common + b"".join(header.read_bytes() for header in sorted(KERNELS.glob("*.cuh")))
+
+
 def images():
     """Those of all files, in the order of their names."""
     nvcc = installed("NVCC", "install-cuda-compiler")
     if nvcc is None:
         sys.exit("no nvcc: see the message of .ci/install-cuda-compiler above")
-    common = run(nvcc, "--version")[0].encode() + " ".join(FLAGS + ARCHITECTURES).encode()
-    common += b"".join(header.read_bytes() for header in sorted(KERNELS.glob("*.cuh")))
+    common = common_of(nvcc)
     return side_by_side(lambda source: compiled(nvcc, source, common), sorted(KERNELS.glob("*.cu")))
