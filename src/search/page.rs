@@ -20,6 +20,7 @@ use crate::space::backbone::{DEPTHS, LAYERS, MAX_DEPTH, strided};
 use crate::space::show::grouped;
 use crate::space::walk::{dense_terms, head};
 use crate::space::{Arch, Channels, Layer, Space, walk};
+use crate::train::tally::left_out;
 
 /// High trade-off networks that are pointed out, as many as NATv2 returns.
 const TRADE_OFFS: usize = 4;
@@ -268,9 +269,10 @@ fn adaptation(config: &Config, state: &State) -> String {
     match settings.epochs {
         0 => "none: the weights stay as they are".into(),
         epochs => format!(
-            "{epochs} epochs a round{}, {} steps so far, {} genes",
+            "{epochs} epochs a round{}, {} steps so far{}, {} genes",
             settings.precision.unless_f32(" in "),
             grouped(state.adaptation.steps),
+            left_out(state.adaptation.epochs.iter().map(|epoch| epoch.skipped).sum()),
             settings.distribution
         ),
     }
@@ -410,6 +412,7 @@ fn drawn(layer: &Layer, arch: &Arch) -> report::Layer {
 #[cfg(test)]
 mod tests {
     use super::super::Archive;
+    use super::super::adaptation::Epoch;
     use super::*;
     use crate::config;
     use crate::random::stream;
@@ -488,6 +491,26 @@ mod tests {
             );
         }
         assert!(page.configuration.contains("[search]"));
+    }
+
+    #[test]
+    fn steps_that_adaptation_left_out_are_counted_over_all_rounds() {
+        let sets = ["adaptation.epochs=2".to_string(), "adaptation.precision=f16".to_string()];
+        let config = config::load("search", None, &sets, Some(config::Profile::Tiny)).unwrap();
+        let space = Space::paper(Family::SE_B);
+        let mut state = state(&space, 3);
+        state.adaptation.steps = 1234;
+        let said = |state: &State| {
+            let page = page(&space, 10, &config, state, "runs/x", &[], &[]).unwrap();
+            report::render(&page)
+        };
+        assert!(said(&state).contains("2 epochs a round in f16, 1,234 steps so far, "));
+        let epoch = |iteration, skipped| {
+            let (epoch, step) = (2 * iteration, 100 * iteration);
+            Epoch { iteration, epoch, step, loss: 1.0, train_top1: 50.0, rate: 0.1, skipped }
+        };
+        state.adaptation.epochs = vec![epoch(1, 2), epoch(2, 0), epoch(3, 1)];
+        assert!(said(&state).contains(" 1,234 steps so far, 3 steps left out (overflow of f16), "));
     }
 
     #[test]
