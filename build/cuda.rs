@@ -8,11 +8,11 @@
 //! and `CUDA_PATH` (`bin/nvcc`), `PATH`, and then `/usr/local/cuda/bin`.
 
 use crate::cache::Key;
-use crate::{Paths, files_with_extension, stem};
+use crate::{Paths, files_with_extension, side_by_side, stem};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{env, fs, thread};
+use std::{env, fs};
 
 const FLAGS: &[&str] = &[
     "-std=c++17",
@@ -109,24 +109,13 @@ fn compile_all(nvcc: &Path, version: &str, paths: &Paths, sources: &[PathBuf], h
         .filter(|(_, fatbin, key)| !key.is_key_of(fatbin))
         .collect();
 
-    let jobs = env::var("NUM_JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(1usize).max(1);
     let mut failures = Vec::new();
-    for batch in outdated.chunks(jobs) {
-        let results: Vec<Result<(), String>> = thread::scope(|scope| {
-            let running: Vec<_> = batch
-                .iter()
-                .map(|(source, fatbin, _)| scope.spawn(move || compile(nvcc, &paths.kernels, source, fatbin)))
-                .collect();
-            running
-                .into_iter()
-                .map(|job| job.join().unwrap_or_else(|_| Err("a compile thread died".into())))
-                .collect()
-        });
-        for ((_, fatbin, key), result) in batch.iter().zip(results) {
-            match result {
-                Ok(()) => key.note(fatbin),
-                Err(message) => failures.push(message),
-            }
+    let results =
+        side_by_side(&outdated, |(source, fatbin, _)| compile(nvcc, &paths.kernels, source, fatbin));
+    for ((_, fatbin, key), result) in outdated.iter().zip(results) {
+        match result {
+            Ok(()) => key.note(fatbin),
+            Err(message) => failures.push(message),
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));

@@ -8,7 +8,7 @@
 //! test `tests/emulator.rs` links it.
 
 use crate::cache::Key;
-use crate::{Paths, files_with_extension, stem};
+use crate::{Paths, files_with_extension, side_by_side, stem};
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
@@ -78,6 +78,10 @@ fn compiler(paths: &Paths) -> cc::Build {
         // nvcc fuses a * b + c; so does this, where the target has the instruction.
         .flag("-ffp-contract=fast")
         .flag_if_supported("-Wno-unknown-pragmas");
+    // Lines, as the profiles have it: the variables of unrolled kernels take a third of the compiler's time.
+    if env::var("DEBUG").is_ok_and(|debug| debug != "false") {
+        build.debug(false).flag_if_supported("-g1");
+    }
     if let Some(root) = paths.kernels.parent() {
         build.flag_if_supported(format!("-ffile-prefix-map={}/=", root.display()));
     }
@@ -103,25 +107,22 @@ fn compile(paths: &Paths, sources: &[PathBuf], headers: &[PathBuf]) -> Vec<PathB
     for header in headers {
         common = common.add_file(header);
     }
-    sources
-        .iter()
-        .map(|source| {
-            let key = common.clone().add_file(source);
-            let kind = source.extension().and_then(|kind| kind.to_str()).unwrap_or_default();
-            let product = paths.out.join(format!("{}.{kind}.o", stem(source)));
-            if !key.is_key_of(&product) {
-                let mut build = base.clone();
-                if kind == "cu" {
-                    build.flag("-xc++");
-                }
-                let made = build.file(source).try_compile_intermediates().unwrap_or_else(|error| {
-                    panic!("the C++ compiler does not compile {}: {error}", source.display())
-                });
-                fs::copy(&made[0], &product)
-                    .unwrap_or_else(|error| panic!("cannot write {}: {error}", product.display()));
-                key.note(&product);
+    side_by_side(sources, |source| {
+        let key = common.clone().add_file(source);
+        let kind = source.extension().and_then(|kind| kind.to_str()).unwrap_or_default();
+        let product = paths.out.join(format!("{}.{kind}.o", stem(source)));
+        if !key.is_key_of(&product) {
+            let mut build = base.clone();
+            if kind == "cu" {
+                build.flag("-xc++");
             }
-            product
-        })
-        .collect()
+            let made = build.file(source).try_compile_intermediates().unwrap_or_else(|error| {
+                panic!("the C++ compiler does not compile {}: {error}", source.display())
+            });
+            fs::copy(&made[0], &product)
+                .unwrap_or_else(|error| panic!("cannot write {}: {error}", product.display()));
+            key.note(&product);
+        }
+        product
+    })
 }
