@@ -70,7 +70,7 @@ fn side_by_side<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) ->
         }
     };
     let mut results: Vec<(usize, R)> = thread::scope(|scope| {
-        let running: Vec<_> = (0..jobs.min(items.len())).map(|_| scope.spawn(&take)).collect();
+        let running: Vec<_> = (0..jobs.min(items.len())).map(|_| scope.spawn(take)).collect();
         running
             .into_iter()
             .flat_map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
