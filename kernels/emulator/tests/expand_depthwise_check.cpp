@@ -84,7 +84,7 @@ void check_conflicts(const natv2_emulator_bank_counts& counts, const Problem& q,
 
 NAT_CHECK(expand_depthwise_is_exact_on_whole_numbers_however_it_is_cut) {
     for (const check::Format format : check::kHalfFormats) {
-        // ThreadSanitizer takes minutes for all.
+        // ThreadSanitizer takes minutes for all: one format, one slice, batches, and bands of more than a row.
         if (nat_emulator::kThreadSanitizer && format != check::Format::kF16) continue;
         for (const Problem& q : kProblems) for (const bool recalibrates : {false, true}) {
             // Two batches, or each image is one.
@@ -95,8 +95,9 @@ NAT_CHECK(expand_depthwise_is_exact_on_whole_numbers_however_it_is_cut) {
             // Whole images, one or several, and bands of one row and of three, the last of an image fewer.
             for (const auto& [images, band_rows] : {std::pair{1u, 0u}, {4u, 0u}, {1u, 1u}, {1u, 3u}}) {
                 if (band_rows >= p.side_out && band_rows != 0) continue;
+                if (nat_emulator::kThreadSanitizer && (!recalibrates || band_rows == 1)) continue;
                 for (const unsigned slice : {16u, 32u, 64u}) {
-                    if (nat_emulator::kThreadSanitizer && slice == 32) continue;
+                    if (nat_emulator::kThreadSanitizer && slice != 16) continue;
                     const Layout layout(q, p, images, slice, 2, MbconvPass::kDepthwise, band_rows);
                     if (layout.shared_bytes > nat_emulator::kMaxSharedBytes) continue;
                     const auto counts = check_layout(q, operands, p, format, layout, batch_images, slice != 32);
