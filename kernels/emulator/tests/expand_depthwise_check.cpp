@@ -32,8 +32,7 @@ natv2_emulator_bank_counts check_layout(const Problem& q, const Operands& o, con
     check::launch(kernel.c_str(), {blocks}, {kMbconvThreads}, layout.shared_bytes, launch);
     check::options().bank_counts = nullptr;
     for (unsigned i = 0; i < y.size(); ++i) {
-        // 0 and -0 are one number.
-        const bool same = y[i] == o.filtered[i] || ((y[i] | o.filtered[i]) & 0x7fffu) == 0;
+        const bool same = check::same_number(y[i], o.filtered[i]);
         check::expect(same, "%s, %u images, %u bands, slices of %u: element %u is %04x, not %04x", kernel.c_str(),
                       layout.c.images, layout.c.bands, layout.c.slice, i, y[i], o.filtered[i]);
     }

@@ -46,6 +46,9 @@ inline float half_value(Format format, uint16_t bits) {
     return format == Format::kBf16 ? nat_emulator::bfloat16_bits_to_float(bits) : nat_emulator::half_bits_to_float(bits);
 }
 
+// Whether bits are those of one 16-bit number: 0 and -0 are.
+inline bool same_number(uint16_t a, uint16_t b) { return a == b || ((a | b) & 0x7fffu) == 0; }
+
 // The bits of numbers in a 16-bit format.
 inline std::vector<uint16_t> pack(Format format, const std::vector<float>& values) {
     std::vector<uint16_t> bits;

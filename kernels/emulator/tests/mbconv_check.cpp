@@ -40,8 +40,7 @@ natv2_emulator_bank_counts check_layout(const Problem& q, const Operands& o, che
     check::expect(std::equal(half.begin(), half.begin() + halfway, y.begin()), "%s: rows differ", kernel.c_str());
     check::expect(half.back() == 0x7fa1 || halfway == half.size(), "%s: a row writes too far", kernel.c_str());
     for (unsigned i = 0; i < y.size(); ++i) {
-        // 0 and -0 are one number.
-        const bool same = y[i] == o.wanted[i] || ((y[i] | o.wanted[i]) & 0x7fffu) == 0;
+        const bool same = check::same_number(y[i], o.wanted[i]);
         check::expect(same, "%s, %u images, slices of %u: element %u is %04x, not %04x", kernel.c_str(), layout.c.images,
                       layout.c.slice, i, y[i], o.wanted[i]);
     }

@@ -127,8 +127,7 @@ Floats check_layout(const Subject& s, const Layout& layout, natv2_emulator_bank_
     check::expect(std::equal(y[1].begin(), y[1].end(), y[0].begin()), "%s: rows differ", kernel.c_str());
     check_statistics(s, partials[0], kernel.c_str());
     for (unsigned i = 0; i < y[0].size(); ++i) {
-        // 0 and -0 are one number.
-        const bool same = y[0][i] == s.o.wanted[i] || ((y[0][i] | s.o.wanted[i]) & 0x7fffu) == 0;
+        const bool same = check::same_number(y[0][i], s.o.wanted[i]);
         check::expect(same, "%s, %u images, slices of %u: element %u is %04x, not %04x", kernel.c_str(), layout.c.images,
                       layout.c.slice, i, y[0][i], s.o.wanted[i]);
     }

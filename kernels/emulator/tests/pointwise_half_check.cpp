@@ -104,8 +104,7 @@ natv2_emulator_bank_counts check_tile(const std::string& kernel, const Tile& til
     check::launch(kernel.c_str(), {down * ceil_div(p.cout, tile.columns)}, {tile.threads}, 0, args);
     check::options().bank_counts = nullptr;
     for (unsigned i = 0; i < wanted.size(); ++i) {
-        // 0 and -0 are one number.
-        const bool same = y[i] == wanted_bits[i] || ((y[i] | wanted_bits[i]) & 0x7fffu) == 0;
+        const bool same = check::same_number(y[i], wanted_bits[i]);
         if (single) {
             check::expect(y_single[i] == wanted[i], "%s: element %u is %g, not %g", kernel.c_str(), i, y_single[i],
                           wanted[i]);
