@@ -254,12 +254,10 @@ impl Lowering<'_> {
                 (!params.has_stem() && before.iter().all(fits), fits(last))
             }
         };
-        let half = self.half(&params);
+        let pair = || !params.has_stem() && expand_depthwise::fits(&self.half(&params), self.block_bytes);
         match (before, last) {
             (true, true) => Some(Fusing::Whole(params)),
-            (true, false) if !params.has_stem() && expand_depthwise::fits(&half, self.block_bytes) => {
-                Some(Fusing::Pair(params))
-            }
+            (true, false) if pair() => Some(Fusing::Pair(params)),
             _ => None,
         }
     }
@@ -304,15 +302,11 @@ impl Lowering<'_> {
         x: Map,
         residual: Option<Map>,
     ) -> Map {
+        let (Fusing::Whole(params) | Fusing::Pair(params)) = fusing;
+        let fused = self.ready(params, *parts, source, x, residual);
         match fusing {
-            Fusing::Whole(params) => {
-                let fused = self.ready(params, *parts, source, x, residual);
-                self.run(std::slice::from_ref(&fused)).remove(0)
-            }
-            Fusing::Pair(params) => {
-                let fused = self.ready(params, *parts, source, x, residual);
-                self.pair(&fused)
-            }
+            Fusing::Whole(_) => self.run(std::slice::from_ref(&fused)).remove(0),
+            Fusing::Pair(_) => self.pair(&fused),
         }
     }
 

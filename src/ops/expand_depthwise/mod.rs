@@ -27,7 +27,6 @@ pub mod reference;
 
 pub use gpu::{block, fits};
 
-use super::halves::PER_ELEMENT;
 use super::mbconv::Front;
 use super::operator::operator;
 use super::real::Real;
@@ -108,14 +107,8 @@ impl<'a, T> Args<'a, T> {
         let p = &params.shape;
         assert!(params.batch_images.is_none_or(|images| p.images.is_multiple_of(images)), "batches in part");
         assert!([p.cin, p.mid].iter().all(|channels| channels.is_multiple_of(8)));
-        assert!([3, 5, 7].contains(&p.kernel) && [1, 2].contains(&p.stride), "no such filter");
-        assert!(p.side_out == p.side_in.div_ceil(p.stride), "sides do not fit the stride");
         assert!(*p == p.front() && !p.has_stem() && p.shortcut == 0, "ends with the depthwise output");
-        assert!(p.expands() == self.expand.is_some(), "expansion in part");
-        assert!(p.expands() || p.cin == p.mid, "a map that is not expanded has mid channels");
-        assert!(p.mid <= p.weight_channels, "more channels than are stored");
-        let pixels = (p.images * p.side_in * p.side_in) as usize;
-        assert!(self.x.len() >= pixels * p.cin as usize / PER_ELEMENT, "input too short");
+        self.front().check(p);
     }
 }
 

@@ -317,6 +317,23 @@ pub(super) struct Front<'a, T> {
     pub filter_shift: &'a [T],
 }
 
+impl<T> Front<'_, T> {
+    /// Panics where the shape is none that the kernels take as far as the depthwise output, or an operand is too
+    /// short.
+    pub fn check(&self, p: &Params) {
+        assert!([3, 5, 7].contains(&p.kernel) && [1, 2].contains(&p.stride), "no such filter");
+        assert!(p.side_out == p.side_in.div_ceil(p.stride), "sides do not fit the stride");
+        assert!(p.expands() == self.expand.is_some(), "expansion in part");
+        assert!(p.expands() || p.has_stem() || p.cin == p.mid, "a map that is not expanded has mid channels");
+        assert!(p.mid <= p.weight_channels, "more channels than are stored");
+        let elements = match p.has_stem() {
+            true => (p.images * p.image_side * p.image_side * 3) as usize,
+            false => (p.images * p.pixels_in() * p.cin) as usize / PER_ELEMENT,
+        };
+        assert!(self.x.len() >= elements, "input too short");
+    }
+}
+
 /// The maps inside, two numbers an element.
 pub(super) struct Inside<T> {
     /// The expanded map, where it is not the input.
@@ -352,22 +369,14 @@ impl<'a, T> Args<'a, T> {
     fn check(&self, p: &Params) {
         assert!([p.mid, p.cout, p.hidden].iter().all(|channels| channels.is_multiple_of(8)));
         assert!(p.cin.is_multiple_of(8) || p.has_stem());
-        assert!([3, 5, 7].contains(&p.kernel) && [1, 2].contains(&p.stride), "no such filter");
-        assert!(p.side_out == p.side_in.div_ceil(p.stride), "sides do not fit the stride");
-        assert!(p.expands() == self.expand.is_some(), "expansion in part");
-        assert!(p.expands() || p.has_stem() || p.cin == p.mid, "a map that is not expanded has mid channels");
+        self.front().check(p);
         if p.has_stem() {
             assert!(self.stem.is_some() && !p.expands() && p.cin == 3, "a stem is in place of an expansion");
             assert!((p.kernel, p.stride, p.hidden) == (3, 1, 0) && self.residual.is_none(), "no such stem");
             assert!(p.side_in == p.image_side.div_ceil(2), "sides do not fit the stem");
         }
         assert!(p.shortcut == 0 || (p.has_stem() && p.cout == p.mid), "no map to be added");
-        assert!(p.mid <= p.weight_channels && p.mid <= p.weight_mid, "more channels than are stored");
+        assert!(p.mid <= p.weight_mid, "more channels than are stored");
         assert!((p.hidden > 0) == self.squeeze_excite().is_some(), "squeeze-excite in part");
-        let elements = match p.has_stem() {
-            true => (p.images * p.image_side * p.image_side * 3) as usize,
-            false => (p.images * p.pixels_in() * p.cin) as usize / PER_ELEMENT,
-        };
-        assert!(self.x.len() >= elements, "input too short");
     }
 }
