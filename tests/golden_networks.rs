@@ -76,7 +76,7 @@ fn ofa_stems() -> Vec<String> {
 }
 
 #[test]
-fn golden_ofa_logits() {
+pub(crate) fn golden_ofa_logits() {
     for stem in ofa_stems() {
         let file = common::read(&format!("{stem}.json"));
         let checkpoint = load(&format!("{stem}.safetensors"));
@@ -104,7 +104,7 @@ fn golden_ofa_counts() {
 }
 
 #[test]
-fn golden_ofav2_logits() {
+pub(crate) fn golden_ofav2_logits() {
     for stem in common::stems("ofav2_w", |stem| !stem.ends_with("_step")) {
         let file = common::read(&format!("{stem}.json"));
         let checkpoint = load(&format!("{stem}.safetensors"));
@@ -121,7 +121,7 @@ fn golden_ofav2_logits() {
 }
 
 #[test]
-fn golden_ofav2_synthetic() {
+pub(crate) fn golden_ofav2_synthetic() {
     for stem in common::stems("ofav2_synthetic", |_| true) {
         let file = common::read(&format!("{stem}.json"));
         let formula = Formula { salt: file["formula"]["salt"].as_str().unwrap().into() };

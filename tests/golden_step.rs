@@ -161,7 +161,7 @@ fn load(name: &str) -> Checkpoint {
 }
 
 #[test]
-fn golden_ofa_step() {
+pub(crate) fn golden_ofa_step() {
     for stem in common::stems("ofa_mbv3_w", |stem| stem.ends_with("_step")) {
         let file = common::read(&format!("{stem}.json"));
         let step = StepFile::read(&format!("{stem}.safetensors"));
@@ -215,7 +215,7 @@ fn golden_ofa_step() {
 }
 
 #[test]
-fn golden_ofav2_step() {
+pub(crate) fn golden_ofav2_step() {
     for stem in common::stems("ofav2_w", |stem| stem.ends_with("_step")) {
         let file = common::read(&format!("{stem}.json"));
         let step = StepFile::read(&format!("{stem}.safetensors"));

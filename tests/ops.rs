@@ -3,7 +3,7 @@
 //! written (all start as NaN), nothing else is, and weights beyond the prefix in use, which are NaN,
 //! are not read; nor are gradients beyond the prefix written.
 //!
-//! `NATV2_TEST_DEVICE=cuda` adds the card.
+//! `tests/card` has the same for one device.
 
 use natv2::bench::kernels::{TOLERANCE, arena_after, check};
 use natv2::data::Transform;
@@ -142,6 +142,16 @@ fn merges_are_those_of_separate_calls(device: &dyn Device) {
     assert_eq!(checked, [1, 1]);
 }
 
+/// All that holds on any device; `images` of the shapes of real networks, which the f64 reference has to run too.
+#[cfg_attr(not(natv2_emulator), allow(dead_code))] // the CPU has more to check
+pub(crate) fn on_any_device(device: &dyn Device, images: usize) {
+    check_all(device, &edges());
+    check_all(device, &network(images, 40));
+    branches_are_those_of_separate_calls(device);
+    merges_are_those_of_separate_calls(device);
+    preprocessing_is_that_of_the_data_sets(device);
+}
+
 /// One test, since the instruction set is the process's.
 #[test]
 fn the_cpu_agrees_with_every_instruction_set() {
@@ -165,10 +175,7 @@ mod emulated {
     #[test]
     fn the_kernels_agree_on_the_emulator() {
         let device = Gpu::new(Emulator::new(ThreadOrder::Forward).unwrap());
-        check_all(&device, &edges());
-        check_all(&device, &network(2, 40));
-        branches_are_those_of_separate_calls(&device);
-        merges_are_those_of_separate_calls(&device);
+        on_any_device(&device, 2);
         let lists = edges().into_iter().filter(|case| matches!(case.call, Call::BnMerge(_)));
         let launches: Vec<u32> = lists.map(|case| natv2::device::launches(&case.call)).collect();
         assert_eq!(launches, [[1; 16].as_slice(), &[2]].concat());
@@ -187,17 +194,13 @@ mod emulated {
 }
 
 #[test]
-fn the_kernels_agree_on_the_device_that_was_chosen() {
-    let name = std::env::var("NATV2_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
-    let device = natv2::device::open(&name).unwrap();
-    check_all(&*device, &edges());
-    if name.starts_with("cuda") {
-        check_all(&*device, &network(64, 64));
+fn preprocessing_is_the_transform_of_the_data_sets() {
+    for name in ["cpu", "reference-f64"] {
+        preprocessing_is_that_of_the_data_sets(&*natv2::device::open(name).unwrap());
     }
 }
 
-#[test]
-fn preprocessing_is_the_transform_of_the_data_sets() {
+fn preprocessing_is_that_of_the_data_sets(device: &dyn Device) {
     let (side, r) = (32usize, 48usize);
     let pixels: Vec<u8> = (0..2 * side * side * 3).map(|i| (i * i % 251 + i % 5) as u8).collect();
     let packed = pack(&pixels);
@@ -218,23 +221,16 @@ fn preprocessing_is_the_transform_of_the_data_sets() {
         windows: None,
         y,
     });
-    let mut names = vec!["cpu", "reference-f64"];
-    if cfg!(natv2_emulator) {
-        names.push("emulated");
-    }
-    for name in names {
-        let device = natv2::device::open(name).unwrap();
-        let (mut weights, mut arena) =
-            (device.allocate(packed.len()).unwrap(), device.allocate(y.len).unwrap());
-        device.upload(&mut weights, 0, &packed).unwrap();
-        let memory = Memory { weights: &weights, network: &weights, arena: &mut arena };
-        device.run(std::slice::from_ref(&call), memory, Threads::All).unwrap();
-        let mut out = vec![0.0; y.len];
-        device.download(&arena, 0, &mut out).unwrap();
-        for (image, out) in pixels.chunks(side * side * 3).zip(out.chunks(r * r * 3)) {
-            for (found, wanted) in out.iter().zip(transform.reference::<f64>(image, side)) {
-                assert!((f64::from(*found) - wanted).abs() < 2e-6, "{name}: {found} {wanted}");
-            }
+    let (mut weights, mut arena) = (device.allocate(packed.len()).unwrap(), device.allocate(y.len).unwrap());
+    device.upload(&mut weights, 0, &packed).unwrap();
+    let memory = Memory { weights: &weights, network: &weights, arena: &mut arena };
+    device.run(std::slice::from_ref(&call), memory, Threads::All).unwrap();
+    let mut out = vec![0.0; y.len];
+    device.download(&arena, 0, &mut out).unwrap();
+    for (image, out) in pixels.chunks(side * side * 3).zip(out.chunks(r * r * 3)) {
+        for (found, wanted) in out.iter().zip(transform.reference::<f64>(image, side)) {
+            let close = (f64::from(*found) - wanted).abs() < 2e-6;
+            assert!(close, "{}: {found} {wanted}", device.describe());
         }
     }
 }

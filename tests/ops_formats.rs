@@ -6,7 +6,7 @@
 //! as those of f32 maps. The reference in turn is checked against the same operator in f64 on maps
 //! that were never rounded: what is between the two is what the format gives.
 //!
-//! `NATV2_TEST_DEVICE=cuda` adds the card.
+//! `tests/card` has the same for one device.
 
 use natv2::bench::kernels::{arena_after, check, tolerance};
 use natv2::device::{Cpu, Device, Reference};
@@ -106,10 +106,15 @@ fn a_group_is_as_if_alone(device: &dyn Device) {
     halves::a_group_is_as_if_alone(device, case, calls);
 }
 
+/// All that holds on any device.
+pub(crate) fn on_any_device(device: &dyn Device) {
+    check_all(&[device]);
+    a_group_is_as_if_alone(device);
+}
+
 #[test]
 fn the_cpu_agrees() {
-    check_all(&[&Cpu]);
-    a_group_is_as_if_alone(&Cpu);
+    on_any_device(&Cpu);
     Format::ALL.iter().for_each(|&format| same_on_one_thread(&Cpu, &formats(Some(format))));
 }
 
@@ -123,12 +128,4 @@ fn the_kernels_agree_on_the_emulator_in_both_orders_of_threads() {
     a_group_is_as_if_alone(&*reverse);
     // 140 calls, 84 of them in bf16, which are more than a launch takes.
     assert_eq!(natv2::device::launches(&apply_group().call), 4);
-}
-
-#[test]
-fn the_kernels_agree_on_the_device_that_was_chosen() {
-    if let Some(device) = halves::chosen() {
-        check_all(&[&*device]);
-        a_group_is_as_if_alone(&*device);
-    }
 }

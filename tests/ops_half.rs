@@ -6,7 +6,7 @@
 //! rounds too, is that of a few roundings gone the other way; and that against the plain f32 operator
 //! on operands that were never rounded is what the format gives, below 1e-5.
 //!
-//! `NATV2_TEST_DEVICE=cuda` adds the card.
+//! `tests/card` has the same for one device.
 
 use natv2::bench::kernels::{TOLERANCE, arena_after, check};
 use natv2::device::{Cpu, Device, Reference};
@@ -131,9 +131,16 @@ fn no_case_is_there_twice_and_both_formats_are() {
     }
 }
 
+/// All that holds on any device.
+pub(crate) fn on_any_device(device: &dyn Device) {
+    check_all(&[device]);
+    check_weights(device);
+    check_rows(device);
+}
+
 #[test]
 fn the_cpu_agrees() {
-    check_all(&[&Cpu]);
+    on_any_device(&Cpu);
     same_on_one_thread(&Cpu, &half_products());
 }
 
@@ -144,11 +151,6 @@ fn the_kernels_agree_on_the_emulator_in_both_orders_of_threads() {
     let [forward, reverse] = halves::emulated();
     check_all(&[&*forward, &*reverse]);
     same_on_one_thread(&*forward, &half_products());
-}
-
-#[test]
-fn the_kernels_agree_on_the_device_that_was_chosen() {
-    halves::chosen().iter().for_each(|device| check_all(&[&**device]));
 }
 
 /// Values that were never rounded, through the f32 operator, against the same values packed, through
@@ -269,29 +271,10 @@ fn rows_are_the_rounded_panels_and_their_transpose() {
     }
 }
 
-#[test]
-fn gradients_of_weights_and_rows_agree_on_the_cpu() {
-    check_weights(&Cpu);
-    check_rows(&Cpu);
-}
-
 #[cfg(natv2_emulator)]
 #[test]
 fn gradients_of_weights_and_rows_agree_on_the_emulator_in_both_orders_of_threads() {
-    use natv2::device::emulated::ThreadOrder;
-    use natv2::device::{Emulator, Gpu};
-    for order in [ThreadOrder::Forward, ThreadOrder::Reverse] {
-        let device = Gpu::new(Emulator::new(order).unwrap());
-        check_weights(&device);
-        check_rows(&device);
-    }
-}
-
-#[test]
-fn gradients_of_weights_and_rows_agree_on_the_device_that_was_chosen() {
-    let name = std::env::var("NATV2_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
-    if name != "cpu" {
-        let device = natv2::device::open(&name).unwrap();
+    for device in halves::emulated() {
         check_weights(&*device);
         check_rows(&*device);
     }

@@ -5,7 +5,7 @@
 //! parts as the kernels do, so that only roundings gone the other way are left; and the same chain of f64
 //! operators with nothing rounded, which says what the format costs.
 //!
-//! `NATV2_TEST_DEVICE=cuda` adds the card.
+//! `tests/card` has the same for one device.
 
 use natv2::bench::kernels::arena_after;
 use natv2::device::{Cpu, Device, Reference};
@@ -211,12 +211,17 @@ fn no_case_is_there_twice_and_all_fit_an_h100() {
     assert!(halves.iter().all(|case| fit(case, 99 << 10)));
 }
 
+/// All that holds on any device.
+pub(crate) fn on_any_device(device: &dyn Device) {
+    check_all(&[device]);
+    check_halves(&[device]);
+    a_group_is_as_if_alone(device);
+}
+
 #[test]
 fn the_cpu_agrees() {
-    check_all(&[&Cpu]);
-    a_group_is_as_if_alone(&Cpu);
+    on_any_device(&Cpu);
     same_on_one_thread(&Cpu, &mbconv_edges());
-    check_halves(&[&Cpu]);
 }
 
 /// Both orders of threads in one test: the f64 reference is much of its time.
@@ -232,13 +237,4 @@ fn the_kernels_agree_on_the_emulator_in_both_orders_of_threads() {
     a_group_is_as_if_alone(&*reverse);
     // Sixteen with filters of 3 by 3 are one more than a launch takes.
     assert_eq!(natv2::device::launches(&mbconv_group().call), 2 + 5);
-}
-
-#[test]
-fn the_kernels_agree_on_the_device_that_was_chosen() {
-    if let Some(device) = halves::chosen() {
-        check_all(&[&*device]);
-        check_halves(&[&*device]);
-        a_group_is_as_if_alone(&*device);
-    }
 }

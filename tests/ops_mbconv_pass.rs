@@ -1,7 +1,7 @@
 //! Passes of inverted bottlenecks in recalibration on every device, from one table of shapes
 //! (`natv2::ops::cases::mbconv_passes`), compared with their definition in f64.
 //!
-//! `NATV2_TEST_DEVICE=cuda` adds the card.
+//! `tests/card` has the same for one device.
 
 use natv2::bench::kernels::arena_after;
 use natv2::device::{Cpu, Device, Reference};
@@ -81,10 +81,15 @@ fn no_case_is_there_twice() {
     assert!(Pass::ALL.iter().all(|&pass| of(pass) > 20));
 }
 
+/// All that holds on any device.
+pub(crate) fn on_any_device(device: &dyn Device) {
+    check_all(&[device]);
+    a_group_is_as_if_alone(device);
+}
+
 #[test]
 fn the_cpu_agrees() {
-    check_all(&[&Cpu]);
-    a_group_is_as_if_alone(&Cpu);
+    on_any_device(&Cpu);
     same_on_one_thread(&Cpu, &mbconv_passes());
 }
 
@@ -98,12 +103,4 @@ fn the_kernels_agree_on_the_emulator_in_both_orders_of_threads() {
     same_on_one_thread(&*forward, &mbconv_passes());
     a_group_is_as_if_alone(&*forward);
     a_group_is_as_if_alone(&*reverse);
-}
-
-#[test]
-fn the_kernels_agree_on_the_device_that_was_chosen() {
-    if let Some(device) = halves::chosen() {
-        check_all(&[&*device]);
-        a_group_is_as_if_alone(&*device);
-    }
 }

@@ -56,12 +56,6 @@ pub fn a_group_is_as_if_alone(device: &dyn Device, mut case: Case, calls: Vec<Ca
     }
 }
 
-/// The device that `NATV2_TEST_DEVICE` names, if it is one that the other tests do not have.
-pub fn chosen() -> Option<std::sync::Arc<dyn Device>> {
-    let name = std::env::var("NATV2_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
-    (name != "cpu").then(|| natv2::device::open(&name).unwrap())
-}
-
 /// The emulated device with the threads of a block in order, and in reverse.
 #[cfg(natv2_emulator)]
 pub fn emulated() -> [Box<dyn Device>; 2] {
