@@ -1,9 +1,9 @@
 //! Recalibration of several batches in one pass leaves the bits that they leave one after the other,
 //! also where the last pass has fewer.
 //!
-//! `NATV2_TEST_DEVICE=cuda` takes the card in place of the emulator.
+//! `tests/card` has the same for one device.
 
-use natv2::device::{self, Cpu, Device, Error, Memory};
+use natv2::device::{Device, Error, Memory};
 use natv2::engine::{Calibration, Cropped, Engine, Precision};
 use natv2::ops::{Call, Threads};
 use natv2::random::stream;
@@ -72,31 +72,26 @@ fn logits(
 
 #[test]
 fn batches_at_once_leave_the_bits_of_batches_one_by_one() {
-    let chosen = std::env::var("NATV2_TEST_DEVICE").unwrap_or_else(|_| "emulated".into());
-    let devices: Vec<Arc<dyn Device>> = match device::open(&chosen) {
-        Ok(chosen) => vec![Arc::new(Cpu), chosen],
-        // Built without the emulator, which is there otherwise.
-        Err(error) if chosen == "emulated" && !cfg!(natv2_emulator) => {
-            eprintln!("{error}");
-            vec![Arc::new(Cpu)]
-        }
-        Err(error) => panic!("{error}"),
-    };
+    on_any_device(&natv2::device::open("cpu").unwrap());
+    #[cfg(natv2_emulator)]
+    on_any_device(&natv2::device::open("emulated").unwrap());
+}
+
+/// All that holds on any device.
+pub(crate) fn on_any_device(device: &Arc<dyn Device>) {
     for family in [Family::SE_B, Family { early_exits: true, dense: true, parallel: true }] {
         let blank = Blank { family, width: 0.25, classes: 10, scaling: ExitScaling::Once };
         let supernet = Arc::new(Supernet::random(&blank, 5).unwrap());
         for precision in [Precision::F32, Precision::Bf16] {
-            for device in &devices {
-                let of = |batches: usize| logits(device.clone(), &supernet, precision, batches);
-                let (one_by_one, runs) = of(1);
-                // Recalibration's runs, its folding, and inference.
-                assert_eq!(runs, 5 + 2);
-                for (batches, runs) in [(5, 1), (2, 3), (100, 1)] {
-                    let found = of(batches);
-                    let name = device.describe();
-                    assert!(found.0 == one_by_one, "{family} {precision}, {batches} at once, {name}");
-                    assert_eq!(found.1, runs + 2, "{batches} at once");
-                }
+            let of = |batches: usize| logits(device.clone(), &supernet, precision, batches);
+            let (one_by_one, runs) = of(1);
+            // Recalibration's runs, its folding, and inference.
+            assert_eq!(runs, 5 + 2);
+            for (batches, runs) in [(5, 1), (2, 3), (100, 1)] {
+                let found = of(batches);
+                let name = device.describe();
+                assert!(found.0 == one_by_one, "{family} {precision}, {batches} at once, {name}");
+                assert_eq!(found.1, runs + 2, "{batches} at once");
             }
         }
     }

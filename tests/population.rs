@@ -2,7 +2,7 @@
 //! family, with resolutions mixed, several exits, duplicates, and whatever memory and threads there
 //! are.
 //!
-//! `NATV2_TEST_DEVICE=cuda` adds the card.
+//! `tests/card` has the same for one device.
 
 use natv2::device::{self, Device};
 use natv2::engine::plan::{Mode, Reads, lower, lower_tree};
@@ -108,19 +108,15 @@ fn on_the_kernels_too() {
     let names: &[&str] =
         if cfg!(natv2_emulator) { &["emulated", "reference-f32"] } else { &["reference-f32"] };
     for name in names {
-        for family in ["SE_B", "EE_DP"] {
-            check(device::open(name).unwrap(), Precision::F32, family.parse().unwrap(), 4, &[512 << 20]);
-        }
+        on_any_device(&device::open(name).unwrap(), &[Precision::F32], 4);
     }
 }
 
-/// Twenty-five networks are groups for both orders of a card.
-#[test]
-fn on_the_device_that_was_chosen() {
-    let name = std::env::var("NATV2_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
-    if !["cpu", "emulated"].contains(&name.as_str()) {
-        for precision in [Precision::F32, Precision::Bf16] {
-            check(device::open(&name).unwrap(), precision, Family::SE_B, 24, &[512 << 20]);
+/// What holds on any device. From twenty-four networks on there are groups for both orders of a card.
+pub(crate) fn on_any_device(device: &Arc<dyn Device>, precisions: &[Precision], count: usize) {
+    for family in ["SE_B", "EE_DP"] {
+        for &precision in precisions {
+            check(device.clone(), precision, family.parse().unwrap(), count, &[512 << 20]);
         }
     }
 }
