@@ -63,8 +63,8 @@ def kernels(steps):
     rows = figures(steps, "kernels-bf16").get("kernels", [])
     found = []
     for row in rows:
-        if row["operator"] == "Mbconv" and row.get("estimate_seconds"):
-            found.append((row["shape"], row["seconds"], row["estimate_seconds"], row["seconds"] / row["estimate_seconds"]))
+        if row["operator"] == "Mbconv" and row.get("estimated_seconds"):
+            found.append((row["shape"], row["seconds"], row["estimated_seconds"], row["seconds"] / row["estimated_seconds"]))
     return found
 
 
@@ -104,9 +104,9 @@ def report(steps):
         [(step["name"], step["status"], f"{step['seconds']:.1f}", step.get("why", "").replace("|", "/")) for step in steps.values()]))
 
     rows = []
-    torch_peaks, bench = figures(steps, "torch-peaks"), figures(steps, "kernels-bf16") or figures(steps, "kernels-f32")
+    torch_peaks, bench = figures(steps, "torch-peaks"), figures(steps, "peaks") or figures(steps, "kernels-bf16")
     if bench:
-        copy, products = bench.get("copy_gigabytes_per_second"), bench.get("products_gigaflops")
+        copy, products = bench.get("copy_gigabytes_per_second"), bench.get("peak_product_gigaflops")
         rows.append(("copy, GB/s", number(copy, 4), number(torch_peaks.get("copy_gigabytes_per_second"), 4),
                      number(over(copy, torch_peaks.get("copy_gigabytes_per_second")))))
         rows.append(("products in 16 bits, TFLOP/s", number(products and products / 1e3, 4),

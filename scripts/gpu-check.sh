@@ -151,8 +151,7 @@ all_steps() {
     checks engine "$(sized 30 300)"
 
     # How fast it is.
-    step peaks "$(sized 20 60)" json ./natv2 bench plan --device "$device" --machine here --precision bf16 \
-        --width 1.0 --classes 200 --images "$(sized 1000 4)" --json
+    step peaks "$(sized 20 60)" json ./natv2 bench kernels --device "$device" --only none --json
     step torch-peaks 20 json "$python" torch_cuda.py peaks --device "$torch_device"
     step kernels-bf16 "$(sized 20 200)" json ./natv2 bench kernels --device "$device" --precision bf16 \
         --images "$images" --check-images "$checked" --json

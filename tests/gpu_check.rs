@@ -23,7 +23,7 @@ if [ "$1" = "$STUB_FAILS" ]; then
 fi
 case "$*" in
     *--precision\ bf16*kernels* | *kernels*--precision\ bf16*)
-        echo '{"copy_gigabytes_per_second":4000,"products_gigaflops":700000,"kernels":[{"operator":"Mbconv","shape":"a","seconds":2e-4,"estimate_seconds":1e-4}]}' ;;
+        echo '{"copy_gigabytes_per_second":4000,"peak_product_gigaflops":700000,"kernels":[{"operator":"Mbconv","shape":"a","seconds":2e-4,"estimated_seconds":1e-4}]}' ;;
     *evaluate*)
         echo '{"ways":[{"work":"population","networks":100,"streams":2,"graphs":"always","networks_per_second":50,"launches":9,"seconds":{"median":2.0}}],"launch":{"host_us":2.5}}' ;;
     *) echo 'a table' && echo '{"version":1}' ;;
