@@ -5,6 +5,8 @@
 //! at run time; without a C++ compiler there is no emulated device. A kernel that does not compile
 //! with a compiler that is there fails the build.
 
+#[path = "build/architectures.rs"]
+mod architectures;
 #[path = "build/cache.rs"]
 mod cache;
 #[path = "build/cuda.rs"]

@@ -26,8 +26,8 @@ def virtual(arch):
     return arch.replace("sm", "compute")
 
 
-# Those of build/cuda.rs, and what says more of the same images.
-FLAGS = ["-std=c++17", "-O3", "-lineinfo", "-fatbin"]
+# Those of build/architectures.rs, and what says more of the same images.
+FLAGS = ["-std=c++17", "-O3", "-lineinfo", "-fatbin", "-Xfatbin", "-compress-all"]
 FLAGS += [f"-gencode=arch={virtual(arch)},code={arch}" for arch in ARCHITECTURES]
 FLAGS += ["-gencode=arch=compute_80,code=compute_80"]
 TOLD = [f"-I{KERNELS}", "-Xptxas", "-v", "--keep"]

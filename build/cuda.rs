@@ -1,12 +1,14 @@
 //! GPU images of the kernels, by nvcc.
 //!
 //! Writes `OUT_DIR/kernels.rs`: the sources and headers, for NVRTC, and where nvcc was found one
-//! fatbin per source file with machine code for sm_80 and sm_90 and PTX for compute_80, which
-//! newer cards translate. `cfg(natv2_fatbin)` says whether the fatbins are there.
+//! fatbin per source file. `cfg(natv2_fatbin)` says whether the fatbins are there, `ARCHITECTURES` what
+//! for: `NATV2_CUDA_ARCHS` in the environment, or the default of `build/architectures.rs`.
+//! `NATV2_LINEINFO=0` leaves out the line numbers that profilers show, which are half of a fatbin.
 //!
 //! nvcc is looked for in the environment: `NVCC` (a path, or `none` for not at all), `CUDA_HOME`
 //! and `CUDA_PATH` (`bin/nvcc`), `PATH`, and then `/usr/local/cuda/bin`.
 
+use crate::architectures::{self, Architecture};
 use crate::cache::Key;
 use crate::{Paths, files_with_extension, side_by_side, stem};
 use std::fmt::Write;
@@ -14,28 +16,25 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-const FLAGS: &[&str] = &[
-    "-std=c++17",
-    "-O3",
-    "-lineinfo",
-    "-fatbin",
-    "-gencode=arch=compute_80,code=sm_80",
-    "-gencode=arch=compute_90,code=sm_90",
-    "-gencode=arch=compute_80,code=compute_80",
-];
-
 /// Compiles every `kernels/*.cu` and writes `kernels.rs`.
 pub fn build(paths: &Paths) {
     let sources = files_with_extension(&paths.kernels, "cu");
     let headers = files_with_extension(&paths.kernels, "cuh");
     let nvcc = find_nvcc();
+    let (architectures, flags) = asked_for();
     if let Some(nvcc) = &nvcc {
         let version = version_of(nvcc).expect("find_nvcc has asked it");
-        compile_all(nvcc, &version, paths, &sources, &headers);
+        compile_all(&Compiler { nvcc, version: &version, flags: &flags }, paths, &sources, &headers);
         println!("cargo::rustc-cfg=natv2_fatbin");
     }
 
-    let mut text = String::from("// Written by build/cuda.rs.\npub static SOURCES: &[KernelSource] = &[\n");
+    let mut text = String::from("// Written by build/cuda.rs.\n");
+    let compiled: Vec<&str> = match nvcc {
+        Some(_) => architectures.iter().map(Architecture::name).collect(),
+        None => Vec::new(),
+    };
+    let _ = writeln!(text, "pub static ARCHITECTURES: &[&str] = &{compiled:?};");
+    text.push_str("pub static SOURCES: &[KernelSource] = &[\n");
     for source in &sources {
         let fatbin = match nvcc {
             Some(_) => format!("Some(include_bytes!({:?}))", fatbin_path(paths, source)),
@@ -55,6 +54,27 @@ pub fn build(paths: &Paths) {
     text.push_str("];\n");
     let file = paths.out.join("kernels.rs");
     fs::write(&file, text).unwrap_or_else(|error| panic!("cannot write {}: {error}", file.display()));
+}
+
+/// nvcc, and how it is called.
+struct Compiler<'a> {
+    nvcc: &'a Path,
+    /// What `nvcc --version` says.
+    version: &'a str,
+    flags: &'a [String],
+}
+
+/// The architectures that the environment asks for, and nvcc's flags for them.
+fn asked_for() -> (Vec<Architecture>, Vec<String>) {
+    let variable = |name: &str| {
+        println!("cargo::rerun-if-env-changed={name}");
+        env::var(name).ok()
+    };
+    let architectures = architectures::parse(&variable("NATV2_CUDA_ARCHS").unwrap_or_default())
+        .unwrap_or_else(|message| panic!("{message}"));
+    let line_information = architectures::wants_line_information(variable("NATV2_LINEINFO").as_deref());
+    let flags = architectures::flags(&architectures, line_information);
+    (architectures, flags)
 }
 
 fn fatbin_path(paths: &Paths, source: &Path) -> PathBuf {
@@ -98,8 +118,8 @@ fn find_nvcc() -> Option<PathBuf> {
     Some(found)
 }
 
-fn compile_all(nvcc: &Path, version: &str, paths: &Paths, sources: &[PathBuf], headers: &[PathBuf]) {
-    let mut common = Key::new().add(version.as_bytes()).add(FLAGS.join(" ").as_bytes());
+fn compile_all(compiler: &Compiler<'_>, paths: &Paths, sources: &[PathBuf], headers: &[PathBuf]) {
+    let mut common = Key::new().add(compiler.version.as_bytes()).add(compiler.flags.join(" ").as_bytes());
     for header in headers {
         common = common.add_file(header);
     }
@@ -111,7 +131,7 @@ fn compile_all(nvcc: &Path, version: &str, paths: &Paths, sources: &[PathBuf], h
 
     let mut failures = Vec::new();
     let results =
-        side_by_side(&outdated, |(source, fatbin, _)| compile(nvcc, &paths.kernels, source, fatbin));
+        side_by_side(&outdated, |(source, fatbin, _)| compile(compiler, &paths.kernels, source, fatbin));
     for ((_, fatbin, key), result) in outdated.iter().zip(results) {
         match result {
             Ok(()) => key.note(fatbin),
@@ -121,9 +141,10 @@ fn compile_all(nvcc: &Path, version: &str, paths: &Paths, sources: &[PathBuf], h
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-fn compile(nvcc: &Path, include: &Path, source: &Path, fatbin: &Path) -> Result<(), String> {
+fn compile(compiler: &Compiler<'_>, include: &Path, source: &Path, fatbin: &Path) -> Result<(), String> {
+    let nvcc = compiler.nvcc;
     let mut command = Command::new(nvcc);
-    command.args(FLAGS).arg("-I").arg(include).arg("-o").arg(fatbin).arg(source);
+    command.args(compiler.flags).arg("-I").arg(include).arg("-o").arg(fatbin).arg(source);
     let output = command.output().map_err(|error| format!("cannot run {}: {error}", nvcc.display()))?;
     if output.status.success() {
         return Ok(());

@@ -251,13 +251,16 @@ fn cuda() -> Vec<Finding> {
 
 #[cfg(feature = "cuda")]
 fn cuda() -> Vec<Finding> {
-    use crate::device::cuda::{CudaError, Nvrtc, probe};
+    use crate::device::cuda::{CudaError, Nvrtc, architectures, probe};
     let embedded = cfg!(natv2_fatbin);
     let mut findings = vec![match embedded {
         true => Finding::new(
             "kernels",
             State::Ok,
-            "compiled into this program (sm_80, sm_90, PTX for newer cards)",
+            format!(
+                "compiled into this program for {} (sm: machine code; compute: PTX, for newer cards)",
+                architectures().join(", ")
+            ),
         ),
         false => Finding::new(
             "kernels",

@@ -16,7 +16,7 @@ mod nvrtc;
 
 pub use error::CudaError;
 pub use graph::CudaGraph;
-pub use images::{KernelHeader, KernelSource, kernel_headers, kernel_sources};
+pub use images::{KernelHeader, KernelSource, architectures, kernel_headers, kernel_sources};
 pub use memory::CudaMemory;
 pub use nvrtc::{Nvrtc, Output};
 

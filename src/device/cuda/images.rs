@@ -19,7 +19,7 @@ pub struct KernelSource {
     pub name: &'static str,
     /// CUDA C++.
     pub text: &'static str,
-    /// Code for sm_80 and sm_90 and PTX for compute_80, where the build had nvcc.
+    /// Code for [`architectures`], where the build had nvcc.
     pub fatbin: Option<&'static [u8]>,
 }
 
@@ -35,6 +35,12 @@ pub struct KernelHeader {
 mod embedded {
     use super::{KernelHeader, KernelSource};
     include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
+}
+
+/// The architectures that code is embedded for: `sm_90` is machine code, `compute_80` PTX, which newer cards
+/// translate. Empty where the build had no nvcc.
+pub fn architectures() -> &'static [&'static str] {
+    embedded::ARCHITECTURES
 }
 
 /// All files of kernels, sorted by name.
@@ -140,5 +146,6 @@ mod tests {
             // The magic number of a fat binary.
             assert!(source.fatbin.is_none_or(|image| image.starts_with(&[0x50, 0xed, 0x55, 0xba])));
         }
+        assert_eq!(architectures().is_empty(), !cfg!(natv2_fatbin));
     }
 }

@@ -1,0 +1,54 @@
+//! What the build script works out before it calls a compiler.
+
+#[path = "../build/architectures.rs"]
+mod architectures;
+
+use architectures::{flags, parse, wants_line_information};
+use std::path::Path;
+
+fn names(list: &str) -> Vec<String> {
+    parse(list).expect("a list").iter().map(|architecture| architecture.name().to_owned()).collect()
+}
+
+#[test]
+fn architectures_are_those_asked_for_or_the_default() {
+    assert_eq!(names(""), ["sm_80", "sm_90", "compute_80"]);
+    assert_eq!(names(" , "), names(""));
+    assert_eq!(names("sm_90"), ["sm_90"]);
+    assert_eq!(names("sm_90a, compute_90 sm_90a"), ["sm_90a", "compute_90"]);
+    for wrong in ["90", "sm_", "sm_9", "sm_90,h200", "sm_90ab", "SM_90", "sm_90;rm"] {
+        let error = parse(wrong).expect_err(wrong);
+        assert!(error.contains("NATV2_CUDA_ARCHS") && error.contains("sm_90 (machine code)"), "{error}");
+    }
+}
+
+#[test]
+fn line_information_is_left_out_only_when_asked() {
+    assert!(wants_line_information(None) && wants_line_information(Some("1")));
+    assert!(wants_line_information(Some("")) && !wants_line_information(Some("0")));
+    let small = flags(&parse("sm_90").expect("one"), false);
+    assert!(!small.contains(&"-lineinfo".to_owned()), "{small:?}");
+    assert_eq!(small.last().map(String::as_str), Some("-gencode=arch=compute_90,code=sm_90"));
+    assert_eq!(small.iter().filter(|flag| flag.starts_with("-gencode")).count(), 1);
+    assert!(flags(&parse("sm_90").expect("one"), true).contains(&"-lineinfo".to_owned()));
+}
+
+/// `.ci/nvcc` hands out an image of its own only where the flags are these.
+#[test]
+fn the_default_flags_are_those_of_the_check_of_images() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(".ci/kernel_images.py");
+    let text = std::fs::read_to_string(&file).expect("the file is in the checkout");
+    let print = "import sys; sys.dont_write_bytecode = True; from kernel_images import FLAGS; print(*FLAGS)";
+    let python = std::process::Command::new("python3")
+        .args(["-c", print])
+        .current_dir(file.parent().expect("a folder"))
+        .output();
+    let default = flags(&parse("").expect("the default"), true);
+    match python {
+        Ok(output) if output.status.success() => {
+            assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), default.join(" "));
+        }
+        // Without Python the architectures at least are compared.
+        _ => assert!(text.contains(r#"ARCHITECTURES = ["sm_80", "sm_90"]"#) && text.contains("compute_80")),
+    }
+}
