@@ -13,12 +13,14 @@ mod graph;
 mod images;
 mod memory;
 mod nvrtc;
+mod table;
 
 pub use error::CudaError;
 pub use graph::CudaGraph;
-pub use images::{KernelHeader, KernelSource, architectures, kernel_headers, kernel_sources};
+pub use images::{KernelHeader, KernelSource, architectures, kernel_headers, kernel_sources, kernel_table};
 pub use memory::CudaMemory;
 pub use nvrtc::{Nvrtc, Output};
+pub use table::KernelTable;
 
 use super::launch::{Arguments, Geometry, RecordedLaunch};
 use cudarc::driver::sys::{self, CUdevice_attribute};
@@ -26,7 +28,6 @@ use cudarc::driver::{CudaContext, CudaFunction, CudaStream, result};
 use error::Checked;
 use images::Images;
 use memory::Staging;
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -128,7 +129,6 @@ fn card_info(ordinal: i32) -> Result<CardInfo, CudaError> {
 }
 
 /// A kernel ready to launch.
-#[derive(Clone)]
 struct Kernel {
     function: CudaFunction,
     /// Sizes of its arguments, known where the emulator was built too.
@@ -148,7 +148,7 @@ pub struct CudaRuntime {
 }
 
 struct Loaded {
-    kernels: Mutex<BTreeMap<String, Kernel>>,
+    kernels: KernelTable<Kernel>,
     images: Mutex<Images>,
 }
 
@@ -175,7 +175,7 @@ impl CudaRuntime {
         let card = cards.into_iter().nth(ordinal).ok_or(CudaError::NoSuchCard { ordinal, count })?;
         let context = CudaContext::new(ordinal).call("cuDevicePrimaryCtxRetain")?;
         let loaded = Loaded {
-            kernels: Mutex::default(),
+            kernels: KernelTable::default(),
             images: Mutex::new(Images::new(card.compute_capability, cuda_version)),
         };
         CudaRuntime::on_new_stream(context, Arc::new(loaded), card, cuda_version)
@@ -307,7 +307,7 @@ impl CudaRuntime {
         self.bind()?;
         let function = self.kernel_for(kernel, arguments)?;
         let (grid, block) = (geometry.grid, geometry.block);
-        let mut pointers = arguments.pointers().to_vec();
+        let mut arguments = *arguments;
         // SAFETY: function and stream belong to the bound context; the rest is the caller's promise.
         unsafe {
             result::launch_kernel(
@@ -316,7 +316,7 @@ impl CudaRuntime {
                 (block[0], block[1], block[2]),
                 geometry.shared_bytes,
                 self.stream.cu_stream(),
-                &mut pointers,
+                arguments.pointers_mut(),
             )
         }
         .map_err(|failure| CudaError::launch(kernel, geometry, failure))
@@ -387,26 +387,24 @@ impl CudaRuntime {
         self.context.bind_to_thread().call("cuCtxSetCurrent")
     }
 
-    fn kernel(&self, name: &str) -> Result<Kernel, CudaError> {
-        let mut kernels = lock(&self.loaded.kernels);
-        if let Some(kernel) = kernels.get(name) {
-            return Ok(kernel.clone());
-        }
-        let function = lock(&self.loaded.images).function(&self.context, name)?;
-        self.allow_all_shared_memory(&function)?;
-        let argument_bytes = super::emulated::kernel(name).map(|info| info.argument_bytes);
-        let kernel = Kernel { function, argument_bytes };
-        kernels.insert(name.to_owned(), kernel.clone());
-        Ok(kernel)
+    fn kernel(&self, name: &str) -> Result<&Kernel, CudaError> {
+        let load = |row| {
+            let function = lock(&self.loaded.images).function(&self.context, row)?;
+            self.allow_all_shared_memory(&function)?;
+            let argument_bytes = super::emulated::kernel(name).map(|info| info.argument_bytes);
+            Ok(Kernel { function, argument_bytes })
+        };
+        let unknown = || Err(CudaError::UnknownKernel { kernel: name.to_owned() });
+        self.loaded.kernels.get_or_load(name, load).unwrap_or_else(unknown)
     }
 
     /// A kernel that takes arguments of these sizes, as far as they are known.
-    fn kernel_for(&self, name: &str, arguments: &Arguments<'_>) -> Result<CudaFunction, CudaError> {
+    fn kernel_for(&self, name: &str, arguments: &Arguments<'_>) -> Result<&CudaFunction, CudaError> {
         let Kernel { function, argument_bytes } = self.kernel(name)?;
         match argument_bytes {
             Some(wanted) if wanted != arguments.bytes() => Err(CudaError::BadArguments {
                 kernel: name.to_owned(),
-                wanted,
+                wanted: wanted.clone(),
                 given: arguments.bytes().to_vec(),
             }),
             _ => Ok(function),

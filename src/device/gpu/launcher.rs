@@ -98,17 +98,30 @@ impl<'a> Launcher<'a> {
         calls: &[C],
         one: impl Fn(&C) -> Result<(Geometry, A), Error>,
     ) -> Result<(), Error> {
-        for calls in calls.chunks(N) {
-            let all = calls.iter().map(&one).collect::<Result<Vec<(Geometry, A)>, Error>>()?;
-            let Some(&(mut geometry, first)) = all.first() else { continue };
+        self.launch_rows::<_, N>(kernel, calls.iter().map(one))
+    }
+
+    /// As [`launch_together`](Launcher::launch_together), of calls that are worked out already.
+    ///
+    /// # Errors
+    /// The first one's, or the device refuses.
+    pub(crate) fn launch_rows<A: Copy, const N: usize>(
+        &self,
+        kernel: &'static str,
+        mut rows: impl Iterator<Item = Result<(Geometry, A), Error>>,
+    ) -> Result<(), Error> {
+        while let Some((mut geometry, first)) = rows.next().transpose()? {
             // No block looks at what is behind the calls that there are.
             let mut together = Together { calls: [first; N] };
-            for (place, (row, arguments)) in together.calls.iter_mut().zip(&all) {
-                *place = *arguments;
+            let mut count = 1;
+            for (place, row) in together.calls[1..].iter_mut().zip(&mut rows) {
+                let (row, arguments) = row?;
+                *place = arguments;
                 geometry.grid[0] = geometry.grid[0].max(row.grid[0]);
                 geometry.shared_bytes = geometry.shared_bytes.max(row.shared_bytes);
+                count += 1;
             }
-            geometry.grid[1] = all.len() as u32;
+            geometry.grid[1] = count;
             self.launch(kernel, geometry, &together)?;
         }
         Ok(())

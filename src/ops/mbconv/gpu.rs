@@ -58,14 +58,14 @@ fn kernel(p: &Params) -> &'static str {
 
 /// Launches calls, none of which reads what another writes: those of one kernel together.
 pub(crate) fn launch(calls: &[Mbconv], to: &Launcher<'_>) -> Result<(), Error> {
-    let rows = calls.iter().map(|call| {
+    let row = |call: &Mbconv| {
         let p = call.params;
         // Kernels take 16 bytes at a time.
         debug_assert!(call.reads().iter().chain(&call.writes()).all(|slot| slot.offset.is_multiple_of(4)));
         let (geometry, c) = planned("mbconv", &Job::whole(&p), &p, to)?;
-        Ok((kernel(&p), geometry, Launch { a: call.addresses(to), c }))
-    });
-    launch_by_kernel::<_, GROUP>(rows, to)
+        Ok((geometry, Launch { a: call.addresses(to), c }))
+    };
+    launch_by_kernel::<_, _, GROUP>(calls, |call| kernel(&call.params), row, to)
 }
 
 /// How blocks go about a call, and its row of the grid.
@@ -83,21 +83,23 @@ pub(crate) fn planned(
     Ok((Geometry { shared_bytes: plan.shared_bytes, ..blocks }, plan.config))
 }
 
-/// Launches calls, each given by its kernel, its row of the grid and what it takes: those of one kernel together,
-/// up to `N` at a time.
-pub(crate) fn launch_by_kernel<L: Copy, const N: usize>(
-    rows: impl Iterator<Item = Result<(&'static str, Geometry, L), Error>>,
+/// Launches calls, each given by its kernel and by its row of the grid with what it takes: those of one kernel
+/// together, up to `N` at a time.
+pub(crate) fn launch_by_kernel<C, L: Copy, const N: usize>(
+    calls: &[C],
+    kernel: impl Fn(&C) -> &'static str,
+    row: impl Fn(&C) -> Result<(Geometry, L), Error>,
     to: &Launcher<'_>,
 ) -> Result<(), Error> {
-    let mut launches: Vec<(&'static str, Vec<(Geometry, L)>)> = Vec::new();
-    for row in rows {
-        let (name, geometry, one) = row?;
-        match launches.iter_mut().find(|(kernel, _)| *kernel == name) {
-            Some((_, all)) => all.push((geometry, one)),
-            None => launches.push((name, vec![(geometry, one)])),
+    for (index, first) in calls.iter().enumerate() {
+        let name = kernel(first);
+        if calls[..index].iter().any(|earlier| kernel(earlier) == name) {
+            continue;
         }
+        let alike = calls[index..].iter().filter(|call| kernel(call) == name);
+        to.launch_rows::<_, N>(name, alike.map(&row))?;
     }
-    launches.iter().try_for_each(|(kernel, all)| to.launch_together::<_, _, N>(kernel, all, |&one| Ok(one)))
+    Ok(())
 }
 
 #[cfg(test)]
