@@ -26,8 +26,10 @@ pub fn build(paths: &Paths) {
     let headers = files_with_extension(&paths.kernels, "cuh");
     let nvcc = find_nvcc();
     let (architectures, flags) = asked_for();
+    let mut release = None;
     if let Some(nvcc) = &nvcc {
         let version = version_of(nvcc).expect("find_nvcc has asked it");
+        release = architectures::release(&version);
         compile_all(&Compiler { nvcc, version: &version, flags: &flags }, paths, &sources, &headers);
         println!("cargo::rustc-cfg=natv2_fatbin");
     }
@@ -38,6 +40,7 @@ pub fn build(paths: &Paths) {
         None => Vec::new(),
     };
     let _ = writeln!(text, "pub static ARCHITECTURES: &[&str] = &{compiled:?};");
+    let _ = writeln!(text, "pub static RELEASE: Option<(u32, u32)> = {release:?};");
     text.push_str("pub static SOURCES: &[KernelSource] = &[\n");
     for source in &sources {
         let fatbin = match nvcc {

@@ -5,7 +5,7 @@ mod architectures;
 #[path = "../build/kernel_names.rs"]
 mod kernel_names;
 
-use architectures::{flags, parse, wants_line_information};
+use architectures::{flags, parse, release, wants_line_information};
 use kernel_names::kernel_names;
 use std::path::Path;
 
@@ -34,6 +34,13 @@ fn line_information_is_left_out_only_when_asked() {
     assert_eq!(small.last().map(String::as_str), Some("-gencode=arch=compute_90,code=sm_90"));
     assert_eq!(small.iter().filter(|flag| flag.starts_with("-gencode")).count(), 1);
     assert!(flags(&parse("sm_90").expect("one"), true).contains(&"-lineinfo".to_owned()));
+}
+
+#[test]
+fn the_release_of_the_toolkit_is_read() {
+    let said = "nvcc: NVIDIA (R) Cuda compiler driver\nCuda compilation tools, release 13.0, V13.0.88\n";
+    assert_eq!(release(said), Some((13, 0)));
+    assert_eq!(release("clang version 19.1"), None);
 }
 
 /// `.ci/nvcc` hands out an image of its own only where the flags are these.

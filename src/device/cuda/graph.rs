@@ -74,7 +74,11 @@ impl CudaGraph {
         }
         let flags = sys::CUgraphInstantiate_flags(0);
         // SAFETY: the graph is alive.
-        let executable = unsafe { result::graph::instantiate(graph.0, flags) }.call("cuGraphInstantiate")?;
+        let executable = unsafe { result::graph::instantiate(graph.0, flags) }.call_for_memory(
+            "cuGraphInstantiate",
+            0,
+            || context.mem_get_info().unwrap_or((0, 0)),
+        )?;
         Ok(CudaGraph { executable: Mutex::new(Executable(executable)), context: context.clone() })
     }
 

@@ -3,8 +3,10 @@
 //! `build/cuda.rs` writes a table of the kernel sources with, where nvcc was there, a fatbin each, and one of
 //! the kernels' names, each with its file. A file is loaded when the first of its kernels is asked for. Where its fatbin is missing or the
 //! driver cannot load it (images of CUDA 13 want driver 580), NVRTC of the machine's own toolkit
-//! compiles the embedded source for the card.
+//! compiles the embedded sources for the card: all of them side by side when the first is needed, since the others
+//! will be, and kept on disk for the next time (`cache.rs`).
 
+use super::cache::ImageCache;
 use super::error::{Checked, CudaError, name_of};
 use super::nvrtc::{Nvrtc, Output};
 use cudarc::driver::sys::CUresult;
@@ -43,6 +45,11 @@ pub fn architectures() -> &'static [&'static str] {
     embedded::ARCHITECTURES
 }
 
+/// The release of CUDA whose nvcc has made that code, major and minor; `None` where there is none, or nvcc did not say.
+pub fn release() -> Option<(u32, u32)> {
+    embedded::RELEASE
+}
+
 /// All files of kernels, sorted by name.
 pub fn kernel_sources() -> &'static [KernelSource] {
     embedded::SOURCES
@@ -63,11 +70,14 @@ pub(super) struct Images {
     compute_capability: (u32, u32),
     cuda_version: (u32, u32),
     modules: Vec<Option<Arc<CudaModule>>>,
+    /// What NVRTC has made of each file, where one had to be compiled.
+    compiled: Option<Vec<Result<Vec<u8>, CudaError>>>,
 }
 
 impl Images {
     pub fn new(compute_capability: (u32, u32), cuda_version: (u32, u32)) -> Images {
-        Images { compute_capability, cuda_version, modules: vec![None; kernel_sources().len()] }
+        let modules = vec![None; kernel_sources().len()];
+        Images { compute_capability, cuda_version, modules, compiled: None }
     }
 
     /// The kernel of a row of [`kernel_table`].
@@ -82,10 +92,10 @@ impl Images {
         }
         let source = &kernel_sources()[index];
         let module = match source.fatbin {
-            None => self.compile(context, source, "this program was built without nvcc".to_owned())?,
+            None => self.compile(context, index, "this program was built without nvcc".to_owned())?,
             Some(fatbin) => match context.load_module(Ptx::from_binary(fatbin.to_vec())) {
                 Err(failure) if is_about_the_image(failure) => {
-                    self.compile(context, source, format!("cuModuleLoadData: {}", name_of(failure)))?
+                    self.compile(context, index, format!("cuModuleLoadData: {}", name_of(failure)))?
                 }
                 other => other.call("cuModuleLoadData")?,
             },
@@ -94,18 +104,25 @@ impl Images {
         Ok(module)
     }
 
-    /// Compiles a source by NVRTC. `reason` says why that is needed.
+    /// A file as NVRTC compiles it. `reason` says why that is needed.
     fn compile(
-        &self,
+        &mut self,
         context: &Arc<CudaContext>,
-        source: &KernelSource,
+        index: usize,
         reason: String,
     ) -> Result<Arc<CudaModule>, CudaError> {
-        let no_image =
-            |reason| CudaError::NoImage { file: source.name, reason, cuda_version: self.cuda_version };
-        let nvrtc = Nvrtc::load().map_err(|missing| no_image(format!("{reason}; {missing}")))?;
-        let output = Output::for_card(self.compute_capability, &nvrtc.architectures()?);
-        let image = nvrtc.compile(source, output)?;
+        let (file, compute_capability) = (kernel_sources()[index].name, self.compute_capability);
+        let cuda_version = self.cuda_version;
+        let no_image = |reason| CudaError::NoImage { file, reason, cuda_version, compute_capability };
+        if self.compiled.is_none() {
+            let nvrtc = Nvrtc::load().map_err(|missing| no_image(format!("{reason}; {missing}")))?;
+            let output = Output::for_card(self.compute_capability, &nvrtc.architectures()?);
+            let cache = ImageCache::of_environment();
+            self.compiled = Some(nvrtc.compile_all(kernel_sources(), output, &cache)?);
+        }
+        // Every file has its image, or the reason why not.
+        let image = self.compiled.as_ref().and_then(|images| images.get(index)).cloned();
+        let image = image.unwrap_or_else(|| Err(no_image(reason.clone())))?;
         context.load_module(Ptx::from_binary(image)).map_err(|failure| {
             no_image(format!("{reason}; cuModuleLoadData of NVRTC's image: {}", name_of(failure)))
         })
