@@ -101,11 +101,30 @@ impl<'a> Launcher<'a> {
         self.launch_rows::<_, N>(kernel, calls.iter().map(one))
     }
 
-    /// As [`launch_together`](Launcher::launch_together), of calls that are worked out already.
+    /// Launches calls of several kernels: those of one together, as [`launch_together`](Launcher::launch_together) does.
+    /// None reads what another writes.
     ///
     /// # Errors
-    /// The first one's, or the device refuses.
-    pub(crate) fn launch_rows<A: Copy, const N: usize>(
+    /// Those of `one`, or the device refuses.
+    pub fn launch_by_kernel<C, A: Copy, const N: usize>(
+        &self,
+        calls: &[C],
+        kernel: impl Fn(&C) -> &'static str,
+        one: impl Fn(&C) -> Result<(Geometry, A), Error>,
+    ) -> Result<(), Error> {
+        for (index, first) in calls.iter().enumerate() {
+            let name = kernel(first);
+            if calls[..index].iter().any(|earlier| kernel(earlier) == name) {
+                continue;
+            }
+            let alike = calls[index..].iter().filter(|call| kernel(call) == name);
+            self.launch_rows::<_, N>(name, alike.map(&one))?;
+        }
+        Ok(())
+    }
+
+    /// Launches a kernel on rows of blocks, up to `N` at a time.
+    fn launch_rows<A: Copy, const N: usize>(
         &self,
         kernel: &'static str,
         mut rows: impl Iterator<Item = Result<(Geometry, A), Error>>,

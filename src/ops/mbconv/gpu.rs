@@ -60,12 +60,10 @@ fn kernel(p: &Params) -> &'static str {
 pub(crate) fn launch(calls: &[Mbconv], to: &Launcher<'_>) -> Result<(), Error> {
     let row = |call: &Mbconv| {
         let p = call.params;
-        // Kernels take 16 bytes at a time.
-        debug_assert!(call.reads().iter().chain(&call.writes()).all(|slot| slot.offset.is_multiple_of(4)));
         let (geometry, c) = planned("mbconv", &Job::whole(&p), &p, to)?;
         Ok((geometry, Launch { a: call.addresses(to), c }))
     };
-    launch_by_kernel::<_, _, GROUP>(calls, |call| kernel(&call.params), row, to)
+    to.launch_by_kernel::<_, _, GROUP>(calls, |call| kernel(&call.params), row)
 }
 
 /// How blocks go about a call, and its row of the grid.
@@ -81,25 +79,6 @@ pub(crate) fn planned(
         .ok_or(Error::NoRoom { kernel, shared_bytes: to.shared_bytes() })?;
     let blocks = to.blocks(u64::from(job.blocks(&plan.config)), THREADS)?;
     Ok((Geometry { shared_bytes: plan.shared_bytes, ..blocks }, plan.config))
-}
-
-/// Launches calls, each given by its kernel and by its row of the grid with what it takes: those of one kernel
-/// together, up to `N` at a time.
-pub(crate) fn launch_by_kernel<C, L: Copy, const N: usize>(
-    calls: &[C],
-    kernel: impl Fn(&C) -> &'static str,
-    row: impl Fn(&C) -> Result<(Geometry, L), Error>,
-    to: &Launcher<'_>,
-) -> Result<(), Error> {
-    for (index, first) in calls.iter().enumerate() {
-        let name = kernel(first);
-        if calls[..index].iter().any(|earlier| kernel(earlier) == name) {
-            continue;
-        }
-        let alike = calls[index..].iter().filter(|call| kernel(call) == name);
-        to.launch_rows::<_, N>(name, alike.map(&row))?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
