@@ -14,6 +14,8 @@ mod cuda;
 #[cfg(feature = "emulator")]
 #[path = "build/emulator.rs"]
 mod emulator;
+#[path = "build/kernel_names.rs"]
+mod kernel_names;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -60,6 +60,14 @@ pub fn flags(architectures: &[Architecture], line_information: bool) -> Vec<Stri
     flags
 }
 
+/// The version of the toolkit, major and minor, that is in what `nvcc --version` says.
+pub fn release(version: &str) -> Option<(u32, u32)> {
+    let (_, behind) = version.split_once("release ")?;
+    let (major, behind) = behind.split_once('.')?;
+    let minor = behind.split(|c: char| !c.is_ascii_digit()).next()?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
 /// Whether the value of `NATV2_LINEINFO` asks for line information, which it does unless it is 0.
 pub fn wants_line_information(value: Option<&str>) -> bool {
     value.is_none_or(|value| value.trim() != "0")

@@ -5,12 +5,16 @@
 //! for: `NATV2_CUDA_ARCHS` in the environment, or the default of `build/architectures.rs`.
 //! `NATV2_LINEINFO=0` leaves out the line numbers that profilers show, which are half of a fatbin.
 //!
+//! `KERNELS` is the table of the kernels' names, each with its file (`build/kernel_names.rs`).
+//!
 //! nvcc is looked for in the environment: `NVCC` (a path, or `none` for not at all), `CUDA_HOME`
 //! and `CUDA_PATH` (`bin/nvcc`), `PATH`, and then `/usr/local/cuda/bin`.
 
 use crate::architectures::{self, Architecture};
 use crate::cache::Key;
+use crate::kernel_names::kernel_names;
 use crate::{Paths, files_with_extension, side_by_side, stem};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,8 +26,10 @@ pub fn build(paths: &Paths) {
     let headers = files_with_extension(&paths.kernels, "cuh");
     let nvcc = find_nvcc();
     let (architectures, flags) = asked_for();
+    let mut release = None;
     if let Some(nvcc) = &nvcc {
         let version = version_of(nvcc).expect("find_nvcc has asked it");
+        release = architectures::release(&version);
         compile_all(&Compiler { nvcc, version: &version, flags: &flags }, paths, &sources, &headers);
         println!("cargo::rustc-cfg=natv2_fatbin");
     }
@@ -34,6 +40,7 @@ pub fn build(paths: &Paths) {
         None => Vec::new(),
     };
     let _ = writeln!(text, "pub static ARCHITECTURES: &[&str] = &{compiled:?};");
+    let _ = writeln!(text, "pub static RELEASE: Option<(u32, u32)> = {release:?};");
     text.push_str("pub static SOURCES: &[KernelSource] = &[\n");
     for source in &sources {
         let fatbin = match nvcc {
@@ -50,6 +57,10 @@ pub fn build(paths: &Paths) {
     for header in &headers {
         let name = format!("{}.cuh", stem(header));
         let _ = writeln!(text, "    KernelHeader {{ name: {name:?}, text: include_str!({header:?}) }},");
+    }
+    text.push_str("];\npub static KERNELS: &[(&str, usize)] = &[\n");
+    for (name, file) in table_of_kernels(&paths.kernels, &sources) {
+        let _ = writeln!(text, "    ({name:?}, {file}),");
     }
     text.push_str("];\n");
     let file = paths.out.join("kernels.rs");
@@ -75,6 +86,24 @@ fn asked_for() -> (Vec<Architecture>, Vec<String>) {
     let line_information = architectures::wants_line_information(variable("NATV2_LINEINFO").as_deref());
     let flags = architectures::flags(&architectures, line_information);
     (architectures, flags)
+}
+
+/// All kernels by name, each with the number of its file.
+fn table_of_kernels(folder: &Path, sources: &[PathBuf]) -> BTreeMap<String, usize> {
+    let header = |name: &str| fs::read_to_string(folder.join(name)).ok();
+    let mut table = BTreeMap::new();
+    for (file, source) in sources.iter().enumerate() {
+        let text = fs::read_to_string(source)
+            .unwrap_or_else(|error| panic!("cannot read {}: {error}", source.display()));
+        let names = kernel_names(&text, &header).unwrap_or_else(|message| {
+            panic!("{}: the names of its kernels cannot be told: {message}", source.display())
+        });
+        for name in names {
+            assert!(!table.contains_key(&name), "{}: there are two kernels named {name}", source.display());
+            table.insert(name, file);
+        }
+    }
+    table
 }
 
 fn fatbin_path(paths: &Paths, source: &Path) -> PathBuf {

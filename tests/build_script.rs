@@ -2,8 +2,11 @@
 
 #[path = "../build/architectures.rs"]
 mod architectures;
+#[path = "../build/kernel_names.rs"]
+mod kernel_names;
 
-use architectures::{flags, parse, wants_line_information};
+use architectures::{flags, parse, release, wants_line_information};
+use kernel_names::kernel_names;
 use std::path::Path;
 
 fn names(list: &str) -> Vec<String> {
@@ -33,6 +36,13 @@ fn line_information_is_left_out_only_when_asked() {
     assert!(flags(&parse("sm_90").expect("one"), true).contains(&"-lineinfo".to_owned()));
 }
 
+#[test]
+fn the_release_of_the_toolkit_is_read() {
+    let said = "nvcc: NVIDIA (R) Cuda compiler driver\nCuda compilation tools, release 13.0, V13.0.88\n";
+    assert_eq!(release(said), Some((13, 0)));
+    assert_eq!(release("clang version 19.1"), None);
+}
+
 /// `.ci/nvcc` hands out an image of its own only where the flags are these.
 #[test]
 fn the_default_flags_are_those_of_the_check_of_images() {
@@ -50,5 +60,59 @@ fn the_default_flags_are_those_of_the_check_of_images() {
         }
         // Without Python the architectures at least are compared.
         _ => assert!(text.contains(r#"ARCHITECTURES = ["sm_80", "sm_90"]"#) && text.contains("compute_80")),
+    }
+}
+
+fn found(text: &str) -> Result<Vec<String>, String> {
+    let header = |name: &str| match name {
+        "two.cuh" => Some("#pragma once\n#define TWO(name) ONE(name##_a) ONE(name##_b)\n".to_owned()),
+        _ => None,
+    };
+    kernel_names(text, &header)
+}
+
+#[test]
+fn names_that_macros_put_together_are_found() {
+    let text = r#"
+        // NAT_KERNEL(in_a_comment) /* and "not a string
+        #include <cuda_fp16.h>
+        #include "two.cuh"
+        #include "two.cuh"
+        #define ONE(name, ...)                \
+            using T_##name = Tile<__VA_ARGS__>; \
+            NAT_KERNEL_BOUNDED(name, T_##name::kThreads, Args a) { say("NAT_KERNEL(in_a_string)", '"'); }
+        TWO(first)
+        #undef ONE
+        #define ONE(name) NAT_KERNEL(other_##name, Args a, Args b) {}
+        TWO(second)
+        #if defined(NATV2_EMULATOR)
+        NAT_KERNEL(not_here) {}
+        #elif !defined(NATV2_EMULATOR)
+        NAT_KERNEL_RESIDENT(here, 1'024, 2, int (*f)(int, int)) {}
+        #else
+        NAT_KERNEL(nor_here) {}
+        #endif
+        #define SUFFIX f32
+        #define PASTE(a, b) a##b
+        #define JOIN(a, b) PASTE(a, b)
+        NAT_KERNEL(JOIN(named_, SUFFIX)) {}
+    "#;
+    let names = ["first_a", "first_b", "other_second_a", "other_second_b", "here", "named_f32"];
+    assert_eq!(found(text).expect("names"), names);
+}
+
+#[test]
+fn what_the_preprocessor_does_not_know_is_said() {
+    for (text, part) in [
+        ("#include \"three.cuh\"", "three.cuh"),
+        ("#if X > 2\n#endif", "X > 2"),
+        ("#if defined(X)", "#endif"),
+        ("#define F(a, b) a b\nF(1)", "takes 2 arguments and is given 1"),
+        ("NAT_KERNEL(a b) {}", "is no name"),
+        ("NAT_KERNEL(a", "not closed"),
+        ("#line 3", "#line 3"),
+    ] {
+        let error = found(text).expect_err(text);
+        assert!(error.contains(part), "{text}: {error}");
     }
 }

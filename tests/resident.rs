@@ -240,8 +240,8 @@ mod emulated {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
-    /// The emulator, which counts what is sent to it.
-    struct Counting(Emulator, Arc<AtomicUsize>);
+    /// The emulator, which counts what is sent to it, and has no memory for an allocation of the size at the end.
+    struct Counting(Emulator, Arc<AtomicUsize>, Option<usize>);
 
     impl Runtime for Counting {
         type Memory = <Emulator as Runtime>::Memory;
@@ -255,10 +255,13 @@ mod emulated {
             self.0.arithmetic()
         }
         fn beside(&self) -> Result<Counting, Error> {
-            Ok(Counting(self.0.beside()?, self.1.clone()))
+            Ok(Counting(self.0.beside()?, self.1.clone(), self.2))
         }
         fn allocate(&self, bytes: usize) -> Result<Self::Memory, Error> {
-            self.0.allocate(bytes)
+            match self.2 == Some(bytes) {
+                true => Err(Error::OutOfMemory { device: self.describe(), bytes }),
+                false => self.0.allocate(bytes),
+            }
         }
         fn address(&self, memory: &Self::Memory) -> u64 {
             self.0.address(memory)
@@ -321,8 +324,16 @@ mod emulated {
 
     /// A device, and the bytes that it was sent since last asked.
     fn device(budget: Option<usize>) -> (Arc<dyn Device>, impl Fn() -> usize) {
+        device_without(budget, None)
+    }
+
+    /// The same without memory for an allocation of that many bytes.
+    fn device_without(
+        budget: Option<usize>,
+        refused: Option<usize>,
+    ) -> (Arc<dyn Device>, impl Fn() -> usize) {
         let sent = Arc::new(AtomicUsize::new(0));
-        let gpu = Gpu::new(Counting(Emulator::new(ThreadOrder::Forward).unwrap(), sent.clone()));
+        let gpu = Gpu::new(Counting(Emulator::new(ThreadOrder::Forward).unwrap(), sent.clone(), refused));
         let gpu = match budget {
             Some(bytes) => gpu.with_resident_budget(bytes),
             None => gpu,
@@ -398,19 +409,22 @@ mod emulated {
             let each = BATCH * if operates { 4 * (1 + 5 + 26) } else { 4 * (1 + 5) };
             assert_eq!(described, [each + data.len() * 32 * 32 * 4, each, each]);
 
-            let (streaming, sent) = device(Some(1000));
-            let notes = Arc::new(Mutex::new(Vec::new()));
-            let list = notes.clone();
-            let residents = streaming.residents().unwrap();
-            residents.on_note(move |text| list.lock().unwrap().push(text.to_string()));
-            let (a, b, c, d) = start();
-            let loader = batches(&*streaming, a, b, c, d).unwrap();
-            let (found, streamed) = trained(&streaming, &sent, loader);
-            assert!(found == wanted, "the same weights");
-            assert_eq!(streamed, [each + BATCH * 32 * 32 * 4; 3]);
-            let notes = notes.lock().unwrap();
-            assert_eq!(notes.len(), 1, "{notes:?}");
-            assert!(notes[0].contains("its images are sent with each batch"), "{notes:?}");
+            // Over the budget, and within it on a device that has no memory left for the set.
+            let full = device_without(None, Some(data.len() * 32 * 32 * 4));
+            for (streaming, sent) in [device_without(Some(1000), None), full] {
+                let notes = Arc::new(Mutex::new(Vec::new()));
+                let list = notes.clone();
+                let residents = streaming.residents().unwrap();
+                residents.on_note(move |text| list.lock().unwrap().push(text.to_string()));
+                let (a, b, c, d) = start();
+                let loader = batches(&*streaming, a, b, c, d).unwrap();
+                let (found, streamed) = trained(&streaming, &sent, loader);
+                assert!(found == wanted, "the same weights");
+                assert_eq!(streamed, [each + BATCH * 32 * 32 * 4; 3]);
+                let notes = notes.lock().unwrap();
+                assert_eq!(notes.len(), 1, "{notes:?}");
+                assert!(notes[0].contains("its images are sent with each batch"), "{notes:?}");
+            }
         }
     }
 

@@ -272,16 +272,13 @@ fn time(device: &dyn Device, case: &Case, repetitions: usize) -> Result<f64, Err
     let (mut weights, mut arena) = (device.allocate(case.weights)?, device.allocate(case.arena)?);
     device.upload(&mut weights, 0, &host_weights)?;
     device.upload(&mut arena, 0, &host_arena)?;
-    let mut times = Vec::new();
-    // The first run loads code and does not count.
-    for _ in 0..repetitions.max(1) + 1 {
-        device.flush_cache()?;
-        let memory = Memory { weights: &weights, network: &weights, arena: &mut arena };
-        times.push(device.time(std::slice::from_ref(&case.call), memory, Threads::All)?.as_secs_f64());
-    }
-    times.remove(0);
-    times.sort_by(f64::total_cmp);
-    Ok(times[times.len() / 2].max(1e-9))
+    let mut memory = Memory { weights: &weights, network: &weights, arena: &mut arena };
+    let calls = std::slice::from_ref(&case.call);
+    // The first run does not count.
+    device.run(calls, memory.again(), Threads::All)?;
+    let mut times = device.time_each(calls, memory, Threads::All, repetitions.max(1), true)?;
+    times.sort_unstable();
+    Ok(times[times.len() / 2].as_secs_f64().max(1e-9))
 }
 
 #[cfg(test)]

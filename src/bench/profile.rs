@@ -7,7 +7,7 @@
 //! what the calls do not account for is loading, planning, moving results, and lanes without work.
 
 use crate::data::Source;
-use crate::device::{Buffer, Device, Error as DeviceError, Memory, Peaks};
+use crate::device::{Buffer, Device, Error as DeviceError, Memory, Peaks, Residents};
 use crate::engine::{Calibration, Engine, Error as EngineError, Images};
 use crate::evaluator::CALIBRATION_BATCH;
 use crate::ops::{Call, Threads};
@@ -232,8 +232,14 @@ impl Device for Stopwatch {
     fn chunk(&self, arena_of_one: usize) -> usize {
         self.inner.chunk(arena_of_one)
     }
+    fn residents(&self) -> Option<&Residents> {
+        self.inner.residents()
+    }
     fn synchronise(&self) -> Result<(), DeviceError> {
         self.inner.synchronise()
+    }
+    fn cache_bytes(&self) -> usize {
+        self.inner.cache_bytes()
     }
 }
 

@@ -28,7 +28,8 @@ Examples:
   natv2 doctor --json
 
 Every device that opens runs a small network, whose outputs are compared with those of the plain
-reference. Exit code 0 if the CPU works, whatever else is missing; else 1.";
+reference. Exit code 0 if the CPU and every other device that is there work, whatever is missing; 1 if
+one of them does not.";
 
 /// Largest difference to the reference, relative to the largest output or 1.
 const TOLERANCE: f32 = 2e-4;
@@ -96,13 +97,29 @@ impl Doctor {
             true => output::json(&json!({"version": 1, "sections": sections}))?,
             false => output::print(&text(&sections))?,
         }
-        let cpu = sections.iter().flat_map(|s| &s.findings).find(|f| f.name == "cpu");
-        match cpu.is_some_and(|finding| finding.state == State::Ok) {
-            true => Ok(Exit::Done),
-            false => Err(Error::Check("the CPU device does not work: see the report".into())),
-        }
+        verdict(&sections).map(|()| Exit::Done)
     }
 }
+
+/// Whether all devices work that are there; the CPU is there.
+fn verdict(sections: &[Section]) -> Result<(), Error> {
+    let devices = || sections.iter().filter(|section| section.name == DEVICES).flat_map(|s| &s.findings);
+    let broken = devices().filter(|f| f.state == State::Broken || (f.name == "cpu" && f.state != State::Ok));
+    let mut names: Vec<&str> = broken.map(|finding| finding.name.as_str()).collect();
+    if !devices().any(|finding| finding.name == "cpu") {
+        names.push("cpu");
+    }
+    match names.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Check(format!(
+            "a device is there and does not work: {}; see the report",
+            names.join(", ")
+        ))),
+    }
+}
+
+/// The section of what was run on.
+const DEVICES: &str = "devices";
 
 fn examine() -> Vec<Section> {
     vec![
@@ -112,7 +129,7 @@ fn examine() -> Vec<Section> {
         Section { name: "cuda", findings: cuda() },
         Section { name: "emulator", findings: emulator() },
         Section { name: "tools", findings: tools() },
-        Section { name: "devices", findings: devices() },
+        Section { name: DEVICES, findings: devices() },
     ]
 }
 
@@ -251,7 +268,8 @@ fn cuda() -> Vec<Finding> {
 
 #[cfg(feature = "cuda")]
 fn cuda() -> Vec<Finding> {
-    use crate::device::cuda::{CudaError, Nvrtc, architectures, probe};
+    use crate::device::cuda::ImageCache;
+    use crate::device::cuda::{CudaError, Nvrtc, architectures, driver_library, probe};
     let embedded = cfg!(natv2_fatbin);
     let mut findings = vec![match embedded {
         true => Finding::new(
@@ -283,7 +301,14 @@ fn cuda() -> Vec<Finding> {
         Err(reason) => Finding::new("nvrtc", State::Missing, reason)
             .remedy("install the CUDA toolkit's NVRTC, or set CUDA_HOME to where it is"),
     });
-    match probe() {
+    if let Some(folder) = ImageCache::of_environment().folder() {
+        let kept = std::fs::read_dir(folder).map_or(0, Iterator::count);
+        let value = format!("{} ({kept} kept of what NVRTC has made; NATV2_CACHE sets it)", folder.display());
+        findings.push(Finding::info("image cache", value));
+    }
+    let probed = probe();
+    findings.extend(driver_library().as_ref().map(library));
+    match probed {
         Ok(driver) => {
             let (major, minor) = driver.cuda_version;
             findings.push(Finding::new("driver", State::Ok, format!("supports CUDA {major}.{minor}")));
@@ -312,6 +337,23 @@ fn cuda() -> Vec<Finding> {
     findings
 }
 
+/// The driver library that the loader has picked.
+#[cfg(feature = "cuda")]
+fn library(loaded: &crate::device::cuda::DriverLibrary) -> Finding {
+    let path = loaded.path.display();
+    match loaded.stub {
+        false => Finding::info("driver library", path.to_string()),
+        true => Finding::new(
+            "driver library",
+            State::Broken,
+            format!("{path}, a toolkit's stub: it stands in for the driver when programs are linked, and runs nothing"),
+        )
+        .remedy(
+            "take its folder off LD_LIBRARY_PATH, so that the driver's own libcuda.so is found, or install the driver",
+        ),
+    }
+}
+
 /// The kernels on the CPU.
 fn emulator() -> Vec<Finding> {
     vec![match device::emulated::EmulatedRuntime::new(1) {
@@ -329,7 +371,17 @@ fn devices() -> Vec<Finding> {
         Ok(probe) => probe,
         Err(error) => return vec![Finding::new("cpu", State::Broken, error.to_string())],
     };
-    ["cpu", "emulated", "cuda"].map(|name| probe.device(name)).into()
+    let names = ["cpu", "emulated", "cuda"].map(str::to_owned);
+    names.into_iter().chain(further_cards()).map(|name| probe.device(&name)).collect()
+}
+
+/// The cards behind the first, which `cuda` is.
+fn further_cards() -> impl Iterator<Item = String> {
+    #[cfg(feature = "cuda")]
+    let count = device::cuda::probe().map_or(0, |driver| driver.cards.len());
+    #[cfg(not(feature = "cuda"))]
+    let count = 0;
+    (1..count).map(|ordinal| format!("cuda:{ordinal}"))
 }
 
 /// A small network with images, and what the reference makes of them.
@@ -416,6 +468,36 @@ mod tests {
         assert_eq!(finding.state, State::Broken);
         assert!(finding.remedy.is_some());
         assert_eq!(probe.device("cuda:99").state, State::Missing);
+    }
+
+    #[test]
+    fn a_device_that_is_there_and_broken_fails_the_check_and_a_missing_one_does_not() {
+        let found = |cpu: State, cuda: State, driver: State| {
+            let finding = |name: &str, state| Finding::new(name, state, "");
+            verdict(&[
+                Section { name: "cuda", findings: vec![finding("driver", driver)] },
+                Section { name: DEVICES, findings: vec![finding("cpu", cpu), finding("cuda", cuda)] },
+            ])
+        };
+        assert!(found(State::Ok, State::Ok, State::Ok).is_ok());
+        assert!(found(State::Ok, State::Missing, State::Broken).is_ok());
+        let error = found(State::Ok, State::Broken, State::Ok).unwrap_err().to_string();
+        assert!(error.contains("does not work: cuda; see"), "{error}");
+        let error = found(State::Broken, State::Broken, State::Ok).unwrap_err().to_string();
+        assert!(error.contains("cpu, cuda"), "{error}");
+        assert!(found(State::Missing, State::Ok, State::Ok).is_err() && verdict(&[]).is_err());
+    }
+
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn a_stub_in_place_of_the_driver_is_named() {
+        use crate::device::cuda::DriverLibrary;
+        let found = library(&DriverLibrary { path: "/opt/cuda/lib64/stubs/libcuda.so".into(), stub: true });
+        assert_eq!(found.state, State::Broken);
+        assert!(found.value.starts_with("/opt/cuda/lib64/stubs/libcuda.so, a toolkit's stub"), "{found:?}");
+        assert!(found.remedy.is_some_and(|remedy| remedy.contains("LD_LIBRARY_PATH")));
+        let found = library(&DriverLibrary { path: "/usr/lib/libcuda.so.580".into(), stub: false });
+        assert_eq!((found.state, found.value.as_str()), (State::Info, "/usr/lib/libcuda.so.580"));
     }
 
     #[test]

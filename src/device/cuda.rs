@@ -7,26 +7,44 @@
 //! (`images.rs`).
 //!
 //! Every error names the driver call that failed and what to do about it (`error.rs`).
+//!
+//! # What has not run on a card
+//!
+//! Nothing in this folder has, so far. Machines without a card check what needs none: which kernels there are and
+//! in which file, how one is found, NVRTC and its cache on disk, when memory may be used again (`pool.rs`), when the
+//! carve-out is asked for, what errors say, and in what order [`Gpu`](super::Gpu) asks for events and launches. Left
+//! to a card are the driver's own calls: that the marks of `memory.rs` do what `pool.rs` takes them to do, that a
+//! card that is full says so and goes on once what is kept is given back, that two blocks fit a multiprocessor under
+//! the carve-out, and that images that are compressed load.
 
+mod cache;
 mod error;
 mod graph;
 mod images;
+mod kernel;
+mod library;
 mod memory;
 mod nvrtc;
+mod pool;
+mod table;
 
+pub use cache::ImageCache;
 pub use error::CudaError;
 pub use graph::CudaGraph;
-pub use images::{KernelHeader, KernelSource, architectures, kernel_headers, kernel_sources};
+pub use images::{KernelHeader, KernelSource, architectures, kernel_headers, kernel_sources, kernel_table};
+pub use library::{DriverLibrary, driver_library};
 pub use memory::CudaMemory;
 pub use nvrtc::{Nvrtc, Output};
+pub use table::KernelTable;
 
 use super::launch::{Arguments, Geometry, RecordedLaunch};
 use cudarc::driver::sys::{self, CUdevice_attribute};
-use cudarc::driver::{CudaContext, CudaFunction, CudaStream, result};
+use cudarc::driver::{CudaContext, CudaStream, result};
 use error::Checked;
 use images::Images;
-use memory::Staging;
-use std::collections::BTreeMap;
+use kernel::Kernel;
+use memory::{CardMemory, Staging};
+use pool::StreamId;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -127,28 +145,26 @@ fn card_info(ordinal: i32) -> Result<CardInfo, CudaError> {
     })
 }
 
-/// A kernel ready to launch.
-#[derive(Clone)]
-struct Kernel {
-    function: CudaFunction,
-    /// Sizes of its arguments, known where the emulator was built too.
-    argument_bytes: Option<Vec<usize>>,
-}
+/// The CUDA version that a driver must support: NVRTC makes machine code from there on, and the driver knows all that
+/// is asked of it.
+const OLDEST: (u32, u32) = (11, 2);
 
 /// One card, with one stream on which everything happens in order.
 pub struct CudaRuntime {
     // Fields are dropped in this order: what belongs to the context goes before it.
     staging: Mutex<Staging>,
-    /// What is loaded of the kernels, for all streams of the card.
+    /// What is loaded of the kernels, and the memory, for all streams of the card.
     loaded: Arc<Loaded>,
+    memory: Arc<CardMemory>,
     stream: Arc<CudaStream>,
+    stream_id: StreamId,
     context: Arc<CudaContext>,
     card: CardInfo,
     cuda_version: (u32, u32),
 }
 
 struct Loaded {
-    kernels: Mutex<BTreeMap<String, Kernel>>,
+    kernels: KernelTable<Kernel>,
     images: Mutex<Images>,
 }
 
@@ -168,28 +184,34 @@ impl CudaRuntime {
     ///
     /// # Errors
     ///
-    /// As [`probe`]; [`CudaError::NoSuchCard`] for a number that is too large.
+    /// As [`probe`]; [`CudaError::NoSuchCard`] for a number that is too large, [`CudaError::OldDriver`].
     pub fn new(ordinal: usize) -> Result<CudaRuntime, CudaError> {
         let DriverInfo { cuda_version, cards } = probe()?;
         let count = cards.len();
         let card = cards.into_iter().nth(ordinal).ok_or(CudaError::NoSuchCard { ordinal, count })?;
+        if cuda_version < OLDEST {
+            return Err(CudaError::OldDriver { cuda_version });
+        }
         let context = CudaContext::new(ordinal).call("cuDevicePrimaryCtxRetain")?;
         let loaded = Loaded {
-            kernels: Mutex::default(),
+            kernels: KernelTable::default(),
             images: Mutex::new(Images::new(card.compute_capability, cuda_version)),
         };
-        CudaRuntime::on_new_stream(context, Arc::new(loaded), card, cuda_version)
+        let memory = Arc::new(CardMemory::new(&context, card.memory_bytes));
+        CudaRuntime::on_new_stream(context, Arc::new(loaded), memory, card, cuda_version)
     }
 
     fn on_new_stream(
         context: Arc<CudaContext>,
         loaded: Arc<Loaded>,
+        memory: Arc<CardMemory>,
         card: CardInfo,
         cuda_version: (u32, u32),
     ) -> Result<CudaRuntime, CudaError> {
         let stream = context.new_stream().call("cuStreamCreate")?;
         let staging = Mutex::new(Staging::new(&context)?);
-        Ok(CudaRuntime { staging, loaded, stream, context, card, cuda_version })
+        let stream_id = memory.add_stream(&stream);
+        Ok(CudaRuntime { staging, loaded, memory, stream, stream_id, context, card, cuda_version })
     }
 
     /// The same card with a stream of its own, on which nothing waits for this one's.
@@ -199,8 +221,8 @@ impl CudaRuntime {
     /// [`CudaError::Driver`].
     pub fn beside(&self) -> Result<CudaRuntime, CudaError> {
         self.bind()?;
-        let (context, loaded) = (self.context.clone(), self.loaded.clone());
-        CudaRuntime::on_new_stream(context, loaded, self.card.clone(), self.cuda_version)
+        let (context, loaded, memory) = (self.context.clone(), self.loaded.clone(), self.memory.clone());
+        CudaRuntime::on_new_stream(context, loaded, memory, self.card.clone(), self.cuda_version)
     }
 
     /// The card.
@@ -213,22 +235,24 @@ impl CudaRuntime {
         self.cuda_version
     }
 
-    /// Free and total memory of the card in bytes.
+    /// Free and total memory of the card in bytes; what is kept for the next who asks is free.
     ///
     /// # Errors
     ///
     /// [`CudaError::Driver`].
     pub fn memory_bytes(&self) -> Result<(usize, usize), CudaError> {
-        self.context.mem_get_info().call("cuMemGetInfo")
+        let (free, total) = self.context.mem_get_info().call("cuMemGetInfo")?;
+        Ok((free + self.memory.kept(), total))
     }
 
-    /// Memory of the card. Not initialised.
+    /// Memory of the card, to be used on this stream, and on others of the card when whoever hands it on has waited for
+    /// this one. Not initialised.
     ///
     /// # Errors
     ///
     /// [`CudaError::OutOfMemory`], [`CudaError::Driver`].
     pub fn alloc(&self, bytes: usize) -> Result<CudaMemory, CudaError> {
-        CudaMemory::new(&self.context, bytes)
+        self.memory.take(bytes, self.stream_id)
     }
 
     /// Copies from the host to `memory`, `offset` bytes from its start. When it returns `from` may
@@ -305,9 +329,9 @@ impl CudaRuntime {
         arguments: &Arguments<'_>,
     ) -> Result<(), CudaError> {
         self.bind()?;
-        let function = self.kernel_for(kernel, arguments)?;
+        let function = self.kernel(kernel)?.function(kernel, arguments, geometry.shared_bytes)?;
         let (grid, block) = (geometry.grid, geometry.block);
-        let mut pointers = arguments.pointers().to_vec();
+        let mut arguments = *arguments;
         // SAFETY: function and stream belong to the bound context; the rest is the caller's promise.
         unsafe {
             result::launch_kernel(
@@ -316,7 +340,7 @@ impl CudaRuntime {
                 (block[0], block[1], block[2]),
                 geometry.shared_bytes,
                 self.stream.cu_stream(),
-                &mut pointers,
+                arguments.pointers_mut(),
             )
         }
         .map_err(|failure| CudaError::launch(kernel, geometry, failure))
@@ -330,10 +354,15 @@ impl CudaRuntime {
     /// As for [`launch`](CudaRuntime::launch).
     pub fn graph(&self, launches: &[RecordedLaunch]) -> Result<CudaGraph, CudaError> {
         self.bind()?;
-        let with_kernel = |launch: &'_ RecordedLaunch| self.kernel_for(launch.kernel, &launch.arguments());
-        let kernels = launches.iter().map(with_kernel).collect::<Result<Vec<_>, _>>()?;
-        let launches: Vec<_> = kernels.into_iter().zip(launches).collect();
-        CudaGraph::new(&self.context, &launches)
+        let mut functions = Vec::with_capacity(launches.len());
+        for launch in launches {
+            let (arguments, shared_bytes) = (launch.arguments(), launch.geometry.shared_bytes);
+            functions.push((
+                self.kernel(launch.kernel)?.function(launch.kernel, &arguments, shared_bytes)?,
+                launch,
+            ));
+        }
+        CudaGraph::new(&self.context, &functions)
     }
 
     /// Starts the launches of a graph, after everything before them. Their own errors show at a later
@@ -377,52 +406,51 @@ impl CudaRuntime {
     ///
     /// [`CudaError::Driver`].
     pub fn record(&self) -> Result<CudaEvent, CudaError> {
-        self.stream
-            .record_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT))
-            .call("cuEventRecord")
+        let mut event = self.event()?;
+        self.mark(&mut event)?;
+        Ok(event)
+    }
+
+    /// A point in time that [`mark`](CudaRuntime::mark) is to set.
+    ///
+    /// # Errors
+    ///
+    /// [`CudaError::Driver`].
+    pub fn event(&self) -> Result<CudaEvent, CudaError> {
+        self.bind()?;
+        self.context
+            .new_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT))
+            .call("cuEventCreate")
             .map(CudaEvent)
+    }
+
+    /// Sets a point in time to be between what has been started and what will be.
+    ///
+    /// # Errors
+    ///
+    /// [`CudaError::Driver`].
+    pub fn mark(&self, event: &mut CudaEvent) -> Result<(), CudaError> {
+        event.0.record(&self.stream).call("cuEventRecord")
     }
 
     fn bind(&self) -> Result<(), CudaError> {
         self.context.bind_to_thread().call("cuCtxSetCurrent")
     }
 
-    fn kernel(&self, name: &str) -> Result<Kernel, CudaError> {
-        let mut kernels = lock(&self.loaded.kernels);
-        if let Some(kernel) = kernels.get(name) {
-            return Ok(kernel.clone());
-        }
-        let function = lock(&self.loaded.images).function(&self.context, name)?;
-        self.allow_all_shared_memory(&function)?;
-        let argument_bytes = super::emulated::kernel(name).map(|info| info.argument_bytes);
-        let kernel = Kernel { function, argument_bytes };
-        kernels.insert(name.to_owned(), kernel.clone());
-        Ok(kernel)
+    fn kernel(&self, name: &str) -> Result<&Kernel, CudaError> {
+        let load = |row| {
+            let function = lock(&self.loaded.images).function(&self.context, row)?;
+            Kernel::new(name, function, self.card.shared_bytes_per_block)
+        };
+        let unknown = || Err(CudaError::UnknownKernel { kernel: name.to_owned() });
+        self.loaded.kernels.get_or_load(name, load).unwrap_or_else(unknown)
     }
+}
 
-    /// A kernel that takes arguments of these sizes, as far as they are known.
-    fn kernel_for(&self, name: &str, arguments: &Arguments<'_>) -> Result<CudaFunction, CudaError> {
-        let Kernel { function, argument_bytes } = self.kernel(name)?;
-        match argument_bytes {
-            Some(wanted) if wanted != arguments.bytes() => Err(CudaError::BadArguments {
-                kernel: name.to_owned(),
-                wanted,
-                given: arguments.bytes().to_vec(),
-            }),
-            _ => Ok(function),
-        }
-    }
-
-    /// More than 48 KiB of dynamic shared memory has to be asked for, kernel by kernel.
-    fn allow_all_shared_memory(&self, function: &CudaFunction) -> Result<(), CudaError> {
-        let fixed = function.shared_size_bytes().call("cuFuncGetAttribute")?;
-        let most = i32::try_from(self.card.shared_bytes_per_block).unwrap_or(i32::MAX);
-        function
-            .set_attribute(
-                sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-                (most - fixed).max(0),
-            )
-            .call("cuFuncSetAttribute")
+impl Drop for CudaRuntime {
+    fn drop(&mut self) {
+        // What runs there may be using memory that is dropped later, when this stream can no longer be asked.
+        let _ = self.stream.synchronize();
     }
 }
 

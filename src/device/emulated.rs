@@ -374,7 +374,10 @@ impl Drop for EmulatedMemory {
 mod ffi {
     use super::{EmulatorError, KernelInfo, LaunchStatus, ThreadOrder};
     use crate::device::launch::{Arguments, Geometry};
-    use std::ffi::{CStr, CString, c_char, c_int, c_void};
+    use std::ffi::{CStr, c_char, c_int, c_void};
+
+    /// Bytes of the longest name that a launch looks for.
+    const LONGEST_NAME: usize = 255;
 
     #[repr(C)]
     struct LaunchRequest {
@@ -446,13 +449,18 @@ mod ffi {
         threads: usize,
         order: ThreadOrder,
     ) -> Result<(), EmulatorError> {
-        let unknown = |_| EmulatorError::Launch {
+        let unknown = || EmulatorError::Launch {
             status: LaunchStatus::UnknownKernel,
             message: format!("there is no kernel named {kernel:?}"),
         };
-        let name = CString::new(kernel).map_err(unknown)?;
+        // On the stack, with its NUL: a launch takes no memory. No kernel has a name as long as that.
+        let mut name = [0u8; LONGEST_NAME + 1];
+        if kernel.len() > LONGEST_NAME || kernel.contains('\0') {
+            return Err(unknown());
+        }
+        name[..kernel.len()].copy_from_slice(kernel.as_bytes());
         let request = LaunchRequest {
-            kernel: name.as_ptr(),
+            kernel: name.as_ptr().cast(),
             grid: geometry.grid,
             block: geometry.block,
             shared_bytes: geometry.shared_bytes,

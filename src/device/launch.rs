@@ -31,12 +31,27 @@ impl Geometry {
     }
 }
 
-/// The arguments of a launch, borrowed.
-#[derive(Clone, Default)]
+/// The most arguments that a launch has. Kernels take one, a struct; those of tests a few more.
+pub const MOST_ARGUMENTS: usize = 8;
+
+/// The arguments of a launch, borrowed. Holds no memory of its own: launches are made by the hundred thousand.
+#[derive(Clone, Copy)]
 pub struct Arguments<'a> {
-    pointers: Vec<*mut c_void>,
-    bytes: Vec<usize>,
+    pointers: [*mut c_void; MOST_ARGUMENTS],
+    bytes: [usize; MOST_ARGUMENTS],
+    count: usize,
     borrowed: PhantomData<&'a ()>,
+}
+
+impl Default for Arguments<'_> {
+    fn default() -> Self {
+        Arguments {
+            pointers: [std::ptr::null_mut(); MOST_ARGUMENTS],
+            bytes: [0; MOST_ARGUMENTS],
+            count: 0,
+            borrowed: PhantomData,
+        }
+    }
 }
 
 impl<'a> Arguments<'a> {
@@ -53,22 +68,36 @@ impl<'a> Arguments<'a> {
     }
 
     /// One more argument.
+    ///
+    /// # Panics
+    /// If there are [`MOST_ARGUMENTS`] already.
     #[must_use]
-    pub fn and<T: Copy>(mut self, value: &'a T) -> Arguments<'a> {
+    pub fn and<T: Copy>(self, value: &'a T) -> Arguments<'a> {
         const { assert!(align_of::<T>() <= align_of::<u64>(), "what a RecordedLaunch can hold") };
-        self.pointers.push(std::ptr::from_ref(value).cast_mut().cast());
-        self.bytes.push(size_of::<T>());
+        self.and_raw(std::ptr::from_ref(value).cast_mut().cast(), size_of::<T>())
+    }
+
+    fn and_raw(mut self, pointer: *mut c_void, bytes: usize) -> Arguments<'a> {
+        assert!(self.count < MOST_ARGUMENTS, "a launch has at most {MOST_ARGUMENTS} arguments");
+        self.pointers[self.count] = pointer;
+        self.bytes[self.count] = bytes;
+        self.count += 1;
         self
     }
 
     /// Pointers to the values. A launch reads through them and never writes.
     pub fn pointers(&self) -> &[*mut c_void] {
-        &self.pointers
+        &self.pointers[..self.count]
+    }
+
+    /// The same for interfaces that take them to be written to, which a launch does not do.
+    pub fn pointers_mut(&mut self) -> &mut [*mut c_void] {
+        &mut self.pointers[..self.count]
     }
 
     /// The sizes of the values in bytes.
     pub fn bytes(&self) -> &[usize] {
-        &self.bytes
+        &self.bytes[..self.count]
     }
 }
 
@@ -95,17 +124,16 @@ impl RecordedLaunch {
             }
             to
         };
-        let values = arguments.pointers.iter().zip(&arguments.bytes).map(copy).collect();
-        RecordedLaunch { kernel, geometry, values, bytes: arguments.bytes.clone() }
+        let values = arguments.pointers().iter().zip(arguments.bytes()).map(copy).collect();
+        RecordedLaunch { kernel, geometry, values, bytes: arguments.bytes().to_vec() }
     }
 
     /// The arguments again.
     pub fn arguments(&self) -> Arguments<'_> {
-        Arguments {
-            pointers: self.values.iter().map(|value| value.as_ptr().cast_mut().cast()).collect(),
-            bytes: self.bytes.clone(),
-            borrowed: PhantomData,
-        }
+        let values = self.values.iter().zip(&self.bytes);
+        values.fold(Arguments::new(), |arguments, (value, &bytes)| {
+            arguments.and_raw(value.as_ptr().cast_mut().cast(), bytes)
+        })
     }
 }
 
@@ -127,6 +155,8 @@ mod tests {
         let arguments = Arguments::of(&a).and(&b);
         assert_eq!(arguments.bytes(), [8, 4]);
         assert_eq!(arguments.pointers().len(), 2);
+        let all = (0..MOST_ARGUMENTS).fold(Arguments::new(), |arguments, _| arguments.and(&b));
+        assert_eq!(all.bytes(), [4; MOST_ARGUMENTS]);
     }
 
     #[test]

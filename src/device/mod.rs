@@ -8,6 +8,8 @@
 //! - [`Gpu`]: the kernels of `kernels/`, on a card or, with the [`Emulator`], on the CPU;
 //! - [`Reference`]: the operators' definitions in f32 or f64, slow and plain, which the others are
 //!   checked against.
+//!
+//! What of it has not run on a card is said in `cuda.rs`.
 
 mod cpu;
 #[cfg(feature = "cuda")]
@@ -25,7 +27,8 @@ pub use cpu::Cpu;
 #[cfg(feature = "cuda")]
 pub use gpu::Card;
 pub use gpu::{
-    CARD_ARENA_BYTES, CARD_IMAGES, Emulator, Gpu, H100_MULTIPROCESSORS, Launcher, Runtime, launches,
+    CARD_ARENA_BYTES, CARD_IMAGES, Emulator, Gpu, H100_MULTIPROCESSORS, Launcher, Runtime, is_launchable,
+    launches,
 };
 #[cfg(test)]
 pub(crate) use gpu::{Layout, Together, layout};
@@ -223,7 +226,8 @@ pub trait Device: Send + Sync {
         Ok(())
     }
 
-    /// How long the calls take to run, as the device measures it.
+    /// How long the calls take to run, as the device measures it: once everything before them is done, and
+    /// without what the host does to get them started.
     ///
     /// # Errors
     /// As [`Device::run`].
@@ -231,6 +235,46 @@ pub trait Device: Send + Sync {
         self.synchronise()?;
         let start = Instant::now();
         self.run(calls, memory, threads)?;
+        self.synchronise()?;
+        Ok(start.elapsed())
+    }
+
+    /// How long each of several runs of the calls takes, one right behind the other, with the caches flushed
+    /// before each where asked for. A GPU waits for nothing in between.
+    ///
+    /// # Errors
+    /// As [`Device::run`].
+    fn time_each(
+        &self,
+        calls: &[Call],
+        mut memory: Memory<'_>,
+        threads: Threads,
+        repetitions: usize,
+        flush: bool,
+    ) -> Result<Vec<Duration>, Error> {
+        let mut once = || {
+            if flush {
+                self.flush_cache()?;
+            }
+            self.time(calls, memory.again(), threads)
+        };
+        (0..repetitions).map(|_| once()).collect()
+    }
+
+    /// How long `times` runs of the calls take together: for what is far shorter than a launch.
+    ///
+    /// # Errors
+    /// As [`Device::run`].
+    fn time_many(
+        &self,
+        calls: &[Call],
+        mut memory: Memory<'_>,
+        threads: Threads,
+        times: usize,
+    ) -> Result<Duration, Error> {
+        self.synchronise()?;
+        let start = Instant::now();
+        (0..times).try_for_each(|_| self.run(calls, memory.again(), threads))?;
         self.synchronise()?;
         Ok(start.elapsed())
     }

@@ -1,5 +1,6 @@
 //! Errors of the CUDA device.
 
+use super::images::{architectures, release};
 use crate::device::launch::Geometry;
 use cudarc::driver::DriverError;
 use cudarc::driver::sys::CUresult;
@@ -44,6 +45,15 @@ pub enum CudaError {
         /// What the card has.
         total: usize,
     },
+    /// The machine gives no memory that copies go through.
+    #[error(
+        "the driver cannot pin {bytes} bytes of the machine's memory for copies; free memory of the machine, or raise \
+         the limit of locked memory (ulimit -l)"
+    )]
+    OutOfHostMemory {
+        /// What was asked for.
+        bytes: usize,
+    },
     /// A copy beyond the end of an allocation.
     #[error("a copy of {bytes} bytes at offset {offset} does not fit an allocation of {size} bytes")]
     OutOfRange {
@@ -70,12 +80,20 @@ pub enum CudaError {
         /// Sizes given.
         given: Vec<usize>,
     },
+    /// A driver that knows less than is asked of it.
+    #[error(
+        "the NVIDIA driver supports CUDA {}.{} only, which is too old; install driver 580 or newer, or use --device cpu",
+        cuda_version.0, cuda_version.1
+    )]
+    OldDriver {
+        /// What the driver supports.
+        cuda_version: (u32, u32),
+    },
     /// No machine code for the card, and nothing to make it with.
     #[error(
-        "the kernels of {file}.cu cannot be loaded: {reason}. The driver supports CUDA {}.{}, the embedded images \
-         need CUDA 13.0, driver 580 or newer. Update the driver, or install NVRTC of CUDA {}.{} or older \
-         (libnvrtc.so, on LD_LIBRARY_PATH or under CUDA_HOME), which then compiles the kernels when the program starts",
-        cuda_version.0, cuda_version.1, cuda_version.0, cuda_version.1
+        "the kernels of {file}.cu cannot be loaded: {reason}. {}, or install NVRTC of CUDA {}.{} or older (libnvrtc.so, \
+         on LD_LIBRARY_PATH or under CUDA_HOME), which then compiles the kernels when the program starts",
+        remedy(architectures(), release(), *compute_capability, *cuda_version), cuda_version.0, cuda_version.1
     )]
     NoImage {
         /// The kernel file, without its extension.
@@ -84,6 +102,8 @@ pub enum CudaError {
         reason: String,
         /// What the driver supports.
         cuda_version: (u32, u32),
+        /// The card's.
+        compute_capability: (u32, u32),
     },
     /// NVRTC failed.
     #[error("NVRTC ({call}) failed on {file}: {code}\n{log}")]
@@ -97,6 +117,58 @@ pub enum CudaError {
         /// What the compiler printed.
         log: String,
     },
+}
+
+/// Why code for these architectures, made by that release of CUDA, does not run on a card, and what to do.
+fn remedy(
+    architectures: &[&str],
+    release: Option<(u32, u32)>,
+    (major, minor): (u32, u32),
+    driver: (u32, u32),
+) -> String {
+    if architectures.is_empty() {
+        return "This program was built without nvcc: build it where nvcc is found".to_owned();
+    }
+    let covered = architectures.iter().any(|name| runs_on(name, (major, minor)));
+    match release {
+        _ if !covered => format!(
+            "The card has compute capability {major}.{minor}, and this program has code for {} only: build it with \
+             NATV2_CUDA_ARCHS=sm_{major}{minor}",
+            architectures.join(", ")
+        ),
+        Some(made) if made > driver => format!(
+            "The driver supports CUDA {}.{}, and the code in this program is of CUDA {}.{}: install {}",
+            driver.0,
+            driver.1,
+            made.0,
+            made.1,
+            driver_for(made)
+        ),
+        _ => "This program's code for the card may be damaged: build it again".to_owned(),
+    }
+}
+
+/// The driver that came with a release of CUDA.
+fn driver_for((major, minor): (u32, u32)) -> String {
+    match (major, minor) {
+        (13, 0) => "driver 580 or newer".to_owned(),
+        (12, 0) => "driver 525 or newer".to_owned(),
+        _ => format!("a driver that supports CUDA {major}.{minor}"),
+    }
+}
+
+/// Whether code for an architecture, as `sm_90` or `compute_80`, runs on a card.
+fn runs_on(architecture: &str, (major, minor): (u32, u32)) -> bool {
+    let Some((kind, number)) = architecture.split_once('_') else { return false };
+    let digits = number.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let (Ok(made), card) = (digits.parse::<u32>(), 10 * major + minor) else { return false };
+    match kind {
+        // Machine code runs on later cards of its own generation, and with an `a` on its own cards alone.
+        "sm" if number.ends_with('a') => made == card,
+        "sm" => made / 10 == major && made <= card,
+        _ if number.ends_with('a') => made == card,
+        _ => made <= card,
+    }
 }
 
 impl CudaError {
@@ -116,9 +188,33 @@ impl CudaError {
 /// Turns a driver result into one that names the call.
 pub(super) trait Checked<T> {
     fn call(self, call: &'static str) -> Result<T, CudaError>;
+
+    /// As `call`, of a call that takes memory of the card: where that is full, the error says so. `bytes` is what
+    /// was asked for, as far as that is known, and `state` what is free and what there is.
+    fn call_for_memory(
+        self,
+        call: &'static str,
+        bytes: usize,
+        state: impl FnOnce() -> (usize, usize),
+    ) -> Result<T, CudaError>;
 }
 
 impl<T> Checked<T> for Result<T, DriverError> {
+    fn call_for_memory(
+        self,
+        call: &'static str,
+        bytes: usize,
+        state: impl FnOnce() -> (usize, usize),
+    ) -> Result<T, CudaError> {
+        match self {
+            Err(failure) if failure.0 == CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
+                let (free, total) = state();
+                Err(CudaError::OutOfMemory { bytes, free, total })
+            }
+            other => other.call(call),
+        }
+    }
+
     fn call(self, call: &'static str) -> Result<T, CudaError> {
         self.map_err(|failure| CudaError::Driver {
             call: call.to_owned(),
@@ -141,6 +237,10 @@ fn advice(code: CUresult) -> &'static str {
         }
         CUresult::CUDA_ERROR_NO_DEVICE | CUresult::CUDA_ERROR_INVALID_DEVICE => {
             "; check nvidia-smi and CUDA_VISIBLE_DEVICES"
+        }
+        CUresult::CUDA_ERROR_STUB_LIBRARY => {
+            "; the libcuda.so that was loaded is a toolkit's stub, which stands in for the driver when programs are \
+             linked: take its folder (lib64/stubs) off LD_LIBRARY_PATH, or install the driver"
         }
         CUresult::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH | CUresult::CUDA_ERROR_UNKNOWN => {
             "; the driver's kernel module and libraries may differ in version: reload the module or restart the machine"
@@ -177,7 +277,62 @@ mod tests {
             message,
             "cuModuleLoadData failed: CUDA_ERROR_NO_BINARY_FOR_GPU; install driver 580 or newer"
         );
-        let error = CudaError::NoImage { file: "stem", reason: "r".into(), cuda_version: (12, 4) };
-        assert!(error.to_string().contains("driver 580") && error.to_string().contains("CUDA 12.4 or older"));
+        let full = || Err::<(), _>(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY));
+        let error = full().call_for_memory("cuMemAlloc", 7, || (3, 5)).expect_err("it is one");
+        assert_eq!(error, CudaError::OutOfMemory { bytes: 7, free: 3, total: 5 });
+        let other: Result<(), _> = Err(DriverError(CUresult::CUDA_ERROR_INVALID_VALUE));
+        let error = other.call_for_memory("cuMemAlloc", 7, || (3, 5)).expect_err("it is one");
+        assert!(matches!(error, CudaError::Driver { .. }), "{error}");
+        let stub: Result<(), _> = Err(DriverError(CUresult::CUDA_ERROR_STUB_LIBRARY));
+        let message = stub.call("cuInit").expect_err("it is one").to_string();
+        assert!(message.contains("toolkit's stub") && message.contains("LD_LIBRARY_PATH"), "{message}");
+    }
+
+    /// Every error that a machine can be the cause of is one line that says what to do.
+    #[test]
+    fn no_driver_an_old_one_and_a_card_without_code_are_one_line_each() {
+        let reason = "cuModuleLoadData: CUDA_ERROR_NO_BINARY_FOR_GPU".to_owned();
+        let no_image =
+            CudaError::NoImage { file: "stem", reason, cuda_version: (12, 4), compute_capability: (7, 5) };
+        assert!(no_image.to_string().contains("install NVRTC of CUDA 12.4 or older"), "{no_image}");
+        let old = CudaError::OldDriver { cuda_version: (10, 2) };
+        assert!(old.to_string().contains("CUDA 10.2") && old.to_string().contains("driver 580"), "{old}");
+        let errors = [
+            (CudaError::NoDriver, "install it"),
+            (CudaError::NoCard, "nvidia-smi"),
+            (CudaError::NoSuchCard { ordinal: 3, count: 1 }, "counted from cuda:0"),
+            (CudaError::OutOfMemory { bytes: 1, free: 0, total: 2 }, "smaller batches"),
+            (old, "--device cpu"),
+            (no_image, "CUDA_HOME"),
+        ];
+        for (error, what_to_do) in errors {
+            let message = error.to_string();
+            assert!(!message.contains('\n') && message.contains(what_to_do), "{message}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_missing_code_is_why_it_is_missing() {
+        let made = Some((13, 0));
+        let usual = ["sm_80", "sm_90", "compute_80"];
+        let old_card = remedy(&usual, made, (7, 5), (13, 0));
+        assert!(old_card.contains("7.5") && old_card.contains("NATV2_CUDA_ARCHS=sm_75"), "{old_card}");
+        let other_card = remedy(&["sm_90"], made, (12, 0), (13, 0));
+        assert!(other_card.contains("code for sm_90 only") && other_card.contains("sm_120"), "{other_card}");
+        let old_driver = remedy(&usual, made, (9, 0), (12, 4));
+        assert!(old_driver.contains("CUDA 12.4") && old_driver.contains("driver 580"), "{old_driver}");
+        assert!(remedy(&[], None, (9, 0), (12, 4)).contains("without nvcc"));
+        assert!(remedy(&usual, made, (9, 0), (13, 0)).contains("damaged"));
+    }
+
+    #[test]
+    fn code_runs_on_its_generation_and_ptx_on_what_is_newer() {
+        let on = |card| ["sm_80", "sm_90", "sm_90a", "compute_80"].map(|name| runs_on(name, card));
+        assert_eq!(on((8, 0)), [true, false, false, true]);
+        assert_eq!(on((8, 9)), [true, false, false, true]);
+        assert_eq!(on((9, 0)), [false, true, true, true]);
+        assert_eq!(on((12, 0)), [false, false, false, true]);
+        assert_eq!(on((7, 5)), [false; 4]);
+        assert!(runs_on("sm_120", (12, 1)) && !runs_on("compute_120", (10, 0)) && !runs_on("sm", (9, 0)));
     }
 }

@@ -36,7 +36,7 @@ impl CudaGraph {
     /// Puts launches together, each with its kernel. The context is bound.
     pub(super) fn new(
         context: &Arc<CudaContext>,
-        launches: &[(CudaFunction, &RecordedLaunch)],
+        launches: &[(&CudaFunction, &RecordedLaunch)],
     ) -> Result<CudaGraph, CudaError> {
         let mut graph = std::ptr::null_mut();
         // SAFETY: writes one handle.
@@ -44,9 +44,8 @@ impl CudaGraph {
         let graph = Template(graph);
         let mut last: Option<CUgraphNode> = None;
         for (function, launch) in launches {
-            let arguments = launch.arguments();
             // The driver copies the values, and reads only.
-            let mut pointers = arguments.pointers().to_vec();
+            let mut arguments = launch.arguments();
             let (grid, block) = (launch.geometry.grid, launch.geometry.block);
             let node = sys::CUDA_KERNEL_NODE_PARAMS {
                 func: function.cu_function(),
@@ -57,7 +56,7 @@ impl CudaGraph {
                 blockDimY: block[1],
                 blockDimZ: block[2],
                 sharedMemBytes: launch.geometry.shared_bytes,
-                kernelParams: pointers.as_mut_ptr(),
+                kernelParams: arguments.pointers_mut().as_mut_ptr(),
                 extra: std::ptr::null_mut(),
                 kern: std::ptr::null_mut(),
                 ctx: std::ptr::null_mut(),
@@ -75,7 +74,11 @@ impl CudaGraph {
         }
         let flags = sys::CUgraphInstantiate_flags(0);
         // SAFETY: the graph is alive.
-        let executable = unsafe { result::graph::instantiate(graph.0, flags) }.call("cuGraphInstantiate")?;
+        let executable = unsafe { result::graph::instantiate(graph.0, flags) }.call_for_memory(
+            "cuGraphInstantiate",
+            0,
+            || context.mem_get_info().unwrap_or((0, 0)),
+        )?;
         Ok(CudaGraph { executable: Mutex::new(Executable(executable)), context: context.clone() })
     }
 

@@ -1,10 +1,12 @@
 //! Machine code of the kernels: embedded, or made by NVRTC.
 //!
-//! `build/cuda.rs` writes a table of the kernel sources with, where nvcc was there, a fatbin each.
-//! A file is loaded when the first of its kernels is asked for. Where its fatbin is missing or the
+//! `build/cuda.rs` writes a table of the kernel sources with, where nvcc was there, a fatbin each, and one of
+//! the kernels' names, each with its file. A file is loaded when the first of its kernels is asked for. Where its fatbin is missing or the
 //! driver cannot load it (images of CUDA 13 want driver 580), NVRTC of the machine's own toolkit
-//! compiles the embedded source for the card.
+//! compiles the embedded sources for the card: all of them side by side when the first is needed, since the others
+//! will be, and kept on disk for the next time (`cache.rs`).
 
+use super::cache::ImageCache;
 use super::error::{Checked, CudaError, name_of};
 use super::nvrtc::{Nvrtc, Output};
 use cudarc::driver::sys::CUresult;
@@ -43,6 +45,11 @@ pub fn architectures() -> &'static [&'static str] {
     embedded::ARCHITECTURES
 }
 
+/// The release of CUDA whose nvcc has made that code, major and minor; `None` where there is none, or nvcc did not say.
+pub fn release() -> Option<(u32, u32)> {
+    embedded::RELEASE
+}
+
 /// All files of kernels, sorted by name.
 pub fn kernel_sources() -> &'static [KernelSource] {
     embedded::SOURCES
@@ -53,34 +60,30 @@ pub fn kernel_headers() -> &'static [KernelHeader] {
     embedded::HEADERS
 }
 
+/// All kernels, sorted by name, each with the number of its file among [`kernel_sources`].
+pub fn kernel_table() -> &'static [(&'static str, usize)] {
+    embedded::KERNELS
+}
+
 /// The modules of a context, loaded one by one.
 pub(super) struct Images {
     compute_capability: (u32, u32),
     cuda_version: (u32, u32),
     modules: Vec<Option<Arc<CudaModule>>>,
+    /// What NVRTC has made of each file, where one had to be compiled.
+    compiled: Option<Vec<Result<Vec<u8>, CudaError>>>,
 }
 
 impl Images {
     pub fn new(compute_capability: (u32, u32), cuda_version: (u32, u32)) -> Images {
-        Images { compute_capability, cuda_version, modules: vec![None; kernel_sources().len()] }
+        let modules = vec![None; kernel_sources().len()];
+        Images { compute_capability, cuda_version, modules, compiled: None }
     }
 
-    /// Finds a kernel by name. The files whose text has the name are tried first; a name that a
-    /// macro has put together is found in the others.
-    pub fn function(&mut self, context: &Arc<CudaContext>, name: &str) -> Result<CudaFunction, CudaError> {
-        let unknown = || CudaError::UnknownKernel { kernel: name.to_owned() };
-        if name.is_empty() || name.contains('\0') {
-            return Err(unknown());
-        }
-        let (likely, others): (Vec<_>, Vec<_>) =
-            (0..self.modules.len()).partition(|&i| kernel_sources()[i].text.contains(name));
-        for index in likely.into_iter().chain(others) {
-            match self.module(context, index)?.load_function(name) {
-                Err(failure) if failure.0 == CUresult::CUDA_ERROR_NOT_FOUND => {}
-                other => return other.call("cuModuleGetFunction"),
-            }
-        }
-        Err(unknown())
+    /// The kernel of a row of [`kernel_table`].
+    pub fn function(&mut self, context: &Arc<CudaContext>, row: usize) -> Result<CudaFunction, CudaError> {
+        let (name, file) = kernel_table()[row];
+        self.module(context, file)?.load_function(name).call("cuModuleGetFunction")
     }
 
     fn module(&mut self, context: &Arc<CudaContext>, index: usize) -> Result<Arc<CudaModule>, CudaError> {
@@ -89,10 +92,10 @@ impl Images {
         }
         let source = &kernel_sources()[index];
         let module = match source.fatbin {
-            None => self.compile(context, source, "this program was built without nvcc".to_owned())?,
+            None => self.compile(context, index, "this program was built without nvcc".to_owned())?,
             Some(fatbin) => match context.load_module(Ptx::from_binary(fatbin.to_vec())) {
                 Err(failure) if is_about_the_image(failure) => {
-                    self.compile(context, source, format!("cuModuleLoadData: {}", name_of(failure)))?
+                    self.compile(context, index, format!("cuModuleLoadData: {}", name_of(failure)))?
                 }
                 other => other.call("cuModuleLoadData")?,
             },
@@ -101,18 +104,25 @@ impl Images {
         Ok(module)
     }
 
-    /// Compiles a source by NVRTC. `reason` says why that is needed.
+    /// A file as NVRTC compiles it. `reason` says why that is needed.
     fn compile(
-        &self,
+        &mut self,
         context: &Arc<CudaContext>,
-        source: &KernelSource,
+        index: usize,
         reason: String,
     ) -> Result<Arc<CudaModule>, CudaError> {
-        let no_image =
-            |reason| CudaError::NoImage { file: source.name, reason, cuda_version: self.cuda_version };
-        let nvrtc = Nvrtc::load().map_err(|missing| no_image(format!("{reason}; {missing}")))?;
-        let output = Output::for_card(self.compute_capability, &nvrtc.architectures()?);
-        let image = nvrtc.compile(source, output)?;
+        let (file, compute_capability) = (kernel_sources()[index].name, self.compute_capability);
+        let cuda_version = self.cuda_version;
+        let no_image = |reason| CudaError::NoImage { file, reason, cuda_version, compute_capability };
+        if self.compiled.is_none() {
+            let nvrtc = Nvrtc::load().map_err(|missing| no_image(format!("{reason}; {missing}")))?;
+            let output = Output::for_card(self.compute_capability, &nvrtc.architectures()?);
+            let cache = ImageCache::of_environment();
+            self.compiled = Some(nvrtc.compile_all(kernel_sources(), output, &cache)?);
+        }
+        // Every file has its image, or the reason why not.
+        let image = self.compiled.as_ref().and_then(|images| images.get(index)).cloned();
+        let image = image.unwrap_or_else(|| Err(no_image(reason.clone())))?;
         context.load_module(Ptx::from_binary(image)).map_err(|failure| {
             no_image(format!("{reason}; cuModuleLoadData of NVRTC's image: {}", name_of(failure)))
         })
@@ -135,6 +145,7 @@ fn is_about_the_image(failure: DriverError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn sources_and_headers_are_embedded() {
@@ -147,5 +158,32 @@ mod tests {
             assert!(source.fatbin.is_none_or(|image| image.starts_with(&[0x50, 0xed, 0x55, 0xba])));
         }
         assert_eq!(architectures().is_empty(), !cfg!(natv2_fatbin));
+    }
+
+    /// Every kernel as file and name.
+    fn table() -> BTreeSet<(String, String)> {
+        let row = |&(name, file): &(&str, usize)| (kernel_sources()[file].name.to_owned(), name.to_owned());
+        kernel_table().iter().map(row).collect()
+    }
+
+    /// The table is made without a compiler. This list is made from what nvcc's images hold, and CI checks that.
+    #[test]
+    fn the_table_of_kernels_is_what_the_images_hold() {
+        let rows = include_str!("../../../kernels/RESOURCES.md").lines().filter_map(|line| {
+            let mut cells = line.strip_prefix("| ")?.split(" | ");
+            Some((cells.next()?.strip_suffix(".cu")?.to_owned(), cells.next()?.to_owned()))
+        });
+        assert_eq!(table(), rows.collect());
+        assert!(kernel_table().is_sorted());
+    }
+
+    #[cfg(natv2_emulator)]
+    #[test]
+    fn the_table_of_kernels_is_what_the_emulator_knows() {
+        let known = crate::device::emulated::kernels().into_iter().map(|kernel| {
+            let file = std::path::Path::new(&kernel.file);
+            (file.file_stem().expect("a file").to_string_lossy().into_owned(), kernel.name)
+        });
+        assert_eq!(table(), known.collect());
     }
 }

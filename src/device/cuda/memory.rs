@@ -1,36 +1,142 @@
 //! Memory of a card, and copies between it and the host.
 //!
+//! Memory that is dropped is not freed, which would stop all streams of the card, but kept for the next who asks
+//! (`pool.rs`), up to half of the card's memory. Where the card is full, what is kept is freed first.
+//!
 //! The driver copies at full speed, and without making the host wait, only from and to pages that
 //! are pinned. Pinning is slow, so there are two pinned buffers that all copies go through in
 //! turn: while the driver works on one, the host fills or empties the other.
 
 use super::error::{Checked, CudaError};
+use super::lock;
+use super::pool::{self, Block, FreeList, Mark, StreamId};
 use cudarc::driver::sys::{CUdeviceptr, CUevent_flags, CUresult};
-use cudarc::driver::{CudaContext, CudaEvent, CudaStream, result};
-use std::sync::Arc;
+use cudarc::driver::{CudaContext, CudaEvent, CudaStream, DriverError, result};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 
-/// Memory of a card. Freed when dropped.
-#[derive(Debug)]
-pub struct CudaMemory {
-    start: CUdeviceptr,
-    bytes: usize,
+/// The memory of a card, for all its streams.
+pub(super) struct CardMemory {
+    /// What was dropped, and is kept for the next who asks (`pool.rs`).
+    free: Mutex<FreeList<CudaEvent>>,
+    /// The streams that may be using what is dropped.
+    streams: Mutex<Vec<(StreamId, Weak<CudaStream>)>>,
+    next_stream: AtomicU64,
     context: Arc<CudaContext>,
 }
 
-impl CudaMemory {
-    pub(super) fn new(context: &Arc<CudaContext>, bytes: usize) -> Result<CudaMemory, CudaError> {
-        context.bind_to_thread().call("cuCtxSetCurrent")?;
-        // SAFETY: the context is bound.
-        let start = match unsafe { result::malloc_sync(bytes.max(1)) } {
-            Err(failure) if failure.0 == CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
-                let (free, total) = context.mem_get_info().unwrap_or((0, 0));
-                return Err(CudaError::OutOfMemory { bytes, free, total });
-            }
-            other => other.call("cuMemAlloc")?,
-        };
-        Ok(CudaMemory { start, bytes, context: context.clone() })
+impl Mark for CudaEvent {
+    fn passed(&self) -> bool {
+        // Not so where the card has failed: such a block is never used again.
+        self.is_complete()
+    }
+}
+
+impl CardMemory {
+    /// That of a card of so many bytes, at most half of which is kept while nobody holds it.
+    pub fn new(context: &Arc<CudaContext>, bytes: usize) -> CardMemory {
+        CardMemory {
+            free: Mutex::new(FreeList::new(bytes / 2)),
+            streams: Mutex::default(),
+            next_stream: AtomicU64::new(0),
+            context: context.clone(),
+        }
     }
 
+    /// Adds a stream, on which memory may be used from now on until the stream is gone. Whoever lets it go waits for
+    /// it first.
+    pub fn add_stream(&self, stream: &Arc<CudaStream>) -> StreamId {
+        let id = self.next_stream.fetch_add(1, Ordering::Relaxed);
+        let mut streams = lock(&self.streams);
+        streams.retain(|(_, stream)| stream.strong_count() > 0);
+        streams.push((id, Arc::downgrade(stream)));
+        id
+    }
+
+    /// Memory for what is asked of a stream from now on. Not initialised.
+    pub fn take(self: &Arc<CardMemory>, bytes: usize, stream: StreamId) -> Result<CudaMemory, CudaError> {
+        self.context.bind_to_thread().call("cuCtxSetCurrent")?;
+        let room = pool::room(bytes);
+        let found = lock(&self.free).take(room, stream);
+        let (start, room) = match found {
+            Some(block) => block,
+            None => (self.take_from_driver(bytes, room)?, room),
+        };
+        Ok(CudaMemory { start, bytes, room, card: self.clone() })
+    }
+
+    /// The context is bound.
+    fn take_from_driver(&self, bytes: usize, room: usize) -> Result<CUdeviceptr, CudaError> {
+        let state = || self.context.mem_get_info().unwrap_or((0, 0));
+        // SAFETY: the context is bound.
+        let taken = || unsafe { result::malloc_sync(room) }.call_for_memory("cuMemAlloc", bytes, state);
+        match taken() {
+            // What is kept may be what is missing.
+            Err(CudaError::OutOfMemory { .. }) if self.give_back() => taken(),
+            other => other,
+        }
+    }
+
+    /// Gives everything back that nobody holds; whether there was any. The context is bound.
+    fn give_back(&self) -> bool {
+        let blocks = lock(&self.free).drain();
+        let any = !blocks.is_empty();
+        blocks.into_iter().for_each(free);
+        any
+    }
+
+    /// Bytes that nobody holds and that are kept.
+    pub fn kept(&self) -> usize {
+        lock(&self.free).held()
+    }
+
+    /// A mark on every stream of the card, behind what may be using memory that is dropped now.
+    fn marks(&self) -> Result<Vec<(StreamId, CudaEvent)>, DriverError> {
+        let streams: Vec<(StreamId, Arc<CudaStream>)> =
+            lock(&self.streams).iter().filter_map(|(id, stream)| Some((*id, stream.upgrade()?))).collect();
+        let mark = |(id, stream): &(StreamId, Arc<CudaStream>)| {
+            let spare = lock(&self.free).spare();
+            let event = match spare {
+                Some(event) => event,
+                None => self.context.new_event(Some(CUevent_flags::CU_EVENT_DISABLE_TIMING))?,
+            };
+            event.record(stream)?;
+            Ok((*id, event))
+        };
+        streams.iter().map(mark).collect()
+    }
+}
+
+impl Drop for CardMemory {
+    fn drop(&mut self) {
+        if self.context.bind_to_thread().is_ok() {
+            self.give_back();
+        }
+    }
+}
+
+/// Gives a block to the driver, which waits for everything that may be using it.
+fn free(block: Block<CudaEvent>) {
+    // SAFETY: allocated by `take_from_driver`, and nobody holds it. An error could only repeat an earlier one.
+    let _ = unsafe { result::free_sync(block.start) };
+}
+
+/// Memory of a card. Kept for others when dropped.
+pub struct CudaMemory {
+    start: CUdeviceptr,
+    bytes: usize,
+    /// Bytes that there are.
+    room: usize,
+    card: Arc<CardMemory>,
+}
+
+impl std::fmt::Debug for CudaMemory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CudaMemory").field("start", &self.start).field("bytes", &self.bytes).finish()
+    }
+}
+
+impl CudaMemory {
     /// Size in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -53,10 +159,19 @@ impl CudaMemory {
 impl Drop for CudaMemory {
     fn drop(&mut self) {
         // An error here could only repeat one that a call has reported already.
-        if self.context.bind_to_thread().is_ok() {
-            // SAFETY: allocated by `new`, not used again. cuMemFree waits for the kernels that
-            // may be using it.
-            let _ = unsafe { result::free_sync(self.start) };
+        if self.card.context.bind_to_thread().is_err() {
+            return;
+        }
+        match self.card.marks() {
+            Ok(marks) => {
+                let over = lock(&self.card.free).put(self.start, self.room, marks);
+                over.into_iter().for_each(free);
+            }
+            Err(_) => {
+                // SAFETY: allocated by `take_from_driver`, not used again. cuMemFree waits for the kernels that may
+                // be using it.
+                let _ = unsafe { result::free_sync(self.start) };
+            }
         }
     }
 }
@@ -79,7 +194,12 @@ impl Pinned {
         let busy = context.new_event(Some(CUevent_flags::CU_EVENT_DISABLE_TIMING)).call("cuEventCreate")?;
         context.bind_to_thread().call("cuCtxSetCurrent")?;
         // SAFETY: the context is bound.
-        let start = unsafe { result::malloc_host(CHUNK, 0) }.call("cuMemHostAlloc")?;
+        let start = match unsafe { result::malloc_host(CHUNK, 0) } {
+            Err(failure) if failure.0 == CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
+                return Err(CudaError::OutOfHostMemory { bytes: CHUNK });
+            }
+            other => other.call("cuMemHostAlloc")?,
+        };
         // SAFETY: CHUNK bytes that are ours.
         unsafe { std::ptr::write_bytes(start.cast::<u8>(), 0, CHUNK) };
         Ok(Pinned { start: start.cast(), busy, context: context.clone() })

@@ -4,9 +4,13 @@
 //! and on the library path; the library wanted here is the one that fits the driver, whatever its
 //! release, and it may be under `CUDA_HOME` only.
 //!
+//! It opens a second library by name, its builtins, which lies in the same folder. Where that folder is not on the
+//! library path the name leads nowhere, so the file is loaded beforehand: the loader then knows it by that name.
+//!
 //! The kernels' headers are handed over as texts, and `nat_device.cuh` includes nothing of CUDA's
 //! under NVRTC, so no include path is needed.
 
+use super::cache::{ImageCache, Key, compile_all};
 use super::error::CudaError;
 use super::images::{KernelSource, kernel_headers};
 use libloading::{Library, Symbol};
@@ -41,6 +45,8 @@ impl Output {
 pub struct Nvrtc {
     library: Library,
     path: PathBuf,
+    /// Never asked for anything here; it is there as long as the compiler is.
+    _builtins: Option<Library>,
 }
 
 impl Nvrtc {
@@ -61,11 +67,24 @@ impl Nvrtc {
         for path in folders.iter().flat_map(|folder| names.iter().map(move |name| folder.join(name))) {
             // SAFETY: NVRTC's constructors do nothing that could harm the program.
             if let Ok(library) = unsafe { Library::new(&path) } {
-                return Ok(Nvrtc { library, path });
+                let mut nvrtc = Nvrtc { library, path, _builtins: None };
+                nvrtc._builtins = nvrtc.load_builtins();
+                return Ok(nvrtc);
             }
         }
         Err("NVRTC (libnvrtc.so) was not found on the library path, under CUDA_HOME or in /usr/local/cuda"
             .to_owned())
+    }
+
+    /// The builtins of the compiler's own folder and version, where it was loaded from a folder.
+    fn load_builtins(&self) -> Option<Library> {
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty())?;
+        let (major, minor) = self.version().ok()?;
+        let names = [format!("libnvrtc-builtins.so.{major}.{minor}"), "libnvrtc-builtins.so".to_owned()];
+        names.iter().find_map(|name| {
+            // SAFETY: as for the compiler, which would load it too.
+            unsafe { Library::new(folder.join(name)) }.ok()
+        })
     }
 
     /// Where it was loaded from: a name where the system's library path was used.
@@ -151,13 +170,8 @@ impl Nvrtc {
             self.check("nvrtcCreateProgram", &file, code, String::new)?;
         }
 
-        let architecture = match output {
-            Output::Cubin(number) => format!("--gpu-architecture=sm_{number}"),
-            Output::Ptx(number) => format!("--gpu-architecture=compute_{number}"),
-        };
-        let options = ["--std=c++17", architecture.as_str(), "--generate-line-info"];
         let options: Vec<CString> =
-            options.iter().map(|option| c_string(&file, option)).collect::<Result<_, _>>()?;
+            options(output).iter().map(|option| c_string(&file, option)).collect::<Result<_, _>>()?;
         let option_pointers: Vec<*const c_char> = options.iter().map(|option| option.as_ptr()).collect();
         // SAFETY: the signature is NVRTC's; the program is open.
         unsafe {
@@ -170,6 +184,24 @@ impl Nvrtc {
             Output::Cubin(_) => program.bytes(&file, "nvrtcGetCUBINSize", "nvrtcGetCUBIN"),
             Output::Ptx(_) => program.bytes(&file, "nvrtcGetPTXSize", "nvrtcGetPTX"),
         }
+    }
+
+    /// Compiles kernel sources, as many at a time as there are processors; images that the cache has are not made
+    /// again. In the order of the sources.
+    ///
+    /// # Errors
+    ///
+    /// [`CudaError::Nvrtc`] where the library does not tell its version.
+    pub fn compile_all(
+        &self,
+        sources: &[KernelSource],
+        output: Output,
+        cache: &ImageCache,
+    ) -> Result<Vec<Result<Vec<u8>, CudaError>>, CudaError> {
+        let (version, options) = (self.version()?, options(output));
+        let key = |source: &KernelSource| Key::new(source, kernel_headers(), &options, version);
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(compile_all(sources, cache, key, |source| self.compile(source, output), threads))
     }
 
     /// # Safety
@@ -203,6 +235,15 @@ impl Nvrtc {
         };
         Err(CudaError::Nvrtc { call, file: file.to_owned(), code: name, log: log() })
     }
+}
+
+/// How NVRTC is called.
+fn options(output: Output) -> Vec<String> {
+    let architecture = match output {
+        Output::Cubin(number) => format!("--gpu-architecture=sm_{number}"),
+        Output::Ptx(number) => format!("--gpu-architecture=compute_{number}"),
+    };
+    vec!["--std=c++17".to_owned(), architecture, "--generate-line-info".to_owned()]
 }
 
 fn c_string(file: &str, text: &str) -> Result<CString, CudaError> {
@@ -261,7 +302,7 @@ impl Drop for OpenProgram<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::images::kernel_sources;
+    use super::super::images::{kernel_sources, kernel_table};
     use super::*;
 
     #[test]
@@ -271,30 +312,43 @@ mod tests {
         assert_eq!(Output::for_card((7, 0), &[80]), Output::Ptx(70));
     }
 
-    /// Where NVRTC is installed it compiles every kernel, for an old and a new card, without headers.
+    /// Where NVRTC is installed it compiles every kernel, without headers, to images that hold the kernels that the
+    /// table of the build says. `NATV2_TEST_NVRTC=required` says that it is installed.
     #[test]
     fn nvrtc_compiles_every_kernel() {
         let nvrtc = match Nvrtc::load() {
             Ok(nvrtc) => nvrtc,
             Err(reason) => {
+                let required = std::env::var("NATV2_TEST_NVRTC").is_ok_and(|value| value == "required");
+                assert!(!required, "NVRTC has to be there: {reason}");
                 assert!(reason.contains("libnvrtc.so"), "{reason}");
                 return;
             }
         };
         assert!(nvrtc.version().expect("version") >= (11, 2));
         let architectures = nvrtc.architectures().expect("architectures");
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = ImageCache::at(folder.path());
+        let output = Output::for_card((9, 0), &architectures);
+        let images = nvrtc.compile_all(kernel_sources(), output, &cache).expect("a version");
+        let images: Vec<Vec<u8>> =
+            images.into_iter().map(|image| image.unwrap_or_else(|error| panic!("{error}"))).collect();
+        for &(name, file) in kernel_table() {
+            let within = images[file].windows(name.len()).any(|window| window == name.as_bytes());
+            assert!(within, "{name} is in the image of {}.cu", kernel_sources()[file].name);
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).expect("files").count(), images.len());
+
         // The emulator's samples use everything in nat_device.cuh, tensor cores and cp.async included.
         let samples = KernelSource {
             name: "samples",
             text: include_str!("../../../kernels/emulator/tests/samples.cu"),
             fatbin: None,
         };
-        for source in kernel_sources().iter().chain([&samples]) {
-            for card in [(8, 0), (9, 0)] {
-                let output = Output::for_card(card, &architectures);
-                let image = nvrtc.compile(source, output).unwrap_or_else(|error| panic!("{error}"));
-                assert!(image.len() > 100, "{}", source.name);
-            }
+        for card in [(8, 0), (9, 0)] {
+            let output = Output::for_card(card, &architectures);
+            let image = nvrtc.compile(&samples, output).unwrap_or_else(|error| panic!("{error}"));
+            assert!(image.len() > 100);
         }
         let wrong = KernelSource { name: "wrong", text: "__global__ void f( {", fatbin: None };
         let error = nvrtc.compile(&wrong, Output::Ptx(80)).expect_err("not CUDA C++").to_string();

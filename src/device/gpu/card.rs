@@ -30,7 +30,17 @@ impl Card {
     }
 
     fn failed(&self, error: CudaError) -> Error {
-        Error::Failed { device: format!("cuda:{}", self.0.card().ordinal), reason: error.to_string() }
+        told(self.0.card().ordinal, error)
+    }
+}
+
+/// What goes wrong on a card, as devices tell it. Where the card is full callers may do with less, so that is told
+/// from the rest, whichever call found it out.
+fn told(ordinal: usize, error: CudaError) -> Error {
+    let device = format!("cuda:{ordinal}");
+    match error {
+        CudaError::OutOfMemory { bytes, .. } => Error::OutOfMemory { device, bytes },
+        other => Error::Failed { device, reason: other.to_string() },
     }
 }
 
@@ -102,9 +112,14 @@ impl Runtime for Card {
 
     fn graph(&self, launches: Vec<RecordedLaunch>) -> Result<Option<CudaGraph>, Error> {
         // Drivers of CUDA 11 make graphs through another function.
-        match self.0.cuda_version() < (12, 0) {
-            true => Ok(None),
-            false => self.0.graph(&launches).map(Some).map_err(|error| self.failed(error)),
+        if self.0.cuda_version() < (12, 0) {
+            return Ok(None);
+        }
+        match self.0.graph(&launches).map_err(|error| self.failed(error)) {
+            Ok(graph) => Ok(Some(graph)),
+            // A graph has memory of its own; launches one by one need none.
+            Err(Error::OutOfMemory { .. }) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -119,6 +134,23 @@ impl Runtime for Card {
 
     fn record(&self) -> Result<CudaEvent, Error> {
         self.0.record().map_err(|error| self.failed(error))
+    }
+
+    fn event(&self) -> Result<CudaEvent, Error> {
+        self.0.event().map_err(|error| self.failed(error))
+    }
+
+    fn mark(&self, event: &mut CudaEvent) -> Result<(), Error> {
+        self.0.mark(event).map_err(|error| self.failed(error))
+    }
+
+    fn load(&self, kernel: &'static str) -> Result<(), Error> {
+        self.0.load(kernel).map_err(|error| self.failed(error))
+    }
+
+    fn cover_rounds(&self) -> u32 {
+        // Eight chains of one warp a scheduler: some 40 cycles a round.
+        1 << 11
     }
 
     fn elapsed(&self, from: &CudaEvent, to: &CudaEvent) -> Result<Duration, Error> {
@@ -153,5 +185,19 @@ impl Runtime for Card {
 
     fn peak_sizes(&self) -> (usize, u32) {
         (1 << 27, 1 << 10)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_card_is_told_from_one_that_fails() {
+        let full = told(1, CudaError::OutOfMemory { bytes: 4096, free: 12, total: 99 });
+        assert!(matches!(&full, Error::OutOfMemory { device, bytes: 4096 } if device == "cuda:1"), "{full}");
+        let pinned = told(0, CudaError::OutOfHostMemory { bytes: 4096 });
+        assert!(matches!(&pinned, Error::Failed { reason, .. } if reason.contains("ulimit -l")), "{pinned}");
+        assert!(matches!(told(0, CudaError::NoCard), Error::Failed { .. }));
     }
 }

@@ -98,17 +98,49 @@ impl<'a> Launcher<'a> {
         calls: &[C],
         one: impl Fn(&C) -> Result<(Geometry, A), Error>,
     ) -> Result<(), Error> {
-        for calls in calls.chunks(N) {
-            let all = calls.iter().map(&one).collect::<Result<Vec<(Geometry, A)>, Error>>()?;
-            let Some(&(mut geometry, first)) = all.first() else { continue };
+        self.launch_rows::<_, N>(kernel, calls.iter().map(one))
+    }
+
+    /// Launches calls of several kernels: those of one together, as [`launch_together`](Launcher::launch_together) does.
+    /// None reads what another writes.
+    ///
+    /// # Errors
+    /// Those of `one`, or the device refuses.
+    pub fn launch_by_kernel<C, A: Copy, const N: usize>(
+        &self,
+        calls: &[C],
+        kernel: impl Fn(&C) -> &'static str,
+        one: impl Fn(&C) -> Result<(Geometry, A), Error>,
+    ) -> Result<(), Error> {
+        for (index, first) in calls.iter().enumerate() {
+            let name = kernel(first);
+            if calls[..index].iter().any(|earlier| kernel(earlier) == name) {
+                continue;
+            }
+            let alike = calls[index..].iter().filter(|call| kernel(call) == name);
+            self.launch_rows::<_, N>(name, alike.map(&one))?;
+        }
+        Ok(())
+    }
+
+    /// Launches a kernel on rows of blocks, up to `N` at a time.
+    fn launch_rows<A: Copy, const N: usize>(
+        &self,
+        kernel: &'static str,
+        mut rows: impl Iterator<Item = Result<(Geometry, A), Error>>,
+    ) -> Result<(), Error> {
+        while let Some((mut geometry, first)) = rows.next().transpose()? {
             // No block looks at what is behind the calls that there are.
             let mut together = Together { calls: [first; N] };
-            for (place, (row, arguments)) in together.calls.iter_mut().zip(&all) {
-                *place = *arguments;
+            let mut count = 1;
+            for (place, row) in together.calls[1..].iter_mut().zip(&mut rows) {
+                let (row, arguments) = row?;
+                *place = arguments;
                 geometry.grid[0] = geometry.grid[0].max(row.grid[0]);
                 geometry.shared_bytes = geometry.shared_bytes.max(row.shared_bytes);
+                count += 1;
             }
-            geometry.grid[1] = all.len() as u32;
+            geometry.grid[1] = count;
             self.launch(kernel, geometry, &together)?;
         }
         Ok(())

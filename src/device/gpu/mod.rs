@@ -11,6 +11,7 @@ mod emulator;
 mod launcher;
 #[cfg(test)]
 mod layout;
+mod timing;
 
 #[cfg(feature = "cuda")]
 pub use card::Card;
@@ -31,8 +32,9 @@ use crate::ops::{
 };
 use crate::ops::{preprocess, score, squeeze_excite, stem, sum};
 use std::cell::{Cell, RefCell};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
+use timing::Lazy;
 
 /// Bytes that an arena on a card may well have; an eighth of a small card's memory.
 pub const CARD_ARENA_BYTES: usize = 1 << 30;
@@ -131,6 +133,38 @@ pub trait Runtime: Send + Sync + Sized + 'static {
     /// The device fails.
     fn record(&self) -> Result<Self::Event, Error>;
 
+    /// A point that [`mark`](Runtime::mark) is to set, made beforehand.
+    ///
+    /// # Errors
+    /// The device fails.
+    fn event(&self) -> Result<Self::Event, Error> {
+        self.record()
+    }
+
+    /// Sets a point to be behind the launches so far.
+    ///
+    /// # Errors
+    /// The device fails.
+    fn mark(&self, event: &mut Self::Event) -> Result<(), Error> {
+        *event = self.record()?;
+        Ok(())
+    }
+
+    /// Makes a kernel ready, so that its first launch takes no longer than others.
+    ///
+    /// # Errors
+    /// There is no such kernel, or no code of it for the device.
+    fn load(&self, kernel: &'static str) -> Result<(), Error> {
+        let _ = kernel;
+        Ok(())
+    }
+
+    /// Rounds of a block's chains of multiply-adds (`peak_f32`) that keep the device busy for as long as the
+    /// host needs for the next launches, some 50 microseconds.
+    fn cover_rounds(&self) -> u32 {
+        1
+    }
+
     /// Waits for `to` and gives the time that the device took from `from` on.
     ///
     /// # Errors
@@ -162,8 +196,10 @@ pub trait Runtime: Send + Sync + Sized + 'static {
 /// A device that runs kernels.
 pub struct Gpu<R: Runtime> {
     runtime: R,
-    /// What the cache is flushed with; made when first asked for.
-    flush: Mutex<Option<R::Memory>>,
+    /// What the cache is flushed with.
+    flush: Lazy<R::Memory>,
+    /// What the kernel writes that keeps the card busy before something is timed.
+    cover: Lazy<R::Memory>,
     residents: Arc<Residents>,
 }
 
@@ -196,7 +232,7 @@ impl<R: Runtime> Gpu<R> {
     /// The device on that runtime.
     pub fn new(runtime: R) -> Gpu<R> {
         let residents = Arc::new(Residents::new(runtime.resident_budget()));
-        Gpu { runtime, flush: Mutex::new(None), residents }
+        Gpu { runtime, flush: Lazy::default(), cover: Lazy::default(), residents }
     }
 
     /// Lets data sets take at most `bytes`. Results do not depend on it.
@@ -234,20 +270,32 @@ impl<R: Runtime> Gpu<R> {
     /// The fastest of a few runs, after one that does not count.
     fn best(&self, mut run: impl FnMut() -> Result<(), Error>) -> Result<Duration, Error> {
         run()?;
-        let mut best = Duration::MAX;
-        for _ in 0..5 {
-            let from = self.runtime.record()?;
-            run()?;
-            let to = self.runtime.record()?;
-            best = best.min(self.runtime.elapsed(&from, &to)?);
-        }
-        Ok(best)
+        Ok(self.timed(5, false, run)?.into_iter().min().unwrap_or_default())
     }
+
+    /// Loads the kernels that the calls launch.
+    fn load(&self, calls: &[Call], buffers: Buffers) -> Result<(), Error> {
+        let load = |kernel, _: Geometry, _: &Arguments<'_>| self.runtime.load(kernel);
+        self.each_launch(calls, buffers, &load)
+    }
+}
+
+/// Whether kernels can take a call as it is planned: it writes nothing that it reads elsewhere, and what kernels read 16
+/// bytes at a time lies at multiples of that. Builds with checks ask it of every call.
+pub fn is_launchable(call: &Call) -> bool {
+    let by_quads = match call {
+        Call::PointwiseHalf(_) | Call::PointwiseHalfWeights(_) => true,
+        Call::Mbconv(_) | Call::MbconvGroup(_) | Call::ExpandDepthwise(_) => true,
+        Call::MbconvPass(_) | Call::MbconvPassGroup(_) => true,
+        _ => false,
+    };
+    let aligned = |slots: Vec<ops::Slot>| slots.iter().all(|slot| slot.offset.is_multiple_of(4));
+    ops::is_sound(call) && (!by_quads || (aligned(call.reads()) && aligned(call.writes())))
 }
 
 /// The launches of a call.
 fn dispatch(call: &Call, to: &Launcher<'_>) -> Result<(), Error> {
-    debug_assert!(crate::ops::is_sound(call), "{call:?}");
+    debug_assert!(is_launchable(call), "{call:?}");
     match call {
         Call::Stem(call) => stem::gpu::launch(call, to),
         Call::Pointwise(call) => pointwise::gpu::launch(call, to),
@@ -371,7 +419,8 @@ impl<R: Runtime> Device for Gpu<R> {
 
     fn beside(&self) -> Result<Option<Arc<dyn Device>>, Error> {
         let residents = self.residents.clone();
-        Ok(Some(Arc::new(Gpu { runtime: self.runtime.beside()?, flush: Mutex::new(None), residents })))
+        let runtime = self.runtime.beside()?;
+        Ok(Some(Arc::new(Gpu { runtime, flush: Lazy::default(), cover: Lazy::default(), residents })))
     }
 
     fn lanes(&self) -> usize {
@@ -396,11 +445,31 @@ impl<R: Runtime> Device for Gpu<R> {
     }
 
     fn time(&self, calls: &[Call], memory: Memory<'_>, threads: Threads) -> Result<Duration, Error> {
-        self.runtime.synchronise()?;
-        let from = self.runtime.record()?;
-        self.run(calls, memory, threads)?;
-        let to = self.runtime.record()?;
-        self.runtime.elapsed(&from, &to)
+        Ok(self.time_each(calls, memory, threads, 1, false)?.into_iter().sum())
+    }
+
+    fn time_each(
+        &self,
+        calls: &[Call],
+        mut memory: Memory<'_>,
+        threads: Threads,
+        repetitions: usize,
+        flush: bool,
+    ) -> Result<Vec<Duration>, Error> {
+        self.load(calls, self.buffers(&memory))?;
+        self.timed(repetitions, flush, || self.run(calls, memory.again(), threads))
+    }
+
+    fn time_many(
+        &self,
+        calls: &[Call],
+        mut memory: Memory<'_>,
+        threads: Threads,
+        times: usize,
+    ) -> Result<Duration, Error> {
+        self.load(calls, self.buffers(&memory))?;
+        let all = || (0..times).try_for_each(|_| self.run(calls, memory.again(), threads));
+        Ok(self.timed(1, false, all)?.into_iter().sum())
     }
 
     fn stamp(&self) -> Result<Stamp, Error> {
@@ -437,14 +506,7 @@ impl<R: Runtime> Device for Gpu<R> {
     }
 
     fn flush_cache(&self) -> Result<(), Error> {
-        let mut flush = self.flush.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let bytes = 2 * self.runtime.cache_bytes();
-        let memory = match flush.take() {
-            Some(memory) => flush.insert(memory),
-            None => flush.insert(self.runtime.allocate(bytes)?),
-        };
-        let args = FillArgs { y: self.runtime.address(memory), quads: (bytes / 16) as u32, value: 0.0 };
-        self.launch_items("fill_f32", bytes / 16, &args)
+        self.run_front(&self.front(true)?)
     }
 }
 

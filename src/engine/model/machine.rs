@@ -117,10 +117,8 @@ fn launch_seconds(device: &dyn Device) -> Result<f64, Error> {
         y: Slot { region: Region::Arena, offset: 0, len: 16 },
     };
     let calls = vec![Call::from(fill); CALLS];
-    let mut least = f64::INFINITY;
-    for _ in 0..5 {
-        let memory = Memory { weights: &none, network: &none, arena: &mut arena };
-        least = least.min(device.time(&calls, memory, Threads::One)?.as_secs_f64());
-    }
-    Ok(least / CALLS as f64)
+    let memory = Memory { weights: &none, network: &none, arena: &mut arena };
+    let times = device.time_each(&calls, memory, Threads::One, 5, false)?;
+    let least = times.into_iter().min().unwrap_or_default();
+    Ok(least.as_secs_f64() / CALLS as f64)
 }

@@ -200,14 +200,9 @@ pub(crate) fn launch_apply(call: &BnApply, to: &Launcher<'_>) -> Result<(), Erro
 
 /// The same, a row of blocks an application. Those of a format are launched together.
 pub(crate) fn launch_apply_group(call: &BnApplyGroup, to: &Launcher<'_>) -> Result<(), Error> {
-    let mut calls: Vec<&BnApply> = call.calls.iter().collect();
-    calls.sort_by_key(|call| call.params.format);
-    let mut alike = calls.chunk_by(|a, b| a.params.format == b.params.format);
-    alike.try_for_each(|calls| {
-        let kernel = kernel!("bn_apply_group", calls[0].params.format);
-        to.launch_together::<_, _, APPLIES>(kernel, calls, |call| {
-            Ok((to.covering(items(&call.params), APPLY_THREADS)?, ApplyArgs::new(call, to)))
-        })
+    let kernel = |call: &BnApply| kernel!("bn_apply_group", call.params.format);
+    to.launch_by_kernel::<_, _, APPLIES>(&call.calls, kernel, |call| {
+        Ok((to.covering(items(&call.params), APPLY_THREADS)?, ApplyArgs::new(call, to)))
     })
 }
 

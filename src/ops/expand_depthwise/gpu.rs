@@ -42,8 +42,6 @@ fn kernel(p: &Params) -> &'static str {
 /// Launches a call.
 pub(crate) fn launch(call: &ExpandDepthwise, to: &Launcher<'_>) -> Result<(), Error> {
     let p = call.params;
-    // Kernels take 16 bytes at a time.
-    debug_assert!(call.reads().iter().chain(&call.writes()).all(|slot| slot.offset.is_multiple_of(4)));
     let (geometry, c) = planned("expand_depthwise", &Job::of_pair(&p), &p.shape, to)?;
     let a = Addresses {
         x: to.at(call.x),

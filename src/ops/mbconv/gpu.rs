@@ -58,14 +58,12 @@ fn kernel(p: &Params) -> &'static str {
 
 /// Launches calls, none of which reads what another writes: those of one kernel together.
 pub(crate) fn launch(calls: &[Mbconv], to: &Launcher<'_>) -> Result<(), Error> {
-    let rows = calls.iter().map(|call| {
+    let row = |call: &Mbconv| {
         let p = call.params;
-        // Kernels take 16 bytes at a time.
-        debug_assert!(call.reads().iter().chain(&call.writes()).all(|slot| slot.offset.is_multiple_of(4)));
         let (geometry, c) = planned("mbconv", &Job::whole(&p), &p, to)?;
-        Ok((kernel(&p), geometry, Launch { a: call.addresses(to), c }))
-    });
-    launch_by_kernel::<_, GROUP>(rows, to)
+        Ok((geometry, Launch { a: call.addresses(to), c }))
+    };
+    to.launch_by_kernel::<_, _, GROUP>(calls, |call| kernel(&call.params), row)
 }
 
 /// How blocks go about a call, and its row of the grid.
@@ -81,23 +79,6 @@ pub(crate) fn planned(
         .ok_or(Error::NoRoom { kernel, shared_bytes: to.shared_bytes() })?;
     let blocks = to.blocks(u64::from(job.blocks(&plan.config)), THREADS)?;
     Ok((Geometry { shared_bytes: plan.shared_bytes, ..blocks }, plan.config))
-}
-
-/// Launches calls, each given by its kernel, its row of the grid and what it takes: those of one kernel together,
-/// up to `N` at a time.
-pub(crate) fn launch_by_kernel<L: Copy, const N: usize>(
-    rows: impl Iterator<Item = Result<(&'static str, Geometry, L), Error>>,
-    to: &Launcher<'_>,
-) -> Result<(), Error> {
-    let mut launches: Vec<(&'static str, Vec<(Geometry, L)>)> = Vec::new();
-    for row in rows {
-        let (name, geometry, one) = row?;
-        match launches.iter_mut().find(|(kernel, _)| *kernel == name) {
-            Some((_, all)) => all.push((geometry, one)),
-            None => launches.push((name, vec![(geometry, one)])),
-        }
-    }
-    launches.iter().try_for_each(|(kernel, all)| to.launch_together::<_, _, N>(kernel, all, |&one| Ok(one)))
 }
 
 #[cfg(test)]

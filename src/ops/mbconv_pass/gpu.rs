@@ -4,7 +4,7 @@ use super::{MbconvPass, Params, Pass};
 use crate::device::{Error, Launcher};
 use crate::ops::mbconv::Addresses;
 use crate::ops::mbconv::blocks::Job;
-use crate::ops::mbconv::gpu::{Launch, launch_by_kernel, planned};
+use crate::ops::mbconv::gpu::{Launch, planned};
 
 /// A call: `MbconvPassLaunch`.
 #[repr(C)]
@@ -65,19 +65,13 @@ fn addresses(call: &MbconvPass, to: &Launcher<'_>) -> Addresses {
 
 /// Launches calls, none of which reads what another writes: those of one kernel together.
 pub(crate) fn launch(calls: &[MbconvPass], to: &Launcher<'_>) -> Result<(), Error> {
-    let rows = calls.iter().map(|call| {
+    let row = |call: &MbconvPass| {
         let p = call.params;
-        // Kernels take 16 bytes at a time.
-        debug_assert!(call.reads().iter().chain(&call.writes()).all(|slot| slot.offset.is_multiple_of(4)));
         let (geometry, c) = planned("mbconv_pass", &Job::of_pass(&p), &p.shape, to)?;
         let whole = Launch { a: addresses(call, to), c };
-        Ok((
-            kernel(&p),
-            geometry,
-            PassLaunch { whole, partials: to.at(call.partials), batch_images: p.batch_images },
-        ))
-    });
-    launch_by_kernel::<_, GROUP>(rows, to)
+        Ok((geometry, PassLaunch { whole, partials: to.at(call.partials), batch_images: p.batch_images }))
+    };
+    to.launch_by_kernel::<_, _, GROUP>(calls, |call| kernel(&call.params), row)
 }
 
 #[cfg(test)]

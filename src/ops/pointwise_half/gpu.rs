@@ -53,8 +53,6 @@ fn pooling(p: &pointwise::Params, multiprocessors: u32) -> (Tile<Kernel>, u64) {
 /// A block a tile of the product; tiles of the same rows are neighbours, to share them in the cache.
 pub(crate) fn launch(call: &PointwiseHalf, to: &Launcher<'_>) -> Result<(), Error> {
     let p = call.params;
-    // Kernels take 16 bytes at a time.
-    debug_assert!(call.reads().iter().chain(&call.writes()).all(|slot| slot.offset.is_multiple_of(4)));
     let (rows, columns) = (to.count(p.shape.rows() as u64)?, u64::from(p.shape.cout));
     let (tile, blocks) = match p.pooled {
         0 => {

@@ -44,8 +44,6 @@ impl Tile {
 /// the same rows are neighbours, to share them in the cache.
 pub(crate) fn launch_weights(call: &PointwiseHalfWeights, to: &Launcher<'_>) -> Result<(), Error> {
     let p = call.params;
-    // Kernels take 16 bytes at a time.
-    debug_assert!(call.reads().iter().chain(&call.writes()).all(|slot| slot.offset.is_multiple_of(4)));
     let (cin, cout) = (u64::from(p.shape.cin), u64::from(p.shape.cout));
     let blocks = to.count(p.shape.rows() as u64)?.div_ceil(BLOCK_ROWS as u64);
     let tile = Tile::suiting(blocks, cin, cout, to.multiprocessors());

@@ -1,0 +1,86 @@
+//! A kernel ready to launch, and how much of a multiprocessor's memory is to be shared memory for it.
+
+use super::error::{Checked, CudaError};
+use crate::device::emulated;
+use crate::device::launch::Arguments;
+use cudarc::driver::CudaFunction;
+use cudarc::driver::sys::CUfunction_attribute;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A kernel ready to launch.
+pub(super) struct Kernel {
+    function: CudaFunction,
+    /// Sizes of its arguments, known where the emulator was built too.
+    argument_bytes: Option<Vec<usize>>,
+    /// Whether a carve-out was asked for.
+    carved: AtomicBool,
+}
+
+/// Dynamic shared memory that a kernel has without asking, in bytes.
+const SHARED_BYTES: u32 = 48 << 10;
+
+/// The share of a multiprocessor's memory that a kernel is to have as shared memory, in per cent, if blocks of it are
+/// launched with so much dynamic shared memory; `None` leaves it to the driver.
+///
+/// A multiprocessor has one memory for shared memory and the first-level cache: 256 KiB on an H100, up to 228 of
+/// them shared. What the driver takes for a kernel is its own affair, and it may be what one block needs, where two
+/// of 105 KiB would fit. Kernels with large blocks stage what they read in shared memory and have little use for
+/// the cache; those with small ones read through the cache, so that theirs stays what the driver makes of it.
+fn carveout(dynamic_bytes: u32) -> Option<i32> {
+    // All there can be: CU_SHAREDMEM_CARVEOUT_MAX_SHARED.
+    (dynamic_bytes > SHARED_BYTES).then_some(100)
+}
+
+impl Kernel {
+    /// A kernel on a card whose blocks can have `most` bytes of shared memory.
+    pub fn new(name: &str, function: CudaFunction, most: usize) -> Result<Kernel, CudaError> {
+        let fixed = function.shared_size_bytes().call("cuFuncGetAttribute")?;
+        let most = i32::try_from(most).unwrap_or(i32::MAX);
+        // More than 48 KiB of dynamic shared memory has to be asked for, kernel by kernel.
+        function
+            .set_attribute(
+                CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                (most - fixed).max(0),
+            )
+            .call("cuFuncSetAttribute")?;
+        let argument_bytes = emulated::kernel(name).map(|info| info.argument_bytes);
+        Ok(Kernel { function, argument_bytes, carved: AtomicBool::new(false) })
+    }
+
+    /// The function, for a launch of these arguments with so much dynamic shared memory. `name` is the kernel's.
+    pub fn function(
+        &self,
+        name: &str,
+        arguments: &Arguments<'_>,
+        dynamic_bytes: u32,
+    ) -> Result<&CudaFunction, CudaError> {
+        if let Some(wanted) = &self.argument_bytes
+            && wanted != arguments.bytes()
+        {
+            return Err(CudaError::BadArguments {
+                kernel: name.to_owned(),
+                wanted: wanted.clone(),
+                given: arguments.bytes().to_vec(),
+            });
+        }
+        if let Some(share) = carveout(dynamic_bytes)
+            && !self.carved.swap(true, Ordering::Relaxed)
+        {
+            // A wish: where the driver knows no such thing, the kernel runs without.
+            let wish = CUfunction_attribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT;
+            let _ = self.function.set_attribute(wish, share);
+        }
+        Ok(&self.function)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_with_large_blocks_get_all_the_shared_memory_there_is() {
+        assert_eq!([0, 1, 48 << 10].map(carveout), [None; 3]);
+        assert_eq!([(48 << 10) + 1, 105 << 10, 227 << 10].map(carveout), [Some(100); 3]);
+    }
+}
