@@ -84,7 +84,9 @@ impl Preprocessor<'_> {
                         (branch.active, branch.taken) = (holds, branch.taken || holds);
                     }
                 }
-                "endif" => drop(branches.pop().ok_or("#endif without #if")?),
+                "endif" => {
+                    branches.pop().ok_or("#endif without #if")?;
+                }
                 _ if !active => {}
                 // Macros expand as they are defined where they are used.
                 "define" => {

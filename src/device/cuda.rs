@@ -362,7 +362,7 @@ impl CudaRuntime {
                 launch,
             ));
         }
-        CudaGraph::new(&self.context, &functions)
+        self.with_room(|| CudaGraph::new(&self.context, &functions))
     }
 
     /// Starts the launches of a graph, after everything before them. Their own errors show at a later
@@ -437,9 +437,15 @@ impl CudaRuntime {
         self.context.bind_to_thread().call("cuCtxSetCurrent")
     }
 
+    /// What `attempt` gives, where the card is full once more without the memory that nobody holds.
+    fn with_room<T>(&self, attempt: impl FnMut() -> Result<T, CudaError>) -> Result<T, CudaError> {
+        pool::with_room(attempt, || self.memory.give_back())
+    }
+
     fn kernel(&self, name: &str) -> Result<&Kernel, CudaError> {
         let load = |row| {
-            let function = lock(&self.loaded.images).function(&self.context, row)?;
+            let function = || lock(&self.loaded.images).function(&self.context, row);
+            let function = self.with_room(function)?;
             Kernel::new(name, function, self.card.shared_bytes_per_block)
         };
         let unknown = || Err(CudaError::UnknownKernel { kernel: name.to_owned() });

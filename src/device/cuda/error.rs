@@ -172,6 +172,15 @@ fn runs_on(architecture: &str, (major, minor): (u32, u32)) -> bool {
 }
 
 impl CudaError {
+    /// Whether the card's memory was full, whatever it was wanted for.
+    pub(super) fn is_out_of_memory(&self) -> bool {
+        match self {
+            CudaError::OutOfMemory { .. } => true,
+            CudaError::Driver { code, .. } => code == "CUDA_ERROR_OUT_OF_MEMORY",
+            _ => false,
+        }
+    }
+
     /// The error of a launch, with the geometry that the driver may have disliked.
     pub(super) fn launch(kernel: &str, geometry: Geometry, failure: DriverError) -> CudaError {
         let Geometry { grid, block, shared_bytes } = geometry;

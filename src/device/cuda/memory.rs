@@ -70,15 +70,12 @@ impl CardMemory {
         let state = || self.context.mem_get_info().unwrap_or((0, 0));
         // SAFETY: the context is bound.
         let taken = || unsafe { result::malloc_sync(room) }.call_for_memory("cuMemAlloc", bytes, state);
-        match taken() {
-            // What is kept may be what is missing.
-            Err(CudaError::OutOfMemory { .. }) if self.give_back() => taken(),
-            other => other,
-        }
+        // What is kept may be what is missing.
+        pool::with_room(taken, || self.give_back())
     }
 
     /// Gives everything back that nobody holds; whether there was any. The context is bound.
-    fn give_back(&self) -> bool {
+    pub fn give_back(&self) -> bool {
         let blocks = lock(&self.free).drain();
         let any = !blocks.is_empty();
         blocks.into_iter().for_each(free);

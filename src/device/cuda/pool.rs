@@ -12,6 +12,8 @@
 //!
 //! This file knows nothing of the driver, so that the rules are tested without a card.
 
+use super::error::CudaError;
+
 /// The number of a stream; never used twice.
 pub(super) type StreamId = u64;
 
@@ -102,6 +104,17 @@ impl<M: Mark> FreeList<M> {
     }
 }
 
+/// What `attempt` gives; where it finds the card full and `give_back` gives something back, what it gives then.
+pub(super) fn with_room<T>(
+    mut attempt: impl FnMut() -> Result<T, CudaError>,
+    give_back: impl FnOnce() -> bool,
+) -> Result<T, CudaError> {
+    match attempt() {
+        Err(error) if error.is_out_of_memory() && give_back() => attempt(),
+        other => other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,6 +188,32 @@ mod tests {
         assert_eq!(list.held(), 950);
         assert_eq!(starts(list.put(4, 1001, Vec::new())), [2, 3, 4]);
         assert_eq!(list.held(), 0);
+    }
+
+    #[test]
+    fn a_full_card_is_tried_once_more_when_something_was_given_back() {
+        let full = || CudaError::OutOfMemory { bytes: 8, free: 1, total: 9 };
+        let failed =
+            |code: &str| CudaError::Driver { call: "cuModuleLoadData".into(), code: code.into(), advice: "" };
+        // Attempts are answered in this order.
+        let tried = |answers: Vec<Result<u8, CudaError>>, kept: bool| {
+            let (mut answers, mut given_back) = (answers.into_iter(), false);
+            let found = with_room(
+                || answers.next().expect("no more attempts"),
+                || {
+                    given_back = true;
+                    kept
+                },
+            );
+            (found, given_back, answers.len())
+        };
+        assert_eq!(tried(vec![Ok(3)], true), (Ok(3), false, 0));
+        assert_eq!(tried(vec![Err(full()), Ok(3)], true), (Ok(3), true, 0));
+        assert_eq!(tried(vec![Err(failed("CUDA_ERROR_OUT_OF_MEMORY")), Ok(3)], true), (Ok(3), true, 0));
+        assert_eq!(tried(vec![Err(full()), Err(full()), Ok(3)], true), (Err(full()), true, 1));
+        assert_eq!(tried(vec![Err(full()), Ok(3)], false), (Err(full()), true, 1));
+        let other = failed("CUDA_ERROR_INVALID_VALUE");
+        assert_eq!(tried(vec![Err(other.clone()), Ok(3)], true), (Err(other), false, 1));
     }
 
     #[test]

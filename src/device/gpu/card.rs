@@ -149,8 +149,8 @@ impl Runtime for Card {
     }
 
     fn cover_rounds(&self) -> u32 {
-        // Eight chains of one warp a scheduler: some 40 cycles a round.
-        1 << 11
+        // Two warps a scheduler with eight chains each: some 20 cycles a round.
+        1 << 12
     }
 
     fn elapsed(&self, from: &CudaEvent, to: &CudaEvent) -> Result<Duration, Error> {

@@ -283,12 +283,16 @@ impl<R: Runtime> Gpu<R> {
 /// Whether kernels can take a call as it is planned: it writes nothing that it reads elsewhere, and what kernels read 16
 /// bytes at a time lies at multiples of that. Builds with checks ask it of every call.
 pub fn is_launchable(call: &Call) -> bool {
-    let by_quads = match call {
-        Call::PointwiseHalf(_) | Call::PointwiseHalfWeights(_) => true,
-        Call::Mbconv(_) | Call::MbconvGroup(_) | Call::ExpandDepthwise(_) => true,
-        Call::MbconvPass(_) | Call::MbconvPassGroup(_) => true,
-        _ => false,
-    };
+    let by_quads = matches!(
+        call,
+        Call::PointwiseHalf(_)
+            | Call::PointwiseHalfWeights(_)
+            | Call::Mbconv(_)
+            | Call::MbconvGroup(_)
+            | Call::ExpandDepthwise(_)
+            | Call::MbconvPass(_)
+            | Call::MbconvPassGroup(_)
+    );
     let aligned = |slots: Vec<ops::Slot>| slots.iter().all(|slot| slot.offset.is_multiple_of(4));
     ops::is_sound(call) && (!by_quads || (aligned(call.reads()) && aligned(call.writes())))
 }
