@@ -7,7 +7,7 @@ use crate::data::{self, Dataset, Selection, Spec, Split, Transform, Validation};
 use crate::device::Device;
 use crate::engine::ensemble::{ExitEvaluations, Strategy};
 use crate::engine::{
-    self, Calibration, Engine, Evaluation, Images, Population, Precision, evaluate_widths, of_width,
+    self, Calibration, Engine, Evaluation, Graphs, Images, Population, Precision, evaluate_widths, of_width,
 };
 use crate::ops::Threads;
 use crate::space::walk::Exits;
@@ -256,6 +256,13 @@ impl Evaluator {
         Ok(evaluator)
     }
 
+    /// Records lists of calls so: see [`Engine::with_graphs`].
+    #[must_use]
+    pub fn with_graphs(self, graphs: Graphs) -> Evaluator {
+        let engines = self.engines.into_iter().map(|engine| engine.with_graphs(graphs)).collect();
+        Evaluator { engines, ..self }
+    }
+
     /// The engine, of the narrowest super-network where there are several.
     pub fn engine(&self) -> &Engine {
         &self.engines[0]
@@ -292,11 +299,8 @@ impl Evaluator {
     /// # Errors
     /// The device fails.
     pub fn with_weights(&self, supernets: Vec<Supernet>) -> Result<Evaluator, Error> {
-        let engine = |(old, supernet): (&Engine, Supernet)| {
-            let engine = Engine::in_precision(old.shared_device(), Arc::new(supernet), old.precision())?;
-            Ok(engine.with_budget(old.budget()))
-        };
-        let engines = self.engines.iter().zip(supernets).map(engine).collect::<Result<_, Error>>()?;
+        let engine = |(old, supernet): (&Engine, Supernet)| old.again(Arc::new(supernet));
+        let engines = self.engines.iter().zip(supernets).map(engine).collect::<Result<_, _>>()?;
         let (dataset, space) = (self.dataset.clone(), self.space.clone());
         Ok(Evaluator { engines, dataset, space, ..*self })
     }

@@ -22,9 +22,14 @@ impl Arena {
         Arena { free: Vec::new(), len: reserved.next_multiple_of(GRAIN) }
     }
 
+    /// Elements that a place of `len` elements takes.
+    pub fn size(len: usize) -> usize {
+        len.next_multiple_of(GRAIN)
+    }
+
     /// A place of `len` elements.
     pub fn take(&mut self, len: usize) -> Slot {
-        let rounded = len.next_multiple_of(GRAIN);
+        let rounded = Arena::size(len);
         let offset = match self.free.iter().position(|&(_, size)| size >= rounded) {
             Some(index) => {
                 let (start, size) = self.free[index];
@@ -52,7 +57,7 @@ impl Arena {
 
     /// Takes a place back.
     pub fn give_back(&mut self, slot: Slot) {
-        let (start, size) = (slot.offset, slot.len.next_multiple_of(GRAIN));
+        let (start, size) = (slot.offset, Arena::size(slot.len));
         let index = self.free.partition_point(|&(other, _)| other < start);
         self.free.insert(index, (start, size));
         // Join with the neighbours.

@@ -103,9 +103,9 @@ impl Engine {
         let count = images.len() as u32;
         let params = score::Params { images: count, classes, stride: classes, labelled: count };
         let evaluate = |logits: &[f32]| {
-            let mut out = vec![0.0; 2 * images.len()];
+            let mut out = vec![0.0; score::PER_IMAGE * images.len()];
             score::cpu::run(&params, score::Args { logits, labels: &labels, out: &mut out });
-            summarise(std::iter::once(&out[..]), 0, 1)
+            summarise(std::iter::once(&out[..]))
         };
         Ok(ExitEvaluations {
             exits: logits.iter().map(|exit| evaluate(exit)).collect::<Result<_, Error>>()?,

@@ -1,27 +1,25 @@
 //! A super-network on a device, and what can be asked of it.
 //!
 //! A network is prepared once (its batch norms recalibrated on training images, or folded from the
-//! checkpoint's statistics) and then run over images in chunks, each on an arena of its own; many
-//! networks at once as a [`Tree`]. Inference treats images independently and each image's arithmetic
+//! checkpoint's statistics) and then run over images in chunks, on an arena a lane; many networks at
+//! once as a [`Tree`]. Inference treats images independently and each image's arithmetic
 //! is the same in any chunk, chunks are summed in order, and so are the averages of recalibration's
 //! batches: a result depends neither on threads nor on chunking, nor on what else is evaluated.
 
-use super::feed::Feeder;
 use super::plan::{Mode, Program, Reads, Section, Target, lower_tree};
-use super::repeated::Repeated;
+use super::pool::Pool;
+use super::prepare::Batches;
+use super::repeated::{Graphs, Recordings, Repeated};
 use super::tree::Tree;
 use super::{Error, Precision};
 use crate::data::Selection;
-use crate::device::{Buffer, Device, Memory};
-use crate::ops::{Call, Threads};
+use crate::device::{Buffer, Device};
+use crate::ops::{Call, Slot, Threads, score};
 use crate::space::Arch;
 use crate::space::walk::Exits;
 use crate::supernet::Supernet;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::cell::RefCell;
-use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Instant;
+use std::sync::{Arc, OnceLock};
 
 /// Memory for what a population shares: 512 MiB.
 pub const BUDGET: usize = 512 << 20;
@@ -89,38 +87,14 @@ pub struct Engine {
     device: Arc<dyn Device>,
     supernet: Arc<Supernet>,
     weights: Arc<Buffer>,
-    arenas: Mutex<Vec<Buffer>>,
-    feeders: Mutex<Vec<Feeder>>,
+    /// Shared with the engines that come of this one.
+    pool: Arc<Pool>,
+    recordings: Recordings,
     budget: usize,
+    graphs: Graphs,
     precision: Precision,
     /// This engine on the device's other order, once it was asked for.
     beside: OnceLock<Option<Box<Engine>>>,
-}
-
-/// Networks whose batch norms are folded: the buffer whose start is their section.
-pub(super) struct Prepared(pub(super) Buffer);
-
-/// Recalibration's batches, as they will be run.
-#[derive(Clone, Copy)]
-pub(super) struct Batches<'a> {
-    images: &'a dyn Images,
-    /// Images of a batch.
-    pub(super) size: usize,
-    /// How many batches.
-    pub(super) count: usize,
-}
-
-impl<'a> Calibration<'a> {
-    /// The batches, or none for stored statistics.
-    pub(super) fn batches(self) -> Result<Option<Batches<'a>>, Error> {
-        let Calibration::Batches { images, count, batch } = self else { return Ok(None) };
-        let count = count.min(images.len());
-        if count == 0 || batch == 0 {
-            return Err(Error::NoImages { what: "recalibrate" });
-        }
-        let size = batch.min(count);
-        Ok(Some(Batches { images, size, count: count / size }))
-    }
 }
 
 impl Engine {
@@ -141,17 +115,58 @@ impl Engine {
         supernet: Arc<Supernet>,
         precision: Precision,
     ) -> Result<Engine, Error> {
-        let weights = precision.weights(&*device, &supernet)?;
-        let (arenas, feeders) = (Mutex::default(), Mutex::default());
-        let (weights, beside) = (Arc::new(weights), OnceLock::new());
-        Ok(Engine { device, supernet, weights, arenas, feeders, budget: BUDGET, precision, beside })
+        let weights = Arc::new(precision.weights(&*device, &supernet)?);
+        let (pool, recordings, beside) = (Arc::default(), Recordings::default(), OnceLock::new());
+        let (budget, graphs) = (BUDGET, Graphs::Auto);
+        Ok(Engine { device, supernet, weights, pool, recordings, budget, graphs, precision, beside })
     }
 
     /// Uses at most about `bytes` for what the networks of a population share: outputs that are kept
     /// for more than one network, and batch norms. Results do not depend on it, only the time does.
     #[must_use]
     pub fn with_budget(self, bytes: usize) -> Engine {
-        Engine { budget: bytes, ..self }
+        Engine { budget: bytes, beside: OnceLock::new(), ..self }
+    }
+
+    /// Records lists of calls so. Results do not depend on it, only the time does.
+    #[must_use]
+    pub fn with_graphs(self, graphs: Graphs) -> Engine {
+        Engine { graphs, beside: OnceLock::new(), ..self }
+    }
+
+    /// An engine like this one on the same device, with other weights. It uses the buffers that this one
+    /// leaves unused.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn again(&self, supernet: Arc<Supernet>) -> Result<Engine, Error> {
+        let weights = Arc::new(self.precision.weights(&*self.device, &supernet)?);
+        let beside = match self.beside.get() {
+            Some(Some(beside)) => {
+                let (device, pool) = (beside.device.clone(), beside.pool.clone());
+                let beside = self.like(device, supernet.clone(), weights.clone(), pool, OnceLock::from(None));
+                // The weights are there before the other order reads them.
+                self.device.synchronise()?;
+                OnceLock::from(Some(Box::new(beside)))
+            }
+            Some(None) => OnceLock::from(None),
+            None => OnceLock::new(),
+        };
+        Ok(self.like(self.device.clone(), supernet, weights, self.pool.clone(), beside))
+    }
+
+    /// The same settings with other parts.
+    fn like(
+        &self,
+        device: Arc<dyn Device>,
+        supernet: Arc<Supernet>,
+        weights: Arc<Buffer>,
+        pool: Arc<Pool>,
+        beside: OnceLock<Option<Box<Engine>>>,
+    ) -> Engine {
+        let Engine { budget, graphs, precision, .. } = *self;
+        let recordings = Recordings::default();
+        Engine { device, supernet, weights, pool, recordings, budget, graphs, precision, beside }
     }
 
     /// The same engine with an order of its own, where the device has another; they share the weights.
@@ -160,16 +175,8 @@ impl Engine {
             return Ok(found.as_deref());
         }
         let other = self.device.beside()?.map(|device| {
-            Box::new(Engine {
-                device,
-                supernet: self.supernet.clone(),
-                weights: self.weights.clone(),
-                arenas: Mutex::default(),
-                feeders: Mutex::default(),
-                budget: self.budget,
-                precision: self.precision,
-                beside: OnceLock::from(None),
-            })
+            let (supernet, weights) = (self.supernet.clone(), self.weights.clone());
+            Box::new(self.like(device, supernet, weights, Arc::default(), OnceLock::from(None)))
         });
         // The weights are there before the other reads them.
         self.device.synchronise()?;
@@ -224,24 +231,17 @@ impl Engine {
             return Ok(Vec::new());
         };
         let program = self.inference(&tree, images.len(), Reads::Logits);
-        let repeated = self.repeated(&program, images.len(), &prepared);
-        let classes = self.supernet.classes();
-        let mut out = vec![Vec::with_capacity(images.len() * classes); exits.len()];
-        for first in (0..images.len()).step_by(program.images) {
-            let count = program.images.min(images.len() - first);
-            let mut arena = self.arena(program.arena_len)?;
-            self.load(&program, images, first, &mut arena, Threads::All)?;
-            repeated.run(&mut arena, Threads::All)?;
-            let mut chunk = vec![0.0; count * program.logit_stride];
-            for (out, slot) in out.iter_mut().zip(&program.logits) {
-                self.device.download(&arena, slot.offset, &mut chunk)?;
-                chunk.chunks_exact(program.logit_stride).for_each(|row| out.extend(&row[..classes]));
-            }
-            self.give_back(arena);
-        }
-        drop(repeated);
+        let results = self.over(&program, &prepared, images, Threads::All, &never)?;
         self.give_back(prepared.0);
-        Ok(out)
+        let Some(results) = results else { return Ok(Vec::new()) };
+        let (classes, stride) = (self.supernet.classes(), program.logit_stride);
+        let exit = |&slot: &Slot| {
+            let rows = results.at(slot, stride).flat_map(|chunk| chunk.chunks_exact(stride));
+            let mut out = Vec::with_capacity(images.len() * classes);
+            rows.for_each(|row| out.extend(&row[..classes]));
+            out
+        };
+        Ok(program.logits.iter().map(exit).collect())
     }
 
     /// How good `arch` is at each exit of `exits`, from one pass.
@@ -275,55 +275,12 @@ impl Engine {
     ) -> Result<Option<Vec<Vec<Evaluation>>>, Error> {
         let Some(prepared) = self.prepare(tree, batches, threads, stop)? else { return Ok(None) };
         let program = self.inference(tree, images.len(), Reads::Scores);
-        let repeated = self.repeated(&program, images.len(), &prepared);
-        let chunks = images.len().div_ceil(program.images);
-        let chunk = |index: usize| match stop() {
-            true => Ok(None),
-            false => self.score(&program, images, index * program.images, &repeated).map(Some),
-        };
-        // A device of one lane, a card, is filled by one chunk.
-        let scores: Option<Vec<Vec<f32>>> = match threads {
-            Threads::All if self.device.lanes() > 1 => {
-                (0..chunks).into_par_iter().map(chunk).collect::<Result<_, Error>>()?
-            }
-            _ => (0..chunks).map(chunk).collect::<Result<_, Error>>()?,
-        };
-        drop(repeated);
+        let results = self.over(&program, &prepared, images, threads, stop)?;
         self.give_back(prepared.0);
-        let Some(scores) = scores else { return Ok(None) };
-        let leaf = |&leaf: &usize| summarise(scores.iter().map(|s| s.as_slice()), leaf, tree.leaves);
+        let Some(results) = results else { return Ok(None) };
+        let leaf = |&leaf: &usize| summarise(results.at(program.scores[leaf], score::PER_IMAGE));
         let network = |reads: &Vec<usize>| reads.iter().map(leaf).collect::<Result<Vec<_>, Error>>();
         tree.reads.iter().map(network).collect::<Result<Vec<_>, Error>>().map(Some)
-    }
-
-    /// The time of a forward pass of `arch` on `batch` images, in milliseconds: the median of
-    /// `repeats` passes behind as many to warm up, with all threads, on images of zeros.
-    ///
-    /// # Errors
-    /// An architecture of another width, no images, a device that fails.
-    pub fn latency(&self, arch: &Arch, batch: usize, repeats: usize) -> Result<f64, Error> {
-        let exits = Exits::single(arch);
-        self.check(arch, exits, batch.min(repeats), "time a network")?;
-        let tree = Tree::new(self.supernet.channels(), &[(arch, exits)]);
-        let Some(prepared) = self.prepare(&tree, None, Threads::All, &|| false)? else { return Ok(0.0) };
-        let program = self.lower(&tree, batch, Mode::Inference, Reads::Logits).0;
-        let mut arena = self.arena(program.arena_len)?;
-        self.device.upload(&mut arena, program.input.offset, &vec![0.0; program.input.len])?;
-        let mut logits = vec![0.0; program.logits[0].len];
-        let mut times = Vec::with_capacity(repeats);
-        for pass in 0..2 * repeats {
-            let start = Instant::now();
-            self.infer(&program, &prepared, &mut arena, Threads::All)?;
-            // Reading the result waits for the device.
-            self.device.download(&arena, program.logits[0].offset, &mut logits)?;
-            if pass >= repeats {
-                times.push(start.elapsed().as_secs_f64() * 1e3);
-            }
-        }
-        self.give_back(arena);
-        self.give_back(prepared.0);
-        times.sort_by(f64::total_cmp);
-        Ok(times[repeats / 2])
     }
 
     pub(super) fn check(
@@ -349,109 +306,8 @@ impl Engine {
         }
     }
 
-    /// Fills the section of a tree: from the stored statistics, or from those of batches.
-    pub(super) fn prepare(
-        &self,
-        tree: &Tree,
-        batches: Option<Batches<'_>>,
-        threads: Threads,
-        stop: &(dyn Fn() -> bool + Sync),
-    ) -> Result<Option<Prepared>, Error> {
-        let Some(batches) = batches else {
-            let (_, section) = self.lower(tree, 1, Mode::Inference, Reads::Scores);
-            let mut arena = self.arena(section.len)?;
-            self.run(&[Call::from(section.stored)], &mut arena, threads)?;
-            return Ok(Some(Prepared(arena)));
-        };
-        let lower = |at_once: usize| {
-            let mode = Mode::Recalibration { batches: batches.count, at_once };
-            self.lower(tree, at_once * batches.size, mode, Reads::Scores)
-        };
-        let one = lower(1);
-        let lanes = match threads {
-            Threads::All => self.device.batch_lanes(),
-            Threads::One => 1,
-        };
-        // As many rounds of one batch a lane as there are whole ones; what is left has all threads.
-        let side_by_side = if lanes > 1 { batches.count / lanes * lanes } else { 0 };
-        if side_by_side == 0 {
-            return self.prepare_in_order(&lower, one, batches, threads, stop);
-        }
-        let (program, section) = one;
-        let zero = vec![0.0; section.len];
-        let nothing = (&*self.weights, &*self.weights);
-        let repeated = Repeated::new(&*self.device, &program.calls, nothing, batches.count);
-        // Each batch's share of the averages, to be added up in order: the same sums as without lanes.
-        let share = |index: usize, threads| -> Result<Option<Vec<f32>>, Error> {
-            if stop() {
-                return Ok(None);
-            }
-            let mut arena = self.arena(program.arena_len)?;
-            self.device.upload(&mut arena, 0, &zero)?;
-            self.load(&program, batches.images, index * batches.size, &mut arena, threads)?;
-            repeated.run(&mut arena, threads)?;
-            let mut averages = vec![0.0; section.len];
-            self.device.download(&arena, 0, &mut averages)?;
-            self.give_back(arena);
-            Ok(Some(averages))
-        };
-        let rounds =
-            (0..side_by_side).into_par_iter().with_max_len(1).map(|index| share(index, Threads::One));
-        let rounds: Option<Vec<Vec<f32>>> = rounds.collect::<Result<_, Error>>()?;
-        let rest = (side_by_side..batches.count).map(|index| share(index, threads));
-        let rest: Option<Vec<Vec<f32>>> = rest.collect::<Result<_, Error>>()?;
-        let (Some(rounds), Some(rest)) = (rounds, rest) else { return Ok(None) };
-        let mut sums = zero;
-        for averages in rounds.iter().chain(&rest) {
-            sums.iter_mut().zip(averages).for_each(|(sum, average)| *sum += average);
-        }
-        let mut arena = self.arena(section.len)?;
-        self.device.upload(&mut arena, 0, &sums)?;
-        self.run(&[Call::from(section.averaged)], &mut arena, threads)?;
-        Ok(Some(Prepared(arena)))
-    }
-
-    /// Fills a section with as many batches a run as the device takes, fewer in the last; `lower` gives
-    /// programs for so many, `one` is that for one.
-    fn prepare_in_order(
-        &self,
-        lower: &dyn Fn(usize) -> (Program, Section),
-        one: (Program, Section),
-        batches: Batches<'_>,
-        threads: Threads,
-        stop: &(dyn Fn() -> bool + Sync),
-    ) -> Result<Option<Prepared>, Error> {
-        let at_once = even(batches.count, self.device.batches(one.0.arena_len));
-        let (program, section) = if at_once > 1 { lower(at_once) } else { one };
-        let mut arena = self.arena(program.arena_len)?;
-        self.device.upload(&mut arena, 0, &vec![0.0; section.len])?;
-        let (runs, rest) = (batches.count / at_once, batches.count % at_once);
-        let rest = (rest > 0).then(|| lower(rest).0);
-        let nothing = (&*self.weights, &*self.weights);
-        let repeated = Repeated::new(&*self.device, &program.calls, nothing, runs);
-        for run in 0..runs {
-            if stop() {
-                return Ok(None);
-            }
-            self.load(&program, batches.images, run * program.images, &mut arena, threads)?;
-            repeated.run(&mut arena, threads)?;
-        }
-        if let Some(rest) = rest {
-            self.load(&rest, batches.images, runs * program.images, &mut arena, threads)?;
-            self.run(&rest.calls, &mut arena, threads)?;
-        }
-        self.run(&[Call::from(section.averaged)], &mut arena, threads)?;
-        Ok(Some(Prepared(arena)))
-    }
-
-    /// Calls that write to `arena` and need no other network.
-    fn run(&self, calls: &[Call], arena: &mut Buffer, threads: Threads) -> Result<(), Error> {
-        let memory = Memory { weights: &self.weights, network: &self.weights, arena };
-        Ok(self.device.run(calls, memory, threads)?)
-    }
-
     /// The inference program, for as many images at a time as suit the device.
-    fn inference(&self, tree: &Tree, images: usize, reads: Reads) -> Program {
+    pub(super) fn inference(&self, tree: &Tree, images: usize, reads: Reads) -> Program {
         let one = self.lower(tree, 1, Mode::Inference, reads).0.arena_len;
         let chunk = even(images, self.device.chunk(one));
         self.lower(tree, chunk, Mode::Inference, reads).0
@@ -463,102 +319,32 @@ impl Engine {
         lower_tree(&self.supernet.layout, tree, images, mode, reads, target)
     }
 
-    /// Loads the program's images from `first` on; fewer where there are no more. A device that makes
-    /// its inputs itself does so.
-    fn load(
-        &self,
-        program: &Program,
-        images: &dyn Images,
-        first: usize,
-        arena: &mut Buffer,
-        threads: Threads,
-    ) -> Result<(), Error> {
-        thread_local! {
-            static STAGING: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
-        }
-        let (side, count) = (program.side, program.images.min(images.len() - first));
-        if self.device.residents().is_some()
-            && let Some(selection) = images.stored(first, count)
-        {
-            let feeders = || self.feeders.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            let mut feeder = feeders().pop().unwrap_or_default();
-            feeder.make(&*self.device, &selection, side, (program.input, arena), threads)?;
-            feeders().push(feeder);
-            return Ok(());
-        }
-        let len = count * side * side * 3;
-        // Taken, not borrowed: while loading waits for other threads, this one may be given another
-        // network to run.
-        let mut staging = STAGING.take();
-        staging.resize(staging.len().max(len), 0.0);
-        images.load(first, side, &mut staging[..len], threads);
-        self.device.upload(arena, program.input.offset, &staging[..len])?;
-        STAGING.set(staging);
-        Ok(())
+    /// Calls that will run `runs` times, with a network.
+    pub(super) fn repeated<'a>(
+        &'a self,
+        calls: &'a [Call],
+        network: &'a Buffer,
+        runs: usize,
+    ) -> Repeated<'a> {
+        let kept = (&self.recordings, self.graphs);
+        Repeated::new(&*self.device, kept, calls, (&self.weights, network), runs)
     }
 
-    /// An inference program, to be run on `images` images.
-    fn repeated<'a>(&'a self, program: &'a Program, images: usize, prepared: &'a Prepared) -> Repeated<'a> {
-        let runs = images.div_ceil(program.images);
-        Repeated::new(&*self.device, &program.calls, (&self.weights, &prepared.0), runs)
+    pub(super) fn weights(&self) -> &Buffer {
+        &self.weights
     }
 
-    /// Runs a program whose images are loaded.
-    fn infer(
-        &self,
-        program: &Program,
-        prepared: &Prepared,
-        arena: &mut Buffer,
-        threads: Threads,
-    ) -> Result<(), Error> {
-        let memory = Memory { weights: &self.weights, network: &prepared.0, arena };
-        Ok(self.device.run(&program.calls, memory, threads)?)
-    }
-
-    /// Cross entropies and hits of one chunk: for each head, `[images, 2]`.
-    fn score(
-        &self,
-        program: &Program,
-        images: &dyn Images,
-        first: usize,
-        repeated: &Repeated<'_>,
-    ) -> Result<Vec<f32>, Error> {
-        let count = program.images.min(images.len() - first);
-        let mut arena = self.arena(program.arena_len)?;
-        self.load(program, images, first, &mut arena, Threads::One)?;
-        let mut labels = vec![0.0; program.images];
-        labels[..count].iter_mut().enumerate().for_each(|(i, label)| *label = images.label(first + i) as f32);
-        self.device.upload(&mut arena, program.labels.offset, &labels)?;
-        repeated.run(&mut arena, Threads::One)?;
-        let mut out = vec![0.0; 2 * count * program.scores.len()];
-        for (out, slot) in out.chunks_exact_mut(2 * count).zip(&program.scores) {
-            self.device.download(&arena, slot.offset, out)?;
-        }
-        self.give_back(arena);
-        Ok(out)
+    pub(super) fn pool(&self) -> &Pool {
+        &self.pool
     }
 
     /// A buffer of at least `len` elements, from earlier work if one fits.
-    fn arena(&self, len: usize) -> Result<Buffer, Error> {
-        let mut arenas = self.arenas.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let fitting = arenas.iter().enumerate().filter(|(_, b)| b.len() >= len && b.len() <= 4 * len + 4096);
-        // Of equals that which came back last: what it was used for last is likely to go on.
-        if let Some((index, _)) = fitting.rev().min_by_key(|(_, buffer)| buffer.len()) {
-            return Ok(arenas.remove(index));
-        }
-        drop(arenas);
-        Ok(self.device.allocate(len)?)
+    pub(super) fn arena(&self, len: usize) -> Result<Buffer, Error> {
+        Ok(self.pool.take(&*self.device, len)?)
     }
 
     pub(super) fn give_back(&self, buffer: Buffer) {
-        let mut arenas = self.arenas.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        arenas.push(buffer);
-        // A few sizes for every lane are worth keeping; beyond that the smallest goes.
-        if arenas.len() > 4 * self.device.lanes() + 4
-            && let Some((index, _)) = arenas.iter().enumerate().min_by_key(|(_, b)| b.len())
-        {
-            arenas.remove(index);
-        }
+        self.pool.give_back(&*self.device, buffer);
     }
 }
 
@@ -571,20 +357,13 @@ pub(super) fn even(images: usize, most: usize) -> usize {
     }
 }
 
-/// Sums the scores of one exit over all chunks, in order.
-pub(super) fn summarise<'a>(
-    chunks: impl Iterator<Item = &'a [f32]>,
-    exit: usize,
-    exits: usize,
-) -> Result<Evaluation, Error> {
+/// Sums the scores of one exit, `[images, 2]` of each chunk, in order.
+pub(super) fn summarise<'a>(chunks: impl Iterator<Item = &'a [f32]>) -> Result<Evaluation, Error> {
     let (mut correct, mut images, mut loss) = (0, 0, 0.0f64);
-    for chunk in chunks {
-        let len = chunk.len() / exits;
-        for score in chunk[exit * len..][..len].chunks_exact(2) {
-            loss += f64::from(score[0]);
-            correct += usize::from(score[1] == 1.0);
-            images += 1;
-        }
+    for score in chunks.flat_map(|chunk| chunk.chunks_exact(score::PER_IMAGE)) {
+        loss += f64::from(score[0]);
+        correct += usize::from(score[1] == 1.0);
+        images += 1;
     }
     let loss = loss / images as f64;
     match loss.is_finite() {

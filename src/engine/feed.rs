@@ -9,6 +9,7 @@
 //!
 //! [`Residents`]: crate::device::Residents
 
+use super::pool::fitting;
 use crate::data::Selection;
 use crate::device::{Buffer, Device, Error, Memory};
 use crate::ops::augment::{self, Augment, describe};
@@ -164,12 +165,4 @@ struct Description {
     indices: Slot,
     windows: Option<Slot>,
     operations: Option<Slot>,
-}
-
-/// A buffer of `len` elements at least: the one at hand, if it is large enough.
-fn fitting(device: &dyn Device, at_hand: Option<Buffer>, len: usize) -> Result<Buffer, Error> {
-    match at_hand.filter(|buffer| buffer.len() >= len) {
-        Some(buffer) => Ok(buffer),
-        None => device.allocate(len),
-    }
 }

@@ -34,7 +34,7 @@ impl Lowering<'_> {
             return logits;
         }
         let images = logits.len / stride;
-        let out = self.arena.take(images * 2);
+        let out = self.results.take(images * score::PER_IMAGE);
         let params = score::Params {
             images: images as u32,
             classes: self.layout.classes() as u32,
@@ -123,7 +123,13 @@ impl Lowering<'_> {
         let logits = head.classifier.cout;
         let bias = Slot::weights(head.classifier_bias, logits);
         // In f32 always: they are ranked.
-        let out = self.features(logits);
+        let out = match self.reads {
+            Reads::Logits => {
+                let slot = self.results.take(self.images * logits);
+                Map { slot, side: 1, channels: logits, format: None }
+            }
+            Reads::Scores => self.features(logits),
+        };
         self.linear(mixed, &head.classifier, Some(bias), Activation::None, out);
         self.free(mixed);
         out.slot

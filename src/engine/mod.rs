@@ -12,10 +12,15 @@
 //! - `passes`: those of recalibration;
 //! - `parallel`: the branches beside them;
 //! - `feed`: network inputs that a GPU makes out of stored pixels, for evaluation and training;
-//! - `repeated`: programs that run once a chunk or a batch, recorded where a device can;
+//! - `prepare`: batch norms folded, of stored statistics or of recalibration's;
+//! - `chunks`: a program over many images, and what is read of it;
+//! - `latency`: how long a network takes;
+//! - `repeated`: programs that run once a chunk or a batch, recorded where a device can ([`Graphs`]);
+//! - `pool`: buffers that are kept for what runs next;
 //! - [`ensemble`]: the exits of a network weighted into one output.
 
 pub mod arena;
+mod chunks;
 mod cropped;
 mod emit;
 pub mod ensemble;
@@ -23,12 +28,15 @@ mod evaluate;
 pub(crate) mod feed;
 pub mod fuse;
 mod heads;
+mod latency;
 pub mod model;
 mod parallel;
 mod passes;
 pub mod plan;
+pub(crate) mod pool;
 mod population;
 mod precision;
+mod prepare;
 mod repeated;
 mod statistics;
 pub mod tree;
@@ -37,6 +45,7 @@ pub use cropped::Cropped;
 pub use evaluate::{BUDGET, Calibration, Engine, Evaluation, Images};
 pub use population::{Population, evaluate_widths, of_width};
 pub use precision::Precision;
+pub use repeated::Graphs;
 
 use crate::{device, space};
 

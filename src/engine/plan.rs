@@ -24,6 +24,7 @@ use super::heads::Heads;
 use super::tree::{Step, Tree, section_len};
 use crate::ops::batch_norm::{BnAverage, BnFold};
 use crate::ops::halves::{self, Format};
+use crate::ops::score;
 use crate::ops::stem::{self, Stem};
 use crate::ops::sum::{self, Sum};
 use crate::ops::{Activation, Call, Region, Slot, Work};
@@ -91,6 +92,8 @@ pub struct Program {
     pub input: Slot,
     /// Where labels go, before a run that gives scores: `[images]`.
     pub labels: Slot,
+    /// What a run leaves to be read: the logits or scores of all heads of the tree, and gaps between them.
+    pub results: Slot,
     /// Logits of every head of the tree, `[images, stride]` with [`Program::logit_stride`]; or none.
     pub logits: Vec<Slot>,
     /// Scores of every head of the tree, `[images, 2]`; or none.
@@ -180,6 +183,7 @@ pub fn lower_tree(
         shared: BTreeMap::new(),
         heads: BTreeMap::new(),
         labels: none,
+        results: Arena::default(),
         outputs: vec![none; tree.leaves],
     };
     let program = lowering.tree(tree);
@@ -224,6 +228,8 @@ pub(super) struct Lowering<'a> {
     /// Heads whose features are collected, by stage.
     pub(super) heads: BTreeMap<usize, Heads>,
     pub(super) labels: Slot,
+    /// Places for logits or scores: a range of the arena of their own, so that one copy reads them all.
+    pub(super) results: Arena,
     /// Logits or scores, by leaf.
     pub(super) outputs: Vec<Slot>,
 }
@@ -257,6 +263,8 @@ impl Lowering<'_> {
         let side = tree.side;
         let input = self.arena.take(self.images * side * side * 3);
         self.labels = self.arena.take(self.images);
+        let results = self.arena.take(self.results_len(tree));
+        self.results = Arena::with_reserved(results.offset);
         let image = Map { slot: input, side, channels: 3, format: None };
         let roots = tree.roots.iter().map(|&root| (root, Path { x: image, earlier: [None; 2] }));
         match self.groups() {
@@ -270,6 +278,7 @@ impl Lowering<'_> {
             Mode::Inference => std::mem::take(&mut self.outputs),
             Mode::Recalibration { .. } => Vec::new(),
         };
+        let results = results.part(0, self.results.len() - results.offset);
         let stride = match self.reads {
             Reads::Logits => outputs.first().map_or(0, |slot| slot.len / self.images),
             Reads::Scores => 0,
@@ -285,10 +294,21 @@ impl Lowering<'_> {
             side,
             input,
             labels: self.labels,
+            results,
             logits,
             scores,
             logit_stride: stride,
         }
+    }
+
+    /// Elements that what is read of a tree's heads takes at most.
+    fn results_len(&self, tree: &Tree) -> usize {
+        let of_image = match (self.mode, self.reads) {
+            (Mode::Recalibration { .. }, _) => 0,
+            (Mode::Inference, Reads::Logits) => self.layout.classes().next_multiple_of(8),
+            (Mode::Inference, Reads::Scores) => score::PER_IMAGE,
+        };
+        tree.leaves * Arena::size(self.images * of_image)
     }
 
     /// Whether whole MBConvs are single calls here, or passes, so that those of many nodes can be one.
@@ -353,10 +373,7 @@ impl Lowering<'_> {
 
     /// The head behind a stage.
     pub(super) fn head_of(&self, tree: &Tree, stage: usize) -> HeadLayout {
-        match tree.family.early_exits {
-            true => self.layout.exits[stage],
-            false => self.layout.head.expect("a super-network of an SE family has its head"),
-        }
+        self.layout.head_behind(tree.family, stage)
     }
 
     /// Keeps the maps behind a node for all that grows from it; frees them where nothing does.

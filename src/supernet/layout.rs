@@ -8,9 +8,9 @@
 
 use crate::ops::halves::PER_ELEMENT;
 use crate::ops::{PANEL, Slot, pointwise::panelled_len};
-use crate::space::Arch;
 use crate::space::backbone::{Channels, Head, LAYERS, MAX_DEPTH, STAGE_TABLE, STAGES, expanded, squeezed};
 use crate::space::walk::Exits;
+use crate::space::{Arch, Family};
 
 /// How a tensor lies in the packed buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,6 +213,17 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// The head that a network of a family has behind a stage.
+    ///
+    /// # Panics
+    /// If a layout of this family has none there.
+    pub fn head_behind(&self, family: Family, stage: usize) -> HeadLayout {
+        match family.early_exits {
+            true => self.exits[stage],
+            false => self.head.expect("a super-network of an SE family has its head"),
+        }
+    }
+
     /// The layout of a super-network with these channels, classes and parts.
     pub fn new(channels: Channels, classes: usize, parts: Parts) -> Layout {
         let mut b = Builder::default();

@@ -10,9 +10,9 @@ use super::program::{self, Objective, Shared};
 use super::{Student, Weighting};
 use crate::engine::Precision;
 use crate::ops::Call;
-use crate::ops::update::{Fill, FillParams};
+use crate::space::walk::Exits;
 use crate::space::{Arch, Family};
-use crate::supernet::{Layout, derive_calls};
+use crate::supernet::Layout;
 use std::collections::BTreeSet;
 
 /// What a step is made of.
@@ -46,27 +46,25 @@ pub fn step_calls(layout: &Layout, optimiser: &Optimiser, shape: &StepShape<'_>)
     let &StepShape { students, teacher, images, side, dropout, precision } = shape;
     let format = precision.format();
     let places = Places::new(layout, format);
-    let shared = Shared::new(layout, &places, format, images, side);
+    let networks: Vec<(Arch, Exits)> = students.iter().map(|student| student.network(side)).collect();
+    let shared = Shared::new(layout, &places, format, (images, side), (&networks, dropout));
     let parts = (layout, &places, &shared);
     let mut lists = Vec::new();
     let mut push = |calls: Vec<Call>, arena_len: usize| lists.push(List { calls, arena_len });
     if let Some(family) = teacher {
         let arch = Arch::largest(family, side as u32, None);
-        let (exits, weights) = Weighting::Own.exits(&arch);
+        let (exits, weights) = (Weighting::Own.exits(&arch), Weighting::Own.weights());
         let program = program::teacher(parts, (&arch, exits), images, weights);
         push(program.calls, program.work_len);
     }
-    let whole = program::whole_gradient(layout);
-    let zero = Fill { params: FillParams { len: whole.len as u32, value: 0.0 }, y: whole };
-    push(vec![Call::from(zero)], shared.end);
+    push(vec![program::zeros(program::whole_gradient(layout))], shared.end);
     let scale = LossScale::default().factor(precision);
     let mut offsets = BTreeSet::new();
-    for student in students {
-        let arch = Arch { r: side as u32, ..student.arch.clone() };
-        let (exits, weights) = student.weighting.exits(&arch);
+    for (number, (arch, exits)) in networks.iter().enumerate() {
+        let weights = students[number].weighting.weights();
         let kd_ratio = if teacher.is_some() { 1.0 } else { 0.0 };
         let objective = Objective { smoothing: 0.1, kd_ratio, weights, scale };
-        let program = program::student(parts, (&arch, exits), images, objective, dropout);
+        let program = program::student(parts, number, (arch, *exits), images, objective);
         push(program.calls, program.work_len);
         push(program.running, places.state_len);
         offsets.extend(program.touched);
@@ -76,7 +74,6 @@ pub fn step_calls(layout: &Layout, optimiser: &Optimiser, shape: &StepShape<'_>)
     push(optimiser::norm(layout, &places, &touched, optimiser.clip, 1.0 / scale), shared.end);
     let steps = vec![1; layout.tensors().len()];
     push(optimiser.update(layout, &places, &touched, &steps, 1e-3), places.state_len);
-    push(derive_calls(layout), places.state_len);
-    push(places.transpose, places.state_len);
+    push(places.refresh, places.state_len);
     lists
 }

@@ -5,8 +5,8 @@
 //! the super-network's size. With maps in 16 bits the weights of 1x1 convolutions lie behind the
 //! super-network as rows, as an engine has them, and behind those the transposed rows; panels are then
 //! transposed of linear layers only. The *work* buffer holds the gradient, laid out as the super-network,
-//! then gradient norms, then what one network's forward and backward pass writes. Forward and
-//! backward read the state (as weights) and write the work buffer; updates do it the other way
+//! then gradient norms, then what networks are given and what is read of them, then what one network's
+//! forward and backward pass writes. Forward and backward read the state (as weights) and write the work buffer; updates do it the other way
 //! round.
 
 use crate::ops::grad::pointwise::{Transpose, TransposeGroup, TransposeParams};
@@ -15,7 +15,7 @@ use crate::ops::halves::{Format, PER_ELEMENT};
 use crate::ops::pointwise::panelled_len;
 use crate::ops::update::SumOfSquares;
 use crate::ops::{Call, PANEL, Region, Slot};
-use crate::supernet::{Layout, Panels};
+use crate::supernet::{Layout, Panels, derive_calls};
 use std::collections::BTreeMap;
 
 /// Offsets in both buffers for one super-network.
@@ -25,8 +25,9 @@ pub(super) struct Places {
     transposed: BTreeMap<usize, usize>,
     /// First element of the transposed rows, each matrix as far into them as the layout's rows are.
     transposed_rows: usize,
-    /// Calls that make transposed panels and rows, to be run with the state as the arena.
-    pub transpose: Vec<Call>,
+    /// Calls that make what follows from the weights, with the state as the arena: derived filters, transposed
+    /// panels and rows.
+    pub refresh: Vec<Call>,
     /// First element of the optimiser's first vector; the second follows it.
     pub moments: usize,
     /// Elements of the state.
@@ -35,7 +36,8 @@ pub(super) struct Places {
     pub squares: Slot,
     /// Scratch of the sums of squares.
     pub partials: Slot,
-    /// Norm, clipping factor, and whether the norm is no finite number.
+    /// Norm, clipping factor, and whether the norm is no finite number. The last that is reserved, so that
+    /// scores are read with it.
     pub clip: Slot,
     /// Elements of the work buffer before a network's own.
     pub reserved: usize,
@@ -44,12 +46,12 @@ pub(super) struct Places {
 impl Places {
     /// Places for maps in a 16-bit format, or in f32.
     pub(super) fn new(layout: &Layout, format: Option<Format>) -> Places {
-        let (mut transposed, mut transpose) = (BTreeMap::new(), Vec::new());
+        let (mut transposed, mut refresh) = (BTreeMap::new(), derive_calls(layout));
         let transposed_rows = layout.len_with_rows().next_multiple_of(PANEL);
         let (mut end, panels) = match format {
             None => (layout.len().next_multiple_of(PANEL), all_panels(layout)),
             Some(format) => {
-                transpose.push(Call::from(all_rows(layout, format, transposed_rows)));
+                refresh.push(Call::from(all_rows(layout, format, transposed_rows)));
                 let end = transposed_rows + layout.len_with_rows() - layout.len();
                 (end.next_multiple_of(PANEL), linear_panels(layout))
             }
@@ -66,7 +68,7 @@ impl Places {
             });
             end += len.next_multiple_of(PANEL);
         }
-        transpose.push(Call::from(TransposeGroup { calls: transposes }));
+        refresh.push(Call::from(TransposeGroup { calls: transposes }));
         let moments = end;
         let tensors = layout.tensors();
         let squares = arena(layout.len().next_multiple_of(PANEL), tensors.len());
@@ -77,7 +79,7 @@ impl Places {
         Places {
             transposed,
             transposed_rows,
-            transpose,
+            refresh,
             moments,
             state_len: moments + 2 * layout.derived().next_multiple_of(PANEL),
             squares,

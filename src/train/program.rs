@@ -7,7 +7,8 @@ use crate::engine::arena::Arena;
 use crate::ops::grad::batch_norm::{BnRunning, BnRunningGroup, RunningParams};
 use crate::ops::halves::Format;
 use crate::ops::loss::{self, Loss, SoftTargets, TargetsParams};
-use crate::ops::{Call, Slot};
+use crate::ops::update::{Fill, FillParams};
+use crate::ops::{Call, Slot, score};
 use crate::space::Arch;
 use crate::space::walk::Exits;
 use crate::supernet::Layout;
@@ -16,35 +17,65 @@ use std::collections::BTreeSet;
 /// Momentum of running statistics, as everywhere in this family of networks.
 const BN_MOMENTUM: f32 = 0.1;
 
-/// What the networks of a step share: what maps are stored as, the batch and the teacher's answer to it, at the same places
-/// for each of them.
-#[derive(Debug, Clone, Copy)]
+/// What goes into the networks of a step and comes out of them, at places that none of them works on: what
+/// maps are stored as, the batch, the teacher's answer to it, and each student's dropout masks and scores.
+#[derive(Debug, Clone)]
 pub(super) struct Shared {
     /// Unless it is f32.
     pub format: Option<Format>,
-    /// `[images, side, side, 3]`
-    pub input: Slot,
+    /// All scores, student by student: behind [`Places::clip`], so that one copy reads all that a step finds.
+    pub scores: Slot,
     /// `[images]`
     pub labels: Slot,
+    /// Labels and all masks: what a step sends beside the images, in one copy.
+    pub sent: Slot,
+    /// `[images, side, side, 3]`
+    pub input: Slot,
     /// The teacher's probabilities `[images, stride]`.
     pub teacher: Slot,
+    /// What each student has alone.
+    pub students: Vec<Own>,
     /// Elements of the work buffer up to here.
     pub end: usize,
 }
 
+/// What a student has alone, for every exit read.
+#[derive(Debug, Clone)]
+pub(super) struct Own {
+    /// Loss, scaled, and correctness: `[images, 2]`.
+    pub scores: Vec<Slot>,
+    /// Dropout masks, if there is dropout.
+    pub masks: Vec<Slot>,
+}
+
 impl Shared {
+    /// For the students, read at their exits, and masks if there is `dropout`.
     pub(super) fn new(
         layout: &Layout,
         places: &Places,
         format: Option<Format>,
-        images: usize,
-        side: usize,
+        (images, side): (usize, usize),
+        (students, dropout): (&[(Arch, Exits)], bool),
     ) -> Shared {
         let mut free = Arena::with_reserved(places.reserved);
-        let input = free.take(images * side * side * 3);
+        let range = |start: usize, free: &Arena| arena(start, free.len() - start);
+        let mut own: Vec<Own> = students
+            .iter()
+            .map(|(_, exits)| {
+                let scores = exits.iter().map(|_| free.take(score::PER_IMAGE * images)).collect();
+                Own { scores, masks: Vec::new() }
+            })
+            .collect();
+        let scores = range(places.reserved, &free);
         let labels = free.take(images);
+        for (own, (arch, exits)) in own.iter_mut().zip(students).filter(|_| dropout) {
+            let mixed = |exit| images * layout.head_behind(arch.family, exit).head.mix;
+            own.masks = exits.iter().map(|exit| free.take(mixed(exit))).collect();
+        }
+        let sent = range(labels.offset, &free);
+        let input = free.take(images * side * side * 3);
         let teacher = free.take(images * stride(layout));
-        Shared { format, input, labels, teacher, end: free.len() }
+        Shared { format, scores, labels, sent, input, teacher, students: own, end: free.len() }
     }
 }
 
@@ -73,12 +104,8 @@ pub(super) struct Program {
     pub calls: Vec<Call>,
     /// Running statistics; the other way round.
     pub running: Vec<Call>,
-    /// Loss, scaled, and correctness of every exit read, `[images, 2]`.
-    pub scores: Vec<Slot>,
     /// Logits of every exit read, `[images, stride]`.
     pub logits: Vec<Slot>,
-    /// Dropout masks, if any, of every exit read.
-    pub masks: Vec<Slot>,
     /// Mean and biased variance of every batch norm, in walk order, and the offset of its weight.
     pub norms: Vec<(usize, Slot)>,
     /// Offsets of the tensors that get a gradient.
@@ -87,20 +114,21 @@ pub(super) struct Program {
     pub work_len: usize,
 }
 
-/// Lowers a student.
+/// Lowers student number `number`.
 pub(super) fn student(
     (layout, places, shared): (&Layout, &Places, &Shared),
+    number: usize,
     (arch, exits): (&Arch, Exits),
     images: usize,
     objective: Objective,
-    dropout: bool,
 ) -> Program {
-    let mut tape = tape((layout, places, shared), images, dropout);
+    let own = &shared.students[number];
+    let mut tape = tape((layout, places, shared), images, &own.masks);
     tape.network(arch, exits, shared.input);
-    let (mut scores, mut dlogits) = (Vec::new(), Vec::new());
+    let mut dlogits = Vec::new();
     let logits: Vec<Slot> = tape.logits.iter().map(|map| map.slot).collect();
-    for (exit, &slot) in exits.iter().zip(&logits) {
-        let (score, gradient) = (tape.arena.take(2 * images), tape.arena.take(slot.len));
+    for ((exit, &slot), &scores) in exits.iter().zip(&logits).zip(&own.scores) {
+        let gradient = tape.arena.take(slot.len);
         tape.calls.push(Call::from(Loss {
             params: loss::Params {
                 images: images as u32,
@@ -113,10 +141,9 @@ pub(super) fn student(
             logits: slot,
             labels: shared.labels,
             teacher: (objective.kd_ratio != 0.0).then_some(shared.teacher),
-            scores: score,
+            scores,
             dlogits: gradient,
         }));
-        scores.push(score);
         dlogits.push(gradient);
     }
     let (backward, touched) = Backward::lower(&mut tape, &dlogits);
@@ -134,9 +161,7 @@ pub(super) fn student(
         running: vec![Call::from(BnRunningGroup { calls: running.collect() })],
         norms: tape.norms.iter().map(|norm| (norm.bn.gamma, norm.batch)).collect(),
         calls: [std::mem::take(&mut tape.calls), backward].concat(),
-        scores,
         logits,
-        masks: std::mem::take(&mut tape.masks),
         touched,
         work_len: tape.arena.len(),
     }
@@ -150,7 +175,7 @@ pub(super) fn teacher(
     images: usize,
     weights: [f32; 5],
 ) -> Program {
-    let mut tape = tape((layout, places, shared), images, false);
+    let mut tape = tape((layout, places, shared), images, &[]);
     tape.network(arch, exits, shared.input);
     let logits: Vec<Slot> = tape.logits.iter().map(|map| map.slot).collect();
     let mut ordered = [0.0; 5];
@@ -173,8 +198,6 @@ pub(super) fn teacher(
     Program {
         calls: std::mem::take(&mut tape.calls),
         running: Vec::new(),
-        scores: Vec::new(),
-        masks: Vec::new(),
         norms: Vec::new(),
         touched: BTreeSet::new(),
         work_len: tape.arena.len(),
@@ -185,24 +208,28 @@ pub(super) fn teacher(
 fn tape<'a>(
     (layout, places, shared): (&'a Layout, &'a Places, &Shared),
     images: usize,
-    dropout: bool,
+    masks: &[Slot],
 ) -> Tape<'a> {
     Tape {
         layout,
         places,
         images,
-        dropout,
+        masks: masks.iter().copied().collect(),
         format: shared.format,
         arena: Arena::with_reserved(shared.end),
         calls: Vec::new(),
         nodes: Vec::new(),
         norms: Vec::new(),
         logits: Vec::new(),
-        masks: Vec::new(),
     }
 }
 
 /// The whole work buffer's gradient, to be filled with zeros.
 pub(super) fn whole_gradient(layout: &Layout) -> Slot {
     arena(0, layout.len())
+}
+
+/// The call that fills a place with zeros.
+pub(super) fn zeros(y: Slot) -> Call {
+    Call::from(Fill { params: FillParams { len: y.len as u32, value: 0.0 }, y })
 }

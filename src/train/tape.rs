@@ -25,6 +25,7 @@ use crate::space::Arch;
 use crate::space::backbone::strided;
 use crate::space::walk::{Exits, Layer, dense_terms, walk};
 use crate::supernet::{BatchNorm, HeadLayout, Layout, Panels, Squeeze};
+use std::collections::VecDeque;
 
 /// A feature map: where it is and its shape.
 #[derive(Debug, Clone, Copy)]
@@ -134,7 +135,6 @@ pub(super) struct Tape<'a> {
     pub layout: &'a Layout,
     pub places: &'a Places,
     pub images: usize,
-    pub dropout: bool,
     /// What maps are stored as, unless it is f32.
     pub format: Option<Format>,
     pub arena: Arena,
@@ -144,8 +144,8 @@ pub(super) struct Tape<'a> {
     pub norms: Vec<Norm>,
     /// Logits of every exit read.
     pub logits: Vec<Map>,
-    /// Dropout masks of every exit read.
-    pub masks: Vec<Slot>,
+    /// Dropout masks of the exits that are still to come; none without dropout.
+    pub masks: VecDeque<Slot>,
 }
 
 impl Tape<'_> {
@@ -157,10 +157,7 @@ impl Tape<'_> {
         for stage in layers.chunk_by(|a, b| a.stage == b.stage) {
             x = self.stage(stage, x, arch.family.dense);
             if exits.contains(stage[0].stage) {
-                let head = match arch.family.early_exits {
-                    true => self.layout.exits[stage[0].stage],
-                    false => self.layout.head.expect("a super-network of an SE family has its head"),
-                };
+                let head = self.layout.head_behind(arch.family, stage[0].stage);
                 let logits = self.head(&head, x);
                 self.logits.push(logits);
             }
@@ -268,8 +265,8 @@ impl Tape<'_> {
         self.calls.push(Call::from(GlobalPool { params, x: wide.slot, y: pooled.slot }));
         self.nodes.push(Node::GlobalPool { params, x: wide, y: pooled });
         let mixed = self.linear(pooled, head.mix, shape.mix, None);
-        let mask = self.dropout.then(|| self.arena.take(mixed.slot.len));
-        self.masks.extend(mask);
+        let mask = self.masks.pop_front();
+        debug_assert!(mask.is_none_or(|mask| mask.len == mixed.slot.len));
         let active = self.features(shape.mix);
         let params = activation::Params {
             len: mixed.slot.len as u32,

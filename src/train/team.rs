@@ -106,13 +106,18 @@ impl Team {
             norm: 0.0,
             skipped: 0,
         };
+        // While one runs, the next is launched.
+        let mut launched = Vec::new();
         for (number, member) in self.members.iter_mut().enumerate() {
             let own: Vec<usize> = (0..students.len()).filter(|&index| owners[index] == number).collect();
             if own.is_empty() {
                 continue;
             }
             let members: Vec<Student> = own.iter().map(|&index| students[index].clone()).collect();
-            let report = member.step(batch, &members, teacher, settings)?;
+            launched.push((number, own, member.launch(batch, &members, teacher, settings)?));
+        }
+        for (number, own, launched) in launched {
+            let report = self.members[number].finish(launched)?;
             for (at, &index) in own.iter().enumerate() {
                 (all.losses[index], all.correct[index]) = (report.losses[at], report.correct[at]);
             }

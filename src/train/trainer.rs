@@ -2,7 +2,7 @@
 
 use super::loss_scale::LossScale;
 use super::optimiser::{self, Optimiser, Rule};
-use super::places::Places;
+use super::places::{Places, arena};
 use super::program::{self, Objective, Program, Shared};
 use super::{Error, OptimiserState, Weighting};
 use crate::data::loader::{self, Loader, Position};
@@ -10,12 +10,12 @@ use crate::data::{self, Dataset, Source};
 use crate::device::{Buffer, Device, Memory};
 use crate::engine::Precision;
 use crate::engine::feed::Feeder;
-use crate::ops::update::{Fill, FillParams};
+use crate::engine::pool;
 use crate::ops::{Call, Slot, Threads};
 use crate::random::stream;
 use crate::space::Arch;
 use crate::space::walk::Exits;
-use crate::supernet::{Supernet, Tensor, derive_calls};
+use crate::supernet::{Supernet, Tensor};
 use rand::RngExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -116,8 +116,12 @@ pub struct Gradient {
     pub logits: Vec<Vec<f32>>,
 }
 
+/// A step that is under way.
+pub(super) struct Launched(Accumulated);
+
+/// A gradient in the work buffer.
 struct Accumulated {
-    report: Report,
+    shared: Shared,
     touched: BTreeSet<usize>,
     last: Option<Program>,
 }
@@ -142,6 +146,8 @@ pub struct Trainer {
     state: Buffer,
     work: Buffer,
     feeder: Feeder,
+    /// What goes to the device in one copy, or has come.
+    staging: Vec<f32>,
     /// Steps that each tensor has taken.
     steps: Vec<u64>,
 }
@@ -170,8 +176,19 @@ impl Trainer {
         let state = state_of(&*device, &supernet, &places)?;
         let work = device.allocate(places.reserved)?;
         let steps = vec![0; supernet.layout.tensors().len()];
-        let (feeder, loss_scale) = (Feeder::default(), LossScale::default());
-        Ok(Trainer { device, supernet, precision, places, optimiser, loss_scale, state, work, feeder, steps })
+        Ok(Trainer {
+            device,
+            supernet,
+            precision,
+            places,
+            optimiser,
+            loss_scale: LossScale::default(),
+            state,
+            work,
+            feeder: Feeder::default(),
+            staging: Vec::new(),
+            steps,
+        })
     }
 
     /// The device.
@@ -220,10 +237,31 @@ impl Trainer {
         teacher: Option<&Teacher>,
         settings: &Settings,
     ) -> Result<Report, Error> {
+        let launched = self.launch(batch, students, teacher, settings)?;
+        self.finish(launched)
+    }
+
+    /// The part of a step that waits for nothing.
+    pub(super) fn launch(
+        &mut self,
+        batch: &Batch<'_>,
+        students: &[Student],
+        teacher: Option<&Teacher>,
+        settings: &Settings,
+    ) -> Result<Launched, Error> {
         let accumulated = self.accumulate(batch, students, teacher, settings)?;
-        let norm = self.update(accumulated.touched, settings.rate)?;
-        let skipped = usize::from(self.loss_scale.overflows(self.precision, norm));
-        Ok(Report { norm, skipped, ..accumulated.report })
+        self.update(&accumulated.touched, settings.rate)?;
+        Ok(Launched(accumulated))
+    }
+
+    /// What came of a step, once the device is through with it.
+    pub(super) fn finish(&mut self, Launched(accumulated): Launched) -> Result<Report, Error> {
+        let (mut report, unmoved) = self.report(&accumulated)?;
+        if unmoved {
+            accumulated.touched.iter().for_each(|&index| self.steps[index] -= 1);
+        }
+        report.skipped = usize::from(self.loss_scale.overflows(self.precision, report.norm));
+        Ok(report)
     }
 
     /// The gradient of a step without the step; running statistics move as in a step.
@@ -238,6 +276,9 @@ impl Trainer {
         settings: &Settings,
     ) -> Result<Gradient, Error> {
         let accumulated = self.accumulate(batch, students, teacher, settings)?;
+        let (report, _) = self.report(&accumulated)?;
+        // No norm was computed.
+        let report = Report { norm: f64::NAN, ..report };
         let layout = &self.supernet.layout;
         let mut packed = vec![0.0; layout.len()];
         self.device.download(&self.work, 0, &mut packed)?;
@@ -262,7 +303,7 @@ impl Trainer {
             })
             .collect::<Result<_, Error>>()?;
         let logits = logits.into_iter().map(download).collect::<Result<_, Error>>()?;
-        Ok(Gradient { report: accumulated.report, tensors, statistics, logits })
+        Ok(Gradient { report, tensors, statistics, logits })
     }
 
     /// The gradient of a step, left in the work buffer.
@@ -277,29 +318,28 @@ impl Trainer {
         self.check(batch, students)?;
         let layout = &self.supernet.layout;
         let format = self.precision.format();
-        let shared = Shared::new(layout, &self.places, format, images, batch.side);
+        let networks: Vec<(Arch, Exits)> =
+            students.iter().map(|student| student.network(batch.side)).collect();
+        let dropout = settings.dropout > 0.0;
+        let shared = Shared::new(layout, &self.places, format, (images, batch.side), (&networks, dropout));
         let mut programs = Vec::new();
-        for student in students {
-            let arch = Arch { r: batch.side as u32, ..student.arch.clone() };
-            let (exits, weights) = student.weighting.exits(&arch);
+        for (number, (arch, exits)) in networks.iter().enumerate() {
             let kd_ratio = if teacher.is_some() { settings.kd_ratio } else { 0.0 };
             let (smoothing, scale) = (settings.smoothing, self.scale());
+            let weights = students[number].weighting.weights();
             let objective = Objective { smoothing, kd_ratio, weights, scale };
             let parts = (layout, &self.places, &shared);
-            programs.push(program::student(parts, (&arch, exits), images, objective, settings.dropout > 0.0));
+            programs.push(program::student(parts, number, (arch, *exits), images, objective));
         }
         let teaching = teacher.map(|teacher| {
             // The teacher's pass begins where the students' do, whatever its own layout reserves.
             let arch = Arch { r: batch.side as u32, ..teacher.arch.clone() };
-            let (exits, weights) = teacher.weighting.exits(&arch);
+            let (exits, weights) = (teacher.weighting.exits(&arch), teacher.weighting.weights());
             let parts = (&teacher.supernet.layout, &teacher.places, &shared);
             program::teacher(parts, (&arch, exits), images, weights)
         });
         let needed = programs.iter().chain(&teaching).map(|program| program.work_len).max().unwrap_or(0);
-        if self.work.len() < needed {
-            self.work = self.device.allocate(0)?;
-            self.work = self.device.allocate(needed)?;
-        }
+        self.make_room(needed.max(shared.end))?;
         match batch.images {
             Source::Made(pixels) => self.device.upload(&mut self.work, shared.input.offset, pixels)?,
             Source::Stored(selection) => {
@@ -307,28 +347,32 @@ impl Trainer {
                 self.feeder.make(&*self.device, &selection, batch.side, to, Threads::All)?;
             }
         }
-        let labels: Vec<f32> = batch.labels.iter().map(|&label| label as f32).collect();
-        self.device.upload(&mut self.work, shared.labels.offset, &labels)?;
+        self.send(&shared, batch.labels, settings)?;
         if let (Some(teacher), Some(program)) = (teacher, &teaching) {
             run(&*self.device, &program.calls, &teacher.weights, &mut self.work)?;
         }
-        let whole = program::whole_gradient(&self.supernet.layout);
-        let zero = Fill { params: FillParams { len: whole.len as u32, value: 0.0 }, y: whole };
-        run(&*self.device, &[Call::from(zero)], &self.state, &mut self.work)?;
-        let mut report = Report { losses: Vec::new(), correct: Vec::new(), norm: f64::NAN, skipped: 0 };
+        let zero = program::zeros(program::whole_gradient(&self.supernet.layout));
+        run(&*self.device, &[zero], &self.state, &mut self.work)?;
+        // Nothing is read before all of it is under way: while one student runs, the next is launched.
         let mut offsets = BTreeSet::new();
-        for (index, program) in programs.iter().enumerate() {
-            self.masks(program, index, settings)?;
+        for program in &programs {
             run(&*self.device, &program.calls, &self.state, &mut self.work)?;
             run(&*self.device, &program.running, &self.work, &mut self.state)?;
-            let (loss, correct) = self.scores(program, images)?;
-            report.losses.push(loss);
-            report.correct.push(correct);
             offsets.extend(&program.touched);
         }
         let layout = &self.supernet.layout;
         run(&*self.device, &optimiser::derived_gradients(layout, &offsets), &self.state, &mut self.work)?;
-        Ok(Accumulated { report, touched: optimiser::tensors(layout, &offsets), last: programs.pop() })
+        Ok(Accumulated { shared, touched: optimiser::tensors(layout, &offsets), last: programs.pop() })
+    }
+
+    /// Makes the work buffer at least so large, whatever it holds.
+    fn make_room(&mut self, len: usize) -> Result<(), Error> {
+        if self.work.len() < len {
+            // Both need not be there at a time.
+            self.work = self.device.allocate(0)?;
+            self.work = pool::allocate(&*self.device, len)?;
+        }
+        Ok(())
     }
 
     /// The factor on losses and gradients.
@@ -337,22 +381,16 @@ impl Trainer {
     }
 
     /// An optimiser's step with the gradient in the work buffer, and everything that follows from
-    /// new weights. The norm of the gradient; where that is no finite number, no step was taken.
-    fn update(&mut self, touched: BTreeSet<usize>, rate: f32) -> Result<f64, Error> {
+    /// new weights. The norm of the gradient is left there; where that is no finite number, the device takes no
+    /// step.
+    fn update(&mut self, touched: &BTreeSet<usize>, rate: f32) -> Result<(), Error> {
         let layout = &self.supernet.layout;
-        let norm = optimiser::norm(layout, &self.places, &touched, self.optimiser.clip, 1.0 / self.scale());
+        let norm = optimiser::norm(layout, &self.places, touched, self.optimiser.clip, 1.0 / self.scale());
         run(&*self.device, &norm, &self.state, &mut self.work)?;
         touched.iter().for_each(|&index| self.steps[index] += 1);
-        let update = self.optimiser.update(layout, &self.places, &touched, &self.steps, rate);
+        let update = self.optimiser.update(layout, &self.places, touched, &self.steps, rate);
         run(&*self.device, &update, &self.work, &mut self.state)?;
-        refresh(&*self.device, &self.supernet, &self.places, &mut self.state)?;
-        let mut clip = [0.0; 3];
-        self.device.download(&self.work, self.places.clip.offset, &mut clip)?;
-        let [norm, _, skipped] = clip;
-        if skipped != 0.0 {
-            touched.iter().for_each(|&index| self.steps[index] -= 1);
-        }
-        Ok(f64::from(norm))
+        run(&*self.device, &self.places.refresh, &self.work, &mut self.state)
     }
 
     fn check(&self, batch: &Batch<'_>, students: &[Student]) -> Result<(), Error> {
@@ -379,30 +417,49 @@ impl Trainer {
         Ok(())
     }
 
-    /// Draws and uploads a student's dropout masks.
-    fn masks(&mut self, program: &Program, student: usize, settings: &Settings) -> Result<(), Error> {
+    /// Sends labels and all students' dropout masks, which are drawn here.
+    fn send(&mut self, shared: &Shared, labels: &[u32], settings: &Settings) -> Result<(), Error> {
+        let start = shared.sent.offset;
+        self.staging.clear();
+        self.staging.resize(shared.sent.len, 0.0);
+        let places = self.staging[shared.labels.offset - start..].iter_mut();
+        places.zip(labels).for_each(|(place, &label)| *place = label as f32);
         let keep = 1.0 - settings.dropout;
-        let mut random =
-            stream(settings.seed, &format!("train/dropout/{student}"), settings.epoch, settings.step);
-        for &slot in &program.masks {
-            let mask: Vec<f32> =
-                (0..slot.len).map(|_| if random.random::<f32>() < keep { 1.0 / keep } else { 0.0 }).collect();
-            self.device.upload(&mut self.work, slot.offset, &mask)?;
+        for (student, own) in shared.students.iter().enumerate() {
+            let mut random =
+                stream(settings.seed, &format!("train/dropout/{student}"), settings.epoch, settings.step);
+            for slot in &own.masks {
+                for place in &mut self.staging[slot.offset - start..][..slot.len] {
+                    *place = if random.random::<f32>() < keep { 1.0 / keep } else { 0.0 };
+                }
+            }
         }
-        Ok(())
+        Ok(self.device.upload(&mut self.work, start, &self.staging)?)
     }
 
-    /// Loss over all exits and correct answers of the last.
-    fn scores(&self, program: &Program, images: usize) -> Result<(f64, usize), Error> {
-        let (mut loss, mut correct) = (0.0, 0);
-        for &slot in &program.scores {
-            let mut scores = vec![0.0; slot.len];
-            self.device.download(&self.work, slot.offset, &mut scores)?;
-            loss += scores.iter().step_by(2).map(|&loss| f64::from(loss)).sum::<f64>();
-            correct = scores.iter().skip(1).step_by(2).filter(|&&correct| correct == 1.0).count();
+    /// Waits for the device and reads what a step has found, in one copy: each student's loss over all exits
+    /// and correct answers of the last, the norm, and whether the optimiser took no step for it.
+    fn report(&mut self, Accumulated { shared, .. }: &Accumulated) -> Result<(Report, bool), Error> {
+        let images = shared.labels.len;
+        let start = self.places.clip.offset;
+        let found = &mut self.staging;
+        found.clear();
+        found.resize(shared.scores.offset + shared.scores.len - start, 0.0);
+        self.device.download(&self.work, start, found)?;
+        let mut report =
+            Report { losses: Vec::new(), correct: Vec::new(), norm: f64::from(found[0]), skipped: 0 };
+        for own in &shared.students {
+            let (mut loss, mut correct) = (0.0, 0);
+            for slot in &own.scores {
+                let scores = &found[slot.offset - start..][..slot.len];
+                loss += scores.iter().step_by(2).map(|&loss| f64::from(loss)).sum::<f64>();
+                correct = scores.iter().skip(1).step_by(2).filter(|&&correct| correct == 1.0).count();
+            }
+            // The scale is a power of two: taking it out again changes no bit.
+            report.losses.push(loss / f64::from(self.loss_scale.factor(self.precision)) / images as f64);
+            report.correct.push(correct);
         }
-        // The scale is a power of two: taking it out again changes no bit.
-        Ok((loss / f64::from(self.scale()) / images as f64, correct))
+        Ok((report, found[2] != 0.0))
     }
 
     /// The super-network as it is now.
@@ -453,12 +510,12 @@ impl Trainer {
             let slot = self.places.moment(layout, which, 0, len);
             match vector {
                 Some(vector) => self.device.upload(&mut self.state, slot.offset, vector)?,
-                None => self.device.upload(&mut self.state, slot.offset, &vec![0.0; len])?,
+                None => run(&*self.device, &[program::zeros(slot)], &self.work, &mut self.state)?,
             }
         }
         self.steps.clone_from(&state.steps);
         self.loss_scale = state.loss_scale;
-        refresh(&*self.device, &self.supernet, &self.places, &mut self.state)
+        run(&*self.device, &self.places.refresh, &self.work, &mut self.state)
     }
 }
 
@@ -466,21 +523,11 @@ impl Trainer {
 fn state_of(device: &dyn Device, supernet: &Supernet, places: &Places) -> Result<Buffer, Error> {
     let mut state = device.allocate(places.state_len)?;
     device.upload(&mut state, 0, &supernet.packed)?;
-    device.upload(&mut state, places.moments, &vec![0.0; places.state_len - places.moments])?;
-    refresh(device, supernet, places, &mut state)?;
-    Ok(state)
-}
-
-/// Makes what follows from the weights: derived filters, transposed panels.
-fn refresh(
-    device: &dyn Device,
-    supernet: &Supernet,
-    places: &Places,
-    state: &mut Buffer,
-) -> Result<(), Error> {
     let none = device.allocate(0)?;
-    run(device, &derive_calls(&supernet.layout), &none, state)?;
-    run(device, &places.transpose, &none, state)
+    let moments = arena(places.moments, places.state_len - places.moments);
+    run(device, &[program::zeros(moments)], &none, &mut state)?;
+    run(device, &places.refresh, &none, &mut state)?;
+    Ok(state)
 }
 
 fn run(device: &dyn Device, calls: &[Call], read: &Buffer, written: &mut Buffer) -> Result<(), Error> {
@@ -488,12 +535,28 @@ fn run(device: &dyn Device, calls: &[Call], read: &Buffer, written: &mut Buffer)
     Ok(device.run(calls, memory, Threads::All)?)
 }
 
+impl Student {
+    /// The network on images of that side, and the exits that are read.
+    pub(super) fn network(&self, side: usize) -> (Arch, Exits) {
+        let arch = Arch { r: side as u32, ..self.arch.clone() };
+        let exits = self.weighting.exits(&arch);
+        (arch, exits)
+    }
+}
+
 /// The exits of a student or a teacher and their weights, from 0.
 impl Weighting {
-    pub(super) fn exits(&self, arch: &Arch) -> (Exits, [f32; 5]) {
+    pub(super) fn exits(&self, arch: &Arch) -> Exits {
         match self {
-            Weighting::Own => (Exits::single(arch), [1.0; 5]),
-            Weighting::Joint(weights) => (Exits::up_to(arch), *weights),
+            Weighting::Own => Exits::single(arch),
+            Weighting::Joint(_) => Exits::up_to(arch),
+        }
+    }
+
+    pub(super) fn weights(&self) -> [f32; 5] {
+        match self {
+            Weighting::Own => [1.0; 5],
+            Weighting::Joint(weights) => *weights,
         }
     }
 }

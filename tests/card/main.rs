@@ -124,7 +124,7 @@ mod engine {
 
     #[test]
     fn graphs() {
-        recording::on_any_device(&*device());
+        recording::on_any_device(&device());
     }
 
     #[test]

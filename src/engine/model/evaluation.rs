@@ -2,9 +2,11 @@
 
 use super::Pass;
 use crate::engine::BUDGET;
+use crate::engine::chunks::{put_aside, waiting};
 use crate::engine::evaluate::even;
 use crate::engine::plan::{Mode, Reads, Target, lower_tree};
 use crate::engine::population::cut;
+use crate::engine::prepare::zeros;
 use crate::engine::tree::{Saving, Tree};
 use crate::ops::Call;
 use crate::space::Arch;
@@ -75,6 +77,7 @@ pub fn evaluation(
                 };
                 let (program, section) = lower(1);
                 let at_once = even(batches, (taking.batches)(program.arena_len));
+                passes.push(Pass::new(&[zeros(section.len)], section.len, None, 1));
                 passes.push(Pass::program(&lower(at_once).0, (batches / at_once) as u64));
                 if batches % at_once > 0 {
                     passes.push(Pass::program(&lower(batches % at_once).0, 1));
@@ -86,7 +89,13 @@ pub fn evaluation(
         if images > 0 {
             let chunk = even(images, (taking.chunk)(one.arena_len));
             let program = lower_tree(layout, &tree, chunk, Mode::Inference, Reads::Scores, target).0;
-            passes.push(Pass::program(&program, images.div_ceil(chunk) as u64));
+            let chunks = images.div_ceil(chunk);
+            passes.push(Pass::program(&program, chunks as u64));
+            let waiting = waiting(program.results.len, chunks, taking.lanes);
+            if waiting > 1 {
+                let (aside, len) = (put_aside(program.results, 0), waiting * program.results.len);
+                passes.push(Pass::new(&[aside], len, None, chunks as u64));
+            }
             largest = largest.max(chunk);
         }
     }

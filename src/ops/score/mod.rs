@@ -6,6 +6,9 @@ pub mod reference;
 
 use super::{Slot, Work};
 
+/// Numbers that an image's score has.
+pub const PER_IMAGE: usize = 2;
+
 /// Shape of a scoring, shared with the kernel.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
