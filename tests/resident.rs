@@ -115,16 +115,15 @@ fn programs(side: usize) -> Vec<[Option<Operation>; 2]> {
     all
 }
 
-/// All that holds on any device.
-pub(crate) fn on_any_device(device: Arc<dyn Device>) {
-    let devices = [device];
-    check_operations(&devices);
-    check_windows(&devices);
+/// All that holds on any devices.
+pub(crate) fn on_any_device(devices: &[Arc<dyn Device>]) {
+    check_operations(devices);
+    check_windows(devices);
 }
 
 #[test]
-fn operations_are_those_of_the_host_to_the_bit() {
-    check_operations(&makers());
+fn operations_and_windows_are_those_of_the_host_to_the_bit() {
+    on_any_device(&makers());
 }
 
 fn check_operations(devices: &[Arc<dyn Device>]) {
@@ -159,11 +158,6 @@ fn check_operations(devices: &[Arc<dyn Device>]) {
             }
         }
     }
-}
-
-#[test]
-fn windows_are_those_of_the_host_to_the_bit() {
-    check_windows(&makers());
 }
 
 fn check_windows(devices: &[Arc<dyn Device>]) {

@@ -129,6 +129,6 @@ mod engine {
 
     #[test]
     fn resident_data() {
-        resident::on_any_device(device());
+        resident::on_any_device(&[device()]);
     }
 }
