@@ -116,9 +116,17 @@ mod card {
     use super::folder;
     use libloading::{Library, Symbol};
     use natv2::bench::kernels::{arena_after, check};
+    use natv2::data::Source;
     use natv2::device::{self, Device, Error, Memory};
+    use natv2::engine::{Calibration, Cropped, Engine, Evaluation, Precision};
     use natv2::ops::halves::Format;
     use natv2::ops::{Threads, cases};
+    use natv2::random::stream;
+    use natv2::space::walk::Exits;
+    use natv2::space::{Arch, ExitScaling, Family};
+    use natv2::supernet::{Blank, Supernet, Tensor};
+    use natv2::train::{Batch, Decays, Optimiser, Rule, Settings, Student, Trainer, Weighting};
+    use rand::RngExt;
     use std::ffi::{CString, c_char, c_int, c_void};
     use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -231,6 +239,96 @@ mod card {
         // Whole MBConvs have blocks that large; depthwise filters do not.
         assert!(names.contains(&"Mbconv") && driver.count("carve-out of 100") > 0);
         assert!(driver.count("carve-out of 100") < driver.count("cuModuleGetFunction"));
+    }
+
+    /// Networks, in groups that two streams take in turn, again and again so that they become graphs.
+    #[test]
+    fn a_population_on_two_streams_gives_what_it_gives_on_the_emulator() {
+        let driver = Driver::new();
+        let (test, labels) = images(7, "test");
+        let (train, _) = images(6, "train");
+        let (test, train) = (Cropped::new(&test, &labels).expect("images"), Cropped::new(&train, &[]));
+        let train = train.expect("images");
+        let calibration = Calibration::Batches { images: &train, count: 6, batch: 3 };
+        let blank = Blank { family: Family::SE_B, width: 0.1, classes: 10, scaling: ExitScaling::Once };
+        let supernet = Arc::new(Supernet::random(&blank, 1).expect("a super-network"));
+        let network = |index: usize| {
+            let mut arch = Arch { d: [2; 5], ..Arch::largest(Family::SE_B, 32, None) };
+            (arch.ks, arch.e) = ([3; 20], [3; 20]);
+            arch.ks[4 * index] = 5;
+            (arch.clone(), Exits::single(&arch))
+        };
+        let networks: Vec<(Arch, Exits)> = (0..4).map(network).collect();
+        for precision in [Precision::F32, Precision::Bf16] {
+            let evaluated = |device: Arc<dyn Device>, rounds: usize| {
+                let engine = Engine::in_precision(device, supernet.clone(), precision).expect("an engine");
+                // Little, so that there are several groups.
+                let engine = engine.with_budget(1 << 14);
+                let once = || {
+                    let found =
+                        engine.evaluate_population(&networks, &test, calibration, &|| false, &|_, _| ());
+                    let results = found.expect("it runs").expect("nobody stops it").results;
+                    let one = |e: &Evaluation| (e.correct, e.images, e.loss.to_bits());
+                    results.iter().flatten().map(one).collect::<Vec<_>>()
+                };
+                (0..rounds).map(|_| once()).collect::<Vec<_>>()
+            };
+            let wanted = evaluated(device::open("emulated").expect("the emulator"), 1);
+            let (found, streams) = driver.counted("cuStreamCreate", || evaluated(card(), 5));
+            assert!(found.iter().all(|results| *results == wanted[0]), "{precision}: {found:?}, {wanted:?}");
+            assert_eq!(streams, 2);
+        }
+    }
+
+    /// Steps of training, at random sizes of students, give the weights that they give on the emulator.
+    #[test]
+    fn training_gives_the_weights_that_it_gives_on_the_emulator() {
+        let _driver = Driver::new();
+        let blank = Blank { family: Family::SE_B, width: 0.1, classes: 10, scaling: ExitScaling::Once };
+        let optimiser = Optimiser {
+            rule: Rule::Sgd { momentum: 0.9, nesterov: true },
+            decay: 3e-5,
+            decays: Decays::Weights,
+            clip: Some(1.0),
+        };
+        let trained = |device: Arc<dyn Device>| {
+            let supernet = Supernet::random(&blank, 1).expect("a super-network");
+            let mut trainer = Trainer::new(device, supernet, optimiser).expect("a trainer");
+            for step in 0..4 {
+                let (images, labels) = images(8, "steps");
+                let pixels: Vec<f32> = images.data;
+                let students: Vec<Student> = (0..2)
+                    .map(|index| {
+                        let mut arch = Arch { d: [2; 5], ..Arch::largest(Family::SE_B, 32, None) };
+                        (arch.ks, arch.e) = ([3; 20], [3; 20]);
+                        arch.ks[4 * ((step as usize + index) % 5)] = 5;
+                        Student { arch, weighting: Weighting::Own }
+                    })
+                    .collect();
+                let batch = Batch { images: Source::Made(&pixels), labels: &labels, side: 32 };
+                let settings = Settings {
+                    rate: 0.05,
+                    smoothing: 0.1,
+                    kd_ratio: 0.0,
+                    dropout: 0.1,
+                    seed: 1,
+                    epoch: 0,
+                    step,
+                };
+                trainer.step(&batch, &students, None, &settings).expect("a step");
+            }
+            bits(&trainer.weights().expect("weights").packed)
+        };
+        let wanted = trained(device::open("emulated").expect("the emulator"));
+        assert!(trained(card()) == wanted, "the same weights");
+    }
+
+    /// Images of noise, 32 pixels wide.
+    fn images(count: usize, purpose: &str) -> (Tensor, Vec<u32>) {
+        let mut random = stream(5, purpose, 0, 0);
+        let data = (0..count * 3 * 32 * 32).map(|_| random.random::<f32>() * 4.0 - 2.0).collect();
+        let labels = (0..count as u32).map(|index| index % 10).collect();
+        (Tensor { shape: vec![count, 3, 32, 32], data }, labels)
     }
 
     #[test]
