@@ -18,6 +18,7 @@ fn doctor(kind: &str, cuda_version: &str) -> Option<Output> {
         .env("LD_LIBRARY_PATH", folder()?)
         .env("FAKE_DRIVER", kind)
         .env("FAKE_DRIVER_CUDA", cuda_version)
+        .env("NATV2_CACHE", env!("CARGO_TARGET_TMPDIR"))
         .env_remove("CUDA_HOME")
         .env_remove("CUDA_PATH")
         .output();
@@ -44,14 +45,13 @@ fn doctor_names_the_library_and_fails_on_a_card_that_computes_wrong_results() {
     assert!(state == "broken" && text.contains("driver/stubs/libcuda.so, a toolkit's stub"), "{text}");
     assert_eq!(finding(&output, "cuda", "driver").0, "ok");
     let (state, text) = finding(&output, "devices", "cuda");
-    match cfg!(natv2_fatbin) {
-        true => {
-            assert!(state == "broken", "{text}");
-            assert_eq!(output.status.code(), Some(1));
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(said.contains("is there and does not work: cuda"), "{said}");
-        }
-        false => assert!(state == "missing" && text.contains("built without nvcc"), "{text}"),
+    if state == "broken" {
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("is there and does not work: cuda"), "{said}");
+    } else {
+        // Nothing to run: no images, and no NVRTC on the library path.
+        assert!(!cfg!(natv2_fatbin) && state == "missing" && text.contains("built without nvcc"), "{text}");
     }
 }
 
@@ -102,7 +102,7 @@ mod card {
 
     #[test]
     fn kernels_give_what_they_give_on_the_emulator_one_by_one_and_as_graphs() {
-        let driver = Driver::new();
+        let Some(driver) = Driver::new() else { return };
         let (card, emulated) = (card(), device::open("emulated").expect("the emulator"));
         assert!(card.describe().contains("a card of paper"), "{}", card.describe());
         let mut names = Vec::new();
@@ -138,7 +138,7 @@ mod card {
     /// Networks, in groups that two streams take in turn, again and again so that they become graphs.
     #[test]
     fn a_population_on_two_streams_gives_what_it_gives_on_the_emulator() {
-        let driver = Driver::new();
+        let Some(driver) = Driver::new() else { return };
         let (test, labels) = images(7, "test");
         let (train, _) = images(6, "train");
         let (test, train) = (Cropped::new(&test, &labels).expect("images"), Cropped::new(&train, &[]));
@@ -177,7 +177,7 @@ mod card {
     /// Steps of training, at random sizes of students, give the weights that they give on the emulator.
     #[test]
     fn training_gives_the_weights_that_it_gives_on_the_emulator() {
-        let _driver = Driver::new();
+        let Some(_driver) = Driver::new() else { return };
         let blank = Blank { family: Family::SE_B, width: 0.1, classes: 10, scaling: ExitScaling::Once };
         let optimiser = Optimiser {
             rule: Rule::Sgd { momentum: 0.9, nesterov: true },
@@ -227,7 +227,7 @@ mod card {
 
     #[test]
     fn copies_larger_than_their_staging_arrive_whole() {
-        let _driver = Driver::new();
+        let Some(_driver) = Driver::new() else { return };
         let card = card();
         // Not a multiple of what goes at a time, and begun inside the buffer.
         let numbers: Vec<f32> = (0..5_000_003).map(|i| (i % 8191) as f32).collect();
@@ -241,7 +241,7 @@ mod card {
 
     #[test]
     fn times_begin_while_the_card_is_busy() {
-        let driver = Driver::new();
+        let Some(driver) = Driver::new() else { return };
         let card = card();
         let case =
             cases::network(1, 32).into_iter().find(|case| case.call.name() == "Pointwise").expect("one");
@@ -265,7 +265,7 @@ mod card {
 
     #[test]
     fn memory_is_taken_again_without_stopping_the_card_and_never_too_early() {
-        let driver = Driver::new();
+        let Some(driver) = Driver::new() else { return };
         let card = card();
         let other = card.beside().expect("another stream").expect("one");
         let case =
@@ -305,7 +305,7 @@ mod card {
 
     #[test]
     fn a_full_card_says_so_and_first_gives_back_what_nobody_holds() {
-        let driver = Driver::new();
+        let Some(driver) = Driver::new() else { return };
         let card = card();
         let room = |bytes: usize| driver.set_memory(driver.used() + bytes);
         let mebibyte = (1 << 20) / 4;

@@ -62,8 +62,12 @@ mod driver {
     pub struct Driver(&'static Library, #[expect(dead_code)] MutexGuard<'static, ()>);
 
     impl Driver {
-        /// Loads it with the emulator's kernels and 1 GiB, and waits until no other test has it.
-        pub fn new() -> Driver {
+        /// Loads it with the emulator's kernels and 1 GiB, and waits until no other test has it. `None` where a real
+        /// card is to be tested: a process has one driver.
+        pub fn new() -> Option<Driver> {
+            if std::env::var("NATV2_TEST_DEVICE").is_ok_and(|device| device.starts_with("cuda")) {
+                return None;
+            }
             static LIBRARY: OnceLock<Library> = OnceLock::new();
             static ONE: Mutex<()> = Mutex::new(());
             let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,7 +87,7 @@ mod driver {
             };
             let driver = Driver(LIBRARY.get_or_init(load), one);
             driver.set_memory(1 << 30);
-            driver
+            Some(driver)
         }
 
         /// How often it was asked for that, or it came to that.
