@@ -1,10 +1,14 @@
 //! A launch takes no memory of the host.
 //!
 //! Counted is what the Rust side allocates on the thread that launches: from a list of calls through the launch code
-//! of every operator, `Launcher` and `Arguments` to the emulator's launch, and the replay of a recorded list. A card
-//! shares all of it but the last step, of which the table of kernels is counted here by itself; that the driver's
-//! own call does not allocate is not known. What C++ allocates for the emulator is not counted, nor what a build with
-//! checks takes to check a call.
+//! of every operator, `Launcher` and `Arguments` to the emulator's launch, and the replay of a recorded list; the same
+//! to a card's `cuLaunchKernel` and `cuGraphLaunch`, on the driver of paper of `driver/`, in builds that have images.
+//! What C++ allocates is not counted, neither the emulator's nor a driver's, nor what a build with checks takes to check
+//! a call.
+
+#[cfg(all(feature = "cuda", target_os = "linux"))]
+#[path = "driver/library.rs"]
+mod library;
 
 use natv2::device::{Device, Emulator, Gpu, Memory, emulated, is_launchable};
 use natv2::ops::{Threads, cases, halves::Format};
@@ -70,7 +74,20 @@ fn no_operator_allocates_to_launch_its_kernels() {
         assert!(emulated::kernels().is_empty(), "the emulator was built and cannot be opened");
         return;
     };
-    let device = Gpu::new(emulator);
+    count_launches(&Gpu::new(emulator));
+}
+
+#[cfg(all(feature = "cuda", target_os = "linux", natv2_emulator, natv2_fatbin))]
+#[test]
+fn no_operator_allocates_to_launch_its_kernels_on_a_card() {
+    let Some(driver) = library::Driver::new() else { return };
+    let card = natv2::device::open("cuda").expect("the card of paper");
+    let (_, launches) = driver.counted("cuLaunchKernel", || count_launches(&*card));
+    assert!(launches > 100 && driver.count("cuGraphLaunch") > 30, "{launches}");
+}
+
+/// Launches the calls of networks, and checks that nothing is allocated for it.
+fn count_launches(device: &dyn Device) {
     let network = cases::network(1, 32).into_iter().chain(cases::network_in(Format::Bf16, 1, 32));
     let (mut names, mut wrong) = (Vec::new(), Vec::new());
     for case in network {
@@ -90,6 +107,7 @@ fn no_operator_allocates_to_launch_its_kernels() {
         let (ran, count) = allocations(|| device.run(calls, memory.again(), Threads::One));
         ran.expect("the second run");
         let recording = device.record(calls, memory.again()).expect("record").expect("a recording");
+        assert!(device.replay(&recording, memory.again(), Threads::One).expect("the first replay"));
         let (replayed, replay_count) = allocations(|| device.replay(&recording, memory, Threads::One));
         assert!(replayed.expect("the replay"), "{}", case.name);
         let (sound, checks) = allocations(|| is_launchable(&case.call));

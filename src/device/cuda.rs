@@ -10,12 +10,14 @@
 //!
 //! # What has not run on a card
 //!
-//! Nothing in this folder has, so far. Machines without a card check what needs none: which kernels there are and
-//! in which file, how one is found, NVRTC and its cache on disk, when memory may be used again (`pool.rs`), when the
-//! carve-out is asked for, what errors say, and in what order [`Gpu`](super::Gpu) asks for events and launches. Left
-//! to a card are the driver's own calls: that the marks of `memory.rs` do what `pool.rs` takes them to do, that a
-//! card that is full says so and goes on once what is kept is given back, that two blocks fit a multiprocessor under
-//! the carve-out, and that images that are compressed load.
+//! Nothing in this folder has, so far. In its place there is a driver of paper (`tests/driver/`), whose streams do
+//! nothing before somebody waits and whose kernels are the emulator's: all of this runs on it but for the images, which
+//! it does not look at. What needs no driver is checked by itself: which kernels there are and in which file, NVRTC and
+//! its cache on disk, when memory may be used again (`pool.rs`), when the carve-out is asked for, what errors say.
+//!
+//! Left to a card are the driver's own doings: that compressed images load, how long anything takes, that what keeps
+//! the card busy before it is timed lasts long enough, that two blocks fit a multiprocessor under the carve-out, what
+//! `cuMemFree` waits for, and that a card goes on after it was full.
 
 mod cache;
 mod error;
