@@ -8,7 +8,7 @@
 
 use super::feed::Feeder;
 use super::plan::{Mode, Program, Reads, Section, Target, lower_tree};
-use super::repeated::Repeated;
+use super::repeated::{Graphs, Repeated};
 use super::tree::Tree;
 use super::{Error, Precision};
 use crate::data::Selection;
@@ -93,6 +93,7 @@ pub struct Engine {
     feeders: Mutex<Vec<Feeder>>,
     budget: usize,
     precision: Precision,
+    graphs: Graphs,
     /// This engine on the device's other order, once it was asked for.
     beside: OnceLock<Option<Box<Engine>>>,
 }
@@ -144,7 +145,8 @@ impl Engine {
         let weights = precision.weights(&*device, &supernet)?;
         let (arenas, feeders) = (Mutex::default(), Mutex::default());
         let (weights, beside) = (Arc::new(weights), OnceLock::new());
-        Ok(Engine { device, supernet, weights, arenas, feeders, budget: BUDGET, precision, beside })
+        let graphs = Graphs::default();
+        Ok(Engine { device, supernet, weights, arenas, feeders, budget: BUDGET, precision, graphs, beside })
     }
 
     /// Uses at most about `bytes` for what the networks of a population share: outputs that are kept
@@ -152,6 +154,12 @@ impl Engine {
     #[must_use]
     pub fn with_budget(self, bytes: usize) -> Engine {
         Engine { budget: bytes, ..self }
+    }
+
+    /// Records programs when that says so. Results do not depend on it, only the time does.
+    #[must_use]
+    pub fn with_graphs(self, graphs: Graphs) -> Engine {
+        Engine { graphs, beside: OnceLock::new(), ..self }
     }
 
     /// The same engine with an order of its own, where the device has another; they share the weights.
@@ -168,6 +176,7 @@ impl Engine {
                 feeders: Mutex::default(),
                 budget: self.budget,
                 precision: self.precision,
+                graphs: self.graphs,
                 beside: OnceLock::from(None),
             })
         });
@@ -380,7 +389,7 @@ impl Engine {
         let (program, section) = one;
         let zero = vec![0.0; section.len];
         let nothing = (&*self.weights, &*self.weights);
-        let repeated = Repeated::new(&*self.device, &program.calls, nothing, batches.count);
+        let repeated = Repeated::new(&*self.device, &program.calls, nothing, (self.graphs, batches.count));
         // Each batch's share of the averages, to be added up in order: the same sums as without lanes.
         let share = |index: usize, threads| -> Result<Option<Vec<f32>>, Error> {
             if stop() {
@@ -428,7 +437,7 @@ impl Engine {
         let (runs, rest) = (batches.count / at_once, batches.count % at_once);
         let rest = (rest > 0).then(|| lower(rest).0);
         let nothing = (&*self.weights, &*self.weights);
-        let repeated = Repeated::new(&*self.device, &program.calls, nothing, runs);
+        let repeated = Repeated::new(&*self.device, &program.calls, nothing, (self.graphs, runs));
         for run in 0..runs {
             if stop() {
                 return Ok(None);
@@ -500,7 +509,7 @@ impl Engine {
     /// An inference program, to be run on `images` images.
     fn repeated<'a>(&'a self, program: &'a Program, images: usize, prepared: &'a Prepared) -> Repeated<'a> {
         let runs = images.div_ceil(program.images);
-        Repeated::new(&*self.device, &program.calls, (&self.weights, &prepared.0), runs)
+        Repeated::new(&*self.device, &program.calls, (&self.weights, &prepared.0), (self.graphs, runs))
     }
 
     /// Runs a program whose images are loaded.

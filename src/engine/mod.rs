@@ -37,6 +37,7 @@ pub use cropped::Cropped;
 pub use evaluate::{BUDGET, Calibration, Engine, Evaluation, Images};
 pub use population::{Population, evaluate_widths, of_width};
 pub use precision::Precision;
+pub use repeated::Graphs;
 
 use crate::{device, space};
 

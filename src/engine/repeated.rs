@@ -7,10 +7,47 @@
 
 use crate::device::{Buffer, Device, Error, Memory, Recording};
 use crate::ops::{Call, Threads};
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Runs from which recording pays: making a graph costs about what launching its kernels twice does.
 const LEAST_RUNS: usize = 3;
+
+/// When programs are recorded, where a device can. Results do not depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Graphs {
+    /// Where they run often enough for it to pay.
+    #[default]
+    Auto,
+    /// Whenever they run.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+impl Graphs {
+    /// Whether a program that runs so many times is recorded.
+    fn record(self, runs: usize) -> bool {
+        match self {
+            Graphs::Auto => runs >= LEAST_RUNS,
+            Graphs::Always => true,
+            Graphs::Never => false,
+        }
+    }
+}
+
+impl FromStr for Graphs {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Graphs, String> {
+        match text {
+            "auto" => Ok(Graphs::Auto),
+            "always" => Ok(Graphs::Always),
+            "never" => Ok(Graphs::Never),
+            _ => Err("graphs are made auto, always or never".into()),
+        }
+    }
+}
 
 /// Calls that will run `runs` times, on weights and a network that stay.
 pub(super) struct Repeated<'a> {
@@ -18,7 +55,7 @@ pub(super) struct Repeated<'a> {
     calls: &'a [Call],
     weights: &'a Buffer,
     network: &'a Buffer,
-    runs: usize,
+    records: bool,
     /// One for each arena.
     recordings: Mutex<Vec<Arc<Recording>>>,
 }
@@ -28,15 +65,16 @@ impl<'a> Repeated<'a> {
         device: &'a dyn Device,
         calls: &'a [Call],
         (weights, network): (&'a Buffer, &'a Buffer),
-        runs: usize,
+        (graphs, runs): (Graphs, usize),
     ) -> Repeated<'a> {
-        Repeated { device, calls, weights, network, runs, recordings: Mutex::default() }
+        let records = graphs.record(runs);
+        Repeated { device, calls, weights, network, records, recordings: Mutex::default() }
     }
 
     /// Runs the calls on `arena`.
     pub(super) fn run(&self, arena: &mut Buffer, threads: Threads) -> Result<(), Error> {
         let mut memory = Memory { weights: self.weights, network: self.network, arena };
-        if self.runs < LEAST_RUNS {
+        if !self.records {
             return self.device.run(self.calls, memory, threads);
         }
         let recordings = || self.recordings.lock().unwrap_or_else(PoisonError::into_inner);
