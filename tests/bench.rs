@@ -237,7 +237,8 @@ fn json_of(arguments: &[&str]) -> Value {
     let text = succeeds(&[arguments, &["--json"]].concat());
     assert_eq!(text.lines().count(), 1, "{text}");
     let value: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(value["version"], 1);
+    // Times of plans were something else in their first version.
+    assert_eq!(value["version"], if arguments[1] == "plan" { 2 } else { 1 });
     value
 }
 
@@ -301,9 +302,35 @@ fn a_plan_is_printed_for_every_card() {
         let sum: f64 = rows.map(|row| row["seconds"][name].as_f64().unwrap()).sum();
         assert!((sum / seconds(machine, "bf16") - 1.0).abs() < 1e-9);
     }
+    // Every operator and every MBConv has on every card what bounds it, and its seconds are the sum of their parts.
+    let bounds = ["traffic", "launches", "tensor", "fma", "occupancy"];
+    let bf16 = plan(&[&wide[..], &["--precision", "bf16", "--images", "1000"]].concat());
+    let layers = bf16["mbconvs"].as_array().unwrap();
+    assert_eq!(layers.len(), 15);
+    for row in bf16["operators"].as_array().unwrap().iter().chain(layers) {
+        for card in names.iter() {
+            let parts = &row["parts"][card];
+            let part = |name: &str| parts[name].as_f64().unwrap();
+            let sum: f64 = bounds.map(part).iter().sum();
+            assert!((sum / row["seconds"][card].as_f64().unwrap() - 1.0).abs() < 1e-9, "{row}");
+            let bound = row["bounds"][card].as_str().unwrap();
+            assert!(bounds.iter().all(|&other| part(other) <= part(bound)), "{row}");
+        }
+    }
+    // An H100 spends less of a middle network's MBConvs on traffic than on arithmetic.
+    let fused = bf16["operators"].as_array().unwrap().iter().find(|row| row["operator"] == "Mbconv").unwrap();
+    let part = |name: &str| fused["parts"]["H100"][name].as_f64().unwrap();
+    assert!(part("fma") + part("tensor") > part("traffic"), "{fused}");
+    assert!((1.9e9..2e9).contains(&bf16["machines"][1]["clock"].as_f64().unwrap()));
     // The table says the same.
     let table = succeeds(&[&["bench", "plan"][..], &CARDS, &wide].concat());
-    for part in ["Pointwise", "floor: fused layers", "H100: 3350 GB/s", "in shared"] {
+    for part in [
+        "Pointwise",
+        "floor: fused layers",
+        "H100: 3350 GB/s",
+        "132 multiprocessors at 1.98 GHz",
+        "in shared",
+    ] {
         assert!(table.contains(part), "no {part:?} in {table}");
     }
 }
@@ -336,6 +363,33 @@ fn populations_modes_and_this_machine_are_planned() {
     let factor = bytes(&half) / bytes(&step);
     assert!((0.5..0.75).contains(&factor), "{factor}");
     assert!(half["traffic_ratio"].as_f64().unwrap() > 1.0);
+    // A device with tensor cores is measured in 16 bits too.
+    if device::open("emulated").is_ok() {
+        let here = [
+            "bench",
+            "plan",
+            "--machine",
+            "here",
+            "--device",
+            "emulated",
+            "--precision",
+            "bf16",
+            "--width",
+            "1.0",
+        ];
+        let here = json_of(&here);
+        let machine = &here["machines"][0];
+        assert!(
+            machine["tensor_flops"].as_f64().unwrap() > 0.0
+                && machine["bf16"]["seconds"].as_f64().unwrap() > 0.0
+        );
+        assert_eq!((&machine["multiprocessors"], &machine["shared_bytes"]), (&json!(132), &json!(227 << 10)));
+        let name = machine["name"].as_str().unwrap();
+        assert!(
+            here["mbconvs"].as_array().unwrap().iter().all(|layer| layer["bounds"][name].is_string()),
+            "{here}"
+        );
+    }
     let here = json_of(&["bench", "plan", "--machine", "here", "--device", "cpu", "--threads", "1"]);
     let machine = &here["machines"][0];
     assert!(machine["name"].as_str().unwrap().starts_with("cpu"));
@@ -400,6 +454,8 @@ fn profiles_show_every_operator_of_every_pass() {
     }
     fails(2, &["bench", "profile", "--width", "1.0", "--exits", "all"], "one plain head");
     fails(2, &["bench", "profile", "--work", "guess"], "evaluation, training");
+    let bf16 = profile(&["--width", "0.25", "--resolution", "32", "--precision", "bf16"]);
+    assert_eq!(bf16["precision"], "bf16");
 }
 
 #[test]
@@ -430,6 +486,79 @@ fn evaluations_are_timed_with_equal_results() {
     assert!((0.0..1.0).contains(&share), "{share}");
     let table = succeeds(&[&["bench", "evaluate", "--population", "2"][..], &small].concat());
     assert!(table.contains("2 random") && table.contains("one by one ms"), "{table}");
+}
+
+/// One network of random weights on noise in every way that the device has.
+#[test]
+fn ways_of_running_networks_are_compared() {
+    let small = ["--width", "0.25", "--classes", "7", "--resolution", "32", "--images", "3"];
+    let small = [&small[..], &["--calibration-images", "4", "--rounds", "1", "--device"]].concat();
+    let evaluate = |device: &str, more: &[&str]| {
+        json_of(&[&["bench", "evaluate"][..], &small, &[device], more].concat())
+    };
+    // Nothing is recorded on a CPU, and there is one order.
+    let report = evaluate("cpu", &["--networks", "2", "--precision", "bf16"]);
+    assert_eq!((&report["data"], &report["precision"]), (&json!("noise"), &json!("bf16")));
+    assert_eq!((&report["images"], &report["calibration_images"]), (&json!(3), &json!(4)));
+    assert!(report["launch"]["host_us"].as_f64().unwrap() > 0.0 && report["launch"]["graph_us"].is_null());
+    let ways = report["ways"].as_array().unwrap();
+    assert_eq!(ways.len(), 2);
+    for way in ways {
+        assert_eq!(
+            (&way["streams"], &way["graphs"], &way["equal"]),
+            (&json!(1), &json!("never"), &json!(true))
+        );
+        let (networks, seconds) =
+            (way["networks"].as_f64().unwrap(), way["seconds"]["median"].as_f64().unwrap());
+        for (rate, amount) in [("networks_per_second", networks), ("images_per_second", 3.0 * networks)] {
+            assert!((way[rate].as_f64().unwrap() * seconds / amount - 1.0).abs() < 1e-9, "{way}");
+        }
+        assert!(way["launches"].as_u64().unwrap() > 40 && way["host"]["planning"].as_f64().unwrap() > 0.0);
+        assert!(way["host"]["runs"].as_u64().unwrap() > 0 && way["host"]["recorded"] == 0, "{way}");
+    }
+    assert_eq!(ways[0]["work"], "network");
+    assert_eq!(ways[1]["work"], "population");
+    if device::open("emulated").is_ok() {
+        // Nine networks are two groups: each stream has one.
+        let report = evaluate("emulated", &["--networks", "9"]);
+        let ways = report["ways"].as_array().unwrap();
+        let ran: Vec<(u64, u64, &str)> = ways
+            .iter()
+            .map(|way| (way["networks"].as_u64(), way["streams"].as_u64(), way["graphs"].as_str()))
+            .map(|(networks, streams, graphs)| (networks.unwrap(), streams.unwrap(), graphs.unwrap()))
+            .collect();
+        let graphs = ["never", "always"];
+        let alone = graphs.map(|graphs| (1, 1, graphs));
+        let population = [1, 2].map(|streams| graphs.map(|graphs| (9, streams, graphs)));
+        assert_eq!(ran, [alone.to_vec(), population.concat()].concat());
+        for way in ways {
+            // Recordings may be kept from the first round on.
+            let (recorded, started) = (way["first"]["recorded"].as_u64(), way["host"]["started"].as_u64());
+            assert_eq!(
+                (&way["equal"], recorded > Some(0)),
+                (&json!(true), way["graphs"] == "always"),
+                "{way}"
+            );
+            assert_eq!(started > Some(0), way["graphs"] == "always", "{way}");
+        }
+        assert!(report["launch"]["graph_us"].as_f64().unwrap() > 0.0);
+        // Two groups share less than one does.
+        assert!(ways[4]["launches"].as_u64().unwrap() > ways[2]["launches"].as_u64().unwrap());
+        let only = ["--networks", "0", "--graphs", "auto", "--streams", "2"];
+        let report = evaluate("emulated", &only);
+        assert_eq!(
+            (report["ways"].as_array().unwrap().len(), &report["ways"][0]["graphs"]),
+            (1, &json!("auto"))
+        );
+        let table = succeeds(&[&["bench", "evaluate"][..], &small, &["emulated"], &only].concat());
+        for part in ["a middle one", "of the host", "until done; in a graph"] {
+            assert!(table.contains(part), "no {part:?} in {table}");
+        }
+    }
+    fails(2, &["bench", "evaluate", "--width", "0.25", "--data", "digits"], "--data");
+    fails(2, &["bench", "evaluate", "--graphs", "always"], "--width");
+    fails(2, &["bench", "evaluate", "--width", "0.25", "--graphs", "some"], "auto, always or never");
+    fails(2, &["bench", "evaluate", "--width", "0.25", "--streams", "3"], "--streams");
 }
 
 #[test]

@@ -6,19 +6,20 @@
 //! stored statistics.
 
 use super::rounds::{self, Times, megabytes};
+use super::ways;
 use crate::data::Split;
+use crate::device::Device;
 use crate::engine::tree::Saving;
-use crate::engine::{Calibration, Engine, Evaluation, Images};
-use crate::evaluator::{CALIBRATION_BATCH, Error, Evaluator};
+use crate::engine::{Calibration, Engine, Evaluation, Images, Precision};
+use crate::evaluator::{CALIBRATION_BATCH, Error, Evaluator, whole_batches};
 use crate::ops::Threads;
-use crate::random::stream;
-use crate::space::sample::{Policy, sample};
 use crate::space::show::grouped;
 use crate::space::walk::Exits;
 use crate::space::{Arch, cost};
 use rayon::prelude::*;
 use serde::Serialize;
 use std::fmt;
+use std::sync::Arc;
 
 /// What to measure.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +91,8 @@ pub struct Report {
     pub family: String,
     /// Its width multiplier.
     pub width: f64,
+    /// What maps are stored as.
+    pub precision: Precision,
     /// The data set.
     pub data: String,
     /// Images that networks are measured on.
@@ -100,6 +103,12 @@ pub struct Report {
     pub singles: Vec<Single>,
     /// Populations.
     pub populations: Vec<Group>,
+    /// What a launch costs, where ways were measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub launch: Option<ways::Launch>,
+    /// Networks of random weights on noise, in every way.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ways: Vec<ways::Way>,
 }
 
 type Results = Vec<Vec<Evaluation>>;
@@ -230,41 +239,68 @@ pub fn run(evaluator: &Evaluator, options: &Options) -> Result<Report, Error> {
     }
     let mut populations = Vec::new();
     for &count in options.populations.iter().filter(|_| supernet.network().is_none()) {
-        let mut rng = stream(options.seed, "bench/evaluate", count as u64, 0);
-        let mut networks = Vec::with_capacity(count);
-        for _ in 0..count {
-            let arch = space.decode(&sample(space, Policy::NatV2, &mut rng))?;
-            networks.push((arch.clone(), Exits::single(&arch)));
-        }
-        populations.push(bench.population(&networks, options)?);
+        populations.push(bench.population(&ways::random(space, count, options.seed)?, options)?);
     }
     Ok(Report {
         version: 1,
         device: engine.device().describe(),
         family: supernet.family.to_string(),
         width: supernet.channels().width,
+        precision: engine.precision(),
         data: evaluator.dataset().name().into(),
         images: test.len(),
         calibration_images: count,
         singles,
         populations,
+        launch: None,
+        ways: Vec::new(),
+    })
+}
+
+/// Measures networks of random weights on noise, in every way.
+///
+/// # Errors
+/// As [`ways::run`].
+pub fn run_ways(device: Arc<dyn Device>, options: &ways::Options) -> Result<Report, Error> {
+    let (found, supernet) = ways::run(device.clone(), options)?;
+    Ok(Report {
+        version: 1,
+        device: device.describe(),
+        family: supernet.family.to_string(),
+        width: supernet.channels().width,
+        precision: options.precision,
+        data: "noise".into(),
+        images: options.images,
+        calibration_images: whole_batches(options.calibration_images),
+        singles: Vec::new(),
+        populations: Vec::new(),
+        launch: Some(found.launch),
+        ways: found.ways,
     })
 }
 
 impl Report {
-    /// Whether every population gave the same results both ways.
+    /// Whether all ways of running the same networks gave the same results.
     pub fn all_equal(&self) -> bool {
-        self.populations.iter().all(|group| group.equal)
+        self.populations.iter().all(|group| group.equal) && self.ways.iter().all(|way| way.equal)
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let precision = match self.precision {
+            Precision::F32 => String::new(),
+            precision => format!(" in {precision}"),
+        };
         writeln!(
             f,
-            "{}: {} of width {}, {} images of {} each, recalibrated on {}\n",
-            self.device, self.family, self.width, self.images, self.data, self.calibration_images
+            "{}: {} of width {}{}, {} images of {} each, recalibrated on {}\n",
+            self.device, self.family, self.width, precision, self.images, self.data, self.calibration_images
         )?;
+        if let Some(launch) = &self.launch {
+            writeln!(f, "{launch}\n")?;
+            return ways::table(&self.ways, f);
+        }
         writeln!(
             f,
             "{:<12} {:>5} {:>14} {:>10} {:>8} {:>12} {:>13} {:>8}",

@@ -1,6 +1,7 @@
 //! `natv2 bench plan`: what a plan costs before it runs, beside the least that it could.
 //!
-//! The numbers are the [model's](crate::engine::model): no network runs here. Cards come from their
+//! The numbers are the [model's](crate::engine::model): no network runs here. Of every operator, and of every MBConv of
+//! one network in 16 bits, it says what bounds it on each machine. Cards come from their
 //! data sheets; "this machine" is measured when it is asked for. A plan in another precision is another
 //! plan, lowered as the engine does it.
 
@@ -8,9 +9,10 @@ use crate::device::Device;
 use crate::engine::fuse::{Choice, choices};
 use crate::engine::model::floor::{blocks_within, prefixes};
 use crate::engine::model::machine::{card_batches, card_chunk};
+use crate::engine::model::time;
 use crate::engine::model::{
-    Floor, Machine, Pass, Planned, Precision, Taking, Tally, Until, Workload, evaluation, floor_seconds,
-    seconds, tally, total,
+    Floor, Least, Machine, Parts, Pass, Planned, Precision, Taking, Tally, Until, Workload, evaluation,
+    floor_seconds, layers, seconds, tally, total,
 };
 use crate::engine::plan::Target;
 use crate::engine::tree::Saving;
@@ -87,7 +89,30 @@ pub struct Row {
     #[serde(flatten)]
     pub tally: Tally,
     /// Seconds, by machine that runs the precision.
+    #[serde(flatten)]
+    pub times: Times,
+}
+
+/// What something takes, by machine.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct Times {
+    /// Seconds.
     pub seconds: BTreeMap<String, f64>,
+    /// The same, by what they are taken for.
+    pub parts: BTreeMap<String, Parts>,
+    /// What most of them are taken for.
+    pub bounds: BTreeMap<String, time::Bound>,
+}
+
+/// An MBConv of one network, and what it takes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Layer {
+    /// How it runs.
+    #[serde(flatten)]
+    pub choice: Choice,
+    /// What it takes for all images, where it is one call or a pair.
+    #[serde(flatten)]
+    pub times: Times,
 }
 
 /// A plan's time on a machine next to its floor's.
@@ -97,6 +122,10 @@ pub struct Time {
     pub seconds: f64,
     /// Seconds of the launches among them.
     pub launch_seconds: f64,
+    /// All of them, by what they are taken for.
+    pub parts: Parts,
+    /// What most of them are taken for.
+    pub bound: time::Bound,
     /// The floor's seconds.
     pub floor_seconds: f64,
     /// The one over the other.
@@ -111,6 +140,8 @@ pub struct On {
     /// Its peaks.
     #[serde(flatten)]
     pub machine: Machine,
+    /// Cycles a second that go with its f32 rate.
+    pub clock: Option<f64>,
     /// Images of its largest inference pass; 0 where there is none.
     pub chunk: usize,
     /// What its plan comes to.
@@ -130,6 +161,8 @@ pub struct Bound {
     pub unfused_bytes: u64,
     /// Operations.
     pub flops: u64,
+    /// Those of depthwise filters among them, which are not for tensor cores.
+    pub filter_flops: u64,
     /// Layers with an expanded map.
     pub blocks: u64,
 }
@@ -165,7 +198,7 @@ pub struct Report {
     pub operators: Vec<Row>,
     /// Of one network in 16 bits: its MBConvs, which of them are one kernel or a pair, and the block that takes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub mbconvs: Vec<Choice>,
+    pub mbconvs: Vec<Layer>,
     /// Shared memory of a block that they were planned for.
     pub block_bytes: u32,
     /// The floor.
@@ -183,6 +216,7 @@ impl Bound {
             fused_bytes: stored(floor.fused),
             unfused_bytes: stored(floor.unfused),
             flops: 2 * images as u64 * floor.macs,
+            filter_flops: 2 * images as u64 * floor.filter_macs,
             blocks: floor.blocks,
         }
     }
@@ -192,6 +226,7 @@ impl Bound {
             fused_bytes: self.fused_bytes + other.fused_bytes,
             unfused_bytes: self.unfused_bytes + other.unfused_bytes,
             flops: self.flops + other.flops,
+            filter_flops: self.filter_flops + other.filter_flops,
             blocks: self.blocks.max(other.blocks),
         }
     }
@@ -278,7 +313,7 @@ impl Options<'_> {
     /// velocity and writes the last two. In 16 bits what is read twice is rows of half the bytes, and the
     /// update writes them, both ways round: as many bytes.
     fn training_bound(&self, precision: Precision) -> Bound {
-        let mut sum = Bound { fused_bytes: 0, unfused_bytes: 0, flops: 0, blocks: 0 };
+        let mut sum = Bound { fused_bytes: 0, unfused_bytes: 0, flops: 0, filter_flops: 0, blocks: 0 };
         let side = self.side() as u32;
         let one = |arch: &Arch| {
             let network = [(Arch { r: side, ..arch.clone() }, Exits::single(arch))];
@@ -291,6 +326,7 @@ impl Options<'_> {
                 fused: maps(floor.fused),
                 unfused: maps(floor.unfused),
                 macs: 3 * floor.macs,
+                filter_macs: 3 * floor.filter_macs,
                 ..floor
             };
             sum = sum.plus(Bound::new((self.images, back), 0, precision));
@@ -338,7 +374,7 @@ pub fn run(options: &Options<'_>) -> Result<Report, crate::device::Error> {
     let own = options.device.map(|device| u64::from(device.block_bytes()));
     let card = Takes::card(least.or(own));
     let inference = matches!(options.mode, Mode::Inference | Mode::Evaluation);
-    let mbconvs = match options.networks {
+    let choices = match options.networks {
         [(arch, _)] if precision != Precision::F32 && options.fuse && inference => {
             choices(options.layout, arch, options.images, card.block_bytes)
         }
@@ -353,16 +389,17 @@ pub fn run(options: &Options<'_>) -> Result<Report, crate::device::Error> {
     let on = |machine: Machine, takes: Takes<'_>| {
         let time = |own: Precision| -> Option<Time> {
             let planned = options.passes(own, takes)?;
-            let all: f64 = seconds(&planned.passes, &machine, own)?.values().sum();
-            let floor = bound(own);
-            let elements = floor.fused_bytes / own.bytes();
-            let floor_seconds = floor_seconds(elements, floor.flops, &machine, own)?;
+            let parts: Parts = seconds(&planned.passes, &machine, own)?.into_values().sum();
+            let Bound { fused_bytes: bytes, flops, filter_flops, .. } = bound(own);
+            let floor_seconds = floor_seconds(Least { bytes, flops, filter_flops }, &machine, own)?;
             let in_shared = |bytes: u64| blocks_within(&trees, bytes / own.bytes());
             Some(Time {
-                seconds: all,
-                launch_seconds: total(&planned.passes).launches as f64 * machine.launch_seconds,
+                seconds: parts.seconds(),
+                launch_seconds: parts.launches,
+                parts,
+                bound: parts.bound(),
                 floor_seconds,
-                ratio: all / floor_seconds,
+                ratio: parts.seconds() / floor_seconds,
                 blocks_in_shared: machine.shared_bytes.map(in_shared),
             })
         };
@@ -370,12 +407,19 @@ pub fn run(options: &Options<'_>) -> Result<Report, crate::device::Error> {
         let f32 = time(Precision::F32)?;
         let bf16 = time(Precision::Bf16);
         let planned = options.passes(precision, takes).unwrap_or_else(|| none.clone());
-        Some(On { chunk: planned.chunk, plan: total(&planned.passes), f32, bf16, machine })
+        let clock = machine.clock();
+        Some(On { chunk: planned.chunk, plan: total(&planned.passes), clock, f32, bf16, machine })
     };
-    let mut times: Vec<(String, BTreeMap<&'static str, f64>)> = Vec::new();
+    let mut times: Vec<(String, BTreeMap<&'static str, Parts>)> = Vec::new();
+    let mut of_layers: Vec<(String, Vec<Parts>)> = Vec::new();
+    let mut taken = |machine: &Machine, planned: &Planned| {
+        let name = machine.name.clone();
+        times.push((name.clone(), seconds(&planned.passes, machine, precision).unwrap_or_default()));
+        of_layers.push((name, layers(&planned.passes, machine)));
+    };
     let mut machines = Vec::new();
     for card in &options.cards {
-        times.push((card.name.clone(), seconds(&plan.passes, card, precision).unwrap_or_default()));
+        taken(card, &plan);
         machines.extend(on(card.clone(), Takes::card(card.shared_bytes)));
     }
     if let Some(device) = options.device {
@@ -386,24 +430,32 @@ pub fn run(options: &Options<'_>) -> Result<Report, crate::device::Error> {
         let orders = 1 + usize::from(device.beside()?.is_some());
         let takes = Takes { lanes, orders, chunk: &chunk, batches: &batches, block_bytes };
         let own = options.passes(precision, takes).unwrap_or_else(|| none.clone());
-        times.push((machine.name.clone(), seconds(&own.passes, &machine, precision).unwrap_or_default()));
+        taken(&machine, &own);
         machines.extend(on(machine, takes));
     }
     let mut operators: Vec<Row> = tally(&plan.passes)
         .into_iter()
         .map(|(operator, tally)| {
-            let of = |(name, seconds): &(String, BTreeMap<&str, f64>)| {
-                seconds.get(operator).map(|&seconds| (name.clone(), seconds))
+            let of = |(name, all): &(String, BTreeMap<&str, Parts>)| {
+                all.get(operator).map(|&parts| (name.clone(), parts))
             };
-            Row { operator, tally, seconds: times.iter().filter_map(of).collect() }
+            Row { operator, tally, times: Times::of(times.iter().filter_map(of)) }
         })
         .collect();
+    let count = choices.len();
+    // Where a layer is in more calls than a pair, they cannot be told apart.
+    let known = || of_layers.iter().filter(|(_, layers)| layers.len() == count);
+    let layer = |(index, choice): (usize, Choice)| {
+        let times = Times::of(known().map(|(name, layers)| (name.clone(), layers[index])));
+        Layer { choice, times }
+    };
+    let mbconvs = choices.into_iter().enumerate().map(layer).collect();
     operators.sort_by(|a, b| b.tally.bytes.cmp(&a.tally.bytes).then(a.operator.cmp(b.operator)));
     let total = total(&plan.passes);
     let channels = options.layout.channels();
     let macs = |(arch, exits): &(Arch, Exits)| cost(channels, arch, *exits, options.layout.classes()).macs;
     Ok(Report {
-        version: 1,
+        version: VERSION,
         mode: options.mode,
         family: options.family.to_string(),
         width: channels.width,
@@ -424,7 +476,41 @@ pub fn run(options: &Options<'_>) -> Result<Report, crate::device::Error> {
     })
 }
 
+/// Version of the JSON. In the first one times left out arithmetic on other units than the fastest, and multiprocessors
+/// that wait.
+const VERSION: u32 = 2;
+
+impl Times {
+    fn of(all: impl Iterator<Item = (String, Parts)>) -> Times {
+        let mut times = Times::default();
+        for (name, parts) in all {
+            times.seconds.insert(name.clone(), parts.seconds());
+            times.bounds.insert(name.clone(), parts.bound());
+            times.parts.insert(name, parts);
+        }
+        times
+    }
+
+    /// Columns of milliseconds on machines, each with what bounds it.
+    fn columns(&self, machines: &[On]) -> String {
+        let column = |on: &On| {
+            let name = &on.machine.name;
+            match self.seconds.get(name).zip(self.bounds.get(name)) {
+                Some((seconds, bound)) => format!(" {:>9.3} {bound:<9}", 1e3 * seconds),
+                None => format!(" {:>9} {:<9}", "-", ""),
+            }
+        };
+        machines.iter().map(column).collect()
+    }
+}
+
 impl Report {
+    /// Heads of [`Times::columns`].
+    fn heads(&self) -> String {
+        let head = |on: &On| format!(" {:>9} {:<9}", format!("{} ms", short(&on.machine.name)), "bound");
+        self.machines.iter().map(head).collect()
+    }
+
     /// Which MBConvs are one kernel, which a pair, and why.
     fn write_mbconvs(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.mbconvs.is_empty() || self.block_bytes == 0 {
@@ -434,12 +520,13 @@ impl Report {
         let (from, to, filter) = ("pixels", "channels", "filter");
         write!(
             f,
-            "\n\n{:<6} {from:>10} {to:>16} {filter:>7} {:>4}  of {} KB a block",
+            "\n\n{:<6} {from:>10} {to:>16} {filter:>7} {:>4}{}  of {} KB a block",
             "layer",
             "SE",
+            self.heads(),
             kilo(self.block_bytes)
         )?;
-        for choice in &self.mbconvs {
+        for Layer { choice, times } in &self.mbconvs {
             let Choice { layer, sides, channels: [cin, mid, cout], filter: [kernel, stride], hidden, .. } =
                 choice;
             let pixels = format!("{} to {}", sides[0], sides[1]);
@@ -447,8 +534,9 @@ impl Report {
             let filter = format!("{kernel}x{kernel}/{stride}");
             write!(
                 f,
-                "\n{:<6} {pixels:>10} {channels:>16} {filter:>7} {hidden:>4}  ",
-                format!("{}.{}", layer[0], layer[1])
+                "\n{:<6} {pixels:>10} {channels:>16} {filter:>7} {hidden:>4}{}  ",
+                format!("{}.{}", layer[0], layer[1]),
+                times.columns(&self.machines)
             )?;
             let block = |f: &mut fmt::Formatter<'_>, block: Block| {
                 let Block { images, bands, slice, shared_bytes } = block;
@@ -501,27 +589,22 @@ impl fmt::Display for Report {
             writeln!(f, "{}", self.saving)?;
         }
         write!(f, "\n{:<20} {:>8} {:>9} {:>11} {:>11}", "operator", "calls", "launches", "MB", "MFLOP")?;
-        for on in &self.machines {
-            write!(f, " {:>11}", format!("{} ms", short(&on.machine.name)))?;
-        }
-        writeln!(f)?;
+        writeln!(f, "{}", self.heads())?;
         for row in &self.operators {
             let Tally { calls, launches, bytes, flops } = row.tally;
             let (mb, mflop) = (mega(bytes), mega(flops));
-            write!(f, "{:<20} {calls:>8} {launches:>9} {mb:>11.2} {mflop:>11.1}", row.operator)?;
-            for on in &self.machines {
-                let seconds = row.seconds.get(&on.machine.name);
-                let text = seconds.map_or_else(|| "-".into(), |seconds| format!("{:.3}", 1e3 * seconds));
-                write!(f, " {text:>11}")?;
-            }
-            writeln!(f)?;
+            let columns = row.times.columns(&self.machines);
+            writeln!(f, "{:<20} {calls:>8} {launches:>9} {mb:>11.2} {mflop:>11.1}{columns}", row.operator)?;
         }
         let Tally { calls, launches, bytes, flops } = self.total;
         write!(f, "{:<20} {calls:>8} {launches:>9} {:>11.2} {:>11.1}", "total", mega(bytes), mega(flops))?;
-        for on in &self.machines {
-            let all = self.operators.iter().filter_map(|row| row.seconds.get(&on.machine.name));
-            write!(f, " {:>11.3}", 1e3 * all.sum::<f64>())?;
-        }
+        let of = |on: &On| {
+            let name = &on.machine.name;
+            let all: Vec<Parts> =
+                self.operators.iter().filter_map(|row| row.times.parts.get(name)).copied().collect();
+            (!all.is_empty()).then(|| (name.clone(), all.into_iter().sum()))
+        };
+        write!(f, "{}", Times::of(self.machines.iter().filter_map(of)).columns(&self.machines))?;
         let calls =
             |name| self.operators.iter().find(|row| row.operator == name).map_or(0, |row| row.tally.calls);
         let (alone, together, apart) = (calls("Mbconv"), calls("MbconvGroup"), calls("Depthwise"));
@@ -587,15 +670,20 @@ impl fmt::Display for Report {
             writeln!(f, "{name:<10} {:>6} {:>9} {} {bf16}", on.chunk, on.plan.launches, time(&on.f32))?;
         }
         for on in &self.machines {
-            let Machine { bandwidth, f32_flops, tensor_flops, launch_seconds, .. } = &on.machine;
+            let Machine { bandwidth, f32_flops, tensor_flops, launch_seconds, multiprocessors, .. } =
+                &on.machine;
+            let units = multiprocessors
+                .zip(on.clock)
+                .map(|(count, clock)| format!(", {count} multiprocessors at {:.2} GHz", clock / 1e9));
             let tensor =
                 tensor_flops.map(|t| format!(", {:.0} in 16-bit products", t / 1e12)).unwrap_or_default();
             writeln!(
                 f,
-                "{}: {:.0} GB/s, {:.2} TFLOP/s in f32{tensor}, {:.2} us a launch, {:.1} MB of cache",
+                "{}: {:.0} GB/s, {:.2} TFLOP/s in f32{tensor}{}, {:.2} us a launch, {:.1} MB of cache",
                 on.machine.name,
                 bandwidth / 1e9,
                 f32_flops / 1e12,
+                units.unwrap_or_default(),
                 1e6 * launch_seconds,
                 on.machine.cache_bytes as f64 / f64::from(1 << 20)
             )?;

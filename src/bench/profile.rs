@@ -6,9 +6,10 @@
 //! long as it lasts, idle lanes included. So rates are set against the peaks of the whole device, and
 //! what the calls do not account for is loading, planning, moving results, and lanes without work.
 
+use super::kernels::peak_of_products;
 use crate::data::Source;
 use crate::device::{Buffer, Device, Error as DeviceError, Memory, Peaks, Residents};
-use crate::engine::{Calibration, Engine, Error as EngineError, Images};
+use crate::engine::{Calibration, Engine, Error as EngineError, Images, Precision};
 use crate::evaluator::CALIBRATION_BATCH;
 use crate::ops::{Call, Threads};
 use crate::random::stream;
@@ -40,6 +41,8 @@ pub struct Options<'a> {
     pub batch: usize,
     /// Rounds; the quickest counts.
     pub rounds: usize,
+    /// What maps are stored as.
+    pub precision: Precision,
 }
 
 /// An operator's calls in a pass.
@@ -55,8 +58,11 @@ pub struct Row {
     pub share: f64,
     /// Billions of operations a second; a multiply-add counts as two.
     pub gigaflops: f64,
-    /// Share of the arithmetic peak, 0 to 1.
+    /// Share of the peak of multiply-adds, 0 to 1; more where tensor cores take most.
     pub share_of_arithmetic: f64,
+    /// Share of the peaks of the units that its operations are for, 0 to 1: the least time that they could take, over
+    /// the time.
+    pub share_of_peak: f64,
     /// Gigabytes a second, each operand of a call once; operands that a cache keeps count too.
     pub gigabytes_per_second: f64,
     /// Share of the copy's rate; above 1 where operands stay in a cache.
@@ -108,6 +114,10 @@ pub struct Report {
     pub copy_gigabytes_per_second: f64,
     /// Measured arithmetic, in billions of operations a second.
     pub peak_gigaflops: f64,
+    /// The same of products of 16-bit numbers, where there are tensor cores.
+    pub peak_product_gigaflops: Option<f64>,
+    /// What maps are stored as.
+    pub precision: Precision,
     /// Evaluation and training step.
     pub profiles: Vec<Profile>,
 }
@@ -123,6 +133,8 @@ struct Sum {
     calls: u64,
     bytes: u64,
     flops: u64,
+    /// The least time of the operations.
+    least: f64,
     /// Device time.
     seconds: f64,
 }
@@ -132,6 +144,7 @@ impl std::ops::AddAssign for Sum {
         self.calls += other.calls;
         self.bytes += other.bytes;
         self.flops += other.flops;
+        self.least += other.least;
         self.seconds += other.seconds;
     }
 }
@@ -147,6 +160,7 @@ impl Sum {
             share: self.seconds / whole,
             gigaflops: flops / 1e9,
             share_of_arithmetic: flops / peaks.arithmetic,
+            share_of_peak: self.least / self.seconds.max(1e-12),
             gigabytes_per_second: bytes / 1e9,
             share_of_copy: bytes / peaks.copy,
         }
@@ -158,13 +172,14 @@ type Log = BTreeMap<(&'static str, &'static str), Sum>;
 /// A device that times every call.
 struct Stopwatch {
     inner: Arc<dyn Device>,
+    peaks: Peaks,
     training: bool,
     log: Mutex<Log>,
 }
 
 impl Stopwatch {
-    fn new(inner: Arc<dyn Device>, training: bool) -> Arc<Stopwatch> {
-        Arc::new(Stopwatch { inner, training, log: Mutex::new(Log::new()) })
+    fn new(inner: Arc<dyn Device>, peaks: Peaks, training: bool) -> Arc<Stopwatch> {
+        Arc::new(Stopwatch { inner, peaks, training, log: Mutex::new(Log::new()) })
     }
 
     fn take(&self) -> Log {
@@ -209,8 +224,9 @@ impl Device for Stopwatch {
             let memory = Memory { weights, network, arena: &mut *arena };
             let time: Duration = self.inner.time(std::slice::from_ref(call), memory, threads)?;
             let (work, seconds) = (call.work(), time.as_secs_f64() / lanes);
+            let (least, _) = self.peaks.least_seconds(work.flops, call.tensor_flops());
             *sums.entry((pass, call.name())).or_default() +=
-                Sum { calls: 1, bytes: work.bytes, flops: work.flops, seconds };
+                Sum { calls: 1, bytes: work.bytes, flops: work.flops, least, seconds };
         }
         let mut log = self.log.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         sums.into_iter().for_each(|(key, sum)| *log.entry(key).or_default() += sum);
@@ -219,7 +235,6 @@ impl Device for Stopwatch {
     fn block_bytes(&self) -> u32 {
         self.inner.block_bytes()
     }
-
     fn lanes(&self) -> usize {
         self.inner.lanes()
     }
@@ -321,8 +336,8 @@ fn evaluation(
     options: &Options<'_>,
     peaks: Peaks,
 ) -> Result<Profile, Error> {
-    let watch = Stopwatch::new(device, false);
-    let engine = Engine::new(watch.clone(), Arc::new(supernet.clone()))?;
+    let watch = Stopwatch::new(device, peaks, false);
+    let engine = Engine::in_precision(watch.clone(), Arc::new(supernet.clone()), options.precision)?;
     let side = options.networks.iter().map(|(arch, _)| arch.r as usize).max().unwrap_or(0);
     let (test, train) = (Noise::new(options.images, side), Noise::new(options.calibration_images, side));
     let count = options.calibration_images;
@@ -345,10 +360,11 @@ fn step(
     options: &Options<'_>,
     peaks: Peaks,
 ) -> Result<Profile, Error> {
-    let watch = Stopwatch::new(device, true);
+    let watch = Stopwatch::new(device, peaks, true);
     let rule = Rule::Sgd { momentum: 0.9, nesterov: true };
     let optimiser = Optimiser { rule, decay: 3e-5, decays: Decays::Weights, clip: None };
-    let mut trainer = Trainer::new(watch.clone(), supernet.clone(), optimiser)?;
+    let precision = options.precision;
+    let mut trainer = Trainer::in_precision(watch.clone(), supernet.clone(), optimiser, precision)?;
     let student = |(arch, _): &(Arch, Exits)| Student { arch: arch.clone(), weighting: Weighting::Own };
     let students: Vec<Student> = options.networks.iter().map(student).collect();
     let side = students.first().map_or(0, |student| student.arch.r as usize);
@@ -394,6 +410,8 @@ pub fn run(device: Arc<dyn Device>, supernet: &Supernet, options: &Options<'_>) 
         macs: options.networks.iter().map(macs).sum(),
         copy_gigabytes_per_second: peaks.copy / 1e9,
         peak_gigaflops: peaks.arithmetic / 1e9,
+        peak_product_gigaflops: peaks.products.map(|products| products / 1e9),
+        precision: options.precision,
         profiles,
     })
 }
@@ -402,16 +420,21 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{}: {} network{} of {}, width {}, {:.2} MMACs an image",
+            "{}: {} network{} of {}, width {}{}, {:.2} MMACs an image",
             self.device,
             self.networks,
             if self.networks == 1 { "" } else { "s" },
             self.family,
             self.width,
+            match self.precision {
+                Precision::F32 => String::new(),
+                precision => format!(" in {precision}"),
+            },
             self.macs as f64 / 1e6
         )?;
         let (copy, peak) = (self.copy_gigabytes_per_second, self.peak_gigaflops);
-        writeln!(f, "measured peaks: copy {copy:.1} GB/s, multiply-adds {peak:.0} GFLOP/s")?;
+        let products = peak_of_products(self.peak_product_gigaflops);
+        writeln!(f, "measured peaks: copy {copy:.1} GB/s, multiply-adds {peak:.0} GFLOP/s{products}")?;
         for Profile { work, images, seconds, outside, passes } in &self.profiles {
             writeln!(f, "\n{work}: {images} images in {:.2} ms", 1e3 * seconds)?;
             for Pass { name, operators, total } in passes {
@@ -429,7 +452,7 @@ impl fmt::Display for Report {
                         1e3 * row.seconds,
                         100.0 * row.share,
                         row.gigaflops,
-                        100.0 * row.share_of_arithmetic,
+                        100.0 * row.share_of_peak,
                         row.gigabytes_per_second,
                         100.0 * row.share_of_copy
                     )?;
@@ -461,8 +484,16 @@ mod tests {
             calibration_images: 8,
             batch: 4,
             rounds: 1,
+            precision: Precision::F32,
         };
+        let half = run(Arc::new(Cpu), &supernet, &Options { precision: Precision::Bf16, ..options }).unwrap();
+        let ran = |report: &Report, name: &str| {
+            let mut passes = report.profiles.iter().flat_map(|profile| &profile.passes);
+            passes.all(|pass| pass.operators.iter().any(|row| row.operator == name))
+        };
+        assert!(ran(&half, "PointwiseHalf") && half.to_string().contains(" in bf16,"), "{half}");
         let report = run(Arc::new(Cpu), &supernet, &options).unwrap();
+        assert!(!ran(&report, "PointwiseHalf"));
         let passes: Vec<&Pass> = report.profiles.iter().flat_map(|profile| &profile.passes).collect();
         let names: Vec<&str> = passes.iter().map(|pass| pass.name).collect();
         assert_eq!(names, [RECALIBRATION, INFERENCE, STEP]);
@@ -472,6 +503,8 @@ mod tests {
         assert!(has(passes[2], "PointwiseWeights"));
         for pass in passes {
             assert_eq!(pass.operators.iter().map(|row| row.calls).sum::<u64>(), pass.total.calls);
+            // Without tensor cores there is one peak.
+            assert!((pass.total.share_of_peak / pass.total.share_of_arithmetic - 1.0).abs() < 1e-9);
             assert!(pass.operators.windows(2).all(|rows| rows[0].seconds >= rows[1].seconds));
         }
         assert_eq!((report.profiles[0].images, report.profiles[1].images), (13, 4));

@@ -61,10 +61,13 @@ const AFTER_HELP: &str = "\
 Examples:
   natv2 bench kernels --device cpu --threads 1
   natv2 bench kernels --device cuda --images 256 --edges --json > kernels.json
+  natv2 bench kernels --device cuda --precision bf16 --images 1000 --check-images 4
 
 Each kernel is first compared with the plain f64 definition on the same operands; a wrong one is
-marked in the table and makes the exit code 1. Times are medians with the caches flushed in between;
-shares are of the copy rate and the multiply-add rate measured on the same device in the same run.";
+marked in the table and makes the exit code 1. With --check-images that is done on fewer images than
+are timed, for which a device may take another tile of the same kernel. Times are medians with the caches flushed in between;
+shares are of the copy rate and of the peaks of arithmetic measured on the same device in the same run:
+fma (f32 multiply-adds), tensor (products of 16-bit numbers), or both, the longer of the two.";
 
 /// Arguments of `natv2 bench kernels`.
 #[derive(Debug, Args)]
@@ -73,6 +76,9 @@ pub struct Kernels {
     /// Images of a call.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
     images: u16,
+    /// Check calls of so many images, where the reference of all takes too long [default: as many as are timed].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    check_images: Option<u16>,
     /// Resolution of the sub-networks, in pixels; may be repeated.
     #[arg(long, value_name = "PX", default_values_t = [64u16], value_parser = clap::value_parser!(u16).range(32..=1024))]
     resolution: Vec<u16>,
@@ -97,6 +103,7 @@ impl Kernels {
         let device = self.globals.open()?;
         let options = kernels::Options {
             images: self.images.into(),
+            check_images: self.check_images.map(usize::from),
             resolutions: self.resolution.iter().map(|&r| r.into()).collect(),
             edges: self.edges,
             repetitions: self.repetitions.into(),

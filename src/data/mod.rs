@@ -35,6 +35,7 @@ pub mod fetch;
 mod folder;
 mod info;
 pub mod loader;
+mod noise;
 mod prefetch;
 mod selection;
 mod transform;
@@ -158,7 +159,7 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Its name, one of [`NAMES`].
+    /// Its name, one of [`NAMES`], or `noise`.
     pub fn name(&self) -> &'static str {
         self.name
     }

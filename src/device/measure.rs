@@ -3,6 +3,7 @@
 use super::Error;
 use crate::ops::simd::{Kernel, Vector, dispatch};
 use rayon::prelude::*;
+use serde::Serialize;
 use std::any::Any;
 use std::hint::black_box;
 use std::sync::{Mutex, OnceLock};
@@ -15,6 +16,46 @@ pub struct Peaks {
     pub copy: f64,
     /// f32 operations a second of chains of multiply-adds, which count as two.
     pub arithmetic: f64,
+    /// Operations a second of products of 16-bit numbers with f32 sums, as the kernels make them on tensor cores; `None`
+    /// where there are none.
+    pub products: Option<f64>,
+}
+
+/// The peak that arithmetic is held against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Peak {
+    /// f32 multiply-adds.
+    Fma,
+    /// Products of 16-bit numbers on tensor cores.
+    Tensor,
+    /// Either, each for its part.
+    Both,
+}
+
+impl Peak {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Peak::Fma => "fma",
+            Peak::Tensor => "tensor",
+            Peak::Both => "both",
+        }
+    }
+}
+
+impl Peaks {
+    /// The least seconds of so many operations, of which `tensor` are products of 16-bit numbers: both units work at
+    /// their peaks, and side by side. Also, which of them have something to do. What tensor cores would take
+    /// is for the others where there are none.
+    pub fn least_seconds(&self, flops: u64, tensor: u64) -> (f64, Peak) {
+        let Some(products) = self.products.filter(|_| tensor > 0) else {
+            return (flops as f64 / self.arithmetic, Peak::Fma);
+        };
+        let others = flops.saturating_sub(tensor);
+        let peak = if others == 0 { Peak::Tensor } else { Peak::Both };
+        ((tensor as f64 / products).max(others as f64 / self.arithmetic), peak)
+    }
 }
 
 /// A point in time on a device, among its calls.
@@ -68,6 +109,7 @@ pub(super) fn host_peaks() -> Result<Peaks, Error> {
     Ok(Peaks {
         copy: rate(8.0 * COPIED as f64, copied),
         arithmetic: rate(flops.iter().sum::<f64>(), computed),
+        products: None,
     })
 }
 
@@ -112,4 +154,20 @@ pub(super) fn flush_host() {
         .par_chunks_mut(1 << 20)
         .for_each(|piece| piece.iter_mut().for_each(|byte| *byte = byte.wrapping_add(1)));
     black_box(&*memory);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arithmetic_is_held_against_the_units_that_it_is_for() {
+        let peaks = Peaks { copy: 1.0, arithmetic: 10.0, products: Some(100.0) };
+        assert_eq!(peaks.least_seconds(50, 0), (5.0, Peak::Fma));
+        assert_eq!(peaks.least_seconds(50, 50), (0.5, Peak::Tensor));
+        // The filter of an MBConv may take longer than its products.
+        assert_eq!(peaks.least_seconds(250, 200), (5.0, Peak::Both));
+        assert_eq!(peaks.least_seconds(901, 900), (9.0, Peak::Both));
+        assert_eq!(Peaks { products: None, ..peaks }.least_seconds(50, 50), (5.0, Peak::Fma));
+    }
 }

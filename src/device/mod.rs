@@ -27,12 +27,12 @@ pub use cpu::Cpu;
 #[cfg(feature = "cuda")]
 pub use gpu::Card;
 pub use gpu::{
-    CARD_ARENA_BYTES, CARD_IMAGES, Emulator, Gpu, H100_MULTIPROCESSORS, Launcher, Runtime, is_launchable,
-    launches,
+    CARD_ARENA_BYTES, CARD_IMAGES, Emulator, Gpu, H100_MULTIPROCESSORS, Launcher, Runtime, geometries,
+    is_launchable, launches,
 };
 #[cfg(test)]
 pub(crate) use gpu::{Layout, Together, layout};
-pub use measure::{Peaks, Stamp};
+pub use measure::{Peak, Peaks, Stamp};
 pub use recording::Recording;
 pub use reference::Reference;
 pub use residents::{Pages, Residents};
@@ -126,6 +126,15 @@ pub struct Memory<'a> {
     pub network: &'a Buffer,
     /// What the calls write.
     pub arena: &'a mut Buffer,
+}
+
+/// The multiprocessors of a card, of which each has blocks of threads to itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Multiprocessors {
+    /// How many there are.
+    pub count: u32,
+    /// f32 multiply-adds that each makes in a cycle.
+    pub multiply_adds: u32,
 }
 
 /// A place where networks run.
@@ -300,6 +309,11 @@ pub trait Device: Send + Sync {
     /// Bytes of shared memory that a block of threads can have; 0 where there are no blocks.
     fn block_bytes(&self) -> u32 {
         0
+    }
+
+    /// The multiprocessors that blocks of threads run on; `None` where there are no blocks.
+    fn multiprocessors(&self) -> Option<Multiprocessors> {
+        None
     }
 
     /// Size of the last cache that belongs to one lane alone, in bytes: a core's second level, or all

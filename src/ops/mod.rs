@@ -42,6 +42,7 @@ pub mod squeeze_excite;
 pub mod stem;
 pub mod sum;
 mod tile;
+mod units;
 pub mod update;
 mod widened;
 

@@ -1,6 +1,7 @@
 //! The networks that `natv2 bench plan` and `profile` look at, and the super-network they are of.
 
 use super::Error;
+use crate::bench::ways::middle;
 use crate::cli::{Weights, input};
 use crate::space::walk::Exits;
 use crate::space::{Arch, ExitScaling, Family};
@@ -34,7 +35,7 @@ pub struct Networks {
     resolution: Option<u32>,
 }
 
-fn width(text: &str) -> Result<f64, String> {
+pub(super) fn width(text: &str) -> Result<f64, String> {
     match input::widths(text)?[..] {
         [width] => Ok(width),
         _ => Err("give one width multiplier".into()),
@@ -93,8 +94,8 @@ impl Networks {
             (None, Some(text)) => input::archs(text, family)?,
             (None, None) => {
                 let sides = supernet.map_or(&[64][..], |supernet| supernet.card.search_resolutions());
-                let largest = Arch::largest(family, sides.iter().copied().max().unwrap_or(64), None);
-                vec![own.unwrap_or(Arch { ks: [5; 20], e: [4; 20], d: [3; 5], ..largest })]
+                let largest = sides.iter().copied().max().unwrap_or(64);
+                vec![own.unwrap_or(middle(family, largest))]
             }
         };
         let sized = |arch: Arch| Arch { r: self.resolution.unwrap_or(arch.r), ..arch };

@@ -18,10 +18,13 @@ Examples:
   natv2 bench plan --width 1.0 --precision bf16 [--unfused]
   natv2 bench plan --mode training --images 64 --teacher --precision bf16 --machine here
 
-No network runs. Bytes, operations and launches are those of the plan that the engine would run;
-times take every call at full bandwidth or full arithmetic rate, whichever is longer, and add the
-launches. Machines: a100, h100, h200 (data sheets), here (the --device, measured now) or all. The
-floor is fused layers that read their input and write their output once.";
+No network runs. Bytes, operations and launches are those of the plan that the engine would run. Times
+add up launches, the MBConvs by the estimate of cycles that their blocks are picked by, and of every
+other call the longer of traffic and arithmetic. Behind each time stands what most of it is for, its
+bound: traffic, launches, tensor (products of 16-bit numbers), fma (all other arithmetic) or occupancy
+(multiprocessors that wait or have less to do than others). Machines: a100, h100, h200 (data sheets),
+here (the --device, measured now) or all. The floor is fused layers that read their input and write
+their output once, or their products or their filters at full rate, whichever is longest.";
 
 /// Arguments of `natv2 bench plan`.
 #[derive(Debug, Args)]

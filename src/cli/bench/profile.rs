@@ -4,6 +4,7 @@ use super::networks::Networks;
 use super::{Error, print};
 use crate::bench::profile::{Options, run};
 use crate::cli::Globals;
+use crate::engine::Precision;
 use crate::run::Exit;
 use clap::{Args, ValueEnum};
 
@@ -11,6 +12,7 @@ const AFTER_HELP: &str = "\
 Examples:
   natv2 bench profile --weights net.safetensors --threads 1      a middle network
   natv2 bench profile --width 1.0 --classes 200 --resolution 64 --work evaluation
+  natv2 bench profile --width 1.0 --precision bf16 --device cuda
   natv2 bench profile --archs archive.json --images 2000 --calibration-images 500 --json
 
 The networks run on noise, with random weights where --width stands for a super-network; every call
@@ -47,6 +49,9 @@ pub struct Profile {
     /// Images of a training step.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=8192))]
     batch: u16,
+    /// What maps are stored as: f32, f16 or bf16.
+    #[arg(long, value_name = "PRECISION", default_value_t)]
+    precision: Precision,
     /// Rounds of which the quickest is shown.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     rounds: u16,
@@ -75,6 +80,7 @@ impl Profile {
             calibration_images: self.calibration_images as usize,
             batch: self.batch.into(),
             rounds: self.rounds.into(),
+            precision: self.precision,
         };
         print(&run(self.globals.open()?, &supernet, &options)?, self.globals.talk.json)?;
         Ok(Exit::Done)

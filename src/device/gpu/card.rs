@@ -165,6 +165,11 @@ impl Runtime for Card {
         self.0.card().multiprocessors
     }
 
+    fn multiply_adds(&self) -> u32 {
+        // CUDA programming guide, arithmetic throughput: 64 of compute capability 8.0, 128 of all later ones.
+        if self.0.card().compute_capability <= (8, 0) { 64 } else { 128 }
+    }
+
     fn shared_bytes(&self) -> u32 {
         u32::try_from(self.0.card().shared_bytes_per_block).unwrap_or(u32::MAX)
     }

@@ -26,12 +26,12 @@ pub(crate) use layout::{Layout, layout};
 use super::launch::{Arguments, Geometry, RecordedLaunch};
 use super::measure::{self, Peaks, Stamp};
 use super::recording::Buffers;
-use super::{Buffer, Device, Error, Memory, Recording, Residents};
+use super::{Buffer, Device, Error, Memory, Multiprocessors, Recording, Residents};
 use crate::ops::{
     self, Call, Region, Threads, batch_norm, branches, depthwise, kernel_transform, pointwise, pool,
 };
 use crate::ops::{preprocess, score, squeeze_excite, stem, sum};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 use timing::Lazy;
@@ -177,6 +177,11 @@ pub trait Runtime: Send + Sync + Sized + 'static {
     /// Multiprocessors of the card.
     fn multiprocessors(&self) -> u32;
 
+    /// f32 multiply-adds that a multiprocessor makes in a cycle: an H100's, and so the emulator's.
+    fn multiply_adds(&self) -> u32 {
+        128
+    }
+
     /// Shared memory that a block can have at most, in bytes.
     fn shared_bytes(&self) -> u32;
 
@@ -227,6 +232,18 @@ struct PeakArgs {
     factor: f32,
     term: f32,
 }
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct ProductPeakArgs {
+    y: u64,
+    rounds: u32,
+}
+
+/// Threads of a block of the kernels that peaks are measured with: `kPeakThreads`.
+const PEAK_THREADS: usize = 256;
+/// Operations of a warp and round of `peak_bf16`: 8 products of 16 x 16 by 16 x 8.
+const PRODUCT_FLOPS: f64 = 8.0 * 4096.0;
 
 impl<R: Runtime> Gpu<R> {
     /// The device on that runtime.
@@ -353,20 +370,25 @@ fn dispatch(call: &Call, to: &Launcher<'_>) -> Result<(), Error> {
     }
 }
 
-/// Kernels that a call launches, as the launch code of its operator has it on an H100's
-/// multiprocessors; none where the call is too large for kernels to count.
+/// Kernels that a call launches, as [`geometries`] has them.
 pub fn launches(call: &Call) -> u32 {
-    let count = Cell::new(0);
-    let launch = |_: &'static str, _: Geometry, _: &Arguments<'_>| {
-        count.set(count.get() + 1);
+    geometries(call).len() as u32
+}
+
+/// The geometries of the kernels that a call launches, as the launch code of its operator has it on an H100's
+/// multiprocessors; none where the call is too large for kernels to count.
+pub fn geometries(call: &Call) -> Vec<Geometry> {
+    let found = RefCell::new(Vec::new());
+    let launch = |_: &'static str, geometry: Geometry, _: &Arguments<'_>| {
+        found.borrow_mut().push(geometry);
         Ok(())
     };
     // Nothing is read there: these are no buffers.
     let everywhere = (0, usize::MAX);
     let regions = [Region::Weights, Region::Network, Region::Arena].map(|region| (region, everywhere));
     match dispatch(call, &Launcher::new(regions, H100_MULTIPROCESSORS, H100_SHARED_BYTES, &launch)) {
-        Ok(()) => count.get(),
-        Err(_) => 0,
+        Ok(()) => found.take(),
+        Err(_) => Vec::new(),
     }
 }
 
@@ -488,6 +510,11 @@ impl<R: Runtime> Device for Gpu<R> {
         self.runtime.shared_bytes()
     }
 
+    fn multiprocessors(&self) -> Option<Multiprocessors> {
+        let (count, multiply_adds) = (self.runtime.multiprocessors(), self.runtime.multiply_adds());
+        Some(Multiprocessors { count, multiply_adds })
+    }
+
     fn cache_bytes(&self) -> usize {
         self.runtime.cache_bytes()
     }
@@ -499,13 +526,20 @@ impl<R: Runtime> Device for Gpu<R> {
         let copy = CopyArgs { x, y, quads: quads as u32 };
         let copied = self.best(|| self.launch_items("copy_f32", quads, &copy))?;
         // A thread a float of `y`; a factor below 1 keeps the chains finite.
-        let threads = quads / 256 * 256;
+        let threads = quads / PEAK_THREADS * PEAK_THREADS;
         let chains = PeakArgs { y, rounds, factor: 0.999, term: 1.0 };
         let computed = self.best(|| self.launch_items("peak_f32", threads, &chains))?;
         let flops = 16.0 * f64::from(rounds) * threads as f64;
+        // All multiprocessors as full as they get, a few times over; fewer where that would take too long.
+        let full = 4 * 2048 * self.runtime.multiprocessors() as usize;
+        let warps = full.min(len / 64).next_multiple_of(PEAK_THREADS) / 32;
+        let chains = ProductPeakArgs { y, rounds };
+        let multiplied = self.best(|| self.launch_items("peak_bf16", 32 * warps, &chains))?;
+        let products = PRODUCT_FLOPS * f64::from(rounds) * warps as f64;
         Ok(Peaks {
             copy: measure::rate(8.0 * len as f64, copied),
             arithmetic: measure::rate(flops, computed),
+            products: Some(measure::rate(products, multiplied)),
         })
     }
 
@@ -520,5 +554,38 @@ pub(crate) fn layouts() -> Vec<Layout> {
         layout!("FillParams", FillArgs { y, quads, value }),
         layout!("CopyArgs", CopyArgs { x, y, quads }),
         layout!("PeakArgs", PeakArgs { y, rounds, factor, term }),
+        layout!("ProductPeakArgs", ProductPeakArgs { y, rounds }),
     ]
+}
+
+#[cfg(all(test, natv2_emulator))]
+mod tests {
+    use super::*;
+    use crate::device::emulated::ThreadOrder;
+
+    #[test]
+    fn chains_of_products_compute_what_they_say() {
+        let gpu = Gpu::new(Emulator::new(ThreadOrder::Forward).unwrap());
+        let (threads, rounds) = (2 * PEAK_THREADS, 5);
+        let y = gpu.runtime.allocate(4 * threads).unwrap();
+        let chains = ProductPeakArgs { y: gpu.runtime.address(&y), rounds };
+        gpu.launch_items("peak_bf16", threads, &chains).unwrap();
+        let mut found = vec![0.0f32; threads];
+        gpu.runtime.download(&y, 0, bytemuck::cast_slice_mut(&mut found)).unwrap();
+        // By the definition of a product, in f64: A, B and the 8 chains of sums of a warp.
+        let t = |k: usize| k / 2 % 4;
+        let a = |m: usize, k: usize| [1.0, -1.0][t(k) % 2] * (1 + m % 8) as f64 / 16.0;
+        let b = |k: usize, n: usize| ((1 + t(k)) * (1 + n)) as f64 / 16.0;
+        let added = |m: usize, n: usize| (0..16).map(|k| a(m, k) * b(k, n)).sum::<f64>();
+        let sum = |m: usize, n: usize| {
+            (0..8).map(|chain| f64::from(chain) + f64::from(rounds) * added(m, n)).sum::<f64>()
+        };
+        for (thread, &found) in found.iter().enumerate() {
+            let (group, t) = (thread % 32 / 4, thread % 4);
+            let mine: f64 = [group, group + 8].map(|m| sum(m, 2 * t) + sum(m, 2 * t + 1)).iter().sum();
+            assert_eq!(f64::from(found), mine, "thread {thread}");
+        }
+        let peaks = gpu.peaks().unwrap();
+        assert!(peaks.products.is_some_and(|products| products.is_finite() && products > 0.0));
+    }
 }

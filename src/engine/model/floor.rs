@@ -28,6 +28,8 @@ pub struct Floor {
     pub weights: u64,
     /// Multiply-accumulates of one image.
     pub macs: u64,
+    /// Those of depthwise filters among them, which no tensor core takes: each is of one channel.
+    pub filter_macs: u64,
     /// Layers with an expanded map.
     pub blocks: u64,
 }
@@ -38,6 +40,7 @@ impl std::ops::AddAssign for Floor {
         self.unfused += other.unfused;
         self.weights += other.weights;
         self.macs += other.macs;
+        self.filter_macs += other.filter_macs;
         self.blocks += other.blocks;
     }
 }
@@ -86,22 +89,25 @@ fn side_behind(tree: &Tree, stage: usize) -> usize {
 fn step(layout: &Layout, tree: &Tree, step: &Step, until: Until) -> Floor {
     let channels = layout.channels();
     let mut cost = Cost::default();
-    let (fused, unfused, blocks) = match step {
+    let (fused, unfused, filter, blocks) = match step {
         Step::First => {
             let side = strided(tree.side, 2);
             cost.first(channels, side);
             let (image, pixels) = (3 * tree.side * tree.side, side * side);
             let shortcut = if channels.stem == channels.first { channels.first } else { 0 };
             let inner = 4 * channels.stem + shortcut;
-            (image + pixels * channels.first, image + pixels * (inner + channels.first), 0)
+            let filter = 9 * channels.stem * pixels;
+            (image + pixels * channels.first, image + pixels * (inner + channels.first), filter, 0)
         }
         Step::Layer(layer) => {
             cost.layer(layer);
             let skips = if tree.family.dense { layer.position.saturating_sub(1).min(2) } else { 0 };
             let (input, output) = maps(layer);
+            let filter = layer.kernel * layer.kernel * layer.mid * layer.side_out * layer.side_out;
             (
                 input + output * (1 + skips),
                 unfused_layer(layer) + if skips > 0 { output * (2 + skips) } else { 0 },
+                if layer.branches.mbconv { filter } else { 0 },
                 usize::from(layer.branches.mbconv),
             )
         }
@@ -111,11 +117,11 @@ fn step(layout: &Layout, tree: &Tree, step: &Step, until: Until) -> Floor {
             cost.head_expansion(&head, side);
             let (input, wide) = (head.cin * side * side, head.expand * side * side);
             match until {
-                Until::Norms => (input, input + wide, 0),
+                Until::Norms => (input, input + wide, 0, 0),
                 Until::Logits => {
                     let classes = layout.classes();
                     cost.head_classifier(&head, classes);
-                    (input + classes, input + 2 * wide + 2 * head.expand + 2 * head.mix + classes, 0)
+                    (input + classes, input + 2 * wide + 2 * head.expand + 2 * head.mix + classes, 0, 0)
                 }
             }
         }
@@ -125,6 +131,7 @@ fn step(layout: &Layout, tree: &Tree, step: &Step, until: Until) -> Floor {
         unfused: unfused as u64,
         weights: cost.params,
         macs: cost.macs,
+        filter_macs: filter as u64,
         blocks: blocks as u64,
     }
 }

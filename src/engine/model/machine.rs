@@ -1,10 +1,12 @@
 //! Machines that plans are estimated for.
 //!
 //! Cards are known by the peaks that their maker publishes; any device of this process by what it
-//! measures of itself. A plan that is good on paper reaches some 85 % of the bandwidth of the paper.
+//! measures of itself. A kernel that streams maps as well as can be reaches some 85 % of the bandwidth of the paper.
 
 use super::Precision;
-use crate::device::{CARD_ARENA_BYTES, CARD_IMAGES, Device, Error, Memory};
+use crate::device::{
+    CARD_ARENA_BYTES, CARD_IMAGES, Device, Error, H100_MULTIPROCESSORS, Memory, Multiprocessors, Peaks,
+};
 use crate::ops::update::{Fill, FillParams};
 use crate::ops::{Call, Region, Slot, Threads};
 use serde::Serialize;
@@ -27,6 +29,10 @@ pub struct Machine {
     pub cache_bytes: u64,
     /// Bytes of shared memory that one block can have; `None` where there are no blocks.
     pub shared_bytes: Option<u64>,
+    /// Multiprocessors, among which blocks are shared out; `None` where there are none.
+    pub multiprocessors: Option<u32>,
+    /// f32 multiply-adds that each of them makes in a cycle.
+    pub multiply_adds: Option<u32>,
     /// Lists of calls that run side by side.
     pub lanes: usize,
 }
@@ -42,6 +48,7 @@ fn card(
     (f32_tera, tensor_tera): (f64, f64),
     l2_mib: u64,
     shared_kib: u64,
+    Multiprocessors { count, multiply_adds }: Multiprocessors,
 ) -> Machine {
     Machine {
         name: name.into(),
@@ -51,6 +58,8 @@ fn card(
         launch_seconds: LAUNCH_SECONDS,
         cache_bytes: l2_mib << 20,
         shared_bytes: Some(shared_kib << 10),
+        multiprocessors: Some(count),
+        multiply_adds: Some(multiply_adds),
         lanes: 1,
     }
 }
@@ -58,10 +67,12 @@ fn card(
 impl Machine {
     /// The cards of the table, from NVIDIA's data sheets: A100 SXM 80 GB, H100 SXM, H200.
     pub fn cards() -> Vec<Machine> {
+        let ampere = Multiprocessors { count: 108, multiply_adds: 64 };
+        let hopper = Multiprocessors { count: H100_MULTIPROCESSORS, multiply_adds: 128 };
         vec![
-            card("A100", 2039.0, (19.5, 312.0), 40, 163),
-            card("H100", 3350.0, (67.0, 989.0), 50, 227),
-            card("H200", 4800.0, (67.0, 989.0), 50, 227),
+            card("A100", 2039.0, (19.5, 312.0), 40, 163, ampere),
+            card("H100", 3350.0, (67.0, 989.0), 50, 227, hopper),
+            card("H200", 4800.0, (67.0, 989.0), 50, 227, hopper),
         ]
     }
 
@@ -70,30 +81,44 @@ impl Machine {
     /// # Errors
     /// The device fails.
     pub fn measured(device: &dyn Device) -> Result<Machine, Error> {
-        let peaks = device.peaks()?;
+        Machine::with_peaks(device, device.peaks()?)
+    }
+
+    /// The same with peaks that were measured before.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn with_peaks(device: &dyn Device, peaks: Peaks) -> Result<Machine, Error> {
+        let multiprocessors = device.multiprocessors();
+        let shared_bytes = u64::from(device.block_bytes());
         Ok(Machine {
             name: device.describe(),
             bandwidth: peaks.copy,
             f32_flops: peaks.arithmetic,
-            tensor_flops: None,
+            tensor_flops: peaks.products,
             launch_seconds: launch_seconds(device)?,
             cache_bytes: device.cache_bytes() as u64,
-            shared_bytes: None,
+            shared_bytes: (shared_bytes > 0).then_some(shared_bytes),
+            multiprocessors: multiprocessors.map(|all| all.count),
+            multiply_adds: multiprocessors.map(|all| all.multiply_adds),
             lanes: device.lanes(),
         })
     }
 
-    /// The least time of `bytes` and `flops` on this machine: the longer of the two.
-    pub fn roofline(&self, bytes: u64, flops: u64, peak: f64) -> f64 {
-        (bytes as f64 / self.bandwidth).max(flops as f64 / peak)
+    /// Cycles a second at which its multiprocessors reach the f32 rate; `None` where there are none.
+    pub fn clock(&self) -> Option<f64> {
+        let (count, multiply_adds) = (f64::from(self.multiprocessors?), f64::from(self.multiply_adds?));
+        Some(self.f32_flops / (2.0 * multiply_adds * count))
     }
 
-    /// The peak of matrix products, and of everything else; `None` where the precision does not run.
-    pub(super) fn peaks(&self, precision: Precision) -> Option<(f64, f64)> {
-        match precision {
-            Precision::F32 => Some((self.f32_flops, self.f32_flops)),
-            Precision::F16 | Precision::Bf16 => Some((self.tensor_flops?, self.f32_flops)),
-        }
+    /// Whether plans in a precision run there as they are meant to.
+    pub fn runs(&self, precision: Precision) -> bool {
+        precision == Precision::F32 || self.tensor_flops.is_some()
+    }
+
+    /// The rate of products of 16-bit numbers.
+    pub(super) fn product_flops(&self) -> f64 {
+        self.tensor_flops.unwrap_or(self.f32_flops)
     }
 }
 

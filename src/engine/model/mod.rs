@@ -1,51 +1,61 @@
 //! What networks cost before they run: the planner's own estimate, for any machine.
 //!
-//! A plan is a list of calls, and every call knows its bytes and operations; the launch code of its
-//! operator knows how many kernels it launches. A [`Pass`] sums up a list that is run a number of
-//! times. On a [`Machine`] each call takes the longer of its traffic at full bandwidth and its
-//! arithmetic at full rate, and every launch its own time; nothing overlaps:
+//! A plan is a list of calls, and every call knows its bytes and its operations, by the unit of a card that makes
+//! them; the launch code of its operator knows how many kernels it launches and in how many blocks. A [`Pass`] sums up
+//! a list that is run a number of times. What a call takes on a [`Machine`] is said by [`time`](mod@time):
 //!
 //! ```text
-//! seconds = sum over calls of launches * launch_seconds + max(bytes / bandwidth, operations / rate)
+//! seconds = sum over calls of launches * launch_seconds
+//!           + cycles / clock                         an MBConv, by the estimate that its blocks are picked by
+//!           + max(bytes / bandwidth, operations / rate of each unit, shared out in blocks)     any other call
 //! ```
 //!
-//! Where all maps of a pass stay in a cache, only weights and images are traffic, and the cache is
-//! taken to be as fast as it must be. No plan beats its [`Floor`]. An estimate is what the plan costs
-//! if every kernel is as good as it can be: a plan is judged by its ratio to the floor, a kernel by
-//! the ratio of its measured time to the estimate.
+//! and by its [`Parts`] what for: traffic, launches, products on tensor cores, other arithmetic, multiprocessors that
+//! wait. The largest of them is what bounds it. Calls do not overlap. Where all maps of a pass stay in a cache, only
+//! weights and images are traffic, and the cache is taken to be as fast as it must be. No plan beats its [`Floor`]:
+//! the longest of the least traffic, the products and the depthwise filters, each at full rate. A plan is judged by its
+//! ratio to the floor, a kernel by the ratio of its measured time to the estimate.
 //!
 //! - [`evaluation`](mod@evaluation): the passes of a population, recalibration included;
 //! - [`floor`]: the least traffic and arithmetic;
-//! - [`machine`]: cards by their data sheets, this machine by measurement.
+//! - [`machine`]: cards by their data sheets, this machine by measurement;
+//! - [`time`](mod@time): how long a call takes on a machine, and what for.
 
 pub mod evaluation;
 pub mod floor;
 pub mod machine;
+pub mod time;
 
 pub use super::Precision;
 pub use evaluation::{Planned, Taking, Workload, evaluation};
 pub use floor::{Floor, Until};
 pub use machine::Machine;
+pub use time::{Bound, Parts};
 
 use super::plan::Program;
-use crate::device::launches;
+use crate::device::geometries;
+use crate::ops::mbconv::blocks::Job;
 use crate::ops::{Call, Region, Slot, Work};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// A call as the model sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
     /// The operator.
     pub operator: &'static str,
     /// Kernels that it launches on a card.
     pub launches: u64,
+    /// Blocks of the largest of these launches.
+    pub blocks: u64,
     /// Bytes and operations.
     pub work: Work,
+    /// Operations among them that are products of 16-bit numbers, as tensor cores compute.
+    pub tensor_flops: u64,
     /// Bytes of it that no cache of the arena keeps: weights, folded batch norms, images.
     pub outside: u64,
-    /// Whether it is a matrix product, as tensor cores compute.
-    pub product: bool,
+    /// What the blocks of MBConvs are to make.
+    jobs: Vec<Job>,
 }
 
 /// A list of calls that is run a number of times.
@@ -81,22 +91,30 @@ impl std::ops::AddAssign for Tally {
     }
 }
 
+impl Item {
+    /// A call that gets its images at `input`.
+    fn new(call: &Call, input: Option<Slot>) -> Item {
+        let work = call.work();
+        let outside = |slot: &Slot| slot.region != Region::Arena || Some(*slot) == input;
+        let elements: usize = call.reads().iter().filter(|slot| outside(slot)).map(|slot| slot.len).sum();
+        let launches = geometries(call);
+        let blocks = launches.iter().map(|launch| launch.grid.map(u64::from).iter().product());
+        Item {
+            operator: call.name(),
+            launches: launches.len() as u64,
+            blocks: blocks.max().unwrap_or(0),
+            work,
+            tensor_flops: call.tensor_flops(),
+            outside: (4 * elements as u64).min(work.bytes),
+            jobs: call.jobs(),
+        }
+    }
+}
+
 impl Pass {
     /// Sums up `calls`, which get their images at `input`.
     pub fn new(calls: &[Call], arena_len: usize, input: Option<Slot>, runs: u64) -> Pass {
-        let item = |call: &Call| {
-            let work = call.work();
-            let outside = |slot: &Slot| slot.region != Region::Arena || Some(*slot) == input;
-            let elements: usize = call.reads().iter().filter(|slot| outside(slot)).map(|slot| slot.len).sum();
-            Item {
-                operator: call.name(),
-                launches: u64::from(launches(call)),
-                work,
-                outside: (4 * elements as u64).min(work.bytes),
-                product: is_product(call),
-            }
-        };
-        Pass { items: calls.iter().map(item).collect(), arena_len, runs }
+        Pass { items: calls.iter().map(|call| Item::new(call, input)).collect(), arena_len, runs }
     }
 
     /// A lowered program, run `runs` times.
@@ -104,39 +122,36 @@ impl Pass {
         Pass::new(&program.calls, program.arena_len, Some(program.input), runs)
     }
 
-    /// Seconds of each operator on a machine, in all runs, of a plan in that precision; `None` where it
-    /// does not run.
-    fn seconds(&self, machine: &Machine, precision: Precision) -> Option<Vec<(&'static str, f64)>> {
-        let (products, others) = machine.peaks(precision)?;
+    /// What each call takes on a machine, once.
+    fn parts(&self, machine: &Machine) -> impl Iterator<Item = (&Item, Parts)> {
         let cached = 4 * self.arena_len as u64 <= machine.cache_bytes;
-        let item = |item: &Item| {
+        self.items.iter().map(move |item| {
             let bytes = if cached { item.outside } else { item.work.bytes };
-            let peak = if item.product { products } else { others };
-            let once = item.launches as f64 * machine.launch_seconds
-                + machine.roofline(bytes, item.work.flops, peak);
-            (item.operator, self.runs as f64 * once)
-        };
-        Some(self.items.iter().map(item).collect())
+            (item, time::parts(item, bytes, machine))
+        })
     }
-}
 
-/// Whether a call is a dense product of matrices.
-fn is_product(call: &Call) -> bool {
-    matches!(
-        call,
-        Call::Stem(_)
-            | Call::Mbconv(_)
-            | Call::MbconvGroup(_)
-            | Call::ExpandDepthwise(_)
-            | Call::MbconvPass(_)
-            | Call::MbconvPassGroup(_)
-            | Call::Pointwise(_)
-            | Call::PointwiseHalf(_)
-            | Call::Branches(_)
-            | Call::PointwiseWeights(_)
-            | Call::PointwiseHalfWeights(_)
-            | Call::StemWeights(_)
-    )
+    /// What the MBConvs of elastic layers take on a machine in all runs, in order, where they are one call or a pair;
+    /// a pair ends with its projection.
+    fn layers(&self, machine: &Machine) -> Vec<Parts> {
+        let mut layers: Vec<Parts> = Vec::new();
+        let mut in_pair = false;
+        for (item, parts) in self.parts(machine) {
+            match item.operator {
+                "Mbconv" if item.jobs.iter().all(Job::expands) => layers.push(parts),
+                "ExpandDepthwise" => {
+                    layers.push(parts);
+                    in_pair = true;
+                }
+                "SqueezeExcite" | "PointwiseHalf" if in_pair => {
+                    layers.iter_mut().next_back().into_iter().for_each(|layer| *layer += parts);
+                    in_pair = item.operator != "PointwiseHalf";
+                }
+                _ => {}
+            }
+        }
+        layers.into_iter().map(|layer| layer.times(self.runs as f64)).collect()
+    }
 }
 
 /// What passes come to, by operator.
@@ -160,27 +175,58 @@ pub fn total(passes: &[Pass]) -> Tally {
     sum
 }
 
-/// Seconds of passes that were planned in a precision on a machine, by operator; `None` where that does
-/// not run there.
+/// What passes that were planned in a precision take on a machine, by operator; `None` where that does not run
+/// there.
 pub fn seconds(
     passes: &[Pass],
     machine: &Machine,
     precision: Precision,
-) -> Option<BTreeMap<&'static str, f64>> {
-    let mut sums = BTreeMap::new();
-    for pass in passes {
-        for (operator, seconds) in pass.seconds(machine, precision)? {
-            *sums.entry(operator).or_insert(0.0) += seconds;
+) -> Option<BTreeMap<&'static str, Parts>> {
+    let mut sums: BTreeMap<&'static str, Parts> = BTreeMap::new();
+    for pass in passes.iter().filter(|_| machine.runs(precision)) {
+        for (item, parts) in pass.parts(machine) {
+            *sums.entry(item.operator).or_default() += parts.times(pass.runs as f64);
         }
     }
-    Some(sums)
+    machine.runs(precision).then_some(sums)
 }
 
-/// The least seconds of maps, weights and operations on a machine, without a launch; `None` where the
-/// precision does not run there.
-pub fn floor_seconds(elements: u64, flops: u64, machine: &Machine, precision: Precision) -> Option<f64> {
-    let (products, _) = machine.peaks(precision)?;
-    Some(machine.roofline(precision.bytes() * elements, flops, products))
+/// What a call takes on a machine whose caches hold nothing of it.
+pub fn estimate(call: &Call, machine: &Machine) -> Parts {
+    let item = Item::new(call, None);
+    time::parts(&item, item.work.bytes, machine)
+}
+
+/// What the MBConvs of the elastic layers of one network's inference take on a machine, in order, where each is one
+/// call or a pair.
+pub fn layers(passes: &[Pass], machine: &Machine) -> Vec<Parts> {
+    let scores = |pass: &&Pass| pass.items.iter().any(|item| item.operator == "Score");
+    passes.iter().find(scores).map(|pass| pass.layers(machine)).unwrap_or_default()
+}
+
+/// The least that a plan moves and computes, in whatever calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Least {
+    /// Bytes.
+    pub bytes: u64,
+    /// Operations.
+    pub flops: u64,
+    /// Those of depthwise filters among them.
+    pub filter_flops: u64,
+}
+
+/// The least seconds of that on a machine, without a launch; `None` where the precision does not run there.
+pub fn floor_seconds(least: Least, machine: &Machine, precision: Precision) -> Option<f64> {
+    let Least { bytes, flops, filter_flops } = least;
+    let traffic = bytes as f64 / machine.bandwidth;
+    let arithmetic = match precision {
+        Precision::F32 => flops as f64 / machine.f32_flops,
+        _ => {
+            let products = (flops - filter_flops) as f64 / machine.product_flops();
+            products.max(filter_flops as f64 / machine.f32_flops)
+        }
+    };
+    machine.runs(precision).then_some(traffic.max(arithmetic))
 }
 
 #[cfg(test)]

@@ -26,6 +26,8 @@ use rand::RngExt;
 
 /// Elements between slots that nothing may touch.
 const GAP: usize = 16;
+/// Elements of a long slot that are drawn for timing.
+const REPEATED: usize = 1 << 20;
 
 /// What a slot holds before the call.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -85,6 +87,21 @@ impl Case {
         buffers
     }
 
+    /// As [`Case::operands`], for timing: of each slot that holds something the first numbers, a few million of a
+    /// long one, which are to be repeated to its end. Drawing all numbers of many images takes longer than a
+    /// device needs to be timed.
+    pub fn repeating(&self, seed: u64) -> impl Iterator<Item = (Slot, Vec<f32>)> {
+        self.fills.iter().enumerate().map(move |(index, (slot, fill))| {
+            let period = match fill.row() {
+                Some(row) => REPEATED.next_multiple_of(row).min(slot.len),
+                None => slot.len,
+            };
+            let mut numbers = vec![f32::NAN; period];
+            fill.apply(&mut numbers, seed, index as u64);
+            (*slot, numbers)
+        })
+    }
+
     /// The slots whose contents are the result: what is written, but for scratch.
     pub fn results(&self) -> Vec<Slot> {
         match &self.call {
@@ -122,6 +139,20 @@ impl Case {
 }
 
 impl Fill {
+    /// Elements behind which what a slot holds may begin again; `None` where it is one piece.
+    fn row(self) -> Option<usize> {
+        match self {
+            Fill::Values(_) | Fill::Positive | Fill::Whole(_) => Some(1),
+            Fill::Halves { .. } | Fill::Steps { .. } | Fill::HalfSteps { .. } => Some(1),
+            Fill::Rows { stored, .. } => Some(stored),
+            Fill::HalfRows { stored, .. } => Some(stored / PER_ELEMENT),
+            Fill::Shifted(row) => Some(row),
+            Fill::Windows { .. } => Some(WINDOW),
+            Fill::Operations(_) => Some(OPERATIONS * OPERATION),
+            Fill::Panels { .. } => None,
+        }
+    }
+
     fn apply(self, out: &mut [f32], seed: u64, index: u64) {
         let mut random = stream(seed, "ops/cases", index, 0);
         let mut uniform = move || random.random_range(-1.0f32..1.0);

@@ -3,6 +3,8 @@
 
 mod estimate;
 
+pub(crate) use estimate::Estimate;
+
 use super::super::expand_depthwise;
 use super::super::mbconv_pass::{self, Pass, Units};
 use super::Params;
@@ -65,7 +67,7 @@ enum End {
 }
 
 /// What blocks are to make.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Job {
     shape: Params,
     end: End,
@@ -130,11 +132,40 @@ impl Job {
         self.candidates().any(|plan| plan.shared_bytes <= shared_bytes)
     }
 
-    /// The quickest configuration that fits, by estimate.
+    /// The quickest configuration that fits, by the estimate for an H100's multiprocessors.
     pub fn plan(&self, shared_bytes: u32, multiprocessors: u32) -> Option<Plan> {
         self.candidates().filter(|plan| plan.shared_bytes <= shared_bytes).min_by_key(|plan| {
-            (estimate::cycles(self, plan, shared_bytes, multiprocessors), plan.shared_bytes)
+            let estimate = Estimate::new(self, plan, shared_bytes, estimate::H100_MULTIPLY_ADDS);
+            (estimate.cycles(multiprocessors), plan.shared_bytes)
         })
+    }
+
+    /// How long the call takes with the configuration that is picked, on a card whose multiprocessors each make so
+    /// many f32 multiply-adds a cycle; nothing where none fits.
+    pub fn estimate(&self, shared_bytes: u32, multiprocessors: u32, multiply_adds: u32) -> Option<Estimate> {
+        let plan = self.plan(shared_bytes, multiprocessors)?;
+        Some(Estimate::new(self, &plan, shared_bytes, multiply_adds))
+    }
+
+    /// Whether it is an elastic layer's, which is expanded, and not that of a stem.
+    pub fn expands(&self) -> bool {
+        self.shape.expands()
+    }
+
+    /// Operations of it that tensor cores make.
+    pub fn tensor_flops(&self) -> u64 {
+        self.shape.tensor_flops()
+    }
+
+    /// What calls of one kernel have in common, and how many of them a launch takes.
+    pub fn kernel(&self) -> (u32, u32, bool, u32, usize) {
+        let p = &self.shape;
+        let (end, together) = match self.end {
+            End::Output => (0, super::gpu::GROUP),
+            End::Filtered => (4, 1),
+            End::Statistics(pass, _) => (pass as u32, mbconv_pass::gpu::GROUP),
+        };
+        (p.kernel, p.stride, p.has_stem(), end, together)
     }
 
     /// The configuration that takes the least shared memory.

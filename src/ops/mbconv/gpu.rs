@@ -40,7 +40,7 @@ impl Addresses {
 }
 
 /// Calls that a launch takes: `kMbconvGroup`.
-const GROUP: usize = 15;
+pub(crate) const GROUP: usize = 15;
 
 /// The kernel for the shape.
 fn kernel(p: &Params) -> &'static str {

@@ -127,6 +127,13 @@ impl Params {
         2 * u64::from(self.images * self.pixels_in()) * u64::from(self.cin)
     }
 
+    /// Operations of the 1x1 convolutions, which tensor cores make.
+    pub fn tensor_flops(&self) -> u64 {
+        let [images, cin, mid, cout] = [self.images, self.cin, self.mid, self.cout].map(u64::from);
+        let expansion = u64::from(self.expands()) * u64::from(self.pixels_in()) * cin;
+        2 * images * mid * (expansion + u64::from(self.pixels_out()) * cout)
+    }
+
     /// Numbers of the expanded map.
     pub fn expanded_len(&self) -> usize {
         (self.images * self.pixels_in()) as usize * self.mid as usize

@@ -16,7 +16,7 @@ struct PassLaunch {
 }
 
 /// Calls that a launch takes: `kMbconvPassGroup`.
-const GROUP: usize = 14;
+pub(crate) const GROUP: usize = 14;
 
 /// Whether there is a kernel for the shape on a device whose blocks can have `shared_bytes` of shared memory.
 pub fn fits(p: &Params, shared_bytes: u32) -> bool {

@@ -46,6 +46,11 @@ impl Params {
         self.images as usize * self.pixels()
     }
 
+    /// Operations of the product.
+    pub fn flops(&self) -> u64 {
+        2 * self.rows() as u64 * u64::from(self.cin) * u64::from(self.cout)
+    }
+
     /// Index of the input row that output row `m` reads.
     pub fn input_row(&self, m: usize) -> usize {
         if self.stride == 1 {
@@ -105,7 +110,7 @@ impl Pointwise {
         let p = &self.params;
         let (rows, cin, cout) = (p.rows() as u64, u64::from(p.cin), u64::from(p.cout));
         let maps = rows * (cin + cout * (1 + u64::from(self.residual.is_some())));
-        Work { bytes: 4 * (maps + cin * cout), flops: 2 * rows * cin * cout }
+        Work { bytes: 4 * (maps + cin * cout), flops: p.flops() }
     }
 }
 

@@ -95,7 +95,7 @@ impl PointwiseHalf {
         let sums = u64::from(self.params.pooled) * rows * cout;
         let small = [self.scale, self.shift, self.gate].into_iter().flatten();
         let small: u64 = small.map(|slot| slot.len as u64).sum();
-        Work { bytes: 2 * (maps + cin * cout) + output + 4 * small, flops: 2 * rows * cin * cout + sums }
+        Work { bytes: 2 * (maps + cin * cout) + output + 4 * small, flops: p.flops() + sums }
     }
 }
 

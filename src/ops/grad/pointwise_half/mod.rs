@@ -73,7 +73,7 @@ impl PointwiseHalfWeights {
     pub(in crate::ops) fn work(&self) -> Work {
         let p = &self.params.shape;
         let (rows, cin, cout) = (p.rows() as u64, u64::from(p.cin), u64::from(p.cout));
-        Work { bytes: 2 * rows * (cin + cout) + 8 * cin * cout, flops: 2 * rows * cin * cout }
+        Work { bytes: 2 * rows * (cin + cout) + 8 * cin * cout, flops: p.flops() }
     }
 
     /// The same call on maps in f32, under the same slots: what adds its partial sums.

@@ -1,11 +1,70 @@
-//! How long a call takes, by which a block is picked.
+//! How long a call takes: by this a block is picked, and by this the performance model tells its time.
 
 use super::super::super::mbconv_pass::Pass;
 use super::{CHUNK, EXPAND_TILES, End, Job, Plan, STEM_STRIP, THREADS, WARPS, image_rows, lines, strip};
 
-/// An estimate of the whole call in cycles of a multiprocessor: instructions at the rates of an H100,
-/// weights from its L2 cache, and waits that another block of the multiprocessor fills.
-pub(super) fn cycles(job: &Job, plan: &Plan, shared_bytes: u32, multiprocessors: u32) -> u64 {
+/// f32 multiply-adds that a multiprocessor of an H100 makes in a cycle.
+pub(super) const H100_MULTIPLY_ADDS: u32 = 128;
+
+/// Cycles of a block, each by what it takes them for. A block goes from one to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Cycles {
+    /// Products on tensor cores.
+    pub tensor: u64,
+    /// Depthwise filter, stem, squeeze-excite, and what is left behind: f32 multiply-adds with the loads that feed
+    /// them.
+    pub multiply_adds: u64,
+    /// Weights from the L2 cache, and maps from memory and to it.
+    pub traffic: u64,
+    /// Waits that another block of the multiprocessor fills.
+    pub waits: u64,
+}
+
+/// An estimate of a call in cycles: instructions at the rates of an H100, but for the multiply-adds of a card that
+/// makes fewer in a cycle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Estimate {
+    /// Blocks that there are.
+    pub blocks: u32,
+    /// Blocks that a multiprocessor has at a time.
+    pub resident: u32,
+    /// Cycles of each.
+    pub block: Cycles,
+}
+
+impl Cycles {
+    /// Those without waits.
+    pub fn work(&self) -> u64 {
+        self.tensor + self.multiply_adds + self.traffic
+    }
+
+    /// Cycles from the beginning of as many blocks as are resident to their end.
+    pub fn wave(&self, resident: u32) -> u64 {
+        (u64::from(resident) * self.work()).max(self.work() + self.waits)
+    }
+}
+
+impl Estimate {
+    /// Cycles from the beginning of the first block to the end of the last.
+    pub fn cycles(&self, multiprocessors: u32) -> u64 {
+        let waves = u64::from(self.blocks.div_ceil(multiprocessors.max(1) * self.resident));
+        waves * self.block.wave(self.resident)
+    }
+
+    /// That of a call in blocks of that plan.
+    pub fn new(job: &Job, plan: &Plan, shared_bytes: u32, multiply_adds: u32) -> Estimate {
+        // Registers allow two blocks, three of the first pass; each takes a kilobyte of its own.
+        let most = if job.filters() { 2 } else { 3 };
+        let resident = ((shared_bytes + 1024) / (plan.shared_bytes + 1024)).clamp(1, most);
+        Estimate {
+            blocks: job.blocks(&plan.config),
+            resident,
+            block: cycles(job, plan, u64::from(multiply_adds)),
+        }
+    }
+}
+
+fn cycles(job: &Job, plan: &Plan, lanes: u64) -> Cycles {
     let (p, c) = (&job.shape, &plan.config);
     let (lines_in, lines_out) = lines(p, c.images, c.band_rows);
     let (rows_in, rows_out) = (lines_in * p.side_in, lines_out * p.side_out);
@@ -15,26 +74,32 @@ pub(super) fn cycles(job: &Job, plan: &Plan, shared_bytes: u32, multiprocessors:
     let products = |items: u32, tiles: u32, channels: u32| {
         rounds(items, WARPS) * u64::from(channels.div_ceil(16) * 2 * tiles * 2 * WARPS)
     };
-    let expansion = match p.expands() {
+    // Four instructions a cycle of all warps, as far as there are lanes for the multiply-adds among them.
+    let issued = |multiply_adds: u32, others: u32| {
+        let slower = u64::from(multiply_adds) * u64::from(H100_MULTIPLY_ADDS) / lanes.max(1);
+        u64::from(multiply_adds + others).max(slower)
+    };
+    let (expansion, stem) = match p.expands() {
         true => {
             let across = c.slice.div_ceil(8 * EXPAND_TILES);
             let tiles = EXPAND_TILES.min(c.slice / 8);
-            products(rows_in.div_ceil(32) * across, tiles, p.cin) * u64::from(slices)
+            (products(rows_in.div_ceil(32) * across, tiles, p.cin) * u64::from(slices), 0)
         }
-        // Multiply-adds of a strip, and what it takes to load: four instructions a cycle.
+        // Multiply-adds of a strip, and what it takes to load.
         false if p.has_stem() => {
             let strips = rows_in / p.side_in * p.side_in.div_ceil(STEM_STRIP) * p.mid / CHUNK;
-            rounds(strips, THREADS) * u64::from((27 * STEM_STRIP * CHUNK + 150) * WARPS / 4)
+            let strip = issued(27 * STEM_STRIP * CHUNK, 150);
+            (0, rounds(strips, THREADS) * (strip * u64::from(WARPS) / 4))
         }
-        false => 0,
+        false => (0, 0),
     };
     let projection = products(rows_out.div_ceil(32) * c.groups, c.tiles, p.mid);
-    // Four instructions a cycle: multiply-adds of a strip, and what it takes to load and widen its inputs.
+    // Multiply-adds of a strip, and what it takes to load and widen its inputs.
     let strip = strip(p);
     let strips = lines_out * p.side_out.div_ceil(strip) * c.slice / 4;
-    let row = 4 * strip * p.kernel + 6 * ((strip - 1) * p.stride + p.kernel) + 2 * p.kernel;
+    let row = issued(4 * strip * p.kernel, 6 * ((strip - 1) * p.stride + p.kernel) + 2 * p.kernel);
     let filter = match job.filters() {
-        true => rounds(strips, THREADS) * u64::from(slices * p.kernel.min(p.side_in) * row * WARPS / 4),
+        true => rounds(strips, THREADS) * (u64::from(slices * p.kernel.min(p.side_in) * WARPS) * row / 4),
         false => 0,
     };
     let layers = u64::from(2 * p.mid * p.hidden);
@@ -69,12 +134,11 @@ pub(super) fn cycles(job: &Job, plan: &Plan, shared_bytes: u32, multiprocessors:
     };
     let output = 2 * rows_out * if job.end == End::Filtered { p.mid } else { p.cout };
     let maps = u64::from(input + output) / 16;
-    let work = expansion + filter + squeeze_excite + projection + left + weights + maps;
     let projected = if job.projects() { p.mid.div_ceil(64) } else { 0 };
-    let waits = 1000 * u64::from(slices + projected);
-    // Registers allow two blocks, three of the first pass; each takes a kilobyte of its own.
-    let most = if job.filters() { 2 } else { 3 };
-    let resident = ((shared_bytes + 1024) / (plan.shared_bytes + 1024)).clamp(1, most);
-    let waves = rounds(job.blocks(c), multiprocessors.max(1) * resident);
-    waves * (u64::from(resident) * work).max(work + waits)
+    Cycles {
+        tensor: expansion + projection,
+        multiply_adds: stem + filter + squeeze_excite + left,
+        traffic: weights + maps,
+        waits: 1000 * u64::from(slices + projected),
+    }
 }

@@ -1,0 +1,174 @@
+//! How long a call takes on a machine, and what for.
+//!
+//! A whole MBConv, its first half and the passes of recalibration take the cycles of the estimate that their blocks
+//! are picked by: products, multiply-adds, traffic, waits that no other block fills, and a last wave that does not
+//! fill the card. Any other call takes the longer of its traffic and its arithmetic, which is shared out in blocks:
+//! the multiprocessor that has the most of them is the last to end.
+
+use super::{Item, Machine};
+use crate::ops::mbconv::blocks::{Estimate, Job};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Seconds, by what they are taken for.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct Parts {
+    /// Bytes between memory, caches and processor.
+    pub traffic: f64,
+    /// From one kernel to the next.
+    pub launches: f64,
+    /// Products of 16-bit numbers on tensor cores.
+    pub tensor: f64,
+    /// All other arithmetic, f32 multiply-adds above all.
+    pub fma: f64,
+    /// Multiprocessors that wait, or have less to do than others.
+    pub occupancy: f64,
+}
+
+/// What most of a time is taken for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)] // the fields of `Parts`
+pub enum Bound {
+    Traffic,
+    Launches,
+    Tensor,
+    Fma,
+    Occupancy,
+}
+
+impl Parts {
+    /// All of them.
+    pub fn seconds(&self) -> f64 {
+        self.traffic + self.launches + self.tensor + self.fma + self.occupancy
+    }
+
+    /// The largest of them; of equals the first.
+    pub fn bound(&self) -> Bound {
+        let all = [
+            (Bound::Traffic, self.traffic),
+            (Bound::Launches, self.launches),
+            (Bound::Tensor, self.tensor),
+            (Bound::Fma, self.fma),
+            (Bound::Occupancy, self.occupancy),
+        ];
+        all.into_iter().rev().max_by(|a, b| a.1.total_cmp(&b.1)).map_or(Bound::Traffic, |(bound, _)| bound)
+    }
+
+    /// So many times.
+    pub fn times(self, count: f64) -> Parts {
+        Parts {
+            traffic: count * self.traffic,
+            launches: count * self.launches,
+            tensor: count * self.tensor,
+            fma: count * self.fma,
+            occupancy: count * self.occupancy,
+        }
+    }
+}
+
+impl std::ops::AddAssign for Parts {
+    fn add_assign(&mut self, other: Parts) {
+        self.traffic += other.traffic;
+        self.launches += other.launches;
+        self.tensor += other.tensor;
+        self.fma += other.fma;
+        self.occupancy += other.occupancy;
+    }
+}
+
+impl std::iter::Sum for Parts {
+    fn sum<I: Iterator<Item = Parts>>(all: I) -> Parts {
+        let mut sum = Parts::default();
+        all.for_each(|one| sum += one);
+        sum
+    }
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Bound::Traffic => "traffic",
+            Bound::Launches => "launches",
+            Bound::Tensor => "tensor",
+            Bound::Fma => "fma",
+            Bound::Occupancy => "occupancy",
+        })
+    }
+}
+
+/// Seconds of a call whose traffic is `bytes`, on a machine.
+pub(super) fn parts(item: &Item, bytes: u64, machine: &Machine) -> Parts {
+    let traffic = bytes as f64 / machine.bandwidth;
+    let tensor = item.tensor_flops as f64 / machine.product_flops();
+    let fma = (item.work.flops - item.tensor_flops) as f64 / machine.f32_flops;
+    let launches = item.launches as f64 * machine.launch_seconds;
+    match fused(&item.jobs, machine) {
+        // No unit is quicker than its peak.
+        Some(estimate) if traffic.max(tensor).max(fma) > estimate.seconds() => {
+            let longest = Parts { traffic, tensor, fma, ..Parts::default() }.bound();
+            let of = |bound: Bound, seconds: f64| if longest == bound { seconds } else { 0.0 };
+            Parts {
+                traffic: of(Bound::Traffic, traffic),
+                tensor: of(Bound::Tensor, tensor),
+                fma: of(Bound::Fma, fma),
+                launches,
+                occupancy: 0.0,
+            }
+        }
+        Some(estimate) => Parts { launches, ..estimate },
+        None => Parts { launches, ..apart(item.blocks, (traffic, tensor, fma), machine.multiprocessors) },
+    }
+}
+
+/// Seconds of calls by the estimate of their blocks, without launches; `None` where there are none, or the machine has
+/// no blocks that they fit.
+fn fused(jobs: &[Job], machine: &Machine) -> Option<Parts> {
+    let shared_bytes = u32::try_from(machine.shared_bytes?).unwrap_or(u32::MAX);
+    let (count, multiply_adds, clock) = (machine.multiprocessors?, machine.multiply_adds?, machine.clock()?);
+    let mut kernels: BTreeMap<_, Vec<Estimate>> = BTreeMap::new();
+    for job in jobs {
+        let estimate = job.estimate(shared_bytes, count, multiply_adds)?;
+        kernels.entry(job.kernel()).or_default().push(estimate);
+    }
+    let mut sum: Option<Parts> = None;
+    for ((.., together), estimates) in &kernels {
+        for launch in estimates.chunks(*together) {
+            *sum.get_or_insert_default() += of_launch(launch, count).times(1.0 / clock);
+        }
+    }
+    sum
+}
+
+/// Cycles of calls that are launched together. Their blocks come one after the other, as many at a time as of the
+/// largest of them are resident.
+fn of_launch(launch: &[Estimate], multiprocessors: u32) -> Parts {
+    let resident = launch.iter().map(|estimate| estimate.resident).min().unwrap_or(1);
+    let blocks: f64 = launch.iter().map(|estimate| f64::from(estimate.blocks)).sum();
+    let all = |cycles: &dyn Fn(&Estimate) -> u64| -> f64 {
+        launch.iter().map(|estimate| f64::from(estimate.blocks) * cycles(estimate) as f64).sum()
+    };
+    let places = f64::from(multiprocessors * resident);
+    let cycles = (blocks / places).ceil() * (all(&|estimate| estimate.block.wave(resident)) / blocks);
+    let each = |cycles: &dyn Fn(&Estimate) -> u64| all(cycles) / f64::from(multiprocessors);
+    let (tensor, fma) = (each(&|e| e.block.tensor), each(&|e| e.block.multiply_adds));
+    let traffic = each(&|e| e.block.traffic);
+    Parts { tensor, fma, traffic, launches: 0.0, occupancy: (cycles - tensor - fma - traffic).max(0.0) }
+}
+
+/// Seconds of a call of so many blocks that has these when nothing is in its way, without launches.
+fn apart(blocks: u64, (traffic, tensor, fma): (f64, f64, f64), multiprocessors: Option<u32>) -> Parts {
+    let arithmetic = tensor + fma;
+    let alone = traffic.max(arithmetic);
+    // The multiprocessor with the most blocks has so much more than its share.
+    let uneven = match multiprocessors.map(f64::from) {
+        Some(count) if blocks > 0 => (blocks as f64 / count).ceil() * count / blocks as f64,
+        _ => 1.0,
+    };
+    let ideal = match traffic >= arithmetic {
+        true => Parts { traffic, ..Parts::default() },
+        false => Parts { tensor, fma, ..Parts::default() },
+    };
+    Parts { occupancy: traffic.max(uneven * arithmetic) - alone, ..ideal }
+}
