@@ -277,7 +277,6 @@ fn a_plan_is_printed_for_every_card() {
         let name = machine["name"].as_str().unwrap();
         let sum: f64 = rows.map(|row| row["seconds"][name].as_f64().unwrap()).sum();
         assert!((sum / seconds(machine, "f32") - 1.0).abs() < 1e-9);
-        assert!(seconds(machine, "bf16") < seconds(machine, "f32"));
     }
     assert!(seconds(&machines[0], "f32") > seconds(&machines[1], "f32"));
     // Twice the images, nearly twice the bytes, as many launches.
@@ -317,6 +316,8 @@ fn a_plan_is_printed_for_every_card() {
             assert!(bounds.iter().all(|&other| part(other) <= part(bound)), "{row}");
         }
     }
+    // As many images as fill a card take less time in 16 bits.
+    assert!(bf16["machines"].as_array().unwrap().iter().all(|on| seconds(on, "bf16") < seconds(on, "f32")));
     // An H100 spends less of a middle network's MBConvs on traffic than on arithmetic.
     let fused = bf16["operators"].as_array().unwrap().iter().find(|row| row["operator"] == "Mbconv").unwrap();
     let part = |name: &str| fused["parts"]["H100"][name].as_f64().unwrap();
@@ -519,8 +520,8 @@ fn ways_of_running_networks_are_compared() {
     assert_eq!(ways[0]["work"], "network");
     assert_eq!(ways[1]["work"], "population");
     if device::open("emulated").is_ok() {
-        // Nine networks are two groups: each stream has one.
-        let report = evaluate("emulated", &["--networks", "9"]);
+        // On one lane, as a card has, nine networks are two groups: each stream has one.
+        let report = evaluate("emulated", &["--networks", "9", "--threads", "1"]);
         let ways = report["ways"].as_array().unwrap();
         let ran: Vec<(u64, u64, &str)> = ways
             .iter()

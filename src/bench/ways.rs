@@ -199,7 +199,7 @@ impl Ground<'_> {
     }
 
     /// Launches of an evaluation, and the host's seconds of it where the device does nothing.
-    fn planning(&self, networks: &Networks, streams: usize) -> Result<(u64, f64), Error> {
+    fn planned(&self, networks: &Networks, streams: usize) -> Result<(u64, f64), Error> {
         let idle = Arc::new(Idle::new(self.device.clone(), streams));
         let engine = self.engine(idle.clone(), Graphs::Never)?;
         let launches = idle.launches_of(|| self.evaluate(&engine, networks).map(drop))?;
@@ -211,11 +211,11 @@ impl Ground<'_> {
     /// One way, and its results.
     fn way(
         &self,
-        networks: &Networks,
+        (work, networks): (&'static str, &Networks),
         streams: usize,
         graphs: Graphs,
+        (launches, planning): (u64, f64),
     ) -> Result<(Way, Vec<Vec<Evaluation>>), Error> {
-        let (launches, planning) = self.planning(networks, streams)?;
         let meter = Arc::new(Meter::new(self.device.clone(), streams));
         let engine = self.engine(meter.clone(), graphs)?;
         meter.take();
@@ -236,7 +236,7 @@ impl Ground<'_> {
         let networks_per_second = networks.len() as f64 / seconds.median;
         let images = self.test.len() as f64;
         let way = Way {
-            work: if networks.len() == 1 { "network" } else { "population" },
+            work,
             networks: networks.len(),
             streams,
             graphs: word(graphs),
@@ -314,17 +314,23 @@ pub fn run(device: Arc<dyn Device>, options: &Options) -> Result<(Found, Arc<Sup
         Some(_) => distinct(&options.streams),
         None => vec![1],
     };
-    let mut works = vec![(vec![(middle(family, side), Exits::single(&middle(family, side)))], vec![1])];
+    let one = middle(family, side);
+    let alone = vec![(one.clone(), Exits::single(&one))];
+    // One network is one group of them, which runs on one stream.
+    let mut works = vec![("network", alone, vec![1])];
     for &count in options.populations.iter().filter(|&&count| count > 0) {
-        works.push((random(&space, count, seed)?, streams.clone()));
+        works.push(("population", random(&space, count, seed)?, streams.clone()));
     }
     let mut ways = Vec::new();
-    for (networks, streams) in &works {
+    for (work, networks, streams) in &works {
         let mut first = None;
-        for (&streams, &graphs) in streams.iter().flat_map(|s| graphs.iter().map(move |g| (s, g))) {
-            let (mut way, results) = ground.way(networks, streams, graphs)?;
-            way.equal &= *first.get_or_insert_with(|| results.clone()) == results;
-            ways.push(way);
+        for &streams in streams {
+            let planned = ground.planned(networks, streams)?;
+            for &graphs in &graphs {
+                let (mut way, results) = ground.way((work, networks), streams, graphs, planned)?;
+                way.equal &= *first.get_or_insert_with(|| results.clone()) == results;
+                ways.push(way);
+            }
         }
     }
     Ok((Found { launch, ways }, supernet))
