@@ -10,7 +10,7 @@ use natv2::space::sample::{Policy, sample};
 use natv2::space::walk::Exits;
 use natv2::space::{Arch, ExitScaling, Family, Space};
 use natv2::supernet::{Blank, Supernet, Tensor};
-use natv2::train::{Batch, Decays, Optimiser, Rule, Settings, Student, Trainer, Weighting};
+use natv2::train::{Batch, Decays, Optimiser, Rule, Settings, Student, Team, Trainer, Weighting};
 use rand::RngExt;
 use std::sync::{Arc, Mutex};
 
@@ -226,14 +226,21 @@ fn images_made_on_the_device_allocate_nothing_again() {
 const JOINT: Weighting = Weighting::Joint([0.06, 0.13, 0.20, 0.27, 0.34]);
 const RULES: [Rule; 2] = [Rule::Sgd { momentum: 0.9, nesterov: true }, Rule::AdamW];
 
+fn optimiser(rule: Rule) -> Optimiser {
+    Optimiser { rule, decay: 3e-5, decays: Decays::Weights, clip: Some(1.0) }
+}
+
 fn trainer(device: Arc<dyn Device>, rule: Rule) -> Trainer {
-    let optimiser = Optimiser { rule, decay: 3e-5, decays: Decays::Weights, clip: Some(1.0) };
-    Trainer::new(device, Supernet::clone(&supernet()), optimiser).unwrap()
+    Trainer::new(device, Supernet::clone(&supernet()), optimiser(rule)).unwrap()
 }
 
 fn students(seed: u64) -> Vec<Student> {
     let networks = networks(3, seed).into_iter();
     networks.map(|(arch, _)| Student { arch, weighting: JOINT }).collect()
+}
+
+fn settings(dropout: f32) -> Settings {
+    Settings { rate: 1e-3, smoothing: 0.1, kd_ratio: 0.0, dropout, seed: 5, epoch: 1, step: 2 }
 }
 
 /// A step, and its losses' bits, correct answers and norm.
@@ -242,9 +249,7 @@ fn step(trainer: &mut Trainer, students: &[Student], dropout: f32) -> (Vec<u64>,
     let mut random = stream(3, "waits/batch", 0, 0);
     let pixels: Vec<f32> = (0..images * side * side * 3).map(|_| random.random_range(-1.7..1.7)).collect();
     let batch = Batch { images: Source::Made(&pixels), labels: &[1, 2, 3, 4], side };
-    let settings =
-        Settings { rate: 1e-3, smoothing: 0.1, kd_ratio: 0.0, dropout, seed: 5, epoch: 1, step: 2 };
-    let report = trainer.step(&batch, students, None, &settings).unwrap();
+    let report = trainer.step(&batch, students, None, &settings(dropout)).unwrap();
     (report.losses.into_iter().map(f64::to_bits).collect(), report.correct, report.norm)
 }
 
@@ -263,6 +268,27 @@ fn a_step_is_read_once_and_in_the_end() {
             assert_eq!(count(&events, Upload), 2, "{events:?}");
         }
     }
+}
+
+#[test]
+fn the_second_super_network_of_a_step_is_launched_before_the_first_is_waited_for() {
+    let device = Watched::new(Arc::new(Cpu), 1);
+    let of_width = |width| {
+        let blank = Blank { family: FAMILY, width, classes: 10, scaling: ExitScaling::Once };
+        Supernet::random(&blank, 3).unwrap()
+    };
+    let shared: Arc<dyn Device> = device.clone();
+    let mut team = Team::new(&shared, vec![of_width(0.25), of_width(0.35)], optimiser(RULES[0])).unwrap();
+    let mut students = students(1);
+    let widths = [0.35, 0.25, 0.35].map(Some);
+    students.iter_mut().zip(widths).for_each(|(student, width)| student.arch.w = width);
+    let pixels = vec![0.5; 2 * 32 * 32 * 3];
+    let batch = Batch { images: Source::Made(&pixels), labels: &[1, 2], side: 32 };
+    device.take();
+    let report = team.step(&batch, &students, None, &settings(0.0)).unwrap();
+    assert!(report.losses.iter().all(|loss| loss.is_finite()), "{report:?}");
+    let events = device.take();
+    assert!(count(&events, Download) == 2 && events.ends_with(&[Run, Download, Download]), "{events:?}");
 }
 
 #[test]

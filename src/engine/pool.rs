@@ -101,8 +101,10 @@ impl Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::Cpu;
+    use crate::device::{Cpu, Memory};
+    use crate::ops::{Call, Threads};
     use proptest::prelude::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     proptest! {
         #[test]
@@ -135,5 +137,57 @@ mod tests {
         assert_eq!(pool.buffers().len(), kept);
         let taken = pool.take(&device, 900 << 4).unwrap();
         assert_eq!((taken.len(), pool.buffers().len()), (roomy(1000 << 4), kept - 1));
+    }
+
+    /// A CPU that refuses so many allocations.
+    struct Short(AtomicUsize);
+
+    impl Device for Short {
+        fn describe(&self) -> String {
+            Cpu.describe()
+        }
+        fn arithmetic(&self) -> String {
+            Cpu.arithmetic()
+        }
+        fn allocate(&self, len: usize) -> Result<Buffer, Error> {
+            let refused =
+                self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+            match refused {
+                Ok(_) => Err(Error::OutOfMemory { device: self.describe(), bytes: 4 * len }),
+                Err(_) => Cpu.allocate(len),
+            }
+        }
+        fn upload(&self, buffer: &mut Buffer, offset: usize, data: &[f32]) -> Result<(), Error> {
+            Cpu.upload(buffer, offset, data)
+        }
+        fn download(&self, buffer: &Buffer, offset: usize, out: &mut [f32]) -> Result<(), Error> {
+            Cpu.download(buffer, offset, out)
+        }
+        fn run(&self, calls: &[Call], memory: Memory<'_>, threads: Threads) -> Result<(), Error> {
+            Cpu.run(calls, memory, threads)
+        }
+        fn lanes(&self) -> usize {
+            1
+        }
+        fn chunk(&self, _: usize) -> usize {
+            1
+        }
+    }
+
+    #[test]
+    fn where_memory_is_short_the_room_goes_first_and_then_what_is_kept() {
+        let (pool, device) = (Pool::default(), Short(AtomicUsize::new(0)));
+        let refuse = |times| device.0.store(times, Ordering::Relaxed);
+        let (len, kept) = (1001, || pool.buffers().len());
+        pool.give_back(&device, pool.take(&device, 10).unwrap());
+        refuse(1);
+        assert_eq!((pool.take(&device, len).unwrap().len(), kept()), (len, 1));
+        refuse(2);
+        assert_eq!((pool.take(&device, len).unwrap().len(), kept()), (len, 0));
+        refuse(3);
+        let error = pool.take(&device, len).map(|buffer| buffer.len()).unwrap_err();
+        assert!(matches!(error, Error::OutOfMemory { bytes: 4004, .. }), "{error}");
+        refuse(1);
+        assert_eq!(fitting(&device, Some(Cpu.allocate(5).unwrap()), len).unwrap().len(), len);
     }
 }

@@ -128,7 +128,7 @@ impl Engine {
         }
         if let Some(rest) = rest {
             self.load(&rest, batches.images, runs * program.images, &mut arena, threads)?;
-            self.run(&rest.calls, &mut arena, threads)?;
+            self.repeated(&rest.calls, self.weights(), 1).run(&mut arena, threads)?;
         }
         self.run(&[Call::from(section.averaged)], &mut arena, threads)?;
         Ok(Some(Prepared(arena)))

@@ -58,7 +58,6 @@ impl Shared {
         (students, dropout): (&[(Arch, Exits)], bool),
     ) -> Shared {
         let mut free = Arena::with_reserved(places.reserved);
-        let range = |start: usize, free: &Arena| arena(start, free.len() - start);
         let mut own: Vec<Own> = students
             .iter()
             .map(|(_, exits)| {
@@ -66,13 +65,14 @@ impl Shared {
                 Own { scores, masks: Vec::new() }
             })
             .collect();
-        let scores = range(places.reserved, &free);
+        let scores = arena(places.reserved, free.len() - places.reserved);
         let labels = free.take(images);
         for (own, (arch, exits)) in own.iter_mut().zip(students).filter(|_| dropout) {
             let mixed = |exit| images * layout.head_behind(arch.family, exit).head.mix;
             own.masks = exits.iter().map(|exit| free.take(mixed(exit))).collect();
         }
-        let sent = range(labels.offset, &free);
+        let last = own.iter().flat_map(|own| &own.masks).last().unwrap_or(&labels);
+        let sent = arena(labels.offset, last.offset + last.len - labels.offset);
         let input = free.take(images * side * side * 3);
         let teacher = free.take(images * stride(layout));
         Shared { format, scores, labels, sent, input, teacher, students: own, end: free.len() }
