@@ -6,7 +6,7 @@
 //! the multiprocessor that has the most of them is the last to end.
 
 use super::{Item, Machine};
-use crate::ops::mbconv::blocks::{Estimate, Job};
+use crate::ops::mbconv::blocks::{Estimate, Job, resident};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -144,8 +144,10 @@ fn fused(jobs: &[Job], machine: &Machine) -> Option<Parts> {
 /// Cycles of calls that are launched together. Their blocks come one after the other, as many at a time as of the
 /// largest of them are resident.
 fn of_launch(launch: &[Estimate], multiprocessors: u32) -> Parts {
-    let resident = launch.iter().map(|estimate| estimate.resident).min().unwrap_or(1);
-    let blocks: f64 = launch.iter().map(|estimate| f64::from(estimate.blocks)).sum();
+    let blocks: u32 = launch.iter().map(|estimate| estimate.blocks).sum();
+    let most = launch.iter().map(|estimate| estimate.resident).min().unwrap_or(1);
+    let resident = resident(blocks, most, multiprocessors);
+    let blocks = f64::from(blocks);
     let all = |cycles: &dyn Fn(&Estimate) -> u64| -> f64 {
         launch.iter().map(|estimate| f64::from(estimate.blocks) * cycles(estimate) as f64).sum()
     };

@@ -3,7 +3,7 @@
 
 mod estimate;
 
-pub(crate) use estimate::Estimate;
+pub(crate) use estimate::{Estimate, resident};
 
 use super::super::expand_depthwise;
 use super::super::mbconv_pass::{self, Pass, Units};

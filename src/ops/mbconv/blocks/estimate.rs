@@ -26,7 +26,7 @@ pub(crate) struct Cycles {
 pub(crate) struct Estimate {
     /// Blocks that there are.
     pub blocks: u32,
-    /// Blocks that a multiprocessor has at a time.
+    /// Blocks that a multiprocessor can have at a time.
     pub resident: u32,
     /// Cycles of each.
     pub block: Cycles,
@@ -47,8 +47,9 @@ impl Cycles {
 impl Estimate {
     /// Cycles from the beginning of the first block to the end of the last.
     pub fn cycles(&self, multiprocessors: u32) -> u64 {
-        let waves = u64::from(self.blocks.div_ceil(multiprocessors.max(1) * self.resident));
-        waves * self.block.wave(self.resident)
+        let resident = resident(self.blocks, self.resident, multiprocessors);
+        let waves = u64::from(self.blocks.div_ceil(multiprocessors.max(1) * resident));
+        waves * self.block.wave(resident)
     }
 
     /// That of a call in blocks of that plan.
@@ -62,6 +63,11 @@ impl Estimate {
             block: cycles(job, plan, u64::from(multiply_adds)),
         }
     }
+}
+
+/// Blocks that a multiprocessor has at a time where it can have so many: fewer where there are too few for all.
+pub(crate) fn resident(blocks: u32, most: u32, multiprocessors: u32) -> u32 {
+    most.min(blocks.div_ceil(multiprocessors.max(1))).max(1)
 }
 
 fn cycles(job: &Job, plan: &Plan, lanes: u64) -> Cycles {

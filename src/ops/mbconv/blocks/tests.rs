@@ -123,6 +123,21 @@ fn plans_fit_and_their_parts_are_apart() {
     }
 }
 
+/// Blocks that are alone on their multiprocessors do not wait for each other, and more images do not take less time.
+#[test]
+fn few_blocks_have_their_multiprocessors_to_themselves() {
+    let cycles = |images: u32, index: usize| {
+        let p = layer(images, 1.0, 64, index, 5, 4);
+        Job::whole(&p).estimate(H100, 132, 128).unwrap().cycles(132)
+    };
+    for index in 0..LAYERS {
+        let times: Vec<u64> = [1, 2, 10, 50, 132, 500, 1000].map(|images| cycles(images, index)).to_vec();
+        assert!(times.is_sorted(), "layer {index}: {times:?}");
+    }
+    let one = Job::whole(&layer(1, 1.0, 64, LAYERS - 1, 5, 4)).estimate(H100, 132, 128).unwrap();
+    assert!(one.resident > 1 && one.cycles(132) == one.block.wave(1), "{one:?}");
+}
+
 #[test]
 fn bands_cover_an_image_and_every_layer_without_squeeze_excite_fits_in_some() {
     for r in [96, 128, 224] {
