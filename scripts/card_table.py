@@ -16,6 +16,7 @@ With --check the exit code is 1 where one of them does not hold or was not measu
 
 import argparse
 import json
+import re
 import sys
 
 CORRECTNESS = ["doctor", "fused", "golden", "engine", "memcheck", "racecheck"]
@@ -66,6 +67,19 @@ def kernels(steps):
         if row["operator"] == "Mbconv" and row.get("estimated_seconds"):
             found.append((row["shape"], row["seconds"], row["estimated_seconds"], row["seconds"] / row["estimated_seconds"]))
     return found
+
+
+def peers(steps):
+    """PyTorch's rows for MBConvs, by what says which shape one is."""
+    rows = figures(steps, "torch-mbconv").get("rows", [])
+    key = lambda row: tuple([row["side"]] + [row["shape"][name] for name in ("stride", "kernel", "cin", "mid", "cout")])
+    return {key(row): row for row in rows}
+
+
+def shape_of(name):
+    """The same of a natv2 shape: side, stride, kernel, input, expanded and output channels."""
+    found = re.search(r" x (\d+)/(\d+) k(\d+), (\d+) to (\d+) to (\d+) of", name)
+    return found and tuple(map(int, found.groups()))
 
 
 def best_population(steps):
@@ -119,20 +133,26 @@ def report(steps):
             rows.append((f"networks a second, {way['networks']} of them; PyTorch {kind}, {peer.get('networks', '-')}",
                          number(way["networks_per_second"], 4), number(theirs, 4),
                          number(over(way["networks_per_second"], theirs))))
-    for kind in ("eager", "graph"):
-        ours = sum(seconds * 1e3 for _, seconds, _, _ in kernels(steps)) or None
-        theirs = figures(steps, "torch-mbconv").get(f"{kind}_ms")
-        if ours and theirs:
-            rows.append((f"fused MBConvs of the bench's networks, ms; PyTorch {kind}, a middle network", number(ours, 4),
-                         number(theirs, 4), "other shapes"))
+    fused, theirs = kernels(steps), peers(steps)
+    ours = {shape_of(shape): seconds for shape, seconds, _, _ in fused}
+    if theirs and all(shape in ours for shape in theirs):
+        count = lambda row: len(row["layers"])
+        whole = sum(count(row) * 1e3 * ours[shape] for shape, row in theirs.items())
+        for kind in ("eager", "graph"):
+            if all(row[f"{kind}_ms"] for row in theirs.values()):
+                peer = sum(count(row) * row[f"{kind}_ms"] for row in theirs.values())
+                rows.append((f"MBConvs of a middle network, ms; PyTorch {kind}", number(whole, 4), number(peer, 4),
+                             number(over(peer, whole))))
     if rows:
         out.append("## Beside PyTorch on the same card\n\n" + table(["what", "natv2", "PyTorch", "ratio"], rows))
 
-    fused = kernels(steps)
     if fused:
+        peer = lambda shape: (theirs.get(shape_of(shape)) or {}).get("graph_ms")
         out.append("## Fused MBConvs\n\n" + table(
-            ["shape", "us", "estimate, us", "ratio"],
-            [(shape, f"{1e6 * seconds:.1f}", f"{1e6 * estimate:.1f}", f"{ratio:.2f}") for shape, seconds, estimate, ratio in fused]))
+            ["shape", "us", "estimate, us", "ratio", "PyTorch graph, us", "times as long"],
+            [(shape, f"{1e6 * seconds:.1f}", f"{1e6 * estimate:.1f}", f"{ratio:.2f}",
+              number(peer(shape) and 1e3 * peer(shape), 4), number(over(peer(shape), 1e3 * seconds)))
+             for shape, seconds, estimate, ratio in fused]))
     ways = figures(steps, "population").get("ways", [])
     if ways:
         out.append("## Ways to evaluate\n\n" + table(

@@ -153,7 +153,7 @@ all_steps() {
     # How fast it is.
     step peaks "$(sized 20 60)" json ./natv2 bench kernels --device "$device" --only none --json
     step torch-peaks 20 json "$python" torch_cuda.py peaks --device "$torch_device"
-    step kernels-bf16 "$(sized 20 200)" json ./natv2 bench kernels --device "$device" --precision bf16 \
+    step kernels-bf16 "$(sized 20 200)" json ./natv2 bench kernels --device "$device" --precision bf16 --middle \
         --images "$images" --check-images "$checked" --json
     step kernels-f32 "$(sized 15 200)" json ./natv2 bench kernels --device "$device" \
         --images "$images" --check-images "$checked" --json
@@ -168,7 +168,7 @@ all_steps() {
     step ncu 40 ncu ncu --clock-control none --csv --print-units base --section SpeedOfLight --section Occupancy \
         --section LaunchStats --kernel-name 'regex:^mbconv_[357]_[12]_bf16$' --filter-mode per-launch-config \
         --launch-count 1 ./natv2 bench kernels --device "$device" --precision bf16 --images 1000 --check-images 1 \
-        --only mbconv --repetitions 1
+        --only mbconv --middle --repetitions 1
     local tool
     for tool in memcheck racecheck; do
         step "$tool" 50 sanitizer compute-sanitizer --tool "$tool" --error-exitcode 1 \

@@ -7,12 +7,15 @@
 //! multiply-adds, and chains of products on tensor cores, where a call's operations are for those. A share above 100 % of the copy means operands that stayed in a cache
 //! in spite of that.
 
+use super::ways::middle;
 use crate::device::{Buffer, Device, Error, Memory, Peak, Reference};
 use crate::engine::Precision;
 use crate::engine::model::{Bound, Machine, estimate};
 use crate::ops::cases::{self, Case};
 use crate::ops::halves::Format;
 use crate::ops::{Call, Region, Threads};
+use crate::space::walk::{Layer, walk};
+use crate::space::{Channels, ExitScaling, Family};
 use serde::Serialize;
 use std::fmt;
 
@@ -49,6 +52,8 @@ pub struct Options {
     pub resolutions: Vec<usize>,
     /// Also the shapes at the edges.
     pub edges: bool,
+    /// In 16 bits, also the fused MBConvs of a middle network of width 1.0, each shape once.
+    pub middle: bool,
     /// Runs of which the median is taken; at least one.
     pub repetitions: usize,
     /// Only operators whose name contains this.
@@ -64,6 +69,7 @@ impl Default for Options {
             check_images: None,
             resolutions: vec![64],
             edges: false,
+            middle: false,
             repetitions: 11,
             only: None,
             precision: Precision::F32,
@@ -201,7 +207,18 @@ pub fn run(device: &dyn Device, options: &Options) -> Result<Report, Error> {
             None => cases::network(images, r),
             Some(format) => cases::network_in(format, images, r),
         };
-        options.resolutions.iter().flat_map(network).collect()
+        let mut cases: Vec<Case> = options.resolutions.iter().flat_map(network).collect();
+        if let (true, Some(format)) = (options.middle, format) {
+            let channels = Channels::new(1.0, ExitScaling::Once);
+            for &r in &options.resolutions {
+                let layers: Vec<Layer> = walk(&channels, &middle(Family::SE_B, r as u32)).collect();
+                let mbconvs = cases::mbconvs_of(format, images, &layers, device.block_bytes());
+                let new = |case: &Case| cases.iter().all(|known| known.name != case.name);
+                let mbconvs: Vec<Case> = mbconvs.into_iter().filter(new).collect();
+                cases.extend(mbconvs);
+            }
+        }
+        cases
     };
     // The same layers in the same order.
     let fewer = (check_images < options.images).then(|| networks(check_images));
@@ -357,6 +374,7 @@ mod tests {
             repetitions: 1,
             only: Some("pool".into()),
             edges: false,
+            middle: false,
             precision: Precision::F32,
         };
         let report = run(&Cpu, &options).unwrap();
@@ -415,6 +433,7 @@ mod tests {
             repetitions: 1,
             only: Some(only.into()),
             edges: false,
+            middle: false,
             precision,
         };
         let peaks = |only, precision| {
@@ -452,6 +471,7 @@ mod tests {
                 repetitions: 1,
                 only: Some("globalpool".into()),
                 edges: false,
+                middle: false,
                 precision,
             };
             let networks = |images: usize| match precision.format() {
@@ -475,6 +495,30 @@ mod tests {
     }
 
     #[test]
+    fn a_middle_network_adds_each_of_its_fused_mbconvs_once() {
+        let options = Options {
+            images: 2,
+            check_images: Some(1),
+            resolutions: vec![32],
+            repetitions: 1,
+            only: Some("mbconv".into()),
+            precision: Precision::Bf16,
+            ..Options::default()
+        };
+        let rows = |middle: bool| {
+            let report = run(&Cpu, &Options { middle, ..options.clone() }).unwrap();
+            assert!(report.all_correct());
+            let fused = report.kernels.into_iter().filter(|row| row.operator == "Mbconv");
+            fused.map(|row| row.shape).collect::<Vec<_>>()
+        };
+        let (without, with) = (rows(false), rows(true));
+        let names: std::collections::BTreeSet<&String> = with.iter().collect();
+        assert!(names.len() == with.len() && with.starts_with(&without), "{with:?}");
+        // Two shapes a stage, of which stage 2's first is in the table already.
+        assert_eq!(with.len() - without.len(), 2 * 5 - 1, "{with:?}");
+    }
+
+    #[test]
     fn numbers_of_every_operator_in_16_bits_are_compared_as_they_are_stored() {
         // Of products in 16 bits one leaves f32; passes leave 16-bit maps and statistics in f32.
         for operator in ["pointwisehalf", "mbconv"] {
@@ -485,6 +529,7 @@ mod tests {
                 repetitions: 1,
                 only: Some(operator.into()),
                 edges: false,
+                middle: false,
                 precision: Precision::Bf16,
             };
             let report = run(&Cpu, &options).unwrap();

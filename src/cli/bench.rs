@@ -85,6 +85,9 @@ pub struct Kernels {
     /// Also the shapes at the edges: one pixel, odd sides, most channels.
     #[arg(long)]
     edges: bool,
+    /// In 16 bits, also the fused MBConvs of a middle network of width 1.0: filters of 5, expansions of 4, depths of 3.
+    #[arg(long)]
+    middle: bool,
     /// Timed runs of a shape; the median counts.
     #[arg(long, value_name = "N", default_value_t = 11, value_parser = clap::value_parser!(u16).range(1..=10000))]
     repetitions: u16,
@@ -106,6 +109,7 @@ impl Kernels {
             check_images: self.check_images.map(usize::from),
             resolutions: self.resolution.iter().map(|&r| r.into()).collect(),
             edges: self.edges,
+            middle: self.middle,
             repetitions: self.repetitions.into(),
             only: self.only,
             precision: self.precision,

@@ -7,6 +7,7 @@ use crate::ops::mbconv::{Mbconv, MbconvGroup, Params, fits};
 use crate::ops::pointwise::panelled_len;
 use crate::ops::pointwise_half::weights_len;
 use crate::ops::{Activation, Call, Slot};
+use crate::space::walk::Layer;
 
 /// What differs between cases.
 #[derive(Clone, Copy)]
@@ -136,6 +137,29 @@ pub(super) fn layer(
     let shape = Shape { images, side, filter, channels, hidden, activation, residual: false, more: 0 };
     let case = case(format, shape);
     matches!(&case.call, Call::Mbconv(call) if fits(&call.params, EVERY_CARD)).then_some(case)
+}
+
+/// The MBConvs of a network's layers that are one kernel with so much shared memory a block, each shape once.
+pub(super) fn of_layers(format: Format, images: usize, layers: &[Layer], block_bytes: u32) -> Vec<Case> {
+    let mut cases: Vec<Case> = Vec::new();
+    for layer in layers.iter().filter(|layer| layer.branches.mbconv) {
+        let shape = Shape {
+            images,
+            side: layer.side_in,
+            filter: (layer.kernel, layer.stride),
+            channels: (layer.cin, layer.mid, layer.cout),
+            hidden: layer.squeeze.unwrap_or(0),
+            activation: layer.activation,
+            residual: layer.shortcut,
+            more: 0,
+        };
+        let case = case(format, shape);
+        let fits = matches!(&case.call, Call::Mbconv(call) if fits(&call.params, block_bytes));
+        if fits && cases.iter().all(|known| known.name != case.name) {
+            cases.push(case);
+        }
+    }
+    cases
 }
 
 /// Every kernel, with and without each part, prefixes, tails of channels, slices and blocks of images, and

@@ -22,6 +22,7 @@ use super::preprocess::WINDOW;
 use super::{Activation, Call, Region, Slot, widened};
 use crate::data::augment::Operation;
 use crate::random::stream;
+use crate::space::walk::Layer;
 use rand::RngExt;
 
 /// Elements between slots that nothing may touch.
@@ -388,6 +389,12 @@ pub fn half_rows() -> Vec<Case> {
 /// order, with the same operands but for their rounding.
 pub fn formats(format: Option<Format>) -> Vec<Case> {
     halves::others(format)
+}
+
+/// The fused MBConvs of a network's layers, each shape once; those that fit a block of so many bytes of shared memory,
+/// or one of any card.
+pub fn mbconvs_of(format: Format, images: usize, layers: &[Layer], block_bytes: u32) -> Vec<Case> {
+    mbconv::of_layers(format, images, layers, block_bytes.max(mbconv::EVERY_CARD))
 }
 
 /// Shapes at the edges of whole inverted bottlenecks, in both formats.
