@@ -125,7 +125,10 @@ card=yes
 # A number on a card, and the one on the emulator.
 sized() { [ -n "$card" ] && echo "$1" || echo "$2"; }
 
-torch_device=${device}
+torch_device=$device
+# The name that doctor has for it.
+named=$device
+[ "$device" != cuda:0 ] || named=cuda
 [ -n "$card" ] || torch_device=cpu
 python=${NATV2_PYTHON:-python3}
 
@@ -143,7 +146,7 @@ all_steps() {
     step pack 5 json cat about.json
     step card "$(sized 10 5)" text nvidia-smi \
         --query-gpu=name,compute_cap,driver_version,memory.total,clocks.max.sm,clocks.max.mem,power.limit --format=csv
-    step doctor "$(sized 20 120)" json ./natv2 doctor --json
+    step doctor "$(sized 20 120)" doctor ./natv2 doctor --json
 
     # Whether it is right.
     checks fused "$(sized 60 400)"
@@ -231,7 +234,7 @@ last_line() { grep -v '^[[:space:]]*$' "$1" 2>/dev/null | tail -n 1; }
 # What a step's output says, as JSON: nothing where it does not say it.
 figures() { # kind output errors
     case $1 in
-        json) tail -n 1 "$2" | grep -E '^\{.*\}$' ;;
+        json | doctor) tail -n 1 "$2" | grep -E '^\{.*\}$' ;;
         tests) sed -nE 's/^test result: .* ([0-9]+) passed; ([0-9]+) failed;.*/{"passed":\1,"failed":\2}/p' "$2" ;;
         ncu) awk -F '","' '/^"[0-9]/ { kernels[$5 "," $1] } END { n = 0; for (k in kernels) n++; if (n) printf "{\"kernels\":%d}\n", n }' "$2" ;;
         sanitizer) cat "$2" "$3" | sed -nE 's/^=+ (ERROR|RACECHECK) SUMMARY: ([0-9]+) .*/{"reports":\2}/p' | tail -n 1 ;;
@@ -263,6 +266,11 @@ step() { # name limit kind command...
             *) status=failed why=$(reason "$output" "$errors" "$code") ;;
         esac
         [ -z "$stopped" ] || { status=failed why="stopped by $stopped"; }
+        # A doctor for whom the CPU is well has not seen the card.
+        if [ $status = ok ] && [ "$kind" = doctor ] && ! grep -q "\"name\":\"$named\",\"state\":\"ok\"" "$output"; then
+            status=failed why=$(sed -nE "s/.*\"name\":\"$named\",\"state\":\"[a-z]*\",\"value\":\"([^\"]*)\".*/\1/p" "$output")
+            why="$device does not work: ${why:-doctor does not know it}"
+        fi
         # A check that has checked nothing has not passed.
         if [ $status = ok ] && [ -z "$found" ]; then status=failed why="it printed no figures"; fi
         if [ $status = ok ] && [ "$kind" = tests ] &&
@@ -282,7 +290,9 @@ step() { # name limit kind command...
 # Why a command failed: the first error that it names, else its last words.
 reason() { # output errors code
     local line
-    line=$(grep -hm 1 -E '^(error: |thread .* panicked|test .* FAILED)' "$2" "$1" 2>/dev/null | head -n 1)
+    line=$(grep -hm 1 '^error: ' "$2" "$1" 2>/dev/null | head -n 1)
+    # What a check that has failed says stands behind the line that names it.
+    [ -n "$line" ] || line=$(grep -hm 1 -A 1 "^thread '.* panicked at" "$1" "$2" 2>/dev/null | head -n 2 | tr '\n' ' ')
     [ -n "$line" ] || line=$(last_line "$2")
     [ -n "$line" ] || line=$(last_line "$1")
     echo "${line:-exit code $3 and no word}"

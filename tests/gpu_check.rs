@@ -22,6 +22,8 @@ if [ "$1" = "$STUB_FAILS" ]; then
     exit 1
 fi
 case "$*" in
+    *doctor*)
+        echo "{\"sections\":[{\"name\":\"emulated\",\"state\":\"${STUB_STATE:-ok}\",\"value\":\"all wrong\"}]}" ;;
     *kernels*)
         echo '{"copy_gigabytes_per_second":4000,"peak_product_gigaflops":700000,"kernels":[{"operator":"Mbconv","shape":"a","seconds":2e-4,"estimated_seconds":1e-4}]}' ;;
     *evaluate*)
@@ -37,6 +39,11 @@ if [ "$2" = --list ]; then
 fi
 if [ "$1" = "$STUB_EMPTY" ]; then
     echo 'test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 9 filtered out; finished in 0.00s'
+elif [ "$1" = "$STUB_WRONG" ]; then
+    echo "thread 'one' (7) panicked at tests/ops.rs:7:5:"
+    echo 'the card: written outside'
+    echo 'test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 9 filtered out; finished in 0.10s'
+    exit 101
 else
     echo 'test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 9 filtered out; finished in 0.10s'
 fi
@@ -145,7 +152,13 @@ fn every_step_leaves_a_line_and_what_it_printed() {
 #[test]
 fn a_failure_is_named_and_the_other_steps_go_on() {
     let pack = Pack::new();
-    let settings = [("STUB_FAILS", "train"), ("STUB_EMPTY", "golden::"), ("STUB_NO_TORCH", "1")];
+    let settings = [
+        ("STUB_FAILS", "train"),
+        ("STUB_EMPTY", "golden::"),
+        ("STUB_WRONG", "engine::"),
+        ("STUB_STATE", "broken"),
+        ("STUB_NO_TORCH", "1"),
+    ];
     let output = pack.run(&["emulated"], &settings);
     assert_eq!(output.status.code(), Some(1));
     let steps = pack.steps();
@@ -154,6 +167,9 @@ fn a_failure_is_named_and_the_other_steps_go_on() {
     // No check is no success.
     assert_eq!(status(&steps, "golden"), "failed");
     assert!(step(&steps, "golden")["why"].as_str().unwrap().contains("0 checks were to run"));
+    assert_eq!(step(&steps, "doctor")["why"], "emulated does not work: all wrong");
+    let wrong = step(&steps, "engine")["why"].as_str().unwrap();
+    assert!(wrong.contains("tests/ops.rs:7:5") && wrong.contains("the card: written outside"), "{wrong}");
     assert_eq!(status(&steps, "torch-mbconv"), "absent");
     assert_eq!((status(&steps, "fused"), status(&steps, "search")), ("ok", "ok"));
     assert!(text(&output.stdout).contains("something failed"));
