@@ -175,7 +175,7 @@ all_steps() {
     local tool
     for tool in memcheck racecheck; do
         step "$tool" 50 sanitizer compute-sanitizer --tool "$tool" --error-exitcode 1 \
-            ./natv2 bench kernels --device "$device" --precision bf16 --images 2 --check-images 1 --repetitions 1
+            ./natv2-checks fused:: --test-threads 4
     done
 
     # What it is for.
