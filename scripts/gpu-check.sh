@@ -242,6 +242,13 @@ figures() { # kind output errors
     esac
 }
 
+# Whether there is PyTorch: asked once, and outside of any step, since the first import reads gigabytes.
+torch=""
+look_for_torch() {
+    [ -n "$torch" ] || torch=$(timeout -k 5 90 "$python" -c 'import torch; print("yes")' 2>/dev/null)
+    torch=${torch:-no}
+}
+
 # Runs a command within a limit of seconds and keeps what it prints. `kind` is how figures are read.
 step() { # name limit kind command...
     local name=$1 limit=$2 kind=$3 status=ok why="" code=0 found start micros
@@ -249,6 +256,7 @@ step() { # name limit kind command...
     { wanted "$name" && [ -z "$stopped" ]; } || return 0
     [ -z "$most" ] || limit=$((most < limit ? most : limit))
     local output=$logs/results/$name.txt errors=$logs/results/$name.err
+    [[ $name != torch-* ]] || look_for_torch
     start=${EPOCHREALTIME/[.,]/}
     if ! why=$(missing "$name" "$1"); then
         status=absent code=127
@@ -302,7 +310,7 @@ reason() { # output errors code
 missing() { # name tool
     case $1 in
         card | ncu | memcheck | racecheck) [ -n "$card" ] || { echo "there is no card on $device"; return 1; } ;;
-        torch-*) "$python" -c 'import torch' 2>/dev/null || { echo "$python has no PyTorch"; return 1; } ;;
+        torch-*) [ "$torch" = yes ] || { echo "$python has no PyTorch"; return 1; } ;;
     esac
     command -v "$2" >/dev/null || { echo "$2 is not on this machine"; return 1; }
 }
