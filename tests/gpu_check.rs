@@ -23,7 +23,8 @@ if [ "$1" = "$STUB_FAILS" ]; then
 fi
 case "$*" in
     *doctor*)
-        echo "{\"sections\":[{\"name\":\"emulated\",\"state\":\"${STUB_STATE:-ok}\",\"value\":\"all wrong\"}]}" ;;
+        finding() { echo "{\"name\":\"$1\",\"state\":\"${STUB_STATE:-ok}\",\"value\":\"all wrong\"}"; }
+        echo "{\"sections\":[$(finding emulated),$(finding cuda)]}" ;;
     *kernels*)
         echo '{"copy_gigabytes_per_second":4000,"peak_product_gigaflops":700000,"kernels":[{"operator":"Mbconv","shape":"a","seconds":2e-4,"estimated_seconds":1e-4}]}' ;;
     *evaluate*)
@@ -31,6 +32,9 @@ case "$*" in
     *) echo 'a table' && echo '{"version":1}' ;;
 esac
 "#;
+
+/// Where the system's own tools are, and no compute-sanitizer of a toolkit.
+const TOOLS: &str = "/usr/bin:/bin";
 
 const CHECKS: &str = r#"#!/bin/sh
 if [ "$2" = --list ]; then
@@ -193,6 +197,13 @@ fn table_of(summary: &Path, arguments: &[&str]) -> String {
 fn the_table_has_ratios_and_says_what_was_shown() {
     let pack = Pack::new();
     assert_eq!(pack.run(&["emulated"], &[]).status.code(), Some(0));
+    let table = table_of(&pack.path("out/summary.jsonl"), &[]);
+    assert_eq!(
+        table.matches("| not measured |").count(),
+        3,
+        "times of the emulator are none of a card: {table}"
+    );
+    assert_eq!(pack.run(&["cuda:0"], &[("PATH", TOOLS)]).status.code(), Some(0));
     let table = table_of(&pack.path("out/summary.jsonl"), &[]);
     // 2e-4 seconds where 1e-4 were estimated; 50 networks a second beside 8.
     assert!(
