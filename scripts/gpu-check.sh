@@ -33,7 +33,7 @@ for line in sys.stdin:
 }
 
 pack() {
-    local arch=sm_90 to="" nvcc root staging checks name
+    local arch=sm_90 to="" nvcc root staging built program checks name
     while [ $# -gt 0 ]; do
         case $1 in
             --arch) arch=${2:?--arch needs an architecture, such as sm_90}; shift 2 ;;
@@ -51,14 +51,16 @@ pack() {
     cd "$root" || exit 1
 
     export NVCC=$nvcc NATV2_CUDA_ARCHS=$arch NATV2_LINEINFO=0
-    cargo build --profile pack --locked || exit 1
-    checks=$(cargo test --profile pack --locked --test card --no-run --message-format=json | executable test) || exit 1
+    # The checks come with the program, which is compiled once so: on its own it would have other dependencies.
+    built=$(cargo test --profile pack --locked --test card --no-run --message-format=json) || exit 1
+    program=$(executable bin <<<"$built") && checks=$(executable test <<<"$built") || exit 1
+    [ -x "$program" ] && [ -x "$checks" ] || { complain "cargo did not say what it has built"; exit 1; }
 
     staging=$(mktemp -d) || exit 1
     # shellcheck disable=SC2064 # the folder's name as it is now
     trap "rm -rf '$staging'" EXIT
     mkdir -p "$staging/$folder/golden"
-    cp target/pack/natv2 "$staging/$folder/natv2"
+    cp "$program" "$staging/$folder/natv2"
     cp "$checks" "$staging/$folder/natv2-checks"
     for name in ofa_mbv3_w ofav2_; do cp tests/golden/$name* "$staging/$folder/golden/"; done
     cp scripts/gpu-check.sh scripts/card_table.py benches/peers/torch_cuda.py "$staging/$folder/"
