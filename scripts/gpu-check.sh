@@ -6,7 +6,7 @@
 #       here: builds the program and the checks for cards of one architecture, and leaves one archive in
 #       FOLDER, which `tar xf` unpacks
 #   natv2-gpu-check/gpu-check.sh [cuda|cuda:N|emulated] [--only NAME,..] [--from NAME] [--limit SECONDS] [--list]
-#       there: runs the steps one after the other, nine minutes on a card, twenty on the emulator and two
+#       there: runs the steps one after the other, nine minutes at most on a card; five on the emulator and two
 #       cores
 #
 # A step that takes longer than its limit, or than --limit, is stopped. After every step $OUT (else results/ beside this
