@@ -44,6 +44,9 @@ pack() {
     [ -n "$to" ] || refuse "pack needs the folder that the archive goes to"
     [[ $arch =~ ^sm_[0-9]+a?$ ]] || refuse "--arch $arch is no architecture: give sm_80, sm_90 or the like"
     nvcc=$(compiler) || exit 1
+    for name in cargo python3 xz; do
+        command -v "$name" >/dev/null || { complain "pack needs $name, which is not on this machine"; exit 1; }
+    done
     root=$(cd "$here/.." && pwd)
     [ -f "$root/Cargo.toml" ] || refuse "pack builds from a checkout, and $root is none"
     mkdir -p "$to" || exit 1
