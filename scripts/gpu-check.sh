@@ -146,12 +146,13 @@ checks() { # name limit
 images=$(sized 1000 1)
 checked=$(sized 4 1)
 
+# The limits of a card add up to less than nine minutes.
 all_steps() {
     # What is here.
-    step pack 5 json cat about.json
-    step card "$(sized 10 5)" text nvidia-smi \
+    step pack 2 json cat about.json
+    step card 5 text nvidia-smi \
         --query-gpu=name,compute_cap,driver_version,memory.total,clocks.max.sm,clocks.max.mem,power.limit --format=csv
-    step doctor "$(sized 20 120)" doctor ./natv2 doctor --json
+    step doctor "$(sized 13 120)" doctor ./natv2 doctor --json
 
     # Whether it is right.
     checks fused "$(sized 60 400)"
@@ -159,8 +160,8 @@ all_steps() {
     checks engine "$(sized 30 300)"
 
     # How fast it is.
-    step peaks "$(sized 20 60)" json ./natv2 bench kernels --device "$device" --only none --json
-    step torch-peaks 20 json "$python" torch_cuda.py peaks --device "$torch_device"
+    step peaks "$(sized 8 60)" json ./natv2 bench kernels --device "$device" --only none --json
+    step torch-peaks "$(sized 12 60)" json "$python" torch_cuda.py peaks --device "$torch_device"
     step kernels-bf16 "$(sized 20 200)" json ./natv2 bench kernels --device "$device" --precision bf16 --middle \
         --images "$images" --check-images "$checked" --json
     step kernels-f32 "$(sized 15 200)" json ./natv2 bench kernels --device "$device" \
