@@ -65,10 +65,6 @@ fn smallest(r: u32) -> Arch {
     Arch { ks: [3; 20], e: [3; 20], d: [2; 5], ..Arch::largest(Family::SE_B, r, None) }
 }
 
-fn middle(r: u32) -> Arch {
-    Arch { ks: [5; 20], e: [4; 20], d: [3; 5], ..Arch::largest(Family::SE_B, r, None) }
-}
-
 fn forward(c: &mut Criterion<DeviceTime>) {
     let device = common::device();
     let named = device.describe();
@@ -79,7 +75,9 @@ fn forward(c: &mut Criterion<DeviceTime>) {
         let images = Pixels::new(64, r as usize);
         group.throughput(Throughput::Elements(images.len() as u64));
         let largest = Arch::largest(Family::SE_B, r, None);
-        for (name, arch) in [("smallest", smallest(r)), ("middle", middle(r)), ("largest", largest)] {
+        for (name, arch) in
+            [("smallest", smallest(r)), ("middle", Arch::middle(Family::SE_B, r, None)), ("largest", largest)]
+        {
             let id = id(&named, "forward", format!("width {width}, {r} px, {name}"));
             let exits = Exits::single(&arch);
             group.bench_function(id, |b| {
@@ -99,7 +97,7 @@ fn evaluate(c: &mut Criterion<DeviceTime>) {
     let mut group = c.benchmark_group("evaluate");
     group.measurement_time(Duration::from_secs(6)).warm_up_time(Duration::from_secs(1)).sample_size(10);
     group.sampling_mode(SamplingMode::Flat);
-    for (name, arch) in [("smallest", smallest(48)), ("middle", middle(48))] {
+    for (name, arch) in [("smallest", smallest(48)), ("middle", Arch::middle(Family::SE_B, 48, None))] {
         let id = id(&named, "whole", format!("width 0.25, 48 px, {name}"));
         let exits = Exits::single(&arch);
         group.bench_function(id, |b| {

@@ -90,7 +90,7 @@ fn layout() -> Layout {
 
 fn lowering(times: usize, mode: Mode) {
     let layout = layout();
-    let middle = Arch { ks: [5; 20], e: [4; 20], d: [3; 5], ..Arch::largest(Family::SE_B, 64, None) };
+    let middle = Arch::middle(Family::SE_B, 64, None);
     for _ in 0..times {
         black_box(lower(black_box(&layout), &middle, Exits::single(&middle), 64, mode, Precision::F32));
     }

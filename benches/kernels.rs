@@ -36,10 +36,6 @@ fn numbers(rng: &mut Stream, count: usize, scale: f32) -> Vec<f32> {
     (0..count).map(|_| rng.random_range(-scale..scale)).collect()
 }
 
-fn middle(r: u32) -> Arch {
-    Arch { ks: [5; 20], e: [4; 20], d: [3; 5], ..Arch::largest(Family::SE_B, r, None) }
-}
-
 fn operators(c: &mut Criterion<DeviceTime>) {
     let device = common::device();
     let name = device.describe();
@@ -78,7 +74,9 @@ fn shapes() -> Vec<[usize; 3]> {
     let mut shapes = Vec::new();
     for (width, r) in NETWORKS {
         let channels = Channels::new(width, ExitScaling::Once);
-        for layer in walk(&channels, &middle(r)).filter(|l| l.position == 1 && l.stage % 2 == 0) {
+        for layer in walk(&channels, &Arch::middle(Family::SE_B, r, None))
+            .filter(|l| l.position == 1 && l.stage % 2 == 0)
+        {
             let rows = BATCH * layer.side_out * layer.side_out;
             shapes.push([rows, layer.cin, layer.mid]);
             shapes.push([rows, layer.mid, layer.cout]);

@@ -32,7 +32,7 @@ fn population(count: usize) -> Vec<(Arch, Exits)> {
 fn plan(c: &mut Criterion) {
     let named = host(1);
     let layout = Layout::new(Channels::new(1.0, ExitScaling::Once), 200, parts_of(Family::SE_B));
-    let middle = Arch { ks: [5; 20], e: [4; 20], d: [3; 5], ..Arch::largest(Family::SE_B, 64, None) };
+    let middle = Arch::middle(Family::SE_B, 64, None);
     let exits = Exits::single(&middle);
     let mut group = c.benchmark_group("plan");
     for (name, mode) in

@@ -137,9 +137,14 @@ named=$device
 [ -n "$card" ] || torch_device=cpu
 python=${NATV2_PYTHON:-python3}
 
+# Whether this run is to make a step.
+wanted() { # name
+    [ -z "$only" ] || [[ $only == *,$1,* ]]
+}
+
 # A group of checks on the device of NATV2_TEST_DEVICE. That none is skipped unseen, they are counted first.
 checks() { # name limit
-    expected=$("$here/natv2-checks" "$1::" --list 2>/dev/null | grep -c ': test$')
+    wanted "$1" && expected=$(./natv2-checks "$1::" --list 2>/dev/null | grep -c ': test$')
     step "$1" "$2" tests ./natv2-checks "$1::" --test-threads "$(sized 4 2)"
 }
 
@@ -192,11 +197,6 @@ all_steps() {
     done
     step search "$(sized 35 200)" json ./natv2 search --device "$device" --profile tiny --precision bf16 \
         --run "$logs/runs/search" --json
-}
-
-# Whether this run is to make a step.
-wanted() { # name
-    [ -z "$only" ] || [[ $only == *,$1,* ]]
 }
 
 if [ -n "$list$only$from" ]; then

@@ -175,7 +175,7 @@ fn floors_are_those_of_the_design() {
     // operator after the other, 0.31 MB with every layer in one piece, here in passes of 100 images
     // that read the weights once.
     let layout = Layout::new(Channels::new(1.0, ExitScaling::Once), 200, parts_of(Family::SE_B));
-    let arch = Arch { ks: [5; 20], e: [4; 20], d: [3; 5], ..Arch::largest(Family::SE_B, 64, None) };
+    let arch = Arch::middle(Family::SE_B, 64, None);
     let networks = [(arch.clone(), Exits::single(&arch))];
     let floor = Floor::of(&layout, &prefixes(layout.channels(), &networks), Until::Logits);
     let macs = cost(layout.channels(), &arch, networks[0].1, 200).macs;

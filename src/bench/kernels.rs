@@ -7,7 +7,6 @@
 //! multiply-adds, and chains of products on tensor cores, where a call's operations are for those. A share above 100 % of the copy means operands that stayed in a cache
 //! in spite of that.
 
-use super::ways::middle;
 use crate::device::{Buffer, Device, Error, Memory, Peak, Reference};
 use crate::engine::Precision;
 use crate::engine::model::{Bound, Machine, estimate};
@@ -15,7 +14,7 @@ use crate::ops::cases::{self, Case};
 use crate::ops::halves::Format;
 use crate::ops::{Call, Region, Threads};
 use crate::space::walk::{Layer, walk};
-use crate::space::{Channels, ExitScaling, Family};
+use crate::space::{Arch, Channels, ExitScaling, Family};
 use serde::Serialize;
 use std::fmt;
 
@@ -211,7 +210,8 @@ pub fn run(device: &dyn Device, options: &Options) -> Result<Report, Error> {
         if let (true, Some(format)) = (options.middle, format) {
             let channels = Channels::new(1.0, ExitScaling::Once);
             for &r in &options.resolutions {
-                let layers: Vec<Layer> = walk(&channels, &middle(Family::SE_B, r as u32)).collect();
+                let layers: Vec<Layer> =
+                    walk(&channels, &Arch::middle(Family::SE_B, r as u32, None)).collect();
                 let mbconvs = cases::mbconvs_of(format, images, &layers, device.block_bytes());
                 let new = |case: &Case| cases.iter().all(|known| known.name != case.name);
                 let mbconvs: Vec<Case> = mbconvs.into_iter().filter(new).collect();

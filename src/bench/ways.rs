@@ -260,11 +260,6 @@ fn word(graphs: Graphs) -> &'static str {
     }
 }
 
-/// Kernels of 5, expansions of 4, depths of 3.
-pub fn middle(family: Family, r: u32) -> Arch {
-    Arch { ks: [5; 20], e: [4; 20], d: [3; 5], ..Arch::largest(family, r, None) }
-}
-
 /// Random networks of a space, under NATv2's policy.
 pub(super) fn random(space: &Space, count: usize, seed: u64) -> Result<Networks, crate::space::Error> {
     let mut rng = stream(seed, "bench/evaluate", count as u64, 0);
@@ -314,7 +309,7 @@ pub fn run(device: Arc<dyn Device>, options: &Options) -> Result<(Found, Arc<Sup
         Some(_) => distinct(&options.streams),
         None => vec![1],
     };
-    let one = middle(family, side);
+    let one = Arch::middle(family, side, None);
     let alone = vec![(one.clone(), Exits::single(&one))];
     // One network is one group of them, which runs on one stream.
     let mut works = vec![("network", alone, vec![1])];

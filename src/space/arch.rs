@@ -45,6 +45,11 @@ impl Arch {
         Arch { family, r, w, ks: [7; LAYERS], e: [6; LAYERS], d: [4; STAGES], nw: [nw; LAYERS], nd: 5 }
     }
 
+    /// The network of a family that figures are given of: filters of 5, expansions of 4, depths of 3.
+    pub fn middle(family: Family, r: u32, w: Option<f64>) -> Arch {
+        Arch { ks: [5; LAYERS], e: [4; LAYERS], d: [3; STAGES], ..Arch::largest(family, r, w) }
+    }
+
     /// Stages that run: all of them, or those up to the exit.
     pub fn stages(&self) -> usize {
         usize::from(self.nd)

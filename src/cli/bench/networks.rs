@@ -1,7 +1,6 @@
 //! The networks that `natv2 bench plan` and `profile` look at, and the super-network they are of.
 
 use super::Error;
-use crate::bench::ways::middle;
 use crate::cli::{Weights, input};
 use crate::space::walk::Exits;
 use crate::space::{Arch, ExitScaling, Family};
@@ -95,7 +94,7 @@ impl Networks {
             (None, None) => {
                 let sides = supernet.map_or(&[64][..], |supernet| supernet.card.search_resolutions());
                 let largest = sides.iter().copied().max().unwrap_or(64);
-                vec![own.unwrap_or(middle(family, largest))]
+                vec![own.unwrap_or(Arch::middle(family, largest, None))]
             }
         };
         let sized = |arch: Arch| Arch { r: self.resolution.unwrap_or(arch.r), ..arch };

@@ -10,11 +10,6 @@ fn layout(family: Family, width: f64) -> Layout {
     Layout::new(Channels::new(width, ExitScaling::Once), 200, parts_of(family))
 }
 
-/// Kernels of 5, expansions of 4, depths of 3.
-fn middle(family: Family, r: u32) -> Arch {
-    Arch { ks: [5; 20], e: [4; 20], d: [3; 5], ..Arch::largest(family, r, None) }
-}
-
 fn alone(arch: &Arch) -> Vec<(Arch, Exits)> {
     vec![(arch.clone(), Exits::single(arch))]
 }
@@ -38,7 +33,7 @@ fn planned(
 fn a_plan_moves_what_its_unfused_operators_move() {
     for (family, nw) in [(Family::SE_B, 4), ("EE_D".parse().unwrap(), 4), ("SE_P".parse().unwrap(), 2)] {
         let layout = layout(family, 1.0);
-        let arch = Arch { nw: [nw; 20], ..middle(family, 64) };
+        let arch = Arch { nw: [nw; 20], ..Arch::middle(family, 64, None) };
         let networks = alone(&arch);
         let floor = Floor::of(&layout, &prefixes(layout.channels(), &networks), Until::Logits);
         let macs = cost(layout.channels(), &arch, Exits::single(&arch), 200).macs;
@@ -62,7 +57,7 @@ fn a_plan_moves_what_its_unfused_operators_move() {
 #[test]
 fn recalibration_moves_more_and_ends_before_the_classifier() {
     let layout = layout(Family::SE_B, 1.0);
-    let networks = alone(&middle(Family::SE_B, 64));
+    let networks = alone(&Arch::middle(Family::SE_B, 64, None));
     let workload = Workload { images: 0, calibration: Some((5, 100)) };
     let recalibrated = planned(&layout, &networks, workload, &card_chunk, Precision::F32);
     let plain = inference(&layout, &networks, 500);
@@ -88,7 +83,7 @@ fn recalibration_moves_more_and_ends_before_the_classifier() {
 #[test]
 fn a_shared_prefix_is_counted_once() {
     let layout = layout(Family::SE_B, 1.0);
-    let one = middle(Family::SE_B, 64);
+    let one = Arch::middle(Family::SE_B, 64, None);
     let mut other = one.clone();
     other.e[19 - 1] = 6;
     let (alone, both) =
@@ -120,7 +115,7 @@ fn time_follows_peaks_launches_and_caches() {
         lanes: 1,
     };
     let layout = layout(Family::SE_B, 0.25);
-    let passes = inference(&layout, &alone(&middle(Family::SE_B, 48)), 10).passes;
+    let passes = inference(&layout, &alone(&Arch::middle(Family::SE_B, 48, None)), 10).passes;
     let all = total(&passes);
     let time = |machine: &Machine, precision| -> f64 {
         seconds(&passes, machine, precision).unwrap().values().map(Parts::seconds).sum()
@@ -145,7 +140,7 @@ fn time_follows_peaks_launches_and_caches() {
 fn a_plan_in_16_bits_moves_half_of_its_maps() {
     for (family, nw) in [(Family::SE_B, 4), ("EE_D".parse().unwrap(), 4), ("SE_P".parse().unwrap(), 2)] {
         let layout = layout(family, 1.0);
-        let networks = alone(&Arch { nw: [nw; 20], ..middle(family, 64) });
+        let networks = alone(&Arch { nw: [nw; 20], ..Arch::middle(family, 64, None) });
         let bytes = |calibration, precision| {
             let workload = Workload { images: 1000, calibration };
             total(&planned(&layout, &networks, workload, &|_| 1000, precision).passes).bytes as f64
@@ -176,7 +171,7 @@ fn small_maps_fit_shared_memory() {
 /// Passes of a middle network's inference in bf16 on a card, as it takes them.
 fn fused(width: f64, images: usize, card: &Machine) -> Vec<Pass> {
     let layout = layout(Family::SE_B, width);
-    let networks = alone(&middle(Family::SE_B, 64));
+    let networks = alone(&Arch::middle(Family::SE_B, 64, None));
     let block_bytes = card.shared_bytes.unwrap() as u32;
     let target = Target { precision: Precision::Bf16, block_bytes };
     let taking = Taking { lanes: 1, orders: 1, chunk: &card_chunk, batches: &|_| 1 };
@@ -235,7 +230,7 @@ fn times_are_never_below_the_roofline_and_grow_with_the_work() {
             assert!(all.iter().all(|&part| part >= 0.0), "{parts:?}");
             last = parts.seconds();
             let layout = layout(Family::SE_B, 1.0);
-            let passes = inference(&layout, &alone(&middle(Family::SE_B, 64)), images).passes;
+            let passes = inference(&layout, &alone(&Arch::middle(Family::SE_B, 64, None)), images).passes;
             let parts: Parts = seconds(&passes, card, Precision::F32).unwrap().into_values().sum();
             assert!(parts.seconds() >= roofline(&passes, card, Precision::F32), "{images} on {}", card.name);
             assert!(parts.tensor == 0.0 && parts.fma + parts.traffic > 0.0);
@@ -255,7 +250,7 @@ fn every_layer_has_what_bounds_it() {
     let h100 = &cards[1];
     let layout = layout(Family::SE_B, 1.0);
     // Filters of 7, on the largest map with a stride: the first layer.
-    let arch = Arch { ks: [7; 20], ..middle(Family::SE_B, 64) };
+    let arch = Arch { ks: [7; 20], ..Arch::middle(Family::SE_B, 64, None) };
     let target = Target { precision: Precision::Bf16, block_bytes: h100.shared_bytes.unwrap() as u32 };
     let taking = Taking { lanes: 1, orders: 1, chunk: &card_chunk, batches: &|_| 1 };
     let workload = Workload { images: 1000, calibration: None };
@@ -284,7 +279,7 @@ fn every_layer_has_what_bounds_it() {
 fn filters_are_a_floor_of_their_own() {
     let h100 = &Machine::cards()[1];
     let layout = layout(Family::SE_B, 1.0);
-    let networks = alone(&middle(Family::SE_B, 64));
+    let networks = alone(&Arch::middle(Family::SE_B, 64, None));
     let floor = Floor::of(&layout, &prefixes(layout.channels(), &networks), Until::Logits);
     assert!(floor.filter_macs > floor.macs / 20 && floor.filter_macs < floor.macs / 4, "{floor:?}");
     let seconds = |least, precision| floor_seconds(least, h100, precision).unwrap();
@@ -304,7 +299,7 @@ fn calls_that_are_launched_together_share_waves() {
     let h100 = &cards[1];
     let layout = layout(Family::SE_B, 1.0);
     // Two networks that differ from the first layer on, with few images: neither fills the card alone.
-    let one = middle(Family::SE_B, 64);
+    let one = Arch::middle(Family::SE_B, 64, None);
     let other = Arch { e: [3; 20], ..one.clone() };
     let both = vec![(one.clone(), Exits::single(&one)), (other.clone(), Exits::single(&other))];
     let target = Target { precision: Precision::Bf16, block_bytes: h100.shared_bytes.unwrap() as u32 };
