@@ -181,7 +181,7 @@ struct BranchesTile {
                 float* x = xs + i / kOutputs * kPitch + i % kOutputs;
                 float best = x[0];
                 NAT_UNROLL
-                for (unsigned j = 1; j < kStride * kStride; ++j) best = fmaxf(best, x[j * kOutputs]);
+                for (unsigned j = 1; j < kStride * kStride; ++j) best = nat_max(best, x[j * kOutputs]);
                 x[kPooled] = best;
             }
             __syncthreads();

@@ -78,7 +78,7 @@ struct DepthwiseHalf {
                     if (ox + i < p.side_out) {
                         NAT_UNROLL
                         for (int q = 0; q < 2; ++q) {
-                            outputs[i].quads[q] = activate(
+                            outputs[i].quads[q] = activate_by_branch(
                                 p.activation, multiply_add(outputs[i].quads[q], scale.quads[q], shift.quads[q]));
                         }
                         store_chunk(y + (oy * p.side_out + ox + i) * p.channels, outputs[i]);
@@ -144,12 +144,17 @@ struct DepthwiseHalf {
     }
 };
 
-#define DEPTHWISE_HALF(suffix, T, kernel, stride)                                                       \
-    NAT_KERNEL_BOUNDED(depthwise_half_##kernel##_##stride##_##suffix, kHalfThreads, DepthwiseHalfArgs a) { \
-        using Half = DepthwiseHalf<T, kernel, stride>;                                                  \
-        NAT_SHARED(Quad, filters, Half::kFilterQuads);                                                  \
-        NAT_SHARED(Quad, sums, 2 * kHalfThreads);                                                       \
-        Half::run(a, filters, sums);                                                                    \
+// Blocks that a multiprocessor is to have room for: what the compiler takes without being told is a few registers
+// more or less than that.
+constexpr unsigned half_blocks(unsigned kernel, unsigned stride) { return stride == 2 && kernel > 3 ? 3 : 4; }
+
+#define DEPTHWISE_HALF(suffix, T, kernel, stride)                                    \
+    NAT_KERNEL_RESIDENT(depthwise_half_##kernel##_##stride##_##suffix, kHalfThreads, \
+                        half_blocks(kernel, stride), DepthwiseHalfArgs a) {          \
+        using Half = DepthwiseHalf<T, kernel, stride>;                               \
+        NAT_SHARED(Quad, filters, Half::kFilterQuads);                               \
+        NAT_SHARED(Quad, sums, 2 * kHalfThreads);                                    \
+        Half::run(a, filters, sums);                                                 \
     }
 #define DEPTHWISE_HALVES(suffix, T)    \
     DEPTHWISE_HALF(suffix, T, 3, 1)    \

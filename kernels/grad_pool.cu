@@ -4,7 +4,7 @@
 //   kernel              dx                                               bytes, s a number                FLOPs
 //   global_pool_grad_*  dy / pixels, at every pixel                      channels images (s pixels + 4)   channels images pixels
 //   max_pool_grad_*     dy at the first largest pixel of its 2x2 window, s channels images (2 in^2 + out^2)   as many
-//                       row by row; else 0; plus residual
+//                       row by row (NaN is the largest); else 0; plus residual
 //
 // A thread makes 16 bytes of channels: of an input pixel for the mean, of a window (up to four input pixels, which
 // no other window has) for the maximum. So nothing is written twice.
@@ -59,7 +59,7 @@ struct Winner {
 };
 
 __device__ __forceinline__ void challenge(float& largest, unsigned& winner, float x, unsigned pixel) {
-    if (x > largest) {
+    if (x > largest || (x != x && largest == largest)) {
         largest = x;
         winner = pixel;
     }
@@ -114,6 +114,6 @@ __device__ __forceinline__ void max_pool_grad(const MaxPoolGradArgs& a) {
 
 #define POOL_GRADIENT_KERNELS(suffix, T)                                                                            \
     NAT_KERNEL_BOUNDED(global_pool_grad_##suffix, kPoolGradThreads, GlobalPoolGradArgs a) { global_pool_grad<T>(a); } \
-    NAT_KERNEL_BOUNDED(max_pool_grad_##suffix, kPoolGradThreads, MaxPoolGradArgs a) { max_pool_grad<T>(a); }
+    NAT_KERNEL_RESIDENT(max_pool_grad_##suffix, kPoolGradThreads, 10, MaxPoolGradArgs a) { max_pool_grad<T>(a); }
 
 NAT_EVERY_FORMAT(POOL_GRADIENT_KERNELS)

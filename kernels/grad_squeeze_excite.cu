@@ -174,10 +174,9 @@ NAT_KERNEL_BOUNDED(se_layers_f32, kSeThreads, SqueezeExciteGradArgs a) {
     }
     __syncthreads();
     for (unsigned j = 4 * threadIdx.x; j < p.hidden; j += 4 * kSeThreads) {
-        // A unit that is not above zero had nothing to say; at zero ReLU's derivative is zero.
+        // A unit that is not above zero had nothing to say; at zero ReLU's derivative is zero. NaN has much to say.
         const Quad units = load_quad(h + j), sum = sum_of_parts(parts, j);
-        const Quad kept = make_float4(units.x > 0.0f ? sum.x : 0.0f, units.y > 0.0f ? sum.y : 0.0f,
-                                      units.z > 0.0f ? sum.z : 0.0f, units.w > 0.0f ? sum.w : 0.0f);
+        const Quad kept = sum * derivative(kRelu, units);
         store_quad(dh + j, kept);
         store_quad(s.dh + narrow + j, kept);
     }

@@ -24,7 +24,7 @@ __device__ __forceinline__ float warp_sum(float value) {
 }
 
 __device__ __forceinline__ float warp_max(float value) {
-    for (int step = 16; step > 0; step /= 2) value = fmaxf(value, __shfl_xor_sync(kWarp, value, step));
+    for (int step = 16; step > 0; step /= 2) value = nat_max(value, __shfl_xor_sync(kWarp, value, step));
     return value;
 }
 
@@ -62,7 +62,7 @@ NAT_KERNEL_BOUNDED(soft_targets_f32, kLossThreads, SoftTargetsArgs a) {
     if (image >= p.images) return;  // the whole warp
     const size_t row = image * p.stride;
     float largest = __uint_as_float(kMinusInfinity);
-    for (unsigned j = lane; j < p.classes; j += 32) largest = fmaxf(largest, weighted(a, row + j));
+    for (unsigned j = lane; j < p.classes; j += 32) largest = nat_max(largest, weighted(a, row + j));
     largest = warp_max(largest);
     float sum = 0.0f;
     for (unsigned j = lane; j < p.classes; j += 32) sum += expf(weighted(a, row + j) - largest);

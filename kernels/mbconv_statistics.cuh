@@ -109,7 +109,7 @@ __device__ NAT_PHASE void statistics(const MbconvPassBlock<T>& b, const Units& u
         for (unsigned row = lane; row < rows; row += 32) sums.add(chunk_at(first_row + row, chunk));
         sums.reduce(lane);
         const float mean = sums.sum[0] * (1.0f / static_cast<float>(rows));
-        const float squares = fmaxf(sums.square[0] - sums.sum[0] * mean, 0.0f);
+        const float squares = nat_max(sums.square[0] - sums.sum[0] * mean, 0.0f);
         // Eight lanes store the means, eight others the squares.
         if (lane % 4 >= 2) continue;
         float* to = b.pass.partials + ((first_unit + unit) * 2 + lane % 4) * channels + c0 + kHalfChunk * chunk;

@@ -32,25 +32,35 @@ constexpr unsigned kPanel = 16;
 // crate::space::Activation.
 enum Activation : unsigned { kNone = 0, kRelu = 1, kHSwish = 2, kHSigmoid = 3 };
 
-__device__ __forceinline__ float hsigmoid(float x) { return fminf(fmaxf(x + 3.0f, 0.0f), 6.0f) * (1.0f / 6.0f); }
+// Of NaN activations and derivatives are NaN.
+__device__ __forceinline__ float hsigmoid(float x) { return nat_min(nat_max(x + 3.0f, 0.0f), 6.0f) * (1.0f / 6.0f); }
 
+// All of them, and one is chosen: where the compiler sees branches, it makes a copy of what is around for each.
 __device__ __forceinline__ float activate(unsigned activation, float x) {
+    const float relu = nat_max(x, 0.0f), gate = hsigmoid(x);
+    return activation == kRelu       ? relu
+           : activation == kHSwish   ? x * gate
+           : activation == kHSigmoid ? gate
+                                     : x;
+}
+
+// The same by a branch, for kernels whose registers are short.
+__device__ __forceinline__ float activate_by_branch(unsigned activation, float x) {
     switch (activation) {
-        case kRelu: return fmaxf(x, 0.0f);
+        case kRelu: return nat_max(x, 0.0f);
         case kHSwish: return x * hsigmoid(x);
         case kHSigmoid: return hsigmoid(x);
         default: return x;
     }
 }
 
-// The activation's derivative; at a corner that of the outer branch.
+// The activation's derivative; at a corner that of the outer branch, at NaN NaN.
 __device__ __forceinline__ float derivative(unsigned activation, float x) {
-    switch (activation) {
-        case kRelu: return x > 0.0f ? 1.0f : 0.0f;
-        case kHSwish: return x >= 3.0f ? 1.0f : x > -3.0f ? x * (1.0f / 3.0f) + 0.5f : 0.0f;
-        case kHSigmoid: return x > -3.0f && x < 3.0f ? 1.0f / 6.0f : 0.0f;
-        default: return 1.0f;
-    }
+    const float relu = x > 0.0f ? 1.0f : 0.0f;
+    const float hswish = x >= 3.0f ? 1.0f : x > -3.0f ? x * (1.0f / 3.0f) + 0.5f : 0.0f;
+    const float gate = x > -3.0f && x < 3.0f ? 1.0f / 6.0f : 0.0f;
+    const float slope = activation == kRelu ? relu : activation == kHSwish ? hswish : gate;
+    return activation == kNone ? 1.0f : x == x ? slope : x;
 }
 
 __device__ __forceinline__ Quad splat(float x) { return make_float4(x, x, x, x); }
@@ -86,12 +96,17 @@ __device__ __forceinline__ Quad multiply_add(float a, Quad b, Quad sum) {
 }
 
 __device__ __forceinline__ Quad max_quad(Quad a, Quad b) {
-    return make_float4(fmaxf(a.x, b.x), fmaxf(a.y, b.y), fmaxf(a.z, b.z), fmaxf(a.w, b.w));
+    return make_float4(nat_max(a.x, b.x), nat_max(a.y, b.y), nat_max(a.z, b.z), nat_max(a.w, b.w));
 }
 
 __device__ __forceinline__ Quad activate(unsigned activation, Quad v) {
     return make_float4(activate(activation, v.x), activate(activation, v.y), activate(activation, v.z),
                        activate(activation, v.w));
+}
+
+__device__ __forceinline__ Quad activate_by_branch(unsigned activation, Quad v) {
+    return make_float4(activate_by_branch(activation, v.x), activate_by_branch(activation, v.y),
+                       activate_by_branch(activation, v.z), activate_by_branch(activation, v.w));
 }
 
 __device__ __forceinline__ Quad derivative(unsigned activation, Quad v) {

@@ -9,6 +9,7 @@
 //   nat_mma_f16, nat_mma_bf16                        mma.m16n8k16, f32 accumulation
 //   nat_ldmatrix_x1, _x2, _x4, and _trans            8 x 8 matrices of 16-bit elements
 //   nat_async_copy<16>, _commit, nat_async_wait<N>   cp.async
+//   nat_max, nat_min                                 of two floats, NaN where either is; fmaxf and fminf take the other
 //   nat_note_shared(address, bytes)                  an access whose bank conflicts the emulator counts
 //
 // Everything else is plain CUDA: threadIdx, __syncthreads, __shfl_xor_sync, atomicAdd, float4, ...
@@ -77,6 +78,28 @@ __device__ __forceinline__ void nat_mma_bf16(float (&d)[4], const unsigned (&a)[
         "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};"
         : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(c[0]), "f"(c[1]), "f"(c[2]), "f"(c[3]));
+#endif
+}
+
+// The larger and the smaller of two floats, and NaN where either is NaN: what is no number in a network must reach its
+// end. One instruction, as fmaxf and fminf are. Of two zeros +0 is the larger.
+__device__ __forceinline__ float nat_max(float a, float b) {
+#if defined(NATV2_EMULATOR)
+    return a > b || a != a ? a : b;
+#else
+    float result;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(result) : "f"(a), "f"(b));
+    return result;
+#endif
+}
+
+__device__ __forceinline__ float nat_min(float a, float b) {
+#if defined(NATV2_EMULATOR)
+    return a < b || a != a ? a : b;
+#else
+    float result;
+    asm("min.NaN.f32 %0, %1, %2;" : "=f"(result) : "f"(a), "f"(b));
+    return result;
 #endif
 }
 

@@ -297,3 +297,11 @@ private:
         NAT_SHARED(uint4, shared, Tile_##name::kShared);               \
         Tile_##name::run(a, shared);                                   \
     }
+
+// The same where so many blocks are to have room on a multiprocessor.
+#define POINTWISE_HALF_KERNEL_RESIDENT(name, blocks, ...)                           \
+    using Tile_##name = PointwiseHalfTile<__VA_ARGS__>;                             \
+    NAT_KERNEL_RESIDENT(name, Tile_##name::kThreads, blocks, PointwiseHalfArgs a) { \
+        NAT_SHARED(uint4, shared, Tile_##name::kShared);                            \
+        Tile_##name::run(a, shared);                                                \
+    }

@@ -49,7 +49,8 @@ NAT_KERNEL_BOUNDED(score_f32, kScoreThreads, ScoreArgs a) {
         }
     }
     float sum = 0.0f;
-    for (unsigned j = lane; j < p.classes; j += 32) sum += expf(logits[j] - largest);
+    // A logit less itself is 0, and NaN where it is no finite number: the loss is NaN then, whatever the label is.
+    for (unsigned j = lane; j < p.classes; j += 32) sum += expf(logits[j] - largest) + (logits[j] - logits[j]);
     for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(kAllLanes, sum, step);
     if (lane != 0) return;
     const unsigned label = static_cast<unsigned>(a.labels[image % p.labelled]);

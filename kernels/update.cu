@@ -148,7 +148,7 @@ NAT_KERNEL_BOUNDED(clip_factor_f32, kUpdateThreads, ClipFactorArgs a) {
     if (threadIdx.x != 0) return;
     const float norm = a.p.unscale * sqrtf(static_cast<float>(sum));
     a.out[0] = norm;
-    a.out[1] = a.p.unscale * fminf(1.0f, a.p.limit / (norm + 1e-6f));
+    a.out[1] = a.p.unscale * nat_min(1.0f, a.p.limit / (norm + 1e-6f));
     a.out[2] = norm <= kLargestFloat ? 0.0f : 1.0f;  // 1 for NaN too
 }
 

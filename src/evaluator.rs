@@ -3,15 +3,18 @@
 //! This is where pixels meet networks: [`Evaluator::open`] loads weights, card and images, and
 //! checks that they belong together; what the card leaves open is filled in from the data set.
 
-use crate::data::{self, Dataset, Selection, Spec, Split, Transform, Validation};
+mod images;
+
+pub use images::{Pixels, SplitImages};
+
+use crate::data::{self, Dataset, Spec, Split, Validation};
 use crate::device::Device;
-use crate::engine::ensemble::{ExitEvaluations, Strategy};
+use crate::engine::ensemble::ExitEvaluations;
 use crate::engine::{
-    self, Calibration, Engine, Evaluation, Graphs, Images, Population, Precision, evaluate_widths, of_width,
+    self, Calibration, Engine, Evaluation, Graphs, Population, Precision, evaluate_widths, of_width,
 };
-use crate::ops::Threads;
 use crate::space::walk::Exits;
-use crate::space::{self, Arch, Family, Space};
+use crate::space::{self, Arch, Family, MIN_RESOLUTION, Space};
 use crate::supernet::{self, Card, Checkpoint, Supernet};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -54,6 +57,14 @@ pub enum Error {
         /// Their classes.
         expected: usize,
     },
+    /// Data that a card says where to find, and that cannot be read there.
+    #[error("{source}; {card} names that folder: where the data are elsewhere now, give their folder (--data-dir, or the setting data.dir)", card = .card.display())]
+    OfCard {
+        /// The card.
+        card: PathBuf,
+        /// What is wrong.
+        source: data::Error,
+    },
     /// Super-networks that cannot be searched side by side.
     #[error("{first} and {second} cannot be searched side by side: {what}", first = .first.display(), second = .second.display())]
     Together {
@@ -95,6 +106,9 @@ pub struct Options {
     pub validation_fraction: Option<f64>,
     /// Training images for recalibration.
     pub calibration_images: Option<usize>,
+    /// Whether weights that are those of one network run with the statistics that they hold. Those of a
+    /// super-network are always recalibrated.
+    pub stored_statistics: bool,
     /// What maps are stored as while networks run.
     pub precision: Precision,
 }
@@ -107,31 +121,9 @@ pub struct Evaluator {
     dataset: Arc<Dataset>,
     pixels: Pixels,
     calibration_images: usize,
+    /// No recalibration: the weights' own statistics.
+    stored: bool,
     space: Space,
-}
-
-/// Mean and standard deviation of pixels scaled to 0..1.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Pixels {
-    /// Per channel.
-    pub mean: [f32; 3],
-    /// Per channel.
-    pub std: [f32; 3],
-}
-
-impl Pixels {
-    /// The usual values for a data set.
-    pub fn usual(dataset: &str) -> Pixels {
-        let (mean, std) = match dataset {
-            "digits" => ([0.3053; 3], [0.376; 3]),
-            "cifar10" => ([0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]),
-            "cifar100" => ([0.5071, 0.4865, 0.4409], [0.2673, 0.2564, 0.2762]),
-            "tiny-imagenet" => ([0.4802, 0.4481, 0.3975], [0.2770, 0.2691, 0.2821]),
-            // ImageNet's, as everywhere for photographs.
-            _ => ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
-        };
-        Pixels { mean, std }
-    }
 }
 
 /// Loads a checkpoint and its card, or the built-in ones.
@@ -179,8 +171,8 @@ pub fn together(mut supernets: Vec<Supernet>) -> Result<(Vec<Supernet>, Space), 
     Ok((supernets, space))
 }
 
-/// The data set that is asked for, else that of the weights' card, else the digits. What the card says
-/// about its own data set holds for no other.
+/// The data set that is asked for, else that of the weights' card, else the digits; its folder and splits too
+/// are the card's where they are not given. What the card says about its own data set holds for no other.
 pub fn data_of(
     name: Option<String>,
     dir: Option<PathBuf>,
@@ -189,8 +181,13 @@ pub fn data_of(
 ) -> Spec {
     let name = name.or_else(|| card?.data.clone()).unwrap_or_else(|| "digits".into());
     let own = card.filter(|card| card.data.as_ref() == Some(&name));
-    let images = validation.images.or(own.and_then(|card| card.validation_images));
-    Spec { name, dir, validation: Validation { images, ..validation }, side: None }
+    let dir = dir.or_else(|| own?.data_dir.clone());
+    // A split that is given in one way is not the card's in the other.
+    let given = validation.images.is_some() || validation.fraction.is_some();
+    let of_card = own
+        .filter(|_| !given)
+        .map(|card| Validation { images: card.validation_images, fraction: card.validation_fraction });
+    Spec { name, dir, validation: of_card.unwrap_or(validation), side: None }
 }
 
 /// As many of `images` as make whole batches of a recalibration, or all where there is not one.
@@ -213,9 +210,20 @@ impl Evaluator {
             Validation { images: options.validation_images, fraction: options.validation_fraction };
         let card = supernets.first().map(|supernet| &supernet.card);
         let spec = data_of(options.data.clone(), options.data_dir.clone(), validation, card);
-        let dataset = Arc::new(data::open(&spec)?);
+        let of_card = options.data_dir.is_none() && spec.dir.is_some();
+        let failed = |source| match supernets.first().filter(|_| of_card) {
+            Some(supernet) => Error::OfCard { card: Card::path(&supernet.file), source },
+            None => Error::Data(source),
+        };
+        let dataset = Arc::new(data::open(&spec).map_err(failed)?);
+        let own = |supernet: &Supernet| supernet.network().is_some();
+        let stored = options.stored_statistics && supernets.iter().all(own);
         let images = options.calibration_images;
-        Evaluator::new(supernets, space, dataset, images, options.precision, device)
+        let evaluator = Evaluator::on(supernets, space, dataset, images, options.precision, device)?;
+        match stored {
+            true => Ok(Evaluator { stored, ..evaluator }),
+            false => evaluator.recalibrating(),
+        }
     }
 
     /// Puts super-networks, as [`together`] orders them, with their space on a device, beside data
@@ -224,6 +232,17 @@ impl Evaluator {
     /// # Errors
     /// Data of other classes or without training images, a device that fails.
     pub fn new(
+        supernets: Vec<Supernet>,
+        space: Space,
+        dataset: Arc<Dataset>,
+        calibration_images: Option<usize>,
+        precision: Precision,
+        device: Arc<dyn Device>,
+    ) -> Result<Evaluator, Error> {
+        Evaluator::on(supernets, space, dataset, calibration_images, precision, device)?.recalibrating()
+    }
+
+    fn on(
         supernets: Vec<Supernet>,
         space: Space,
         dataset: Arc<Dataset>,
@@ -251,9 +270,16 @@ impl Evaluator {
         });
         let engine = |supernet| Engine::in_precision(device.clone(), Arc::new(supernet), precision);
         let engines = supernets.into_iter().map(engine).collect::<Result<_, _>>()?;
-        let evaluator = Evaluator { engines, dataset, pixels, calibration_images, space };
-        evaluator.images(Split::Train, None)?;
-        Ok(evaluator)
+        Ok(Evaluator { engines, dataset, pixels, calibration_images, stored: false, space })
+    }
+
+    /// The same with recalibrated statistics, whatever the weights hold.
+    ///
+    /// # Errors
+    /// There are no training images to recalibrate on.
+    pub fn recalibrating(self) -> Result<Evaluator, Error> {
+        self.images(Split::Train, None)?;
+        Ok(Evaluator { stored: false, ..self })
     }
 
     /// Records lists of calls so: see [`Engine::with_graphs`].
@@ -311,8 +337,11 @@ impl Evaluator {
     }
 
     /// Training images that recalibration really uses: those asked for, as far as there are any,
-    /// in whole batches.
+    /// in whole batches; none where the statistics are those that the weights hold.
     pub fn calibration_images(&self) -> usize {
+        if self.stored {
+            return 0;
+        }
         let count = self.calibration_images.min(self.dataset.split(Split::Train).len());
         whole_batches(count)
     }
@@ -334,7 +363,7 @@ impl Evaluator {
             };
             return Err(Error::EmptySplit { split, dataset: self.dataset.name().into(), remedy });
         }
-        Ok(SplitImages { dataset: &self.dataset, indices, pixels: self.pixels })
+        Ok(SplitImages::new(&self.dataset, indices, self.pixels))
     }
 
     /// What the results of [`Evaluator::evaluate`] depend on besides the architecture, as a short
@@ -350,14 +379,14 @@ impl Evaluator {
         hash.update(self.engine().supernet().family.to_string());
         hash.update((self.calibration_images() as u64).to_le_bytes());
         let calibration = &self.dataset.split(Split::Train)[..self.calibration_images()];
-        for &index in images.indices.iter().chain(calibration) {
+        for &index in images.indices().iter().chain(calibration) {
             hash.update(self.dataset.image(index));
             hash.update(self.dataset.label(index).to_le_bytes());
         }
         Ok(hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
     }
 
-    /// Evaluates networks, each at its own exit with recalibrated batch norms; see
+    /// Evaluates networks, each at its own exit; see
     /// [`Evaluator::evaluate_population`].
     ///
     /// # Errors
@@ -377,8 +406,8 @@ impl Evaluator {
         Ok(population.map(|population| population.results.into_iter().flatten().collect()))
     }
 
-    /// Evaluates networks, each at its exits with recalibrated batch norms, and what they have in
-    /// common once; see [`Engine::evaluate_population`].
+    /// Evaluates networks, each at its exits, and what they have in common once, with recalibrated batch
+    /// norms unless the weights' own statistics were asked for; see [`Engine::evaluate_population`].
     ///
     /// # Errors
     /// As [`Evaluator::images`] and [`Engine::evaluate_population`].
@@ -390,14 +419,55 @@ impl Evaluator {
         stop: &(dyn Fn() -> bool + Sync),
         done: &(dyn Fn(usize, &[Evaluation]) + Sync),
     ) -> Result<Option<Population>, Error> {
-        let (images, train) = (self.images(split, count)?, self.images(Split::Train, None)?);
-        let calibration =
-            Calibration::Batches { images: &train, count: self.calibration_images, batch: CALIBRATION_BATCH };
+        let images = self.images(split, count)?;
+        let train = self.calibration()?;
+        let calibration = self.statistics(train.as_ref());
         Ok(evaluate_widths(&self.engines, networks, &images, calibration, stop, done)?)
     }
 
-    /// Evaluates a network at each of `exits` and, with a strategy, as their weighted ensemble, from
-    /// one pass, with recalibrated batch norms.
+    /// The training images that statistics are taken from, where they are not the weights' own.
+    fn calibration(&self) -> Result<Option<SplitImages<'_>>, Error> {
+        (!self.stored).then(|| self.images(Split::Train, None)).transpose()
+    }
+
+    fn statistics<'a>(&self, train: Option<&'a SplitImages<'a>>) -> Calibration<'a> {
+        match train {
+            Some(images) => {
+                Calibration::Batches { images, count: self.calibration_images, batch: CALIBRATION_BATCH }
+            }
+            None => Calibration::Stored,
+        }
+    }
+
+    /// What to say of networks whose recalibrated statistics come from few values; `None` where they come
+    /// from enough, or are the weights' own.
+    ///
+    /// # Errors
+    /// There are no training images.
+    pub fn few_values<'a>(
+        &self,
+        networks: impl IntoIterator<Item = (&'a Arch, Exits)>,
+    ) -> Result<Option<String>, Error> {
+        let train = self.calibration()?;
+        Ok(self.statistics(train.as_ref()).values(networks).and_then(|values| values.note()))
+    }
+
+    /// As [`Evaluator::few_values`], of any network of the space: one at the lowest resolution has the
+    /// fewest.
+    ///
+    /// # Errors
+    /// There are no training images, or so few that there is one value of a channel.
+    pub fn few_values_of_space(&self) -> Result<Option<String>, Error> {
+        let lowest = self.space.resolutions().first().copied().unwrap_or(MIN_RESOLUTION);
+        let arch = Arch::largest(self.space.family(), lowest, None);
+        let train = self.calibration()?;
+        let values = self.statistics(train.as_ref()).values([(&arch, Exits::single(&arch))]);
+        values.map_or(Ok(()), |values| values.check())?;
+        Ok(values.and_then(|values| values.note()))
+    }
+
+    /// Evaluates a network at each of `exits` and, with weights, as their weighted ensemble, from
+    /// one pass.
     ///
     /// # Errors
     /// As [`Evaluator::images`] and [`Engine::evaluate_exits`].
@@ -405,57 +475,13 @@ impl Evaluator {
         &self,
         arch: &Arch,
         exits: Exits,
-        strategy: Option<Strategy>,
+        weights: Option<&[f64]>,
         split: Split,
         count: Option<usize>,
     ) -> Result<ExitEvaluations, Error> {
-        let (images, train) = (self.images(split, count)?, self.images(Split::Train, None)?);
-        let calibration =
-            Calibration::Batches { images: &train, count: self.calibration_images, batch: CALIBRATION_BATCH };
-        let weights = strategy.map(|strategy| strategy.weights(exits.len()));
-        let beta = weights.as_ref().map(|weights| &weights.beta[..]);
-        Ok(self.engine_of(arch).evaluate_exits(arch, exits, beta, &images, calibration)?)
-    }
-}
-
-/// Some images of a data set, as networks take them.
-#[derive(Debug, Clone, Copy)]
-pub struct SplitImages<'a> {
-    dataset: &'a Dataset,
-    indices: &'a [u32],
-    pixels: Pixels,
-}
-
-impl<'a> SplitImages<'a> {
-    /// The images of a data set at `indices`, normalised so.
-    pub fn new(dataset: &'a Dataset, indices: &'a [u32], pixels: Pixels) -> SplitImages<'a> {
-        SplitImages { dataset, indices, pixels }
-    }
-}
-
-impl Images for SplitImages<'_> {
-    fn len(&self) -> usize {
-        self.indices.len()
-    }
-
-    fn load(&self, first: usize, side: usize, out: &mut [f32], threads: Threads) {
-        let Pixels { mean, std } = self.pixels;
-        let transform = Transform::new(side, mean, std, self.dataset.scale())
-            .expect("architectures are checked for their resolution, cards for mean and deviation");
-        let indices = &self.indices[first..first + out.len() / transform.output_len()];
-        match threads {
-            Threads::One => transform.apply_serial(self.dataset, indices, out),
-            Threads::All => transform.apply(self.dataset, indices, out),
-        }
-    }
-
-    fn stored(&self, first: usize, count: usize) -> Option<Selection<'_>> {
-        let Pixels { mean, std } = self.pixels;
-        let indices = &self.indices[first..first + count];
-        Some(Selection { dataset: self.dataset, indices, drawn: &[], mean, std })
-    }
-
-    fn label(&self, index: usize) -> u32 {
-        self.dataset.label(self.indices[index])
+        let images = self.images(split, count)?;
+        let train = self.calibration()?;
+        let calibration = self.statistics(train.as_ref());
+        Ok(self.engine_of(arch).evaluate_exits(arch, exits, weights, &images, calibration)?)
     }
 }

@@ -1,11 +1,12 @@
 //! natv2: multi-objective neural architecture search over weight-sharing super-networks.
 //!
-//! The map of the house. Each module uses only those above it; `config`, `run`, `random`, `moo`,
+//! The map of the house. Each module uses only those above it; `config`, `shown`, `run`, `random`, `moo`,
 //! `predictor`, `data` and `report` know nothing of networks.
 //!
 //! | module | what lives there |
 //! | --- | --- |
 //! | [`config`] | settings: profiles, configuration files, overrides |
+//! | [`shown`] | commands that are shown to be run next, quoted for a shell |
 //! | [`run`] | the run directory: journal, checkpoints, lock, signals, progress |
 //! | [`moo`] | multi-objective optimisation on plain numbers: sorting, NSGA-II, NSGA-III, directions, hypervolume |
 //! | [`predictor`] | accuracy predictors on plain numbers: gradient-boosted trees, bagged CART |
@@ -45,6 +46,7 @@ pub mod random;
 pub mod report;
 pub mod run;
 pub mod search;
+pub mod shown;
 pub mod space;
 pub mod supernet;
 pub mod train;

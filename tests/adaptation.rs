@@ -8,7 +8,7 @@ use natv2::evaluator::{Evaluator, Options};
 use natv2::run::{Output, RunDirectory, StopFlag, events, latest_checkpoint};
 use natv2::search::{Entry, Outcome, State, search};
 use natv2::space::{ExitScaling, Family};
-use natv2::supernet::{Blank, Card, Supernet};
+use natv2::supernet::{Blank, Card, Checkpoint, Supernet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, LazyLock};
@@ -129,7 +129,18 @@ fn accuracies(evaluator: &Evaluator, config: &Config) {
     let expected: Vec<&str> = ["iteration", "front"].into_iter().chain(round).chain(round).collect();
     assert_eq!(kinds, expected);
     // And so does the page.
-    let page = natv2::search::page::page(evaluator.space(), 10, config, &state, "runs/x", &[], &[]).unwrap();
+    let (run, weights) = (Path::new("runs/x"), Some(Path::new("runs/x/adapted.safetensors")));
+    let next = natv2::shown::OfRun { run, config, weights, wide_weights: None, tested: true };
+    let context = natv2::search::page::Context {
+        command: "search",
+        space: evaluator.space(),
+        classes: 10,
+        config,
+        data: None,
+        trained: false,
+        next: &next,
+    };
+    let page = natv2::search::page::page(&context, &state, &[], &[]).unwrap();
     let html = natv2::report::render(&page);
     assert!(
         html.contains("adaptation: training loss") && html.contains("--weights runs/x/adapted.safetensors")
@@ -137,12 +148,106 @@ fn accuracies(evaluator: &Evaluator, config: &Config) {
     // What is not f32 is said, and asked for again.
     let half = config.adaptation.precision == config::Precision::Bf16;
     assert_eq!(html.contains("2 epochs a round in bf16"), half);
-    assert_eq!(html.contains("adapted.safetensors --precision f16"), half);
+    assert_eq!(html.contains(" --precision f16 --archs"), half);
 }
 
 #[test]
 fn stops_at_any_moment_end_in_the_same_bits() {
     assert_eq!(stops(&[]), 0);
+}
+
+/// The fewest looks for a stop that `onward` takes; more of them are taken too.
+fn fewest(onward: impl Fn(usize) -> bool) -> usize {
+    let (mut too_few, mut enough) = (0, 1);
+    while !onward(enough) {
+        (too_few, enough) = (enough, 2 * enough);
+    }
+    while enough - too_few > 1 {
+        let middle = (too_few + enough) / 2;
+        if onward(middle) { enough = middle } else { too_few = middle }
+    }
+    enough
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        match entry.path().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+/// Searches straight on, and stopped wherever a stop makes a checkpoint, the first step of every round among
+/// them, which must come to the same; the result, and the divergences.
+fn step_by_step(sets: &[&str]) -> (Result<(), String>, Vec<String>) {
+    let folder = tempfile::tempdir().unwrap();
+    let [straight, stopped, probe] = ["straight", "stopped", "probe"].map(|name| folder.path().join(name));
+    let small = ["search.archive=6", "search.oversample=1", "predictor.folds=3", "adaptation.epochs=1"];
+    let config = config(&[&small[..], sets].concat());
+    let go = |folder: &Path, stop: StopFlag| {
+        let run = RunDirectory::open(folder).unwrap();
+        let done = search(&config, &EVALUATOR, &run, &stop, Output::Silent);
+        done.map(|outcome| matches!(outcome, Outcome::Finished(..))).map_err(|error| error.to_string())
+    };
+    let done = go(&straight, StopFlag::new());
+    let at = |folder: &Path| {
+        let checkpoint = latest_checkpoint(folder, "search").unwrap().checkpoint;
+        checkpoint.map(|checkpoint| checkpoint.step())
+    };
+    let (mut at_starts, mut within) = (0, 0);
+    let other = loop {
+        let looks = fewest(|looks| {
+            let _ = std::fs::remove_dir_all(&probe);
+            if stopped.exists() {
+                copy(&stopped, &probe);
+            }
+            let ended = go(&probe, StopFlag::at_look(looks)) != Ok(false);
+            ended || at(&probe) != if stopped.exists() { at(&stopped) } else { None }
+        });
+        match go(&stopped, StopFlag::at_look(looks)) {
+            Ok(false) => {}
+            other => break other,
+        }
+        let restored = latest_checkpoint(&stopped, "search").unwrap();
+        let Some(state) = State::restored(restored).unwrap() else { continue };
+        match state.adaptation.pending {
+            Some(_) if state.adaptation.steps == 3 * state.iteration => at_starts += 1,
+            Some(_) => within += 1,
+            None => {}
+        }
+    };
+    assert!(at_starts > 0 && within > 0, "{at_starts} {within}");
+    assert_eq!(done, other);
+    if done.is_ok() {
+        assert_eq!(files(&straight), files(&stopped));
+        assert_eq!(state(&straight), state(&stopped));
+    }
+    for step in std::fs::read_dir(stopped.join("checkpoints/search")).unwrap() {
+        let file = step.unwrap().path().join("weights.safetensors");
+        assert!(!file.exists() || Checkpoint::read(&file).is_ok(), "{}", file.display());
+    }
+    let back = events(&straight).unwrap().into_iter().filter(|event| event.kind == "rollback");
+    (done.map(|_| ()), back.map(|event| event.data.as_str().unwrap().to_string()).collect())
+}
+
+#[test]
+fn stops_before_steps_of_a_round_change_nothing() {
+    assert_eq!(step_by_step(&["adaptation.rate=0.05"]), (Ok(()), Vec::new()));
+}
+
+#[test]
+fn divergence_goes_back_wherever_it_is_seen_first() {
+    let (_, back) = step_by_step(&["adaptation.rate=300"]);
+    assert!(back.iter().any(|reason| reason.contains("validation")), "{back:?}");
+    let (done, back) = step_by_step(&["adaptation.rate=900000", "adaptation.clip=0"]);
+    let message = done.unwrap_err();
+    assert_eq!(back.len(), 5, "{back:?}");
+    let parts =
+        ["diverged 6 times", "lower adaptation.rate (it is 900000)", "clip gradients (adaptation.clip)"];
+    assert!(parts.iter().all(|part| message.contains(part)), "{message}");
 }
 
 /// The scale of the losses is a part of what an interrupted adaptation goes on with: it begins too large for

@@ -355,13 +355,13 @@ fn damaged_checkpoints_are_named() {
     let mut nan = whole.clone();
     let end = nan.len();
     nan[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
-    let half = tensor_file(&[("first_conv.conv.weight", Dtype::F16, vec![2], vec![0; 4])]);
+    let whole_numbers = tensor_file(&[("first_conv.conv.weight", Dtype::I32, vec![2], vec![0; 8])]);
     let other = tensor_file(&[("layer.weight", Dtype::F32, vec![1], vec![0; 4])]);
     let cases: [(&str, &[u8], &[&str]); 6] = [
         ("truncated.safetensors", &whole[..end / 2], &["not a whole safetensors file"]),
         ("empty.safetensors", b"", &["not a whole safetensors file"]),
         ("huge.safetensors", &huge, &["not a whole safetensors file"]),
-        ("half.safetensors", &half, &["first_conv.conv.weight", "F16", "F32"]),
+        ("whole.safetensors", &whole_numbers, &["first_conv.conv.weight", "I32", "F32, F16, BF16 or F64"]),
         ("nan.safetensors", &nan, &["NaN", "tensor `"]),
         ("other.safetensors", &other, &["tensor `", "OFA"]),
     ];
@@ -484,8 +484,11 @@ fn bad_inputs_of_logits_are_named() {
     let (_, shape, data) = images([1, 3, 32, 32], f32::NAN);
     let nan = scratch.write("nan.safetensors", tensor_file(&[("images", Dtype::F32, shape, data)]));
     run(1, &nan, &arch, &[], &["NaN", "element 0"]);
-    let double = tensor_file(&[("images", Dtype::F64, vec![1, 3, 32, 32], vec![0; 3 * 32 * 32 * 8])]);
-    run(1, &scratch.write("double.safetensors", double), &arch, &[], &["F64", "F32"]);
+    let whole = tensor_file(&[("images", Dtype::I64, vec![1, 3, 32, 32], vec![0; 3 * 32 * 32 * 8])]);
+    run(1, &scratch.write("whole.safetensors", whole), &arch, &[], &["I64", "F32, F16, BF16 or F64"]);
+    let far: Vec<u8> = [1e300f64; 3 * 32 * 32].iter().flat_map(|x| x.to_le_bytes()).collect();
+    let far = tensor_file(&[("images", Dtype::F64, vec![1, 3, 32, 32], far)]);
+    run(1, &scratch.write("far.safetensors", far), &arch, &[], &["1e300", "element 0", "F32"]);
     run(1, &scratch.write("text.safetensors", "text"), &arch, &[], &["not a whole safetensors file"]);
     run(1, &scratch.path("absent.safetensors"), &arch, &[], &["absent.safetensors", "--inputs"]);
     let nowhere = scratch.path("no/such/folder/y.safetensors");

@@ -219,6 +219,30 @@ fn a_request_to_stop_exits_with_75_and_the_same_command_goes_on() {
 }
 
 #[test]
+fn several_processes_share_a_directory_and_its_bytes_are_those_of_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (alone, shared) = (folder.path().join("alone"), folder.path().join("shared"));
+    finished(command(&alone, &TWO));
+    // Two jobs of an array, a seed each, and one that wants everything, begun at once.
+    let jobs = [vec!["--seeds", "0"], vec!["--seeds", "1"], vec!["--seeds", "0,1"]];
+    let jobs: Vec<_> = jobs
+        .iter()
+        .map(|seeds| command(&shared, &[&TWO[..2], seeds].concat()).spawn().unwrap())
+        .map(|child| std::thread::spawn(move || child.wait_with_output().unwrap()))
+        .collect();
+    for job in jobs {
+        let output = job.join().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    // The command with all seeds makes the table from what is finished, and searches nothing.
+    let output = finished(command(&shared, &TWO));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!said.contains("initial archive"), "{said}");
+    let [one, many] = [&alone, &shared].map(|run| std::fs::read(run.join("comparison.json")).unwrap());
+    assert!(one == many);
+}
+
+#[test]
 fn what_cannot_be_compared_is_refused_before_it_begins() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");

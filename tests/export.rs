@@ -415,6 +415,21 @@ fn the_program_exports_networks_of_a_run_and_runs_them() {
     let net = at("net.safetensors");
     let done = json_of(&["export", "--run", &run, "--network", "1", "--out", &net]);
     assert_eq!((&done["arch"], &done["macs"]), (&first["arch"], &first["macs"]));
+    assert_eq!((&done["number"], &done["state"]), (&json!(1), &json!("inherited")));
+    // Numbers are those of the files, of `evaluate` and of the table.
+    let listed = json_of(&["evaluate", "--archs", &format!("{run}/front.json")]);
+    let (_, table, _) = natv2(&["search", "--profile", "tiny", "--run", &run]);
+    for network in &front {
+        let (number, test) = (&network["number"], network["test_top1"].as_f64().unwrap());
+        let row = listed["results"].as_array().unwrap().iter().find(|row| row["number"] == *number).unwrap();
+        assert_eq!((&row["arch"], row["macs"].as_u64()), (&network["arch"], network["macs"].as_u64()));
+        let (number, val) = (number.as_u64().unwrap(), network["top1"].as_f64().unwrap());
+        let start = format!("{number:>3}  {val:>7.2}  {test:>7.2}");
+        assert!(table.lines().any(|line| line.starts_with(&start)), "{start}: {table}");
+    }
+    let (_, archive, _) = natv2(&["evaluate", "--images", "9", "--archs", &format!("{run}/archive.json")]);
+    let dashes = archive.lines().filter(|line| line.trim_start().starts_with('-')).count();
+    assert_eq!(dashes, 12 - front.len(), "{archive}");
     assert_eq!(done["top1"], json!({"validation": first["top1"], "test": first["test_top1"]}));
     assert!(done["statistics"].as_str().unwrap().contains("of digits"), "{done}");
     // The same accuracy from the file alone.
@@ -434,9 +449,12 @@ fn the_program_exports_networks_of_a_run_and_runs_them() {
     let model = onnx::Model::parse(&bytes);
     assert!(model.metadata.iter().any(|(key, value)| key == "mean" && value.starts_with("[0.3053")));
 
-    // Files are replaced on request only, and nothing wrong gets that far.
-    fails(&["export", "--weights", &net, "--out", &b], "--force");
+    // A file that is there is replaced, a folder is not, and nothing wrong gets that far.
+    json_of(&["export", "--weights", &net, "--out", &b, "--no-fold"]);
+    assert_eq!(std::fs::read(&b).unwrap(), apart);
     json_of(&["export", "--weights", &net, "--out", &b, "--force"]);
+    assert_eq!(std::fs::read(&b).unwrap(), bytes);
+    fails(&["export", "--weights", &net, "--out", &at(""), "--format", "onnx"], "is a folder");
     fails(
         &["export", "--run", &run, "--network", "99", "--out", &at("x.onnx")],
         "the front has networks 1 to",
@@ -483,6 +501,17 @@ fn the_program_exports_ensembles() {
     assert_eq!(done["outputs"], json!(["logits", "exit_1", "exit_3"]));
     json_of(&["export", "--weights", &net, "--out", &b, "--each-exit"]);
     assert_eq!(std::fs::read(&a).unwrap(), std::fs::read(&b).unwrap());
+    // Exits that are left of it weigh one together.
+    let done = json_of(&["export", "--weights", &net, "--exits", "1", "--out", &at("one.onnx")]);
+    assert_eq!((&done["exits"], &done["exit_weights"]), (&json!([1]), &json!([1.0])));
+    let plain = with(&at("plain.onnx"), &["--exits", "1"]);
+    assert_eq!(plain["outputs"], done["outputs"]);
+    let run = |name: &str| {
+        let images = crop(&images(2, "test"), 32);
+        onnx::Model::parse(&std::fs::read(at(name)).unwrap()).run("images", &images)[0].1.clone()
+    };
+    let plain: Vec<f32> = run("plain.onnx").into_iter().map(|value| value as f32).collect();
+    close(&run("one.onnx"), &plain, "an ensemble of one exit");
     let measured = json_of(&["evaluate", "--weights", &net, "--images", "20", "--exits", "all"]);
     assert_eq!(measured["results"][0]["exits"].as_array().unwrap().len(), 2);
     // Without a strategy, several exits are several outputs.

@@ -350,7 +350,9 @@ fn a_converted_super_network_is_as_good_at_its_last_exit_as_the_plain_one() {
     let expected = plain.evaluate(&[arch], split, Some(60), &|| false, &|_, _| ()).unwrap().unwrap()[0];
     let arch = Arch::largest("EE_B".parse().unwrap(), 32, None);
     let exits = Exits::up_to(&arch);
-    let found = early.evaluate_exits(&arch, exits, Some(Strategy::Unif), split, Some(60)).unwrap();
+    let found = early
+        .evaluate_exits(&arch, exits, Some(&Strategy::Unif.weights(exits.len()).beta), split, Some(60))
+        .unwrap();
     assert_eq!(found.exits.len(), 5);
     assert_eq!(found.exits[4], expected);
     // Four exits that know nothing and one that knows: the ensemble is no exit of them.

@@ -1,5 +1,6 @@
 //! Whole small fine-tunings, in f32 and in 16 bits: same bytes for any number of threads and any interruption, the second
-//! step from inherited weights, ensembles that are pruned and tested once.
+//! step from inherited weights, networks that are kept as they were inherited, ensembles that are pruned and tested once,
+//! results that are written again where they were lost.
 
 use natv2::config::{self, Config};
 use natv2::data::loader::{self, Loader, Position};
@@ -7,14 +8,15 @@ use natv2::data::{Dataset, Spec, Split};
 use natv2::device::{Cpu, Device};
 use natv2::engine::{Calibration, Engine, Precision};
 use natv2::evaluator::{Pixels, SplitImages, load_supernet};
-use natv2::finetune::prune::{Scored, ensemble};
+use natv2::export::NetworkState;
+use natv2::finetune::prune::{Scored, best_subset, ensemble, weights};
 use natv2::finetune::{Epoch, Inputs, Outcome, Part, Picked, Summary, finetune};
-use natv2::run::{Output, RunDirectory, StopFlag};
+use natv2::run::{Output, RunDirectory, StopFlag, events};
 use natv2::space::walk::Exits;
 use natv2::space::{Arch, ExitScaling, Family, cost};
-use natv2::supernet::{Blank, Card, Checkpoint, Network, Supernet};
+use natv2::supernet::{Blank, Card, Checkpoint, Network, Supernet, Target, convert};
 use natv2::train::{Batch, Settings, Student, Trainer, Weighting};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -57,6 +59,17 @@ fn early(config: &Config) -> Inputs<'_> {
     Inputs::new(settings, None, supernets, digits(), vec![picked]).unwrap()
 }
 
+/// A fine-tuning of an ensemble whose last exit is the built-in super-network's, and the others random.
+fn trained_last(config: &Config) -> Inputs<'_> {
+    let family = Family { early_exits: true, ..Family::SE_B };
+    let plain = load_supernet(None, None).unwrap();
+    let target = Target { family, classes: None, scaling: None, seed: 1 };
+    let supernets = vec![convert(&plain.checkpoint(), &plain.card, &target).unwrap().supernet];
+    let picked = Picked::given(&supernets, &small(family));
+    let settings = (config.seed, &config.finetune, &config.train);
+    Inputs::new(settings, None, supernets, digits(), vec![picked]).unwrap()
+}
+
 fn run(folder: &Path, inputs: &Inputs<'_>, threads: usize) -> Summary {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     let run = RunDirectory::open(folder).unwrap();
@@ -92,14 +105,74 @@ fn files(folder: &Path, names: &[&str]) -> Vec<Vec<u8>> {
 
 #[test]
 fn results_depend_neither_on_threads_nor_on_interruptions() {
+    assert_eq!(interruptions(&["keep=always-train"]), 0);
+}
+
+/// At this rate one of them is kept as it was inherited.
+#[test]
+fn nor_do_they_where_networks_are_kept() {
     assert_eq!(interruptions(&[]), 0);
+}
+
+/// Fine-tunes straight on, and stopped before every single step, the first ones of parts among them, which must
+/// come to the same; the result, and the divergences.
+fn step_by_step(sets: &[&str]) -> (Result<(), String>, Vec<String>) {
+    let folder = tempfile::tempdir().unwrap();
+    let [straight, stopped] = ["straight", "stopped"].map(|name| folder.path().join(name));
+    let config = config(sets);
+    let inputs = two(&config);
+    let go = |folder: &Path, flag: StopFlag| {
+        let run = RunDirectory::open(folder).unwrap();
+        let done = finetune(&inputs, cpu(), &run, &flag, Output::Silent);
+        // Whatever came of it, what is there can be read again.
+        for step in std::fs::read_dir(folder.join("checkpoints/finetune")).unwrap() {
+            for name in ["weights.safetensors", "optimiser.safetensors"] {
+                let file = step.as_ref().unwrap().path().join(name);
+                assert!(!file.exists() || Checkpoint::read(&file).is_ok(), "{}", file.display());
+            }
+        }
+        done.map(|outcome| matches!(outcome, Outcome::Finished(_))).map_err(|error| error.to_string())
+    };
+    let done = go(&straight, StopFlag::new());
+    let mut stops = 0;
+    let other = loop {
+        match go(&stopped, StopFlag::at_look(1)) {
+            Ok(false) => stops += 1,
+            other => break other,
+        }
+    };
+    assert!(stops > 5, "{stops}");
+    assert_eq!(done, other);
+    if done.is_ok() {
+        let names = ["finetuned.json", "network-1.safetensors", "network-2.safetensors"];
+        assert_eq!(files(&straight, &names), files(&stopped, &names));
+    }
+    let back = events(&straight).unwrap().into_iter().filter(|event| event.kind == "rollback");
+    (done.map(|_| ()), back.map(|event| event.data.as_str().unwrap().to_string()).collect())
+}
+
+#[test]
+fn stops_before_every_step_change_nothing() {
+    assert_eq!(step_by_step(&[]), (Ok(()), Vec::new()));
+}
+
+#[test]
+fn divergence_goes_back_wherever_it_is_seen_first() {
+    let (_, back) = step_by_step(&["rate=5"]);
+    assert!(back.iter().any(|reason| reason.contains("validation")), "{back:?}");
+    let (done, back) = step_by_step(&["rate=99", "batch=2"]);
+    let message = done.unwrap_err();
+    assert_eq!(back.len(), 5, "{back:?}");
+    let parts =
+        ["network 1: ", "diverged 6 times", "finetune.batch more images", "lower finetune.rate (it is 99)"];
+    assert!(parts.iter().all(|part| message.contains(part)), "{message}");
 }
 
 /// The scale of the losses is a part of what an interrupted training goes on with; it begins too large for
 /// the first steps.
 #[test]
 fn nor_do_they_in_16_bits() {
-    let skipped = interruptions(&["precision=f16"]);
+    let skipped = interruptions(&["precision=f16", "keep=always-train"]);
     assert!(skipped > 0, "no step ever overflowed");
 }
 
@@ -132,9 +205,16 @@ fn interruptions(sets: &[&str]) -> u64 {
     for network in &summary.networks {
         let parts = |part: Part| network.history.iter().filter(|e| e.part == part).count() as u64;
         assert_eq!((parts(Part::Train), parts(Part::Final)), (network.epochs, network.best_epoch));
-        assert!((1..=2).contains(&network.best_epoch) && network.exits == [5]);
         let validated = network.history.iter().filter(|e| e.part == Part::Train);
-        let best = validated.map(|e| e.validation_top1.unwrap()).fold(0.0, f64::max);
+        let trained = validated.map(|e| e.validation_top1.unwrap()).fold(0.0, f64::max);
+        let inherited = network.inherited_top1.unwrap();
+        let keeps = !sets.contains(&"keep=always-train") && inherited >= trained;
+        let (state, best, epochs) = match keeps {
+            true => (NetworkState::Inherited, inherited, 0..=0),
+            false => (NetworkState::FineTuned, trained, 1..=2),
+        };
+        assert_eq!(network.state, state);
+        assert!(epochs.contains(&network.best_epoch) && network.exits == [5]);
         assert_eq!((network.validation_top1, network.before.macs), (best, network.after.macs));
         assert!(network.before.top1.unwrap() > 50.0 && network.after.top1.unwrap() > 50.0);
     }
@@ -147,7 +227,8 @@ fn in_16_bits_it_ends_near_where_it_does_in_f32() {
     for exits in ["single", "unif"] {
         let result = |precision: &str| {
             let sets = [format!("precision={precision}"), format!("exits={exits}"), "rate=0.003".into()];
-            let config = config(&[&sets[0], &sets[1], &sets[2], "epoch_images=160", "epochs=2"]);
+            let always = "keep=always-train";
+            let config = config(&[&sets[0], &sets[1], &sets[2], "epoch_images=160", "epochs=2", always]);
             let mut inputs = if exits == "single" { two(&config) } else { early(&config) };
             inputs.picked.truncate(1);
             run(&folder.path().join(format!("{exits}-{precision}")), &inputs, 2).networks.remove(0)
@@ -179,7 +260,7 @@ fn the_second_step_begins_with_the_inherited_weights_and_takes_as_many_epochs_as
 
 fn second_step(precision: Precision) {
     let folder = tempfile::tempdir().unwrap();
-    let config = config(&["rate=0.01", &format!("precision={precision}")]);
+    let config = config(&["rate=0.01", &format!("precision={precision}"), "keep=always-train"]);
     let inputs = two(&config);
     let result = run(folder.path(), &inputs, 2).networks.remove(0);
 
@@ -225,14 +306,17 @@ fn second_step(precision: Precision) {
 #[test]
 fn an_ensemble_keeps_the_exits_that_help_and_is_a_network_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
-    let config = config(&["exits=asc", "rate=0.003", "epochs=3"]);
+    let config = config(&["exits=asc", "rate=0.003", "epochs=3", "keep=always-train"]);
     let inputs = early(&config);
     let result = run(folder.path(), &inputs, 2).networks.remove(0);
     let family = inputs.family;
     let arch = Arch::from_json(family, &result.arch).unwrap();
     assert_eq!(Some(&usize::from(arch.nd)), result.exits.last());
     let full = [0.1, 0.2, 0.3, 0.4];
-    let beta: Vec<f64> = result.exits.iter().map(|exit| full[exit - 1]).collect();
+    let kept: f64 = result.exits.iter().map(|exit| full[exit - 1]).sum();
+    assert!(kept < 1.0, "no exit was removed: {:?}", result.exits);
+    // What is left of an ensemble weighs as much as all of it did.
+    let beta: Vec<f64> = result.exits.iter().map(|exit| full[exit - 1] / kept).collect();
     assert_eq!((&result.beta, result.strategy.as_str()), (&beta, "asc"));
     let list: Vec<String> = result.exits.iter().map(usize::to_string).collect();
     let exits = Exits::parse(&list.join(","), &arch).unwrap();
@@ -259,12 +343,145 @@ fn an_ensemble_keeps_the_exits_that_help_and_is_a_network_of_its_own() {
     assert_eq!((Some(scored.top1()), Some(scored.loss)), (result.after.top1, result.after.loss));
     let card = Card::beside(&file).unwrap();
     let own = card.network.unwrap();
-    assert_eq!((card.family, serde_json::json!(own.arch)), (Some(family), result.arch.clone()));
+    assert_eq!((card.family, json!(own.arch)), (Some(family), result.arch.clone()));
     assert_eq!((own.exits, card.resolutions), (exits, vec![arch.r]));
     match result.strategy.as_str() {
         "single" => assert_eq!(own.other.get("exit_weights"), None),
-        _ => assert_eq!(own.other["exit_weights"], serde_json::json!(beta)),
+        _ => assert_eq!(own.other["exit_weights"], json!(beta)),
     }
+}
+
+/// Logits of every exit of weights on the validation images that a fine-tuning looks at.
+fn validated(
+    inputs: &Inputs<'_>,
+    weights: &Supernet,
+    arch: &Arch,
+    exits: Exits,
+) -> (Vec<Vec<f32>>, Vec<u32>) {
+    let dataset = digits();
+    let images = &dataset.split(Split::Val)[..inputs.settings.validation_images.unwrap()];
+    let labels = images.iter().map(|&index| dataset.label(index)).collect();
+    let images = SplitImages::new(&dataset, images, Pixels::usual("digits"));
+    let engine = Engine::new(cpu(), Arc::new(weights.clone())).unwrap();
+    (engine.logits(arch, exits, &images, Calibration::Stored).unwrap(), labels)
+}
+
+#[test]
+fn a_network_that_no_epoch_makes_better_is_kept_as_it_was_inherited() {
+    // Steps that ruin what was trained.
+    for rate in ["rate=0.5", "rate=2"] {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(&[rate, "min_rate=0", "momentum=0"]);
+        let mut inputs = two(&config);
+        inputs.picked.truncate(1);
+        let result = run(folder.path(), &inputs, 2).networks.remove(0);
+        assert_eq!((result.state, result.best_epoch), (NetworkState::Inherited, 0), "{rate}");
+        assert!(result.epochs > 0 && result.history.iter().all(|epoch| epoch.part == Part::Train));
+        let arch = &inputs.picked[0].arch;
+        let inherited = inputs.inherited(&cpu(), arch).unwrap();
+        let (logits, labels) = validated(&inputs, &inherited, arch, Exits::single(arch));
+        let top1 = Scored::new(&logits[0], &labels).top1();
+        assert_eq!((result.inherited_top1, result.validation_top1), (Some(top1), top1));
+        assert_eq!(result.before, result.after);
+        let file = folder.path().join(&result.weights);
+        assert_eq!(std::fs::read(&file).unwrap(), inherited.checkpoint().to_bytes().unwrap());
+        let card = Card::beside(&file).unwrap();
+        assert!(card.trained.as_ref().unwrap().contains("kept as inherited"), "{:?}", card.trained);
+        assert_eq!(NetworkState::of(&card), Some(NetworkState::Inherited));
+        let own = card.network.unwrap();
+        assert!(own.statistics.unwrap().starts_with("recalibrated on the first 50 training images"));
+        assert_eq!(own.other["top1"], json!({"validation": top1, "test": result.after.top1}));
+        // The paper's rule trains it all the same.
+        let always = self::config(&[rate, "min_rate=0", "momentum=0", "keep=always-train"]);
+        let mut inputs = two(&always);
+        inputs.picked.truncate(1);
+        let trained = run(&folder.path().join("always"), &inputs, 2).networks.remove(0);
+        assert_eq!((trained.state, trained.inherited_top1), (NetworkState::FineTuned, Some(top1)));
+        assert!(trained.best_epoch > 0 && trained.history.iter().any(|epoch| epoch.part == Part::Final));
+        let first = |history: &[Epoch]| -> Vec<Epoch> {
+            history.iter().filter(|epoch| epoch.part == Part::Train).cloned().collect()
+        };
+        assert_eq!(first(&trained.history), first(&result.history));
+    }
+}
+
+#[test]
+fn an_ensemble_that_no_epoch_makes_better_is_pruned_as_it_was_inherited() {
+    let folder = tempfile::tempdir().unwrap();
+    for prune in [true, false] {
+        let config = config(&["exits=asc", "rate=0.1", "min_rate=0", &format!("prune={prune}")]);
+        let inputs = trained_last(&config);
+        let result = run(&folder.path().join(format!("{prune}")), &inputs, 2).networks.remove(0);
+        assert_eq!((result.state, result.best_epoch), (NetworkState::Inherited, 0));
+        let arch = &inputs.picked[0].arch;
+        let inherited = inputs.inherited(&cpu(), arch).unwrap();
+        let (logits, labels) = validated(&inputs, &inherited, arch, Exits::up_to(arch));
+        let full = [0.0667, 0.1333, 0.2, 0.2667, 0.3333];
+        let every = [0, 1, 2, 3, 4];
+        let (kept, scored) = match prune {
+            true => best_subset(&logits, &full, &labels),
+            false => (every.to_vec(), Scored::new(&ensemble(&logits, &every, &full), &labels)),
+        };
+        assert_eq!(result.exits, kept.iter().map(|exit| exit + 1).collect::<Vec<_>>());
+        assert_eq!(result.beta, weights(&full, &kept));
+        assert!((result.beta.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+        assert_eq!((result.inherited_top1, result.validation_top1), (Some(scored.top1()), scored.top1()));
+        // The file answers as the ensemble did.
+        let network = Network::load(&folder.path().join(format!("{prune}")).join(&result.weights)).unwrap();
+        assert_eq!(network.exits().len(), kept.len());
+        let (own, _) = validated(&inputs, network.weights(), network.arch(), network.exits());
+        let all: Vec<usize> = (0..own.len()).collect();
+        assert_eq!(Scored::new(&ensemble(&own, &all, &result.beta), &labels), scored);
+    }
+}
+
+#[test]
+fn results_that_were_lost_or_damaged_are_written_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(&["epochs=1"]);
+    let inputs = two(&config);
+    let summary = run(folder.path(), &inputs, 2);
+    let names = ["finetuned.json", "network-1.safetensors", "network-2.safetensors", "network-2.card.json"];
+    let whole = files(folder.path(), &names);
+    for (name, bytes) in names.iter().zip(&whole) {
+        let at = folder.path().join(name);
+        let mut changed = bytes.clone();
+        *changed.last_mut().unwrap() ^= 1;
+        for damage in [None, Some(&b""[..]), Some(&bytes[..bytes.len() / 2]), Some(&changed)] {
+            match damage {
+                Some(bytes) => std::fs::write(&at, bytes).unwrap(),
+                None => std::fs::remove_file(&at).unwrap(),
+            }
+            assert_eq!(run(folder.path(), &inputs, 2), summary);
+            assert_eq!(files(folder.path(), &names), whole, "{name}");
+        }
+    }
+    // Without its checkpoint a network that can be read counts, and one that cannot is named.
+    let again = || {
+        let run = RunDirectory::open(folder.path()).unwrap();
+        finetune(&inputs, cpu(), &run, &StopFlag::new(), Output::Silent)
+    };
+    let checkpoint = folder.path().join("checkpoints/network-2/00000000/network.safetensors");
+    std::fs::write(&checkpoint, "").unwrap();
+    assert!(matches!(again().unwrap(), Outcome::Finished(found) if found == summary));
+    std::fs::remove_dir_all(folder.path().join("checkpoints/network-2")).unwrap();
+    assert!(matches!(again().unwrap(), Outcome::Finished(found) if found == summary));
+    std::fs::remove_file(folder.path().join("network-2.card.json")).unwrap();
+    let message = again().unwrap_err().to_string();
+    assert!(message.contains("network-2.safetensors") && message.contains("finetune.number=2"), "{message}");
+}
+
+#[test]
+fn a_state_of_an_earlier_version_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(&["epochs=1"]);
+    let inputs = two(&config);
+    let run = RunDirectory::open(folder.path()).unwrap();
+    let mut checkpoint = run.checkpoint("finetune", 0).unwrap();
+    checkpoint.add("state.json", b"{\"version\":1,\"network\":0}").unwrap();
+    checkpoint.commit().unwrap();
+    let error = finetune(&inputs, cpu(), &run, &StopFlag::new(), Output::Silent).unwrap_err().to_string();
+    assert!(error.contains("version 1, and 2 is known") && error.contains("--run"), "{error}");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Every operator on every device, from one table of shapes (`natv2::ops::cases`), against the f64
 //! reference: the normalised mean squared error is below 1e-10, every element of a result is
 //! written (all start as NaN), nothing else is, and weights beyond the prefix in use, which are NaN,
-//! are not read; nor are gradients beyond the prefix written.
+//! are not read; nor are gradients beyond the prefix written. What is no number in an operand reaches
+//! the results.
 //!
 //! `tests/card` has the same for one device.
 
@@ -14,6 +15,9 @@ use natv2::ops::preprocess::{Params, Preprocess, pack};
 use natv2::ops::simd::Isa;
 use natv2::ops::{Call, Region, Slot, Threads};
 use std::collections::BTreeSet;
+
+mod common;
+use common::not_numbers::{poisoned, reach_the_results};
 
 fn check_all(device: &dyn Device, cases: &[Case]) {
     let mut wrong = Vec::new();
@@ -147,6 +151,7 @@ fn merges_are_those_of_separate_calls(device: &dyn Device) {
 pub(crate) fn on_any_device(device: &dyn Device, images: usize) {
     check_all(device, &edges());
     check_all(device, &network(images, 40));
+    reach_the_results(device, &poisoned(&edges()));
     branches_are_those_of_separate_calls(device);
     merges_are_those_of_separate_calls(device);
     preprocessing_is_that_of_the_data_sets(device);
@@ -156,12 +161,14 @@ pub(crate) fn on_any_device(device: &dyn Device, images: usize) {
 #[test]
 fn the_cpu_agrees_with_every_instruction_set() {
     let cases = edges();
+    let poisoned = poisoned(&cases);
     for isa in [Isa::Portable, Isa::Avx2, Isa::Avx512] {
         if isa.pin().is_ok() {
             check_all(&Cpu, &cases);
             same_on_one_thread(&Cpu, &cases);
             branches_are_those_of_separate_calls(&Cpu);
             merges_are_those_of_separate_calls(&Cpu);
+            reach_the_results(&Cpu, &poisoned);
         }
     }
 }

@@ -17,6 +17,7 @@ use std::collections::BTreeSet;
 
 mod common;
 use common::halves::{self, same_on_one_thread, squared_error};
+use common::not_numbers::{poisoned, reach_the_results};
 
 /// A result slot's numbers.
 struct Result {
@@ -106,9 +107,16 @@ fn a_group_is_as_if_alone(device: &dyn Device) {
     halves::a_group_is_as_if_alone(device, case, calls);
 }
 
+fn what_is_no_number_reaches_the_results(device: &dyn Device) {
+    for format in Format::ALL {
+        reach_the_results(device, &poisoned(&formats(Some(format))));
+    }
+}
+
 /// All that holds on any device.
 pub(crate) fn on_any_device(device: &dyn Device) {
     check_all(&[device]);
+    what_is_no_number_reaches_the_results(device);
     a_group_is_as_if_alone(device);
 }
 
@@ -124,6 +132,7 @@ fn the_cpu_agrees() {
 fn the_kernels_agree_on_the_emulator_in_both_orders_of_threads() {
     let [forward, reverse] = halves::emulated();
     check_all(&[&*forward, &*reverse]);
+    what_is_no_number_reaches_the_results(&*forward);
     a_group_is_as_if_alone(&*forward);
     a_group_is_as_if_alone(&*reverse);
     // 140 calls, 84 of them in bf16, which are more than a launch takes.

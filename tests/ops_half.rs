@@ -18,6 +18,7 @@ use natv2::ops::{Call, Region, Slot, Threads};
 
 mod common;
 use common::halves::{self, numbers, same_on_one_thread, squared_error};
+use common::not_numbers::{poisoned, reach_the_results};
 
 fn call_of(case: &Case) -> &PointwiseHalf {
     match &case.call {
@@ -131,11 +132,17 @@ fn no_case_is_there_twice_and_both_formats_are() {
     }
 }
 
+fn what_is_no_number_reaches_the_results(device: &dyn Device) {
+    let cases = [half_products(), half_weights()].concat();
+    reach_the_results(device, &poisoned(&cases));
+}
+
 /// All that holds on any device.
 pub(crate) fn on_any_device(device: &dyn Device) {
     check_all(&[device]);
     check_weights(device);
     check_rows(device);
+    what_is_no_number_reaches_the_results(device);
 }
 
 #[test]
@@ -151,6 +158,7 @@ fn the_kernels_agree_on_the_emulator_in_both_orders_of_threads() {
     let [forward, reverse] = halves::emulated();
     check_all(&[&*forward, &*reverse]);
     same_on_one_thread(&*forward, &half_products());
+    what_is_no_number_reaches_the_results(&*forward);
 }
 
 /// Values that were never rounded, through the f32 operator, against the same values packed, through

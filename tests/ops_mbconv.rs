@@ -18,6 +18,7 @@ use natv2::ops::{Call, Region, Slot, Threads, depthwise, squeeze_excite, stem};
 
 mod common;
 use common::halves::{self, numbers, same_on_one_thread, squared_error};
+use common::not_numbers::{poisoned, reach_the_results};
 
 fn call_of(case: &Case) -> &Mbconv {
     match &case.call {
@@ -211,10 +212,16 @@ fn no_case_is_there_twice_and_all_fit_an_h100() {
     assert!(halves.iter().all(|case| fit(case, 99 << 10)));
 }
 
+fn what_is_no_number_reaches_the_results(device: &dyn Device) {
+    let cases: Vec<Case> = mbconv_edges().into_iter().chain(expand_depthwise_edges()).step_by(4).collect();
+    reach_the_results(device, &poisoned(&cases));
+}
+
 /// All that holds on any device.
 pub(crate) fn on_any_device(device: &dyn Device) {
     check_all(&[device]);
     check_halves(&[device]);
+    what_is_no_number_reaches_the_results(device);
     a_group_is_as_if_alone(device);
 }
 
@@ -233,6 +240,7 @@ fn the_kernels_agree_on_the_emulator_in_both_orders_of_threads() {
     same_on_one_thread(&*forward, &mbconv_edges());
     check_halves(&[&*forward, &*reverse]);
     same_on_one_thread(&*forward, &expand_depthwise_edges());
+    what_is_no_number_reaches_the_results(&*forward);
     a_group_is_as_if_alone(&*forward);
     a_group_is_as_if_alone(&*reverse);
     // Sixteen with filters of 3 by 3 are one more than a launch takes.

@@ -12,6 +12,7 @@ use natv2::ops::{Call, Slot, Threads};
 
 mod common;
 use common::halves::{self, same_on_one_thread, squared_error};
+use common::not_numbers::{poisoned, reach_the_results};
 
 fn call_of(case: &Case) -> &MbconvPass {
     match &case.call {
@@ -81,9 +82,15 @@ fn no_case_is_there_twice() {
     assert!(Pass::ALL.iter().all(|&pass| of(pass) > 20));
 }
 
+fn what_is_no_number_reaches_the_results(device: &dyn Device) {
+    let some: Vec<Case> = mbconv_passes().into_iter().step_by(5).collect();
+    reach_the_results(device, &poisoned(&some));
+}
+
 /// All that holds on any device.
 pub(crate) fn on_any_device(device: &dyn Device) {
     check_all(&[device]);
+    what_is_no_number_reaches_the_results(device);
     a_group_is_as_if_alone(device);
 }
 
@@ -101,6 +108,7 @@ fn the_kernels_agree_on_the_emulator_in_both_orders_of_threads() {
     let [forward, reverse] = halves::emulated();
     check_all(&[&*forward, &*reverse]);
     same_on_one_thread(&*forward, &mbconv_passes());
+    what_is_no_number_reaches_the_results(&*forward);
     a_group_is_as_if_alone(&*forward);
     a_group_is_as_if_alone(&*reverse);
 }

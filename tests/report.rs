@@ -1,4 +1,4 @@
-//! The page of a whole small search.
+//! The page of a whole small search, and what is said of run directories of every kind, wherever they are.
 
 use natv2::config::{self, Config};
 use natv2::device::Cpu;
@@ -9,9 +9,13 @@ use natv2::run::{Output, RunDirectory, StopFlag, latest_checkpoint};
 use natv2::search::results::FrontPoints;
 use natv2::search::{
     Outcome, State,
-    page::{page, tuned},
+    page::{Context, page, tuned},
     search,
 };
+use natv2::shown::OfRun;
+use serde_json::Value;
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
 /// Elements that HTML closes by itself.
@@ -42,6 +46,16 @@ fn tags(html: &str) -> Vec<String> {
     tags
 }
 
+/// The commands of a search of the built-in super-network.
+fn commands<'a>(config: &'a Config, run: &'a str) -> OfRun<'a> {
+    OfRun { run: Path::new(run), config, weights: None, wide_weights: None, tested: true }
+}
+
+fn context<'a>(evaluator: &'a Evaluator, config: &'a Config, next: &'a OfRun<'a>) -> Context<'a> {
+    let (space, classes) = (evaluator.space(), evaluator.engine().supernet().classes());
+    Context { command: "search", space, classes, config, data: None, trained: false, next }
+}
+
 fn finished(config: &Config) -> (Evaluator, State) {
     let options = Options { calibration_images: Some(50), ..Options::default() };
     let evaluator = Evaluator::open(&options, Arc::new(Cpu)).unwrap();
@@ -68,8 +82,8 @@ fn fine_tuned_networks_stand_on_the_page_with_what_they_were() {
     assert_eq!(Summary::read(folder.path()).unwrap(), None);
     std::fs::write(folder.path().join("finetuned.json"), text).unwrap();
     let summary = Summary::read(folder.path()).unwrap().unwrap();
-    let classes = evaluator.engine().supernet().classes();
-    let report = page(evaluator.space(), classes, &config, &state, "runs/x", &tuned(&summary), &[]).unwrap();
+    let next = commands(&config, "runs/x");
+    let report = page(&context(&evaluator, &config, &next), &state, &tuned(&summary), &[]).unwrap();
     let html = render(&report);
     tags(&html);
     let section = html.split("<section id=\"tuned\">").nth(1).unwrap().split("</section>").next().unwrap();
@@ -85,12 +99,12 @@ fn fine_tuned_networks_stand_on_the_page_with_what_they_were() {
 fn the_page_of_a_search_shows_its_front_and_needs_nothing_else() {
     let config = config::load("search", None, &[], Some(config::Profile::Tiny)).unwrap();
     let (evaluator, state) = finished(&config);
-    let classes = evaluator.engine().supernet().classes();
     let run = "runs/<A & 'B'>";
     let fronts: Vec<FrontPoints> = (0..5)
         .map(|iteration| FrontPoints::of(&state.archive, &config.search.objectives, iteration))
         .collect();
-    let report = page(evaluator.space(), classes, &config, &state, run, &[], &fronts).unwrap();
+    let next = commands(&config, run);
+    let report = page(&context(&evaluator, &config, &next), &state, &[], &fronts).unwrap();
     let html = render(&report);
     let tags = tags(&html);
     // The first front, the middle one and the last, accuracies as people read them.
@@ -116,7 +130,8 @@ fn the_page_of_a_search_shows_its_front_and_needs_nothing_else() {
     // Two iterations after the initial archive, which has no predictor to judge.
     assert_eq!(report.iterations.len(), 3);
     assert!(report.iterations[0].kendall.is_none() && report.iterations[2].best_top1.is_some());
-    assert!(html.contains("natv2 report runs/&lt;A &amp; &#39;B&#39;&gt;"));
+    let quoted = "natv2 report &#39;runs/&lt;A &amp; &#39;\\&#39;&#39;B&#39;\\&#39;&#39;&gt;&#39;";
+    assert!(html.contains(quoted));
     assert!(html.contains("calibration_images = 50"));
 
     for tag in &tags {
@@ -134,7 +149,154 @@ fn the_page_of_a_search_shows_its_front_and_needs_nothing_else() {
     // Numbers are those of the search's table: by MACs.
     assert!(report.networks.iter().map(|network| network.values[2]).is_sorted());
     for number in 1..=front.len() {
-        assert!(html.contains(&format!("--network {number} --format onnx")));
+        assert!(html.contains(&format!("--network {number} --out network-{number}.onnx")));
     }
-    assert_eq!(html, render(&page(evaluator.space(), classes, &config, &state, run, &[], &fronts).unwrap()));
+    assert_eq!(html, render(&page(&context(&evaluator, &config, &next), &state, &[], &fronts).unwrap()));
+}
+
+/// Runs the program in a folder; its exit code, standard output and standard error.
+fn natv2(folder: &Path, arguments: &str) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_natv2"));
+    let output = command.args(arguments.split_whitespace()).current_dir(folder).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[track_caller]
+fn succeeds(folder: &Path, arguments: &str) -> String {
+    let (code, printed, said) = natv2(folder, arguments);
+    assert_eq!(code, 0, "{arguments}: {said}");
+    printed
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        match entry.path().is_dir() {
+            true => copy(&entry.path(), &to),
+            false => drop(std::fs::copy(entry.path(), to).unwrap()),
+        }
+    }
+}
+
+#[test]
+fn a_run_that_was_copied_or_is_called_from_elsewhere_is_the_same_run() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path();
+    let (away, elsewhere) = (folder.join("away"), folder.join("elsewhere"));
+    std::fs::create_dir(&elsewhere).unwrap();
+    succeeds(folder, "train --profile tiny --set supernet.width=0.1 --run t -q");
+    let search =
+        "search --profile tiny --set supernet.weights=t/supernet.safetensors --set data.name=digits -q";
+    succeeds(folder, &format!("{search} --run s"));
+    let page = std::fs::read_to_string(folder.join("s/report.html")).unwrap();
+    copy(&folder.join("s"), &away.join("s"));
+
+    // Without weights: the page is the same, but for where the weights would be.
+    std::fs::rename(folder.join("t"), folder.join("gone")).unwrap();
+    std::fs::remove_file(away.join("s/report.html")).unwrap();
+    succeeds(&away, "report s");
+    assert!(succeeds(&away, "status s").starts_with("s: natv2 search, finished, nobody at work"));
+    let weights = folder.join("t/supernet.safetensors").display().to_string();
+    let again = std::fs::read_to_string(away.join("s/report.html")).unwrap();
+    assert!(again.contains(&format!("natv2 evaluate --weights {weights} ")));
+    assert_eq!(again.replacen(&weights, "t/supernet.safetensors", 1), page);
+    // What needs them says which setting names them, and from where.
+    for (arguments, code) in [
+        ("export --run ../s --network 1 --out n.onnx", 2),
+        ("finetune --profile tiny --set finetune.search=../s --run f", 2),
+    ] {
+        let (found, _, said) = natv2(&elsewhere, arguments);
+        assert_eq!(found, code, "{arguments}: {said}");
+        for part in
+            ["../s/config.toml: supernet.weights = \"t/supernet.safetensors\"", "called from", &weights]
+        {
+            assert!(said.contains(part), "{arguments}: {said}");
+        }
+    }
+    // Where they are back, it works from any folder, and for the copy.
+    std::fs::rename(folder.join("gone"), folder.join("t")).unwrap();
+    succeeds(&elsewhere, "export --run ../s --network 1 --out a.onnx -q");
+    succeeds(&away, "export --run s --network 1 --out ../elsewhere/b.onnx -q");
+    succeeds(folder, "export --run s --network 1 --out elsewhere/c.onnx -q");
+    let bytes = |name: &str| std::fs::read(elsewhere.join(name)).unwrap();
+    assert!(bytes("a.onnx") == bytes("b.onnx") && bytes("a.onnx") == bytes("c.onnx"));
+    succeeds(
+        &elsewhere,
+        "finetune --profile tiny --set finetune.count=1 --set finetune.search=../s --run f -q",
+    );
+
+    // A run of an earlier version says neither where it was called from nor what its space is.
+    for file in ["run.json", "search.json"] {
+        std::fs::remove_file(folder.join("s").join(file)).unwrap();
+    }
+    succeeds(folder, "report s");
+    assert_eq!(std::fs::read_to_string(folder.join("s/report.html")).unwrap(), page);
+    let (code, _, said) = natv2(&elsewhere, "report ../s");
+    assert!(code == 2 && said.contains("../s/config.toml: supernet.weights"), "{said}");
+    // Going on with it, from wherever, makes it one of this version.
+    succeeds(folder, &format!("{search} --run s"));
+    succeeds(&elsewhere, "report ../s");
+}
+
+#[test]
+fn the_status_of_every_kind_of_directory_says_what_it_is() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path();
+    succeeds(folder, "train --profile tiny --set supernet.width=0.1 --run train -q");
+    succeeds(folder, "search --profile tiny --set search.method=random --run search -q");
+    succeeds(
+        folder,
+        "finetune --profile tiny --set finetune.count=1 --set finetune.search=search --run finetune -q",
+    );
+    succeeds(folder, "run --profile tiny --set supernet.width=0.1 --set finetune.count=1 --run run -q");
+    succeeds(folder, "compare --profile tiny --methods random --seeds 1,2 --run compare -q");
+    let json = |name: &str| -> Value {
+        serde_json::from_str(&succeeds(folder, &format!("status --json {name}"))).unwrap()
+    };
+    let first = |name: &str| {
+        let printed = succeeds(folder, &format!("status {name}"));
+        printed.lines().next().unwrap().to_string()
+    };
+    let check = |name: &str, what: &str| {
+        assert_eq!(first(name), format!("{name}: {what}, nobody at work"));
+        let status = json(name);
+        assert_eq!((&status["finished"], &status["at_work"]), (&true.into(), &false.into()), "{name}");
+        assert_eq!(status["command"], name);
+        let stages = status["stages"].as_array().cloned().unwrap_or_default();
+        assert!(stages.iter().all(|stage| stage["finished"] == true), "{status}");
+    };
+    let all = [
+        ("train", "natv2 train, finished"),
+        ("search", "random search, finished"),
+        ("finetune", "natv2 finetune, finished"),
+        ("run", "natv2 run, finished"),
+        ("compare", "a comparison (natv2 compare), finished, 2 of 2 searches finished"),
+    ];
+    for (name, what) in all {
+        check(name, what);
+    }
+    // Those of an earlier version do not say, and are known by what is in them.
+    for (name, what) in all {
+        std::fs::remove_file(folder.join(name).join("run.json")).unwrap();
+        check(name, what);
+    }
+    // Only what is a search has a page; the others say what they are and what to do.
+    for (name, part) in
+        [("train", "natv2 train: it has a super-network"), ("finetune", "natv2 report search")]
+    {
+        let (code, _, said) = natv2(folder, &format!("report {name}"));
+        assert!(code == 1 && said.contains(part), "{said}");
+    }
+    // A result that is missing is a stage that is not over.
+    std::fs::remove_file(folder.join("run/finetuned.json")).unwrap();
+    let status = json("run");
+    assert_eq!(status["finished"], false);
+    let finished: Vec<bool> =
+        status["stages"].as_array().unwrap().iter().map(|s| s["finished"].as_bool().unwrap()).collect();
+    assert_eq!(finished, [true, true, false]);
+    assert!(first("run").contains("natv2 run, finetune: network "), "{}", first("run"));
+    std::fs::remove_file(folder.join("train/training.json")).unwrap();
+    assert!(first("train").contains("natv2 train, train: phase "), "{}", first("train"));
 }

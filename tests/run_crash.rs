@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use common::signal;
+use common::{ignores_hangups, signal};
 use natv2::run::{Checkpoint, Exit, RunDirectory, StopFlag};
 
 const DIRECTORY: &str = "NATV2_TEST_RUN_DIRECTORY";
@@ -129,7 +129,10 @@ fn a_run_killed_at_random_moments_is_whole_each_time() {
 
 #[test]
 fn a_stop_signal_ends_the_step_and_leaves_with_the_code_for_requeuing() {
-    for name in ["-TERM", "-USR1", "-INT"] {
+    for name in ["-TERM", "-HUP", "-USR1", "-USR2", "-INT"] {
+        if name == "-HUP" && ignores_hangups() {
+            continue;
+        }
         let dir = tempfile::tempdir().unwrap();
         let mut child = start(dir.path());
         wait_for_front(dir.path());

@@ -71,6 +71,22 @@ fn results_have_the_published_form() {
             assert_eq!(encoded, genotype);
         }
     }
+    // Networks of the front have a number, by cost and then by genotype, wherever they are listed.
+    let listed = |file: &Value| file["networks"].as_array().unwrap().clone();
+    let mut by_cost = listed(&front);
+    by_cost.sort_by_key(|n| {
+        (n["macs"].as_u64(), serde_json::from_value::<Vec<u8>>(n["genotype"].clone()).unwrap())
+    });
+    let numbers: Vec<u64> = by_cost.iter().map(|n| n["number"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (1..=by_cost.len() as u64).collect::<Vec<_>>());
+    for network in listed(&archive) {
+        let same = by_cost.iter().find(|n| n["genotype"] == network["genotype"]);
+        assert_eq!(network["number"], same.map_or(Value::Null, |n| n["number"].clone()), "{network}");
+    }
+    for network in &summary.front {
+        let same = by_cost.iter().find(|n| n["genotype"] == serde_json::json!(network.genotype)).unwrap();
+        assert_eq!(same["number"].as_u64(), network.number.map(|number| number as u64));
+    }
     assert!(front["networks"].as_array().unwrap().iter().all(|n| n["test_top1"].is_f64()));
     assert!(archive["networks"].as_array().unwrap().iter().all(|n| n.get("test_top1").is_none()));
     // A finished run gives its result again; measured latencies are part of it.

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{ends_within, signal};
+use common::{ends_within, ignores_hangups, signal};
 use rand::RngExt;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -104,6 +104,34 @@ fn a_request_to_stop_exits_with_75_and_the_same_command_goes_on() {
         }
     }
     finish(&run);
+}
+
+#[test]
+fn a_terminal_that_is_lost_stops_a_search_unless_it_was_told_to_ignore_that() {
+    let folder = tempfile::tempdir().unwrap();
+    for (run, shell) in [("stops", "exec \"$@\""), ("goes-on", "trap '' HUP; exec \"$@\"")] {
+        let search = command(&folder.path().join(run));
+        let mut child = Command::new("sh")
+            .args(["-c", shell, "sh"])
+            .arg(search.get_program())
+            .args(search.get_args())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // What follows finds nobody who reads it, as after the loss of a terminal.
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        lines
+            .find(|line| line.as_ref().is_ok_and(|line| line.starts_with("run directory")))
+            .unwrap()
+            .unwrap();
+        drop(lines);
+        signal(&child, "-HUP");
+        let code = child.wait_with_output().unwrap().status.code();
+        let stops = run == "stops" && !ignores_hangups();
+        assert_eq!(code, Some(if stops { 75 } else { 0 }), "{run}");
+    }
 }
 
 #[test]

@@ -5,11 +5,16 @@
 mod common;
 
 use common::{ends_within, signal};
-use natv2::supernet::{Card, Supernet};
+use natv2::config::{self, Config, Profile};
+use natv2::device::{Cpu, Device};
+use natv2::pipeline::training::{Stage, prepare};
+use natv2::run::{Event, Output as Shown, RunDirectory, StopFlag, events};
+use natv2::supernet::{Card, Checkpoint, Supernet};
 use rand::RngExt;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// A training of a few seconds on the built-in digits: every phase that `family` has, once.
@@ -176,4 +181,122 @@ fn training_goes_on_from_weights_of_other_classes_and_wrong_settings_are_named()
     let (code, message) = refused(&["supernet.classes=3"]);
     assert!(code == Some(2) && message.contains("supernet.classes"), "{code:?} {message}");
     assert!(!folder.path().join("refused").exists());
+}
+
+/// The same training as settings, for what this process runs itself.
+fn settings(sets: &[&str]) -> Config {
+    let usual = ["supernet.width=0.1", "train.resolutions=[32]", "train.checkpoint_steps=2"];
+    let sets: Vec<String> = usual.iter().chain(sets).map(|set| set.to_string()).collect();
+    config::load("train", None, &sets, Some(Profile::Tiny)).unwrap()
+}
+
+/// Trains until `stop` says so: whether it ended, or why it did not.
+fn train(folder: &Path, config: &Config, stop: &StopFlag) -> Result<bool, String> {
+    let run = RunDirectory::open(folder).unwrap();
+    let device: Arc<dyn Device> = Arc::new(Cpu);
+    let done = prepare(config, Stage::Train).unwrap().run(&device, &run, stop, Shown::Silent);
+    // Whatever came of it, what is there can be read again.
+    for stage in std::fs::read_dir(folder.join("checkpoints")).unwrap() {
+        for step in std::fs::read_dir(stage.unwrap().path()).unwrap() {
+            for file in std::fs::read_dir(step.unwrap().path()).unwrap() {
+                let file = file.unwrap().path();
+                if file.extension().is_some_and(|ending| ending == "safetensors") {
+                    Checkpoint::read(&file).unwrap();
+                }
+            }
+        }
+    }
+    done.map(|done| done.is_some()).map_err(|error| error.to_string())
+}
+
+/// The same, stopped before every single step, the first ones of phases among them.
+fn step_by_step(folder: &Path, config: &Config) -> (usize, Result<bool, String>) {
+    for stops in 0.. {
+        let done = train(folder, config, &StopFlag::at_look(1));
+        if done != Ok(false) {
+            return (stops, done);
+        }
+    }
+    unreachable!()
+}
+
+/// Trains straight on and step by step, which must come to the same; what it came to, and the straight one's events.
+fn both(sets: &[&str]) -> (Result<bool, String>, Vec<Event>) {
+    let folder = tempfile::tempdir().unwrap();
+    let [straight, stopped] = ["straight", "stopped"].map(|name| folder.path().join(name));
+    let config = settings(sets);
+    let done = train(&straight, &config, &StopFlag::new());
+    let (stops, other) = step_by_step(&stopped, &config);
+    assert!(stops > 5, "{stops}");
+    assert_eq!(done, other);
+    if done.is_ok() {
+        assert_eq!(files(&straight), files(&stopped));
+    }
+    let told = events(&straight).unwrap();
+    let what = |events: &[Event]| -> Vec<_> {
+        events
+            .iter()
+            .map(|e| (e.step, e.kind.clone(), e.data.clone()))
+            .filter(|e| e.1 != "rollback")
+            .collect()
+    };
+    assert_eq!(what(&told), what(&events(&stopped).unwrap()));
+    (done, told)
+}
+
+/// The divergences that the events tell of.
+fn rollbacks(events: &[Event]) -> Vec<String> {
+    let back = events.iter().filter(|event| event.kind == "rollback");
+    back.map(|event| event.data.as_str().unwrap().to_string()).collect()
+}
+
+#[test]
+fn stops_before_every_step_and_phase_change_nothing() {
+    let (done, events) = both(&["train.epoch_images=32", "supernet.family=EE_D"]);
+    assert_eq!((done, rollbacks(&events).len()), (Ok(true), 0));
+    // A teacher's term is said to be in the loss.
+    let epochs = events.iter().filter(|event| event.kind == "epoch");
+    for (number, epoch) in epochs.enumerate() {
+        assert_eq!(epoch.data["kd_ratio"].as_f64(), (number > 0).then_some(1.0), "{:?}", epoch.data);
+    }
+}
+
+#[test]
+fn divergence_keeps_the_lowered_rate_whether_a_step_or_a_validation_sees_it_first() {
+    let rates = |sets: &[&str]| {
+        let (done, events) = both(sets);
+        // The rate of each phase's epoch, and how often the phase had gone back before it.
+        let (mut back, mut rates) = (0, Vec::new());
+        for event in &events {
+            match event.kind.as_str() {
+                "rollback" => back += 1,
+                "phase" => back = 0,
+                _ => rates.push((event.data["rate"].as_f64().unwrap(), back)),
+            }
+        }
+        (done, rates, rollbacks(&events))
+    };
+    let (done, usual, none) = rates(&[]);
+    assert_eq!((done, none.len()), (Ok(true), 0));
+    // Measured on every instruction set: some of both kinds.
+    let (done, wild, back) = rates(&["train.rate_scale=50"]);
+    assert!(back.iter().any(|reason| reason.contains("the loss of a validation is")), "{back:?}");
+    assert!(back.iter().any(|reason| reason.starts_with("the loss is")), "{back:?}");
+    assert!(wild.len() > 1, "{done:?} {wild:?}");
+    for ((wild, back), (usual, _)) in wild.iter().zip(&usual) {
+        let wanted = usual * 50.0 * 0.5f64.powi(*back);
+        assert!((wild / wanted - 1.0).abs() < 1e-9, "{wild} after {back}, {wanted}");
+    }
+}
+
+#[test]
+fn a_training_that_is_hopeless_says_what_to_change() {
+    let (done, events) = both(&["train.epoch_images=16", "train.rate_scale=100000"]);
+    assert_eq!(rollbacks(&events).len(), 5);
+    let message = done.unwrap_err();
+    assert!(message.contains("diverged 6 times") && message.contains("lower train.rate_scale"), "{message}");
+    let small = settings(&["train.epoch_images=16", "train.rate_scale=100000", "train.batch=2"]);
+    let folder = tempfile::tempdir().unwrap();
+    let message = train(folder.path(), &small, &StopFlag::new()).unwrap_err();
+    assert!(message.contains("give train.batch more images (it is 2"), "{message}");
 }

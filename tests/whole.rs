@@ -12,16 +12,26 @@ use natv2::evaluator::Pixels;
 use natv2::run::events;
 use natv2::supernet::{Checkpoint, Network, Tensor};
 use rand::RngExt;
-use serde_json::Value;
+use serde_json::{Value, json};
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Every stage in seconds: an early-exit family whose networks end as pruned ensembles.
 fn command(folder: &Path) -> Command {
+    let mut command = plain(folder);
+    command.arg("--json");
+    command
+}
+
+/// The same without JSON.
+fn plain(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_natv2"));
-    command.args(["run", "--profile", "tiny", "--device", "cpu", "--json", "--run"]).arg(folder);
+    command.args(["run", "--profile", "tiny", "--device", "cpu", "--run"]).arg(folder);
     for set in [
         "supernet.family=EE_D",
         "supernet.width=0.1",
@@ -94,6 +104,150 @@ fn accuracy(file: &Path, side: usize) -> f64 {
     100.0 * correct as f64 / test.len() as f64
 }
 
+/// A network of a run in a file of its own: its bytes, and what the command says.
+fn of_run(run: &Path, id: &Value, more: &[&str]) -> (Vec<u8>, Value) {
+    let file = run.with_extension("onnx");
+    let mut export = Command::new(env!("CARGO_BIN_EXE_natv2"));
+    export.args(["export", "--json", "--force", "--network", &id.to_string(), "--run"]).arg(run);
+    export.arg("--out").arg(&file).args(more);
+    let said = serde_json::from_slice(&finish(export).stdout).unwrap();
+    (std::fs::read(file).unwrap(), said)
+}
+
+/// Every file in a folder and below, with its bytes.
+fn tree(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => files.extend(tree(&path)),
+            false => files.push((path.clone(), std::fs::read(&path).unwrap())),
+        }
+    }
+    files.sort();
+    files
+}
+
+/// Makes a folder and all below readable for everyone and writable for nobody, or takes that back.
+fn seal(folder: &Path, sealed: bool) {
+    let (dirs, files) = if sealed { (0o555, 0o444) } else { (0o755, 0o644) };
+    let set = |path: &Path, mode| std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    if !sealed {
+        set(folder, dirs);
+    }
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => seal(&path, sealed),
+            false => set(&path, files),
+        }
+    }
+    set(folder, dirs);
+}
+
+/// Runs a command as a user whom permissions bind: the superuser may write anywhere.
+fn as_anyone(mut command: Command, folder: &Path) -> Output {
+    if std::fs::metadata(folder).unwrap().uid() == 0 {
+        command.uid(65_534).gid(65_534);
+    }
+    command.output().unwrap()
+}
+
+#[test]
+fn a_finished_run_that_cannot_be_written_prints_its_result_and_one_that_is_not_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    // Where everyone may run it: a build's folder may be its owner's alone.
+    let program = folder.path().join("natv2");
+    std::fs::copy(env!("CARGO_BIN_EXE_natv2"), &program).unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let of = |subcommand: &str, name: &str, sets: &[&str]| {
+        let mut command = Command::new(&program);
+        command.args([subcommand, "--profile", "tiny", "--device", "cpu", "--json", "--run"]).arg(at(name));
+        for set in sets {
+            command.args(["--set", set]);
+        }
+        command.stdin(Stdio::null());
+        command
+    };
+    let from = format!("finetune.search={}", at("search").display());
+    let compare = || {
+        let mut command = of("compare", "compare", &["search.iterations=1"]);
+        command.args(["--methods", "natv2", "--seeds", "0"]);
+        command
+    };
+    let small = ["supernet.width=0.1", "finetune.count=1", "search.iterations=1"];
+    type Again<'a> = &'a dyn Fn() -> Command;
+    let commands: [(&str, Again<'_>); 5] = [
+        ("search", &|| of("search", "search", &["search.iterations=1"])),
+        ("finetune", &|| of("finetune", "finetune", &[&from, "finetune.count=1"])),
+        ("train", &|| of("train", "train", &["supernet.width=0.1"])),
+        ("run", &|| of("run", "run", &small)),
+        ("compare", &compare),
+    ];
+    for (name, command) in commands {
+        let first = finish(command());
+        let before = tree(&at(name));
+        seal(&at(name), true);
+        let again = as_anyone(command(), folder.path());
+        let message = String::from_utf8_lossy(&again.stderr).into_owned();
+        assert!(again.status.success(), "{name}: {message}");
+        let value = |output: &Output| serde_json::from_slice::<Value>(&output.stdout).unwrap();
+        assert_eq!(value(&again), value(&first), "{name}");
+        assert_eq!(tree(&at(name)), before, "{name}");
+        seal(&at(name), false);
+    }
+    // One that has something left to do finds out before it works.
+    let mut begun = of("search", "begun", &[]).spawn().unwrap();
+    while !at("begun").join("lock").exists() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    begun.kill().unwrap();
+    begun.wait().unwrap();
+    seal(&at("begun"), true);
+    let refused = as_anyone(of("search", "begun", &[]), folder.path());
+    let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(1) && message.contains("cannot be written"), "{message}");
+    seal(&at("begun"), false);
+}
+
+#[test]
+fn networks_and_cards_that_were_lost_are_written_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    finish(command(&run));
+    let whole = results(&run);
+    for (name, bytes) in &whole {
+        let Some(rest) = name.strip_prefix("network-") else { continue };
+        let id = rest.split('.').next().unwrap();
+        for damage in [None, Some(&bytes[..bytes.len() / 2])] {
+            match damage {
+                Some(bytes) => std::fs::write(run.join(name), bytes).unwrap(),
+                None => std::fs::remove_file(run.join(name)).unwrap(),
+            }
+            if !name.ends_with("onnx") {
+                // Until then nothing else takes its place.
+                let mut export = Command::new(env!("CARGO_BIN_EXE_natv2"));
+                export.args(["export", "--network", id, "--run"]).arg(&run);
+                let refused = export.arg("--out").arg(folder.path().join("x.onnx")).output().unwrap();
+                let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+                assert!(!refused.status.success() && message.contains("writes it anew"), "{message}");
+            }
+            finish(command(&run));
+            assert!(results(&run) == whole, "{name}");
+        }
+    }
+    // Weights that networks belong to are not replaced by others without a word.
+    std::fs::remove_file(run.join("adapted.safetensors")).unwrap();
+    let mut export = Command::new(env!("CARGO_BIN_EXE_natv2"));
+    export.args(["export", "--inherited", "--network", "1", "--run"]).arg(&run);
+    let refused = export.arg("--out").arg(folder.path().join("x.onnx")).output().unwrap();
+    let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && message.contains("adapted.safetensors"), "{message}");
+    finish(command(&run));
+    assert!(results(&run) == whole);
+}
+
 #[test]
 fn a_run_goes_from_random_weights_to_networks_for_other_programs() {
     let folder = tempfile::tempdir().unwrap();
@@ -121,6 +275,44 @@ fn a_run_goes_from_random_weights_to_networks_for_other_programs() {
         export.args(["export", "--force", "--weights"]).arg(&weights).arg("--out").arg(&again);
         finish(export);
         assert!(std::fs::read(&again).unwrap() == std::fs::read(&file).unwrap());
+        let beta: f64 = network["beta"].as_array().unwrap().iter().map(|beta| beta.as_f64().unwrap()).sum();
+        assert!((beta - 1.0).abs() < 1e-9, "{network}");
+        // So does the run's own number: its best state, whichever that is; and its genotype.
+        let bytes = std::fs::read(&file).unwrap();
+        for id in [&network["number"], &network["genotype"]] {
+            let (best, said) = of_run(&run, id, &[]);
+            assert_eq!((&said["state"], &said["number"]), (&network["state"], &network["number"]));
+            assert!(best == bytes, "network {id} of the run is another");
+        }
+        let (_, inherited) = of_run(&run, &network["number"], &["--inherited"]);
+        assert_eq!((&inherited["state"], &inherited["arch"]), (&json!("inherited"), &network["picked"]));
+        assert_eq!(inherited["params"], network["before"]["params"]);
+    }
+    // The most accurate is among those that were picked, and what was not picked is as it was found.
+    let front: Value = serde_json::from_slice(&std::fs::read(run.join("front.json")).unwrap()).unwrap();
+    let front = front["networks"].as_array().unwrap();
+    let best = front.iter().map(|network| network["top1"].as_f64().unwrap()).fold(0.0, f64::max);
+    let tuned = networks.as_array().unwrap();
+    let is_best = |network: &&Value| network["search_top1"].as_f64() == Some(best);
+    let most = tuned.iter().find(is_best).expect("the most accurate network is picked");
+    assert!(most["picked_for"].as_array().unwrap().contains(&json!("most-accurate")), "{most}");
+    let others = front.iter().filter(|network| tuned.iter().all(|t| t["number"] != network["number"]));
+    for other in others {
+        assert_eq!(of_run(&run, &other["number"], &[]).1["state"], "inherited");
+    }
+    // A finished run says what was picked and why.
+    let text = finish(plain(&run));
+    let text = String::from_utf8(text.stdout).unwrap();
+    let line = text.lines().find(|line| line.starts_with("picked by finetune.pick = trade-off")).unwrap();
+    assert!(line.contains("most accurate") && text.contains("finetune.number"), "{text}");
+    // And how another one is, with the exits of these.
+    let other = front.iter().filter_map(|network| network["number"].as_u64());
+    let other = other.filter(|number| tuned.iter().all(|t| t["number"].as_u64() != Some(*number))).min();
+    let shown = text.lines().find(|line| line.trim_start().starts_with("natv2 finetune "));
+    assert_eq!(shown.is_some(), other.is_some(), "{text}");
+    if let (Some(shown), Some(other)) = (shown, other) {
+        let end = format!(" --set finetune.number={other} --set finetune.exits=asc");
+        assert!(shown.ends_with(&end) && shown.contains("--profile tiny"), "{shown}");
     }
     let trained = Checkpoint::read(&run.join("supernet.safetensors")).unwrap();
     let adapted = Checkpoint::read(&run.join("adapted.safetensors")).unwrap();

@@ -275,10 +275,22 @@ pub fn run(device: &dyn Device, options: &Options) -> Result<Report, Error> {
 /// # Errors
 /// The device fails.
 pub fn arena_after(device: &dyn Device, case: &Case, threads: Threads) -> Result<Vec<f32>, Error> {
-    let (host_weights, host_arena) = case.operands(1);
+    arena_from(device, case, &case.operands(1), threads)
+}
+
+/// The same, of other operands.
+///
+/// # Errors
+/// The device fails.
+pub fn arena_from(
+    device: &dyn Device,
+    case: &Case,
+    (host_weights, host_arena): &(Vec<f32>, Vec<f32>),
+    threads: Threads,
+) -> Result<Vec<f32>, Error> {
     let (mut weights, mut arena) = (device.allocate(case.weights)?, device.allocate(case.arena)?);
-    device.upload(&mut weights, 0, &host_weights)?;
-    device.upload(&mut arena, 0, &host_arena)?;
+    device.upload(&mut weights, 0, host_weights)?;
+    device.upload(&mut arena, 0, host_arena)?;
     let memory = Memory { weights: &weights, network: &weights, arena: &mut arena };
     device.run(std::slice::from_ref(&case.call), memory, threads)?;
     let mut out = vec![0.0; case.arena];

@@ -1,10 +1,12 @@
 //! `natv2 compare`: other search methods, and other settings, on the same super-network and budget.
 
-use super::session::{Session, enter, stopped};
+use super::session::{Session, enough_values, stopped};
+use super::shared::{self, Taken};
 use super::{Error, Talk, output};
 use crate::config::{self, Config, Method};
 use crate::data::Split;
 use crate::evaluator::{self, Evaluator};
+use crate::pipeline::found::Weights;
 use crate::pipeline::options;
 use crate::pipeline::whole::{REPORT_FILE, write_report};
 use crate::run::{Exit, RunDirectory, StopFlag};
@@ -13,6 +15,7 @@ use crate::search::compare::page;
 use crate::search::compare::results::{self, Comparison, Finished, Spread};
 use crate::search::compare::{Variant, incomparable};
 use crate::search::{Outcome, search};
+use crate::shown::{self, OfRun};
 use crate::space::show::grouped;
 use clap::Args;
 use std::fmt::Write;
@@ -31,6 +34,9 @@ Examples:
 
 Each search is one of its own in DIR/VARIANT-SEED, as natv2 search makes it. Stop at any time (Ctrl-C); the
 same command goes on, and more seeds or variants may be added to it: what is finished is used again.
+Several processes may work on one DIR, such as the jobs of an array with a seed each: each takes searches
+that no other has. What a process writes at its end is of its own seeds; the command with all of them then
+makes the table from what is finished.
 
 Budget: the first variant sets the number of evaluations, repeated ones included; the others get as
 near to it as whole numbers allow. Where the archive grows, its start and search.candidates are scaled
@@ -82,35 +88,45 @@ impl Compare {
     pub(super) fn run(self) -> Result<Exit, Error> {
         let talk = self.session.globals.talk;
         let stop = StopFlag::install()?;
-        let (config, place) = self.session.resolve("compare")?;
+        let config = self.session.with("compare", &[])?;
+        let place = self.session.place(&config);
+        // A directory of another comparison is found before anything is loaded.
+        if place.exists() {
+            shared::enter(&place, &config, &stop, &talk)?;
+        }
         let seeds = self.seeds(&config)?;
         let entrants = self.entrants(&seeds, &talk)?;
         for entrant in &entrants {
-            entrant.check(place.path())?;
+            entrant.check(&place)?;
         }
         // Weights and data of the first must be good before a directory is made.
         let device = self.session.globals.open()?;
         let mut open = Open { options: options(&entrants[0].config)?, evaluator: None };
-        open.evaluator = Some(Evaluator::open(&open.options, device.clone())?);
-        let directory = place.enter(&config)?;
-        let path = directory.path().to_path_buf();
-        talk.note(&format!("run directory: {}", path.display()));
+        let evaluator = open.evaluator.insert(Evaluator::open(&open.options, device.clone())?);
+        talk.notes_of(evaluator.supernets());
+        enough_values(evaluator, &talk)?;
+        shared::enter(&place, &config, &stop, &talk)?;
+        talk.note(&format!("run directory: {}", place.display()));
 
-        let mut finished: Vec<(Variant, Vec<Finished>)> = Vec::new();
         let mut images = None;
-        for (index, entrant) in entrants.iter().enumerate() {
-            talk.note(&format!(
-                "search {} of {}: {}, seed {}",
-                index + 1,
-                entrants.len(),
-                entrant.variant.name,
-                entrant.seed
-            ));
+        let search = |index: usize| {
+            let entrant: &Entrant = &entrants[index];
+            let (of, Variant { name, .. }, seed) = (entrants.len(), &entrant.variant, entrant.seed);
+            let folder = place.join(entrant.variant.folder(seed));
+            let Some(directory) = shared::take(&folder, &entrant.config)? else { return Ok(Taken::InUse) };
+            talk.note(&format!("search {} of {of}: {name}, seed {seed}", index + 1));
             let evaluator = open.get(&entrant.config, &device)?;
             same_images(&mut images, evaluator, &entrant.variant)?;
-            let Some(result) = entrant.search(evaluator, &path, &stop, &talk)? else {
-                return Ok(stopped(&stop, &talk));
-            };
+            Ok(match entrant.search(evaluator, &directory, &stop, &talk)? {
+                Some(result) => Taken::Done(result),
+                None => Taken::Stopped,
+            })
+        };
+        let Some(results) = shared::every(entrants.len(), search, &stop, &talk)? else {
+            return Ok(stopped(&stop, &talk));
+        };
+        let mut finished: Vec<(Variant, Vec<Finished>)> = Vec::new();
+        for (entrant, result) in entrants.iter().zip(results) {
             match finished.iter_mut().find(|(variant, _)| *variant == entrant.variant) {
                 Some((_, runs)) => runs.push(result),
                 None => finished.push((entrant.variant.clone(), vec![result])),
@@ -119,17 +135,26 @@ impl Compare {
         let (data, _) = images.unwrap_or_default();
         let objectives = &entrants[0].config.search.objectives;
         let comparison = Comparison::new(&data, objectives, self.budget, &finished);
+        let Some(directory) = shared::enter(&place, &config, &stop, &talk)? else {
+            return Ok(stopped(&stop, &talk));
+        };
         directory.write_atomic(results::FILE, &comparison.to_bytes())?;
-        let run = path.display().to_string();
-        let page = crate::report::render_comparison(&page::page(&comparison, &config, &run));
-        directory.write_atomic(REPORT_FILE, page.as_bytes())?;
+        let run = place.display().to_string();
+        let page = crate::report::render_comparison(&page::page(&comparison, &config, &place));
+        directory.write_where_possible(REPORT_FILE, page.as_bytes())?;
         match talk.json {
             true => {
                 let mut value = serde_json::to_value(&comparison).expect("a comparison is JSON");
                 value["run"] = run.into();
                 output::json(&value)?;
             }
-            false => output::print(&text(&comparison, &run))?,
+            false => {
+                let Entrant { variant, seed, config } = &entrants[0];
+                let search = place.join(variant.folder(*seed));
+                let tested = comparison.variants.first().is_some_and(|first| first.test_top1.is_some());
+                let weights = Weights::found(&search, config);
+                output::print(&text(&comparison, &place, &weights.commands(&search, config, tested)))?;
+            }
         }
         Ok(Exit::Done)
     }
@@ -234,19 +259,18 @@ impl Entrant {
         }
     }
 
-    /// Searches in a directory of its own; `None` if a stop was asked for first.
+    /// Searches in its directory; `None` if a stop was asked for first.
     fn search(
         &self,
         evaluator: &Evaluator,
-        comparison: &Path,
+        directory: &RunDirectory,
         stop: &StopFlag,
         talk: &Talk,
     ) -> Result<Option<Finished>, Error> {
-        let directory: RunDirectory = enter(&comparison.join(self.variant.folder(self.seed)), &self.config)?;
-        match search(&self.config, evaluator, &directory, stop, talk.progress())? {
+        match search(&self.config, evaluator, directory, stop, talk.progress())? {
             Outcome::Stopped => Ok(None),
             Outcome::Finished(_, state) => {
-                write_report(&directory, evaluator, &self.config, &state)?;
+                write_report(directory, evaluator, &self.config, &state)?;
                 Ok(Some(Finished::new(self.seed, *state, directory.path())?))
             }
         }
@@ -295,8 +319,9 @@ fn same_images(
     }
 }
 
-/// The comparison as tables, where it is, and what to do next.
-fn text(comparison: &Comparison, run: &str) -> String {
+/// The comparison as tables, where it is, and what to do next, with its first search.
+fn text(comparison: &Comparison, path: &Path, first: &OfRun<'_>) -> String {
+    let run = path.display();
     let wide = comparison.variants.iter().map(|variant| variant.name.len()).max().unwrap_or(0).max(7);
     let mut out = format!(
         "{} variants on {}, {} seeds: mean and standard deviation; val % and what follows are of the network with the \
@@ -361,6 +386,7 @@ fn text(comparison: &Comparison, run: &str) -> String {
         "\nresults: {run}/{} and report.html (open it in a browser); searches: {run}/VARIANT-SEED\n",
         results::FILE
     );
+    let _ = writeln!(out, "next: {}    {}", first.evaluate_front(), shown::status(path));
     out
 }
 

@@ -1,6 +1,6 @@
 //! `natv2 data`: downloading data sets, what they hold, and whether they are whole.
 
-use super::{Error, output};
+use super::{Error, output, threads};
 #[cfg(feature = "fetch")]
 use crate::data::fetch;
 use crate::data::{Dataset, Info, Spec, Split, Validation, open};
@@ -32,8 +32,11 @@ Examples:
   natv2 data fetch tiny-imagenet --data-dir DATA_FOLDER --url https://mirror.example.org/files
 
 Makes DATA_FOLDER/cifar-10-batches-bin, cifar-100-binary or tiny-imagenet-200, whole or not at all,
-after checking the published MD5. A download that was cut off goes on where it stopped when the same
-command is given again; a data set that is there and whole is left alone. Where there is no network,
+after checking the published MD5; a server that sends more than the published archive is cut off, and
+nothing of it is kept. A download that was cut off goes on where it stopped when the same command is
+given again; a data set that is there and whole is left alone. Tiny ImageNet is published over plain
+http: https is tried first, and where its host does not answer that, or with --url http://.., the MD5
+alone guards it, which a note says. Where there is no network,
 put the archive (cifar-10-binary.tar.gz, cifar-100-binary.tar.gz, tiny-imagenet-200.zip) into the
 folder by other means: it is then checked and unpacked from there. Proxies are taken from
 HTTPS_PROXY, HTTP_PROXY and NO_PROXY. Ctrl-C stops with exit code 75 and keeps what has come.";
@@ -101,6 +104,7 @@ pub struct DataArgs {
 
 impl DataArgs {
     fn open(&self) -> Result<Dataset, Error> {
+        threads::start(None)?;
         let spec = Spec {
             name: self.name.clone().or_else(|| self.data.clone()).unwrap_or_default(),
             dir: self.data_dir.clone(),
@@ -223,6 +227,13 @@ fn warnings(info: &Info) -> Vec<String> {
         let [train, val, test] = [0, 1, 2].map(|split| info.splits[split].images);
         if 0 < train + val && train + val < 50_000 {
             warnings.push(format!("{} of 50,000 training images are here", train + val));
+        }
+        for (found, published, what) in [(train + val, 50_000, "training"), (test, 10_000, "test")] {
+            if found > published {
+                warnings.push(format!(
+                    "{found} {what} images are here, and {published} were published: a batch may be there twice"
+                ));
+            }
         }
         if 0 < test && test < 10_000 {
             warnings.push(format!("{test} of 10,000 test images are here"));

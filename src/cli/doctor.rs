@@ -4,6 +4,7 @@
 //! be done, a remedy. A new section is a function here and a line in [`examine`].
 
 use super::doctor_tools::tools;
+use super::threads::{self, ThreadCount};
 use super::{Error, output};
 use crate::device::{self, Device};
 use crate::engine::{Calibration, Cropped, Engine};
@@ -92,6 +93,7 @@ impl Finding {
 
 impl Doctor {
     pub(super) fn run(self) -> Result<Exit, Error> {
+        threads::start(None)?;
         let sections = examine();
         match self.json {
             true => output::json(&json!({"version": 1, "sections": sections}))?,
@@ -173,6 +175,7 @@ fn processor() -> Vec<Finding> {
     let model = field(&cpuinfo, "model name").unwrap_or("unknown");
     let features = features();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = ThreadCount::wanted(None);
     let mut isa =
         Finding::new("instruction set", State::Ok, format!("{} (best of this processor)", Isa::best()));
     if Isa::best() == Isa::Portable {
@@ -183,11 +186,13 @@ fn processor() -> Vec<Finding> {
         Finding::info("model", model),
         Finding::info("features", if features.is_empty() { "none known".into() } else { features.join(" ") }),
         isa,
-        Finding::info(
-            "cores",
-            format!("{cores} for this process; one thread each unless --threads says otherwise"),
-        ),
+        Finding::info("cores", format!("{cores} for this process")),
+        Finding::info("threads", threads.to_string()),
     ];
+    for (name, value) in &threads.unread {
+        let finding = Finding::new(name, State::Missing, format!("{value:?}, which is no number"));
+        findings.push(finding.remedy("it is passed over: give it a number, or give --threads"));
+    }
     let caches = caches(Path::new("/sys/devices/system/cpu/cpu0/cache"));
     if !caches.is_empty() {
         findings.push(Finding::info("caches", caches.join(", ")));

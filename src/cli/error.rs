@@ -210,9 +210,10 @@ fn of_pipeline(error: &pipeline::Error) -> Exit {
         pipeline::Error::Finetune(error) => of_finetune(error),
         pipeline::Error::Export(error) => of_export(error),
         pipeline::Error::Device(_) => Exit::Failure,
-        pipeline::Error::Space(_) | pipeline::Error::Given { .. } | pipeline::Error::Missing { .. } => {
-            Exit::Usage
-        }
+        pipeline::Error::Config(_)
+        | pipeline::Error::Space(_)
+        | pipeline::Error::Given { .. }
+        | pipeline::Error::Missing { .. } => Exit::Usage,
     }
 }
 
@@ -227,7 +228,7 @@ fn of_export(error: &export::Error) -> Exit {
 fn of_evaluator(error: &evaluator::Error) -> Exit {
     match error {
         evaluator::Error::Supernet(error) => of_supernet(error),
-        evaluator::Error::Data(error) => of_data(error),
+        evaluator::Error::Data(error) | evaluator::Error::OfCard { source: error, .. } => of_data(error),
         evaluator::Error::Engine(error) => of_engine(error),
         evaluator::Error::Space(_) | evaluator::Error::Classes { .. } | evaluator::Error::Together { .. } => {
             Exit::Usage
@@ -269,9 +270,10 @@ fn of_fetch(error: &data::fetch::Error) -> Exit {
 
 fn of_engine(error: &engine::Error) -> Exit {
     match error {
-        engine::Error::Space(_) | engine::Error::Width { .. } | engine::Error::OtherNetwork { .. } => {
-            Exit::Usage
-        }
+        engine::Error::Space(_)
+        | engine::Error::Width { .. }
+        | engine::Error::OtherNetwork { .. }
+        | engine::Error::OneValue { .. } => Exit::Usage,
         _ => Exit::Failure,
     }
 }

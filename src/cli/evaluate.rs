@@ -1,13 +1,16 @@
 //! `natv2 evaluate`: the accuracy of sub-networks on a data set.
 
+use super::input::Archs;
 use super::{Error, Globals, Images, Weights, input, output};
 use crate::engine::ensemble::Strategy;
 use crate::engine::{Evaluation, Precision};
 use crate::evaluator::{Evaluator, Options};
+use crate::export::Ensemble;
 use crate::run::{Exit, Progress};
 use crate::space::show::grouped;
 use crate::space::walk::Exits;
 use crate::space::{Arch, Cost, cost};
+use crate::supernet::Supernet;
 use clap::{ArgGroup, Args};
 use serde::Serialize;
 use std::fmt::Write;
@@ -23,11 +26,17 @@ Examples:
 
 Before each evaluation the batch norms are recalibrated on the first --calibration-images
 training images in file order, without augmentation, in batches of 100; a last partial batch is
-left out. Images to measure on are taken in file order too.
+left out. Images to measure on are taken in file order too. Networks of a run's front keep their numbers.
 
-JSON: {\"version\":1,\"results\":[{\"arch\",\"top1\",\"loss\",\"params\",\"macs\"}],\"images\",
+A stand-alone network, a file that export, finetune or run wrote, runs as it and its card say: with
+the statistics that it holds, its exits as the ensemble that they are, on the data set that it was
+made on. --recalibrate, or --calibration-images, recalibrates it instead; so does an --arch with
+another resolution.
+
+JSON: {\"version\":1,\"results\":[{\"number\"?,\"arch\",\"top1\",\"loss\",\"params\",\"macs\"}],\"images\",
 \"calibration_images\",\"seconds\",\"device\"}, top1 in per cent, in the order asked for; in 16 bits also
-\"precision\". With --exits or --ensemble every result also has \"exits\":[{\"exit\",\"top1\",\"loss\"}];
+\"precision\". calibration_images is 0 where the statistics are the network's own, and \"statistics\" says
+then where they come from. With --exits or --ensemble, or of an ensemble, every result also has \"exits\":[{\"exit\",\"top1\",\"loss\"}];
 its own top1 and loss are the ensemble's, or without one the last exit's, and its cost is that of the
 network with these exits.";
 
@@ -51,6 +60,10 @@ pub struct Evaluate {
     archs: Option<String>,
     #[command(flatten)]
     images: Images,
+    /// A stand-alone network: recompute its batch norms' statistics on training images, as those of a
+    /// super-network are, in place of those that it holds.
+    #[arg(long)]
+    recalibrate: bool,
     /// CIFAR: images of the validation split, the last of the training images [default: the card's,
     /// else a tenth].
     #[arg(long, value_name = "N")]
@@ -80,6 +93,12 @@ struct Report<'a> {
     calibration_images: usize,
     seconds: f64,
     device: String,
+    /// Of statistics that the weights hold: where they come from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    statistics: Option<&'a str>,
+    /// How the exits of a stand-alone network make one output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ensemble: Option<Weighted>,
     #[serde(skip_serializing_if = "is_f32")]
     precision: Precision,
 }
@@ -89,8 +108,18 @@ fn is_f32(precision: &Precision) -> bool {
     *precision == Precision::F32
 }
 
+/// The ensemble that the card of a network says it is.
+#[derive(Serialize)]
+struct Weighted {
+    strategy: Strategy,
+    weights: Vec<f64>,
+}
+
 #[derive(Serialize)]
 struct Row<'a> {
+    /// Its number in a run's front, where it comes from one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    number: Option<usize>,
     arch: &'a Arch,
     top1: f64,
     loss: f64,
@@ -98,6 +127,12 @@ struct Row<'a> {
     cost: Cost,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     exits: Vec<ExitRow>,
+}
+
+/// Where the statistics that a network holds come from.
+fn statistics(supernet: &Supernet) -> &str {
+    let said = supernet.card.network.as_ref().and_then(|network| network.statistics.as_deref());
+    said.unwrap_or("its card does not say from where")
 }
 
 #[derive(Serialize)]
@@ -136,17 +171,37 @@ impl Evaluate {
             validation_images: self.validation_images.map(|n| n as usize),
             validation_fraction: self.validation_fraction,
             calibration_images: self.images.calibration_images.map(|n| n as usize),
+            stored_statistics: !self.recalibrate && self.images.calibration_images.is_none(),
             precision: self.precision,
         };
-        let evaluator = Evaluator::open(&options, self.globals.open()?)?;
-        let supernet = evaluator.engine().supernet();
-        let archs = match (&self.arch, &self.archs) {
-            (Some(text), _) => vec![input::arch(text, supernet.family)?],
-            (None, Some(text)) => input::archs(text, supernet.family)?,
-            (None, None) => vec![input::arch_or_own(None, supernet)?],
+        let mut evaluator = Evaluator::open(&options, self.globals.open()?)?;
+        self.globals.talk.notes_of(evaluator.supernets());
+        let Archs { archs, numbers } = {
+            let supernet = evaluator.engine().supernet();
+            match (&self.arch, &self.archs) {
+                (Some(text), _) => Archs::plain(vec![input::arch(text, supernet.family)?]),
+                (None, Some(text)) => input::archs(text, supernet.family)?,
+                (None, None) => Archs::plain(vec![input::arch_or_own(None, supernet)?]),
+            }
         };
+        // Statistics are those of maps of one size.
+        let sized = |(own, _): (&Arch, Exits)| archs.iter().all(|arch| arch.r == own.r);
+        if !evaluator.supernets().all(|supernet| supernet.network().is_none_or(sized)) {
+            evaluator = evaluator.recalibrating()?;
+        }
+        let supernet = evaluator.engine().supernet();
+        let ensemble = self.ensemble_of(supernet, &archs);
 
         let talk = self.globals.talk;
+        let count = self.images.images.map(|n| n as usize);
+        let set_of = |arch: &Arch| match (&ensemble, supernet.network()) {
+            (Some(_), Some((_, own))) => Ok(own),
+            _ => input::exits(self.exits.as_deref(), self.ensemble, "--exits", arch, supernet),
+        };
+        let sets: Vec<Exits> = archs.iter().map(set_of).collect::<Result<_, _>>()?;
+        if let Some(note) = evaluator.few_values(archs.iter().zip(sets.iter().copied()))? {
+            talk.note(&format!("note: {note}"));
+        }
         let progress = Progress::start(talk.progress(), "evaluating", 0, archs.len() as u64);
         let done = |_: usize, results: &[Evaluation]| {
             if let Some(result) = results.last() {
@@ -155,15 +210,13 @@ impl Evaluate {
             progress.advance(1);
         };
         let started = Instant::now();
-        let count = self.images.images.map(|n| n as usize);
-        let sets: Vec<Exits> = archs
-            .iter()
-            .map(|arch| input::exits(self.exits.as_deref(), self.ensemble, "--exits", arch, supernet))
-            .collect::<Result<_, _>>()?;
         let mut saving = None;
-        let measured: Vec<Measured> = if self.ensemble.is_some() {
+        let measured: Vec<Measured> = if self.ensemble.is_some() || ensemble.is_some() {
             let one = |(index, (arch, &set)): (usize, (_, &Exits))| {
-                let result = evaluator.evaluate_exits(arch, set, self.ensemble, self.images.split, count)?;
+                let given = self.ensemble.map(|strategy| strategy.weights(set.len()).beta);
+                let beta = given.as_ref().or(ensemble.as_ref().map(|own| &own.weights));
+                let beta = beta.map(|weights| &weights[..]);
+                let result = evaluator.evaluate_exits(arch, set, beta, self.images.split, count)?;
                 // The network answers with its ensemble, or with its last exit.
                 let whole = result.ensemble.unwrap_or(result.exits[result.exits.len() - 1]);
                 done(index, &[whole]);
@@ -189,7 +242,8 @@ impl Evaluate {
             talk.note(&saving.to_string());
         }
 
-        let row = |(arch, measured): (_, &Measured)| Row {
+        let row = |((arch, &number), measured): ((_, &Option<usize>), &Measured)| Row {
+            number,
             arch,
             top1: measured.whole.top1(),
             loss: measured.whole.loss,
@@ -203,11 +257,13 @@ impl Evaluate {
         };
         let report = Report {
             version: 1,
-            results: archs.iter().zip(&measured).map(row).collect(),
+            results: archs.iter().zip(&numbers).zip(&measured).map(row).collect(),
             images: measured.first().map_or(0, |measured| measured.whole.images),
             calibration_images: evaluator.calibration_images(),
             seconds,
             device: evaluator.engine().device().describe(),
+            statistics: (evaluator.calibration_images() == 0).then(|| statistics(supernet)),
+            ensemble: ensemble.map(|Ensemble { strategy, weights }| Weighted { strategy, weights }),
             precision: self.precision,
         };
         match talk.json {
@@ -217,12 +273,30 @@ impl Evaluate {
         Ok(Exit::Done)
     }
 
+    /// The ensemble that a stand-alone network is, where nothing else is asked of its exits.
+    fn ensemble_of(&self, supernet: &Supernet, archs: &[Arch]) -> Option<Ensemble> {
+        let (own, _) = supernet.network().filter(|_| self.exits.is_none() && self.ensemble.is_none())?;
+        let alike = |arch: &Arch| Arch { r: own.r, w: own.w, ..arch.canonical() } == own.canonical();
+        archs.iter().all(alike).then(|| Ensemble::said_by(supernet.card.network.as_ref()?)).flatten()
+    }
+
     fn table(&self, report: &Report<'_>, dataset: &str) -> String {
         let mut out = format!(
-            "{} {} images of {dataset}, recalibrated on {} training images; {:.2} s on {}{}\n\n",
+            "{} {} images of {dataset}, {}{}; {:.2} s on {}{}\n\n",
             report.images,
             self.images.split,
-            report.calibration_images,
+            match report.statistics {
+                Some(statistics) => format!("with the network's own statistics ({statistics})"),
+                None => format!("recalibrated on {} training images", report.calibration_images),
+            },
+            report
+                .ensemble
+                .as_ref()
+                .map(|Weighted { strategy, weights }| {
+                    let weights: Vec<String> = weights.iter().map(f64::to_string).collect();
+                    format!(", exits as an ensemble ({}: {})", strategy.as_str(), weights.join(", "))
+                })
+                .unwrap_or_default(),
             report.seconds,
             report.device,
             match report.precision {
@@ -239,12 +313,14 @@ impl Evaluate {
             "{:>5} {:>5}{header}  {:<10} {:>12} {:>14} {:>8} {:>8}",
             "#", "r", "depths", "parameters", "MACs", "top-1 %", "loss"
         );
+        let numbered = report.results.iter().any(|row| row.number.is_some());
         for (index, row) in report.results.iter().enumerate() {
+            let place = row.number.or((!numbered).then_some(index + 1));
             let depths: Vec<String> = row.arch.d[..row.arch.stages()].iter().map(u8::to_string).collect();
             let _ = writeln!(
                 out,
                 "{:>5} {:>5}{}  {:<10} {:>12} {:>14} {:>8.2} {:>8.4}",
-                index + 1,
+                place.map_or("-".into(), |number| number.to_string()),
                 row.arch.r,
                 exit(row.arch.nd.to_string()),
                 depths.join(","),

@@ -1,32 +1,38 @@
 //! `natv2 export`: a network written to a file of its own.
 
-use super::session::stored_config;
+use super::session::stored;
 use super::{Error, Globals, input, output};
 use crate::engine::Precision;
 use crate::engine::ensemble::Strategy;
-use crate::evaluator::{Evaluator, Options};
-use crate::export::{self, Accuracies, Ensemble, onnx};
-use crate::pipeline::{self, found::Weights};
-use crate::run::{self, Exit, write_atomic};
+use crate::evaluator::{Evaluator, Options, load_supernet};
+use crate::export::{self, Accuracies, Ensemble, NetworkState, onnx};
+use crate::pipeline::found::Weights;
+use crate::pipeline::networks::{Chosen, Networks};
+use crate::pipeline::standing::nothing_found;
+use crate::run::Exit;
+use crate::shown;
 use crate::space::show::grouped;
 use crate::space::walk::Exits;
-use crate::space::{Arch, Family, Space, cost};
-use crate::supernet::{Card, Network, Supernet, of_width};
-use crate::train;
+use crate::space::{Arch, Family, cost};
+use crate::supernet::{Card, Network, Supernet};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 const AFTER_HELP: &str = "\
 Examples:
   natv2 export --run runs/digits --network 3 --out net.onnx
   natv2 export --run runs/digits --network 3 --out net.safetensors
+  natv2 export --run runs/digits --network 3 --inherited --out before.onnx   as the super-network has it
   natv2 export --weights ee.safetensors --arch @network.json --aep asc --out ensemble.onnx
   natv2 evaluate --weights net.safetensors                       a stand-alone network runs like any
   natv2 export --weights net.safetensors --out net.onnx          and is exported with its statistics
 
+A network of a run is written in its best state: fine-tuned, with its exits and their weights, where the run
+fine-tuned it, else as the super-network has it; \"state\" says which (fine-tuned, inherited).
+
 Batch-norm statistics are recalibrated on the data set, as evaluate does, and stored in the file;
-those of a stand-alone network are taken as they are, unless a data set is named.
+those of a stand-alone or fine-tuned network are taken as they are, unless a data set is named.
 
 safetensors: tensors under the names of once-for-all's static networks, and a card NAME.card.json
 that describes them. onnx: opset 17, input `images` [batch, 3, r, r] (RGB scaled to 0..1, less mean,
@@ -36,8 +42,8 @@ over std), output `logits` [batch, classes]; the card is in the metadata. To run
   session = onnxruntime.InferenceSession(\"net.onnx\")
   logits = session.run([\"logits\"], {\"images\": images.astype(numpy.float32)})[0]
 
-JSON: {\"version\":1,\"out\",\"card\"?,\"format\",\"bytes\",\"family\",\"arch\",\"exits\",\"aep\"?,
-\"exit_weights\"?,\"params\",\"macs\",\"top1\"?,\"statistics\",\"classes\",\"outputs\"?,\"folded\"?}";
+JSON: {\"version\":1,\"out\",\"card\"?,\"format\",\"bytes\",\"number\"?,\"state\"?,\"family\",\"arch\",\"exits\",
+\"aep\"?,\"exit_weights\"?,\"params\",\"macs\",\"top1\"?,\"statistics\",\"classes\",\"outputs\"?,\"folded\"?}";
 
 /// Arguments of `natv2 export`.
 #[derive(Debug, Args)]
@@ -50,6 +56,9 @@ pub struct Export {
     /// genotype ([2,0,9,..] or 2-0-9-..), or an architecture (JSON text, or @FILE).
     #[arg(long, value_name = "ID", requires = "run")]
     network: Option<String>,
+    /// The network as the super-network has it, whether the run fine-tuned it or not.
+    #[arg(long, requires = "run")]
+    inherited: bool,
     /// Super-network or stand-alone network, without a run [default: the built-in one, trained on the
     /// digits].
     #[arg(long, value_name = "FILE")]
@@ -63,14 +72,14 @@ pub struct Export {
     /// Form of the file [default: by the ending of --out].
     #[arg(long, value_name = "FORMAT")]
     format: Option<Format>,
-    /// File to write; it appears whole or not at all.
+    /// File to write; it appears whole or not at all, and replaces one that is there.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Replace files that are there.
-    #[arg(long)]
-    force: bool,
+    /// Nothing any more, since files that are there are replaced without it; scripts may still say it.
+    #[arg(long = "force", hide = true)]
+    _force: bool,
     /// EE families: the exits that the network has, as in 1,3 or all; it ends at the last [default:
-    /// the architecture's].
+    /// the architecture's]. Of an ensemble they keep their weights, scaled to sum to one.
     #[arg(long, value_name = "LIST")]
     exits: Option<String>,
     /// EE families: weigh the exits, or those of --exits, into one output: desc, asc, unif or mix
@@ -114,53 +123,95 @@ enum Format {
     Onnx,
 }
 
-/// A network of a run, and what the run knows of it.
-struct Chosen {
+/// What is exported.
+struct Source {
+    number: Option<usize>,
+    state: Option<NetworkState>,
     arch: Arch,
+    supernet: Supernet,
     known: Accuracies,
+    /// Weights and data, over which flags go.
+    options: Options,
 }
 
 impl Export {
     pub(super) fn run(self) -> Result<Exit, Error> {
         let format = self.format()?;
         self.check_files(format)?;
-        let options = self.options()?;
-        let weights = Weights { narrow: options.weights.clone(), wide: options.wide_weights.clone() };
-        let (supernets, space) = weights.load(options.family)?;
-        let Some(narrow) = supernets.first() else { return Err(train::Error::NoSupernet.into()) };
-        let mut chosen = match (&self.run, &self.network) {
-            (Some(run), Some(id)) => choose(run, id, &space)?,
-            _ => Chosen {
-                arch: input::arch_or_own(self.arch.as_deref(), narrow)?,
-                known: Accuracies::default(),
-            },
-        };
-        let supernet = of_width(&supernets, &chosen.arch).unwrap_or(narrow);
-        let exits = self.exits(&chosen.arch, supernet)?;
+        let Source { number, state, mut arch, supernet, mut known, options } = self.source()?;
+        self.globals.talk.notes_of([&supernet]);
+        let options = self.over(options);
+        let exits = self.exits(&arch, &supernet)?;
         let named = self.data.is_some() || self.data_dir.is_some() || self.calibration_images.is_some();
         // The network ends at its last exit; with other exits, or other data, its accuracy is another.
-        if exits != Exits::single(&chosen.arch) || named || self.stored_statistics {
-            chosen.known = Accuracies::default();
+        if exits != Exits::single(&arch) || named || self.stored_statistics {
+            known = Accuracies::default();
         }
-        if chosen.arch.family.early_exits {
-            chosen.arch.nd = exits.last() as u8 + 1;
+        if arch.family.early_exits {
+            arch.nd = exits.last() as u8 + 1;
         }
 
-        let mut network = Network::extract(supernet, &chosen.arch, exits)?;
+        let mut network = Network::extract(&supernet, &arch, exits)?;
+        if let Some(state) = state {
+            state.mark(&mut network.weights_mut().card);
+        }
         let own = supernet.network();
-        let same = own.is_some_and(|(arch, _)| arch.r == chosen.arch.r);
+        let same = own.is_some_and(|(own, _)| own.r == arch.r);
         match self.stored_statistics || (same && !named) {
             true => {
+                export::probe::check(&network)?;
                 if let Some(card) = &mut network.weights_mut().card.network {
                     card.statistics.get_or_insert_with(|| "as the weights held them".into());
                 }
             }
-            false => export::prepare(&mut network, &Evaluator::open(&options, self.globals.open()?)?)?,
+            false => {
+                let evaluator = Evaluator::open(&options, self.globals.open()?)?;
+                if let Some(note) = evaluator.few_values([(network.arch(), network.exits())])? {
+                    self.globals.talk.note(&format!("note: {note}"));
+                }
+                export::prepare(&mut network, &evaluator)?;
+            }
         }
-        let own = Ensemble::of(&network).filter(|_| self.exits.is_none());
+        let own = supernet.card.network.as_ref().filter(|_| own.is_some());
+        let own = own.and_then(|card| Ensemble::said_by(card)?.keeping(card.exits, exits));
         let ensemble = self.aep.map(|strategy| Ensemble::new(strategy, network.exits().len())).or(own);
-        export::describe(&mut network, ensemble.as_ref(), chosen.known);
-        self.write(format, &network, ensemble)
+        export::describe(&mut network, ensemble.as_ref(), known);
+        self.write(format, &network, ensemble, number)
+    }
+
+    /// The network of a run, or that of weights.
+    fn source(&self) -> Result<Source, Error> {
+        if let (Some(run), Some(id)) = (&self.run, &self.network) {
+            let stored = stored(run, &self.globals.talk)?;
+            let Weights { narrow, wide } = Weights::found(run, &stored.config);
+            let given = self.stored_statistics || self.data.is_some() || self.data_dir.is_some();
+            let data = stored.config.data.dir.as_deref().filter(|_| !given);
+            for path in [narrow.as_deref(), wide.as_deref(), data] {
+                stored.check(path)?;
+            }
+            let networks = Networks::open(run, &stored.config)?;
+            if networks.is_empty() {
+                return Err(Error::Usage(nothing_found(run, &stored)?));
+            }
+            let Chosen { number, state, arch, supernet, weights, known } =
+                named(&networks, id.trim(), self.inherited)?;
+            let family = supernet.network().is_none().then_some(networks.options()?.family).flatten();
+            let options = Options {
+                weights: weights.narrow,
+                wide_weights: weights.wide,
+                family,
+                ..networks.options()?
+            };
+            return Ok(Source { number, state: Some(state), arch, supernet, known, options });
+        }
+        let supernet = load_supernet(self.weights.as_deref(), self.family)?;
+        let arch = input::arch_or_own(self.arch.as_deref(), &supernet)?;
+        let state = match supernet.network() {
+            Some(_) => NetworkState::of(&supernet.card),
+            None => Some(NetworkState::Inherited),
+        };
+        let options = Options { weights: self.weights.clone(), family: self.family, ..Options::default() };
+        Ok(Source { number: None, state, arch, supernet, known: Accuracies::default(), options })
     }
 
     fn format(&self) -> Result<Format, Error> {
@@ -183,34 +234,19 @@ impl Export {
 
     fn check_files(&self, format: Format) -> Result<(), Error> {
         let card = (format == Format::Safetensors).then(|| Card::path(&self.out));
-        let files = std::iter::once(self.out.clone()).chain(card);
-        match files.into_iter().find(|file| !self.force && file.exists()) {
-            Some(file) => {
-                let file = file.display();
-                Err(Error::Usage(format!("{file} is there already: choose another name, or --force")))
-            }
-            None => Ok(()),
-        }
+        std::iter::once(self.out.clone()).chain(card).try_for_each(|file| output::check_file(&file))
     }
 
-    /// Weights and data: the run's, over which flags go.
-    fn options(&self) -> Result<Options, Error> {
-        let from = match &self.run {
-            Some(run) => {
-                let config = stored_config(run)?;
-                let Weights { narrow, wide } = Weights::found(run, &config);
-                Options { weights: narrow, wide_weights: wide, ..pipeline::options(&config)? }
-            }
-            None => Options { weights: self.weights.clone(), family: self.family, ..Options::default() },
-        };
-        Ok(Options {
+    /// Weights and data with what flags say over them.
+    fn over(&self, from: Options) -> Options {
+        Options {
             data: self.data.clone().or(from.data),
             data_dir: self.data_dir.clone().or(from.data_dir),
             calibration_images: self.calibration_images.map(|n| n as usize).or(from.calibration_images),
             // Exported networks are f32, and so are the statistics that they take along.
             precision: Precision::F32,
             ..from
-        })
+        }
     }
 
     /// The exits that the exported network has: those asked for, else those of a stand-alone network.
@@ -223,7 +259,13 @@ impl Export {
         }
     }
 
-    fn write(&self, format: Format, network: &Network, ensemble: Option<Ensemble>) -> Result<Exit, Error> {
+    fn write(
+        &self,
+        format: Format,
+        network: &Network,
+        ensemble: Option<Ensemble>,
+        number: Option<usize>,
+    ) -> Result<Exit, Error> {
         let (arch, exits, weights) = (network.arch(), network.exits(), network.weights());
         let beta = ensemble.as_ref().map(|ensemble| ensemble.weights.clone());
         let options = onnx::Options {
@@ -239,13 +281,14 @@ impl Export {
         };
         if !onnx {
             // The card first, so that weights are never without it.
-            write(&card, weights.card.to_json().as_bytes())?;
+            output::file(&card, weights.card.to_json().as_bytes())?;
         }
-        write(&self.out, &bytes)?;
+        output::file(&self.out, &bytes)?;
 
         let cost = cost(weights.channels(), arch, exits, weights.classes());
         let facts = weights.card.network.as_ref();
         let statistics = facts.and_then(|facts| facts.statistics.as_deref()).unwrap_or_default();
+        let state = NetworkState::of(&weights.card);
         let top1 = facts.and_then(|facts| facts.other.get("top1"));
         let numbers: Vec<usize> = exits.iter().map(|exit| exit + 1).collect();
         let out = self.out.display();
@@ -268,6 +311,8 @@ impl Export {
                     report[key] = value;
                 }
             };
+            put("number", number.map(|number| json!(number)));
+            put("state", state.map(|state| json!(state)));
             put("card", (!onnx).then(|| json!(card.display().to_string())));
             put("outputs", onnx.then(|| json!(options.outputs(exits))));
             put("folded", onnx.then(|| json!(options.fold)));
@@ -289,14 +334,18 @@ impl Export {
             grouped(cost.macs),
             grouped(bytes.len() as u64),
         );
+        if let Some(state) = state {
+            let number = number.map(|number| format!("network {number}, ")).unwrap_or_default();
+            text += &format!("state: {number}{state}\n");
+        }
         text += &match format {
             Format::Safetensors => {
-                format!("card: {}\nnext: natv2 evaluate --weights {out}\n", card.display())
+                format!("card: {}\nnext: {}\n", card.display(), shown::evaluate_network(&self.out))
             }
             Format::Onnx => format!(
-                "outputs: {}\nnext: python3 -c 'import onnxruntime as o; s = o.InferenceSession(\"{out}\"); \
-                 print(s.get_inputs()[0].shape, s.get_modelmeta().custom_metadata_map)'\n",
-                options.outputs(network.exits()).join(", ")
+                "outputs: {}\nnext: {}\n",
+                options.outputs(network.exits()).join(", "),
+                shown::describe_onnx(&self.out)
             ),
         };
         output::print(&text)?;
@@ -304,80 +353,23 @@ impl Export {
     }
 }
 
-fn write(file: &Path, bytes: &[u8]) -> Result<(), Error> {
-    write_atomic(file, bytes).map_err(|error| Error::Output {
-        file: file.into(),
-        reason: match error {
-            run::Error::NoSpace { source, .. }
-            | run::Error::ReadOnly { source, .. }
-            | run::Error::Io { source, .. } => source.to_string(),
-            other => other.to_string(),
-        },
-    })
-}
-
-/// The networks of a file of a run; none where the run has no such file yet.
-fn networks(file: &Path) -> Result<Vec<Value>, Error> {
-    let fail = |reason: String| Error::Inputs { file: file.into(), reason };
-    let text = match std::fs::read_to_string(file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(fail(format!("cannot be read: {error}"))),
-    };
-    let value: Value = serde_json::from_str(&text).map_err(|e| fail(format!("is damaged: {e}")))?;
-    match &value["networks"] {
-        Value::Array(networks) => Ok(networks.clone()),
-        _ => Err(fail("has no list `networks`: is it a file of `natv2 search`?".into())),
-    }
-}
-
 /// The network of a run that `id` names.
-fn choose(run: &Path, id: &str, space: &Space) -> Result<Chosen, Error> {
-    let (family, id) = (space.family(), id.trim());
-    let mut front = networks(&run.join("front.json"))?;
-    // In the order of the table that the search prints.
-    let genotype = |network: &Value| -> Vec<u64> {
-        network["genotype"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect()
-    };
-    front.sort_by_key(|network| (network["macs"].as_u64(), genotype(network)));
-    let known = |network: Option<&Value>| {
-        let number = |key: &str| network.and_then(|network| network[key].as_f64());
-        Accuracies { validation: number("top1"), test: number("test_top1") }
-    };
-    let place = |what: &str| format!("{}, {what}", run.join("front.json").display());
+fn named(networks: &Networks, id: &str, inherited: bool) -> Result<Chosen, Error> {
     if let Ok(number) = id.parse::<usize>() {
-        let network = number.checked_sub(1).and_then(|index| front.get(index)).ok_or_else(|| {
-            Error::Usage(match front.len() {
-                0 => format!(
-                    "{}: the run has no front yet: let the search finish its first iteration",
-                    run.display()
-                ),
-                count => format!("--network {number}: the front has networks 1 to {count}"),
-            })
-        })?;
-        let arch = Arch::from_json(family, &network["arch"])
-            .map_err(|source| Error::Given { place: place(&format!("network {number}")), source })?;
-        return Ok(Chosen { arch, known: known(Some(network)) });
+        return Ok(networks.numbered(number, inherited)?);
     }
+    let space = networks.space();
     let genes = id.contains('-') && id.split('-').all(|gene| gene.parse::<u8>().is_ok());
     let arch = if genes || id.starts_with('[') {
         let text = if genes { format!("[{}]", id.replace('-', ",")) } else { id.to_string() };
         let genes = input::genotype(&text)?;
         space.decode_genes(&genes).map_err(|source| Error::Given { place: "--network".into(), source })?
     } else if id.starts_with(['{', '@']) {
-        input::arch(id, family)?
+        input::arch(id, space.family())?
     } else {
         return Err(Error::Usage(format!(
             "--network {id}: give a number of the front, a genotype such as [2,0,9,..] or an architecture"
         )));
     };
-    // What the run has measured of it.
-    let archive = networks(&run.join("archive.json"))?;
-    let alike = |network: &&Value| {
-        let other = Arch::from_json(family, &network["arch"]);
-        // One that was given without a width is of the only one.
-        other.is_ok_and(|other| Arch { w: arch.w.and(other.w), ..other } == arch)
-    };
-    let found = front.iter().chain(&archive).find(alike);
-    Ok(Chosen { known: known(found), arch })
+    Ok(networks.with(&arch, inherited)?)
 }

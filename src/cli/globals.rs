@@ -1,6 +1,6 @@
 //! Flags that many subcommands share.
 
-use super::{Error, output};
+use super::{Error, output, threads};
 use crate::data::Split;
 use crate::device::{self, Device};
 use crate::evaluator;
@@ -49,7 +49,7 @@ pub struct Machine {
     /// from 0) or emulated (the GPU's kernels on the CPU, slow).
     #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = device_name)]
     pub device: String,
-    /// Threads of the CPU [default: one a core].
+    /// Threads of the CPU [default: RAYON_NUM_THREADS, else SLURM_CPUS_PER_TASK, else one a core].
     ///
     /// Results do not depend on their number.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -68,13 +68,7 @@ impl Machine {
         if let Some(isa) = self.isa {
             isa.pin().map_err(|best| Error::Isa { asked: isa, best })?;
         }
-        if let Some(count) = self.threads.map(usize::from) {
-            rayon::ThreadPoolBuilder::new()
-                .num_threads(count)
-                .build_global()
-                .map_err(|e| Error::Threads { count, reason: e.to_string() })?;
-        }
-        Ok(())
+        threads::start(self.threads.map(usize::from))
     }
 
     /// Prepares the process and opens the device.
@@ -122,6 +116,11 @@ impl Talk {
         if !self.quiet {
             output::say(line);
         }
+    }
+
+    /// Prints what people should know of how weights were read, unless quiet.
+    pub fn notes_of<'a>(&self, supernets: impl IntoIterator<Item = &'a Supernet>) {
+        supernets.into_iter().flat_map(|supernet| &supernet.notes).for_each(|note| self.note(note));
     }
 }
 

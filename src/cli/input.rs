@@ -91,12 +91,28 @@ pub fn exits(
     }
 }
 
+/// Architectures, and the numbers of those that are networks of a run's front.
+#[derive(Debug)]
+pub struct Archs {
+    /// The architectures.
+    pub archs: Vec<Arch>,
+    /// As many.
+    pub numbers: Vec<Option<usize>>,
+}
+
+impl Archs {
+    /// Architectures that nobody has numbered.
+    pub fn plain(archs: Vec<Arch>) -> Archs {
+        Archs { numbers: vec![None; archs.len()], archs }
+    }
+}
+
 /// The architectures of `--archs`: JSON text, or a file (`@FILE` or just its path) with a JSON list,
 /// one architecture a line, or the `archive.json` or `front.json` of a run.
 ///
 /// # Errors
 /// As [`arch`]; the number of the architecture or the line is named. No architecture at all.
-pub fn archs(value: &str, family: Family) -> Result<Vec<Arch>, Error> {
+pub fn archs(value: &str, family: Family) -> Result<Archs, Error> {
     let Text { place, text } = match value.trim_start().starts_with(['[', '{']) {
         true => text("--archs", value)?,
         false => read("--archs", value.strip_prefix('@').unwrap_or(value))?,
@@ -111,12 +127,15 @@ pub fn archs(value: &str, family: Family) -> Result<Vec<Arch>, Error> {
             })
             .collect()
     };
+    let mut numbers = None;
     let archs: Vec<Arch> = match serde_json::from_str::<Value>(&text) {
         Ok(Value::Array(values)) => list(&values)?,
         // An archive or front of a run, or a table of accuracies.
         Ok(Value::Object(object)) if object.contains_key("networks") || object.contains_key("rows") => {
             let networks = object.get("networks").or(object.get("rows")).and_then(Value::as_array);
             let networks = networks.map(Vec::as_slice).unwrap_or_default();
+            let number = |network: &Value| usize::try_from(network["number"].as_u64()?).ok();
+            numbers = Some(networks.iter().map(number).collect());
             list(&networks.iter().map(|network| network["arch"].clone()).collect::<Vec<_>>())?
         }
         Ok(value @ Value::Object(_)) => list(&[value])?,
@@ -138,7 +157,10 @@ pub fn archs(value: &str, family: Family) -> Result<Vec<Arch>, Error> {
         true => {
             Err(Error::Text { place, reason: "there is no architecture in it: give at least one".into() })
         }
-        false => Ok(archs),
+        false => Ok(match numbers {
+            Some(numbers) => Archs { archs, numbers },
+            None => Archs::plain(archs),
+        }),
     }
 }
 
@@ -239,14 +261,18 @@ mod tests {
         let file = |text: &str| {
             let path = folder.path().join("archs");
             std::fs::write(&path, text).unwrap();
-            archs(path.to_str().unwrap(), Family::SE_B).map(|archs| archs.len())
+            archs(path.to_str().unwrap(), Family::SE_B).map(|listed| listed.archs.len())
         };
-        assert_eq!(archs(&format!("[{one},{one}]"), Family::SE_B).unwrap().len(), 2);
+        let listed = archs(&format!("[{one},{one}]"), Family::SE_B).unwrap();
+        assert_eq!((listed.archs.len(), listed.numbers), (2, vec![None, None]));
         assert_eq!(file(&format!("[{one},{one}]\n")).unwrap(), 2);
         assert_eq!(file(&format!("{one}\n\n{one}\n")).unwrap(), 2);
         assert_eq!(file(&one).unwrap(), 1);
         let front = format!("{{\"version\":1,\"networks\":[{{\"arch\":{one}}},{{\"arch\":{one}}}]}}");
         assert_eq!(file(&front).unwrap(), 2);
+        // The networks of a front keep their numbers.
+        let front = format!("{{\"networks\":[{{\"number\":7,\"arch\":{one}}},{{\"arch\":{one}}}]}}");
+        assert_eq!(archs(&front, Family::SE_B).unwrap().numbers, [Some(7), None]);
         let message = |text: &str| file(text).unwrap_err().to_string();
         assert!(message(&format!("{one}\n{{}}\n")).contains("archs, line 2: "));
         assert!(message(&format!("[{one},3]")).contains("archs, architecture 2: "));

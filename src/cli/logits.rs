@@ -3,9 +3,11 @@
 use super::{Error, Globals, Weights, input, output};
 use crate::engine::ensemble::{self, Strategy};
 use crate::engine::{Calibration, Cropped, Engine, Images};
-use crate::run;
-use crate::run::{Exit, write_atomic};
+use crate::export::Ensemble;
+use crate::run::Exit;
+use crate::space::Arch;
 use crate::supernet::Tensor;
+use crate::supernet::numbers::{READ, Unread, floats};
 use clap::Args;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -22,9 +24,14 @@ Examples:
   natv2 logits --weights net.safetensors --family EE_D --arch @network.json --all-exits \\
       --inputs x.safetensors --out y.safetensors
 
-Reads tensor `images` (F32, N x 3 x H x W, already normalised), crops the top-left r x r of each and
-writes tensor `logits` (F32). With --calibrate the statistics of the batch norms are recomputed from
-tensor `calibration` of the same file, in batches of 16 that count equally.";
+Reads tensor `images` (F32, F16, BF16 or F64, N x 3 x H x W, already normalised), crops the top-left
+r x r of each and writes tensor `logits` (F32). With --calibrate the statistics of the batch norms are
+recomputed from tensor `calibration` of the same file, in batches of 16 that count equally; else they
+are those that the weights hold. The exits of a stand-alone network that is an ensemble make one output,
+as its card says, unless --exits, --all-exits or --ensemble asks for something else.
+
+JSON: {\"version\":1,\"out\",\"shape\",\"calibrated\",\"calibration_images\",\"device\"}, calibration_images being 0
+without --calibrate.";
 
 /// Arguments of `natv2 logits`.
 #[derive(Debug, Args)]
@@ -40,7 +47,7 @@ pub struct Logits {
     #[arg(long, value_name = "FILE")]
     inputs: PathBuf,
     /// Recompute the batch norms' statistics instead of using the stored ones.
-    #[arg(long)]
+    #[arg(long, visible_alias = "recalibrate")]
     calibrate: bool,
     /// EE families: the logits of every exit up to the architecture's, exits x N x classes instead
     /// of N x classes.
@@ -53,7 +60,7 @@ pub struct Logits {
     /// --exits, or all.
     #[arg(long, value_name = "STRATEGY")]
     ensemble: Option<Strategy>,
-    /// Safetensors file to write; it appears whole or not at all.
+    /// Safetensors file to write; it appears whole or not at all, and replaces one that is there.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     #[command(flatten)]
@@ -62,11 +69,24 @@ pub struct Logits {
 
 impl Logits {
     pub(super) fn run(self) -> Result<Exit, Error> {
+        output::check_file(&self.out)?;
         let supernet = self.weights.load()?;
+        self.globals.talk.notes_of([&supernet]);
         let arch = input::arch_or_own(self.arch.as_deref(), &supernet)?;
         let list = self.exits.as_deref().or(self.all_exits.then_some("all"));
         let flag = if self.all_exits { "--all-exits" } else { "--exits" };
-        let exits = input::exits(list, self.ensemble, flag, &arch, &supernet)?;
+        let own = supernet.network().filter(|_| list.is_none() && self.ensemble.is_none());
+        let own = own.filter(|(own, _)| Arch { r: own.r, w: own.w, ..arch.canonical() } == own.canonical());
+        let said = own.and_then(|(_, exits)| {
+            Some((exits, Ensemble::said_by(supernet.card.network.as_ref()?)?.weights))
+        });
+        let (exits, weights) = match said {
+            Some((exits, weights)) => (exits, Some(weights)),
+            None => {
+                let exits = input::exits(list, self.ensemble, flag, &arch, &supernet)?;
+                (exits, self.ensemble.map(|strategy| strategy.weights(exits.len()).beta))
+            }
+        };
 
         let file = Inputs::read(&self.inputs)?;
         let images = file.images("images")?;
@@ -80,12 +100,15 @@ impl Logits {
             Some(images) => Calibration::Batches { images, count: images.len(), batch: BATCH },
             None => Calibration::Stored,
         };
+        if let Some(note) = statistics.values([(&arch, exits)]).and_then(|values| values.note()) {
+            self.globals.talk.note(&format!("note: {note}"));
+        }
 
         let classes = supernet.classes();
         let engine = Engine::new(self.globals.open()?, Arc::new(supernet))?;
         let logits = engine.logits(&arch, exits, &images, statistics)?;
-        let logits = match self.ensemble {
-            Some(strategy) => ensemble::combine(&logits, &strategy.weights(exits.len()).beta),
+        let logits = match weights {
+            Some(weights) => ensemble::combine(&logits, &weights),
             None => logits.concat(),
         };
         if let Some(value) = logits.iter().find(|value| !value.is_finite()) {
@@ -107,6 +130,7 @@ impl Logits {
                 "out": self.out.display().to_string(),
                 "shape": shape,
                 "calibrated": self.calibrate,
+                "calibration_images": calibration.as_ref().map_or(0, |images| images.len()),
                 "device": engine.device().describe(),
             }))?,
             false => self.globals.talk.note(&format!("{}: logits {shape:?}", self.out.display())),
@@ -152,10 +176,12 @@ impl<'a> Inputs<'a> {
         let view = parsed.tensor(name).map_err(|_| {
             fail(format!("has no tensor `{name}`: add it, F32 of shape N x 3 x H x W, already normalised"))
         })?;
-        if view.dtype() != Dtype::F32 {
-            return Err(fail(format!("tensor `{name}` holds {:?}, and F32 is needed", view.dtype())));
-        }
-        let data: Vec<f32> = bytemuck::allocation::pod_collect_to_vec(view.data());
+        let data = floats(&view).map_err(|unread| match unread {
+            Unread::Type(found) => fail(format!("tensor `{name}` holds {found:?}, and {READ} is needed")),
+            Unread::TooLarge { index, value } => {
+                fail(format!("tensor `{name}` holds {value:e} at element {index}, more than F32 can"))
+            }
+        })?;
         if let Some(index) = data.iter().position(|value| !value.is_finite()) {
             return Err(fail(format!("tensor `{name}` holds {} at element {index}", data[index])));
         }
@@ -168,10 +194,5 @@ fn write(file: &Path, shape: &[usize], logits: &[f32]) -> Result<(), Error> {
     let bytes = TensorView::new(Dtype::F32, shape.to_vec(), bytemuck::cast_slice(logits))
         .and_then(|view| safetensors::serialize([("logits", view)], None))
         .map_err(|e| fail(e.to_string()))?;
-    write_atomic(file, &bytes).map_err(|error| match error {
-        run::Error::NoSpace { source, .. }
-        | run::Error::ReadOnly { source, .. }
-        | run::Error::Io { source, .. } => fail(source.to_string()),
-        other => fail(other.to_string()),
-    })
+    output::file(file, &bytes)
 }

@@ -32,8 +32,10 @@ mod report;
 mod run;
 mod search;
 mod session;
+mod shared;
 mod status;
 mod supernet;
+mod threads;
 mod train;
 
 pub use error::Error;

@@ -1,10 +1,12 @@
-//! Standard output and standard error. Neither ever panics: a reader that has gone away ends the
-//! program quietly ([`Error::ClosedPipe`]).
+//! Standard output, standard error, and the files that a command writes where its user says. The first two
+//! never panic: a reader that has gone away ends the program quietly ([`Error::ClosedPipe`]).
 
 use super::Error;
+use crate::run;
 pub use crate::run::say;
 use serde::Serialize;
 use std::io::{self, BufWriter, Write};
+use std::path::Path;
 
 /// Prints `text` and a line break on standard output.
 ///
@@ -34,4 +36,27 @@ pub fn stream(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()
         io::ErrorKind::BrokenPipe => Error::ClosedPipe,
         _ => Error::Stdout(error),
     })
+}
+
+/// Whether a file can be written there, to be asked before the work.
+///
+/// # Errors
+/// As [`run::check_target`].
+pub fn check_file(path: &Path) -> Result<(), Error> {
+    run::check_target(path).map_err(|error| refused(path, error))
+}
+
+/// Writes a file: it appears whole or not at all, and replaces one that is there.
+///
+/// # Errors
+/// As [`run::write_atomic`].
+pub fn file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    run::write_atomic(path, bytes).map_err(|error| refused(path, error))
+}
+
+fn refused(path: &Path, error: run::Error) -> Error {
+    match error {
+        error @ run::Error::NoFile { .. } => Error::Run(error),
+        error => Error::Output { file: path.into(), reason: run::reason_of(&error) },
+    }
 }

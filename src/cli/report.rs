@@ -1,12 +1,14 @@
 //! `natv2 report`: the page of a run, written again.
 
-use super::session::{stored_config, stored_state};
+use super::session::{stored, stored_state};
 use super::{Error, Talk, output};
 use crate::config::Config;
-use crate::pipeline::found;
+use crate::pipeline::found::{self, Weights};
+use crate::pipeline::standing::{Kind, nothing_found};
 use crate::pipeline::whole::{REPORT_FILE, report};
 use crate::report::{charts, render_comparison};
-use crate::run::{Exit, write_atomic};
+use crate::run::{self, Exit};
+use crate::search::about::About;
 use crate::search::compare;
 use crate::search::compare::results::{self, Comparison};
 use clap::Args;
@@ -16,7 +18,8 @@ use std::path::{Path, PathBuf};
 ///
 /// Writes report.html into the run directory: one file that needs nothing else, with the Pareto fronts,
 /// the progress of the search, the networks found, what fine-tuning made of them, and the configuration; of
-/// a comparison, with its fronts side by side.
+/// a comparison, with its fronts side by side. It needs the run directory alone, so a copy of it will do,
+/// without weights and data.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  natv2 report runs/search-1a2b3c4d\n  natv2 report runs/mine --charts figures     every chart as an SVG file too"
@@ -34,24 +37,33 @@ pub struct Report {
 
 impl Report {
     pub(super) fn run(self) -> Result<Exit, Error> {
-        let config = stored_config(&self.run)?;
-        if let Some(html) = compared(&self.run, &config)? {
+        let stored = stored(&self.run, &self.talk)?;
+        if let Some(html) = compared(&self.run, &stored.own)? {
             return self.write(&html);
         }
         let Some(state) = stored_state(&self.run, &self.talk)? else {
-            return Err(Error::Check(format!(
-                "{}: nothing to report yet: the initial archive is not evaluated",
-                self.run.display()
-            )));
+            return Err(Error::Check(nothing_found(&self.run, &stored)?));
         };
-        let (supernets, space) = found::supernets(&self.run, &config)?;
-        let classes = supernets.first().map_or(0, |supernet| supernet.classes());
-        self.write(&report(&space, classes, &config, &state, &self.run)?)
+        let weights = Weights::found(&self.run, &stored.config);
+        let space = match About::read(&self.run)? {
+            Some(about) => (about.space()?, about.classes),
+            // A run of an earlier version.
+            None => {
+                for path in [&weights.narrow, &weights.wide] {
+                    stored.check(path.as_deref())?;
+                }
+                let (supernets, space) = found::supernets(&self.run, &stored.config)?;
+                (space, supernets.first().map_or(0, |supernet| supernet.classes()))
+            }
+        };
+        let next = weights.commands(&self.run, &stored.config, state.test_top1.is_some());
+        let kind = Kind::of(&self.run, &stored, &run::events(&self.run)?);
+        self.write(&report((&space.0, space.1), (kind.as_str(), &stored.own), &state, &next)?)
     }
 
     fn write(&self, html: &str) -> Result<Exit, Error> {
         let file = self.run.join(REPORT_FILE);
-        write_atomic(&file, html.as_bytes())?;
+        output::file(&file, html.as_bytes())?;
         let mut written = vec![file.display().to_string()];
         if let Some(folder) = &self.charts {
             let failed =
@@ -59,7 +71,7 @@ impl Report {
             std::fs::create_dir_all(folder).map_err(failed)?;
             for (name, svg) in charts(html) {
                 let file = folder.join(format!("{name}.svg"));
-                write_atomic(&file, svg.as_bytes())?;
+                output::file(&file, svg.as_bytes())?;
                 written.push(file.display().to_string());
             }
         }
@@ -78,5 +90,5 @@ fn compared(run: &Path, config: &Config) -> Result<Option<String>, Error> {
     let file = run.join(results::FILE);
     let Ok(bytes) = std::fs::read(&file) else { return Ok(None) };
     let comparison = Comparison::parse(&bytes, &file.display().to_string())?;
-    Ok(Some(render_comparison(&compare::page::page(&comparison, config, &run.display().to_string()))))
+    Ok(Some(render_comparison(&compare::page::page(&comparison, config, run))))
 }

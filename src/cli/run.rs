@@ -2,12 +2,15 @@
 
 use super::session::{Session, stopped};
 use super::{Error, finetune, output, search, train};
-use crate::config::Objective;
+use crate::config::{Config, Exits};
+use crate::pipeline::found::Weights;
 use crate::pipeline::whole::REPORT_FILE;
 use crate::pipeline::{Outcome, Summary, begin, whole};
 use crate::run::{Exit, StopFlag};
+use crate::shown;
 use clap::Args;
 use std::fmt::Write;
+use std::path::Path;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -18,9 +21,10 @@ Examples:
   natv2 run --precision bf16 ...                 every stage in 16 bits, weights in f32
 
 Stages: a super-network is trained from random weights, or the one given is warmed up on the data set
-if it comes from another (run.warmup); the search adapts it; the networks with the best trade-offs
-(finetune.pick) are fine-tuned and written for onnxruntime; the report shows it all. Each stage is the
-one of `natv2 train`, `search` and `finetune` with the same settings.
+if it comes from another (run.warmup); the search adapts it; the networks with the best trade-offs and the
+most accurate one (finetune.pick) are fine-tuned, or kept where that makes them no better, and written for
+onnxruntime; the report shows it all. Each stage is the one of `natv2 train`, `search` and `finetune` with the
+same settings.
 Files in the run directory: supernet.safetensors, training.json, archive.json, front.json,
 adapted.safetensors, finetuned.json, network-N.safetensors and network-N.onnx, report.html, config.toml,
 journal.jsonl, TensorBoard events. Stop it at any time (Ctrl-C); the same command goes on, and ends with
@@ -51,7 +55,7 @@ impl Run {
             Outcome::Finished(summary) => {
                 match talk.json {
                     true => output::json(&summary)?,
-                    false => output::print(&text(&summary, &config.search.objectives))?,
+                    false => output::print(&text(&summary, &config))?,
                 }
                 Ok(Exit::Done)
             }
@@ -59,15 +63,21 @@ impl Run {
     }
 }
 
+/// The first network of the front that was not picked.
+fn left_out(summary: &Summary) -> Option<usize> {
+    let picked = |number: &usize| summary.networks.iter().any(|network| network.number == *number);
+    summary.search.front.iter().filter_map(|network| network.number).filter(|number| !picked(number)).min()
+}
+
 /// What each stage came to, where everything is, and what to do next.
-fn text(summary: &Summary, objectives: &[Objective]) -> String {
+fn text(summary: &Summary, config: &Config) -> String {
     let run = &summary.search.run;
     let mut out = String::new();
     if let Some(training) = &summary.training {
         out += &train::table(training);
         out.push('\n');
     }
-    out += &search::table(&summary.search, objectives);
+    out += &search::table(&summary.search, &config.search.objectives);
     // Writing to a String cannot fail.
     let _ = writeln!(
         out,
@@ -77,11 +87,19 @@ fn text(summary: &Summary, objectives: &[Objective]) -> String {
         summary.networks.len()
     );
     out += &finetune::table(&summary.networks);
+    out += &finetune::picks(&summary.networks, &config.finetune);
+    if let Some(other) = left_out(summary) {
+        let weights = Weights::found(Path::new(run), config);
+        let commands = weights.commands(Path::new(run), config, true);
+        let exits = Some(config.finetune.exits).filter(|&exits| exits != Exits::Single);
+        let _ = writeln!(out, "        {}", commands.finetune(other).set("finetune.exits", exits));
+    }
     let files: Vec<String> = summary.exported.iter().map(|file| format!("{run}/{file}")).collect();
     let _ = writeln!(out, "\nnetworks for onnxruntime: {}", files.join(" "));
     let _ = writeln!(out, "report: {run}/{REPORT_FILE} (open it in a browser)");
     if let Some(network) = summary.networks.first() {
-        let _ = writeln!(out, "next: natv2 evaluate --weights {run}/{}", network.weights);
+        let file = Path::new(run).join(&network.weights);
+        let _ = writeln!(out, "next: {}", shown::evaluate_network(&file));
     }
     out
 }

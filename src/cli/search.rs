@@ -3,10 +3,12 @@
 use super::session::{Opened, Session, stopped};
 use super::{Error, output};
 use crate::config::{Config, Objective};
+use crate::pipeline::found::Weights;
 use crate::pipeline::whole::write_report;
 use crate::run::{Exit, StopFlag};
 use crate::search::results::{Network, Summary};
 use crate::search::{Outcome, search};
+use crate::shown::OfRun;
 use crate::space::show::grouped;
 use clap::Args;
 use std::fmt::Write;
@@ -23,7 +25,7 @@ Files in the run directory: archive.json and front.json after every iteration, r
 end, journal.jsonl, config.toml with every setting; adapted.safetensors with its card where the search
 adapted the weights (adaptation.epochs). Stop it at any time (Ctrl-C); the same command goes on.
 
-JSON: {\"version\":1,\"run\",\"front\":[{\"genotype\",\"arch\",\"top1\",\"params\",\"macs\",\"latency_ms\"?,
+JSON: {\"version\":1,\"run\",\"front\":[{\"number\",\"genotype\",\"arch\",\"top1\",\"params\",\"macs\",\"latency_ms\"?,
 \"test_top1\"?}],\"hypervolume\",\"evaluations\",\"weights\"?}, accuracies in per cent; top1 is on the validation
 split, test_top1 on the test split.";
 
@@ -46,9 +48,11 @@ impl Search {
             Outcome::Stopped => Ok(stopped(&stop, &talk)),
             Outcome::Finished(summary, state) => {
                 write_report(&directory, &evaluator, &config, &state)?;
+                let weights = Weights::found(directory.path(), &config);
+                let next = weights.commands(directory.path(), &config, state.test_top1.is_some());
                 match talk.json {
                     true => output::json(&summary)?,
-                    false => output::print(&text(&summary, &config))?,
+                    false => output::print(&text(&summary, &config, &next))?,
                 }
                 Ok(Exit::Done)
             }
@@ -57,40 +61,37 @@ impl Search {
 }
 
 /// The front as a table, where it is, and what to do next.
-fn text(summary: &Summary, config: &Config) -> String {
+fn text(summary: &Summary, config: &Config, next: &OfRun<'_>) -> String {
     let run = &summary.run;
-    let flag = |flag: &str, file: &Option<String>| {
-        file.as_ref().map(|file| format!(" {flag} {file}")).unwrap_or_default()
-    };
-    let weights = flag("--weights", &summary.weights) + &flag("--wide-weights", &summary.wide_weights);
-    let precision = config.search.precision.unless_f32(" --precision ");
     format!(
         "{}\nhypervolume {:.5} after {} evaluations\n\
          results: {run}/front.json, archive.json and report.html (open it in a browser)\n\
-         next: natv2 evaluate{weights}{precision} --archs {run}/front.json    natv2 status {run}\n      \
-         natv2 export --run {run} --network 1 --out net.onnx\n",
+         next: {}    {}\n      {}\n",
         table(summary, &config.search.objectives),
         summary.hypervolume,
-        summary.evaluations
+        summary.evaluations,
+        next.evaluate_front(),
+        next.status(),
+        next.export(1, "net.onnx")
     )
 }
 
 /// The front as a table.
 pub(super) fn table(summary: &Summary, objectives: &[Objective]) -> String {
     let mut front: Vec<&Network> = summary.front.iter().collect();
-    front.sort_by(|a, b| a.macs.cmp(&b.macs).then_with(|| a.genotype.cmp(&b.genotype)));
+    front.sort_by_key(|network| network.number);
     let names: Vec<&str> = objectives.iter().map(|o| o.as_str()).collect();
     let mut out = format!("Pareto front over {} ({} networks)\n\n", names.join(", "), front.len());
     let latency = front.iter().any(|n| n.latency_ms.is_some());
     // Writing to a String cannot fail.
     let _ = write!(out, "{:>3}  {:>7}  {:>7}  {:>11}  {:>12}", "", "val %", "test %", "parameters", "MACs");
     let _ = writeln!(out, "{}  resolution, depths", if latency { "   ms/pass" } else { "" });
-    for (index, network) in front.iter().enumerate() {
+    for network in &front {
         let test = network.test_top1.map_or("-".into(), |top1| format!("{top1:.2}"));
         let _ = write!(
             out,
             "{:>3}  {:>7.2}  {test:>7}  {:>11}  {:>12}",
-            index + 1,
+            network.number.map(|number| number.to_string()).unwrap_or_default(),
             network.top1,
             grouped(network.params),
             grouped(network.macs)

@@ -7,6 +7,7 @@ use crate::config::{self, Config, Profile};
 use crate::engine::Precision;
 use crate::evaluator::Evaluator;
 use crate::pipeline::found::Weights;
+use crate::pipeline::stored::{Origin, Stored};
 use crate::pipeline::whole::evaluator;
 use crate::run::{self, Exit, RunDirectory, StopFlag};
 use crate::search::{self, State};
@@ -65,6 +66,8 @@ impl Session {
         let (config, place) = self.resolve(command)?;
         let weights = Weights::trained(place.path(), &config);
         let evaluator = evaluator(&config, weights, &self.globals.open()?)?;
+        self.globals.talk.notes_of(evaluator.supernets());
+        enough_values(&evaluator, &self.globals.talk)?;
         let directory = place.enter(&config)?;
         Ok(Opened { config, evaluator, directory })
     }
@@ -77,17 +80,33 @@ impl Session {
         Ok(config::load(command, self.config.as_deref(), &sets, self.profile)?)
     }
 
+    /// Where the run of a configuration is or will be.
+    pub(super) fn place(&self, config: &Config) -> PathBuf {
+        self.run.clone().unwrap_or_else(|| config.default_run_directory())
+    }
+
     /// The configuration and its run directory, which is opened already where it exists: a run is
     /// compared before anything is loaded, and made only when weights and data are good.
     pub(super) fn resolve(&self, command: &str) -> Result<(Config, Place), Error> {
         let config = self.with(command, &[])?;
-        let path = self.run.clone().unwrap_or_else(|| config.default_run_directory());
+        let path = self.place(&config);
         let existing = match path.exists() {
             true => Some(enter(&path, &config)?),
             false => None,
         };
         Ok((config, Place { path, existing }))
     }
+}
+
+/// Says where the networks of a search will be recalibrated on few images, before its directory is made.
+///
+/// # Errors
+/// They are so few that statistics have one value.
+pub(super) fn enough_values(evaluator: &Evaluator, talk: &Talk) -> Result<(), Error> {
+    if let Some(note) = evaluator.few_values_of_space()? {
+        talk.note(&format!("note: {note}"));
+    }
+    Ok(())
 }
 
 /// Says that a run was stopped, and what goes on with it.
@@ -126,13 +145,15 @@ pub(super) fn enter(path: &Path, config: &Config) -> Result<RunDirectory, Error>
         Some(bytes) => config::check_stored(&path.join(FILE), &String::from_utf8_lossy(&bytes), config)?,
         None => directory.write_atomic(FILE, config.to_toml().as_bytes())?,
     }
+    Origin::here(&config.command).publish(&directory)?;
     Ok(directory)
 }
 
 /// The configuration stored in a run directory.
-pub(super) fn stored_config(path: &Path) -> Result<Config, Error> {
-    run::check(path)?;
-    Ok(config::load("search", Some(&path.join("config.toml")), &[], None)?)
+pub(super) fn stored(path: &Path, talk: &Talk) -> Result<Stored, Error> {
+    let stored = Stored::read(path)?;
+    stored.notes.iter().for_each(|note| talk.note(&format!("note: {note}")));
+    Ok(stored)
 }
 
 /// The newest state of the search in a run directory, if it has one.

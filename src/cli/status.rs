@@ -1,9 +1,10 @@
 //! `natv2 status`: where a run stands, whether or not it is at work.
 
-use super::session::{stored_config, stored_state};
+use super::session::{stored, stored_state};
 use super::{Error, Talk, output};
 use crate::config::Config;
-use crate::run::{self, Event, Exit};
+use crate::pipeline::standing::{self, Kind, searches};
+use crate::run::{self, Exit};
 use crate::search::{self, Iteration, State};
 use crate::train::tally::left_out;
 use clap::Args;
@@ -12,9 +13,14 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 const AFTER_HELP: &str = "\
-JSON: {\"version\":1,\"run\",\"method\",\"iteration\",\"iterations\",\"finished\",\"at_work\",\"stages\":[{\"stage\",\"step\",
-\"last\"}],\"history\":[..]}, finished being the search's; inside an iteration's adaptation of the super-network also
-\"adaptation\":{\"epoch\",\"epochs\",\"skipped\"}; of a comparison {\"version\":1,\"run\",\"searches\":[..]}, each search as above.";
+A run directory of any command will do: train, search, run, finetune, compare. Nothing else is needed, so a
+copy of it will do too, without weights and data.
+
+JSON: {\"version\":1,\"run\",\"command\",\"method\",\"iteration\",\"iterations\",\"finished\",\"at_work\",
+\"stages\":[{\"stage\",\"step\",\"last\",\"finished\"}],\"history\":[..]}, finished being the command's, all its
+stages; iteration is null where nothing was searched yet; inside an iteration's adaptation of the super-network
+also \"adaptation\":{\"epoch\",\"epochs\",\"skipped\"}; of a comparison {\"version\":1,\"run\",\"command\",\"finished\",
+\"at_work\",\"searches\":[..]}, each search as above.";
 
 /// Arguments of `natv2 status`.
 #[derive(Debug, Args)]
@@ -31,6 +37,9 @@ pub struct Status {
 struct Report {
     version: u32,
     run: String,
+    command: &'static str,
+    #[serde(skip)]
+    kind: Kind,
     method: &'static str,
     /// `None` before the initial archive is evaluated.
     iteration: Option<u64>,
@@ -72,128 +81,104 @@ struct Stage {
     step: u64,
     /// What it did last.
     last: String,
+    finished: bool,
 }
 
 impl Status {
     pub(super) fn run(self) -> Result<Exit, Error> {
-        let searches = searches(&self.run)?;
-        if !searches.is_empty() {
-            return self.comparison(&searches);
-        }
         let report = self.report(&self.run)?;
-        match self.talk.json {
-            true => output::json(&report)?,
-            false => output::print(&text(&report))?,
+        match (report.kind, self.talk.json) {
+            (Kind::Compare, _) => self.comparison(&report)?,
+            (_, true) => output::json(&report)?,
+            (_, false) => output::print(&text(&report))?,
         }
         Ok(Exit::Done)
     }
 
     /// The searches of a comparison, a line each.
-    fn comparison(&self, searches: &[PathBuf]) -> Result<Exit, Error> {
+    fn comparison(&self, own: &Report) -> Result<(), Error> {
+        let searches = searches(&self.run);
         let reports =
             searches.iter().map(|path| self.report(path)).collect::<Result<Vec<Report>, Error>>()?;
-        let run = self.run.display();
-        match self.talk.json {
-            true => {
-                output::json(
-                    &serde_json::json!({"version": 1, "run": run.to_string(), "searches": reports}),
-                )?;
-            }
-            false => {
-                let done = reports.iter().filter(|report| report.finished).count();
-                let lines: String = reports.iter().map(|report| format!("{}\n", line(report))).collect();
-                output::print(&format!(
-                    "{run}: a comparison, {done} of {} searches finished\n\n{lines}",
-                    reports.len()
-                ))?;
-            }
+        let done = reports.iter().filter(|report| report.finished).count();
+        let finished = own.finished && done == reports.len();
+        let at_work = own.at_work || reports.iter().any(|report| report.at_work);
+        if self.talk.json {
+            return output::json(&serde_json::json!({
+                "version": 1,
+                "run": own.run,
+                "command": own.command,
+                "finished": finished,
+                "at_work": at_work,
+                "searches": reports,
+            }));
         }
-        Ok(Exit::Done)
+        let lines: String = reports.iter().map(|report| format!("{}\n", line(report))).collect();
+        let stands = if finished { "finished, " } else { "" };
+        output::print(&format!(
+            "{}: a comparison (natv2 compare), {stands}{done} of {} searches finished, {}\n\n{lines}",
+            own.run,
+            reports.len(),
+            worked_on(at_work)
+        ))
     }
 
-    /// Where the search in `path` stands.
+    /// Where the run in `path` stands.
     fn report(&self, path: &Path) -> Result<Report, Error> {
-        let config = stored_config(path)?;
+        let stored = stored(path, &self.talk)?;
+        let config = &stored.own;
         let state = stored_state(path, &self.talk)?;
-        let holder = run::holder(path)?;
+        let events = run::events(path)?;
         let iterations = config.search.iterations;
+        let searched = state.as_ref().is_some_and(|state| state.iteration >= iterations as u64);
+        let kind = Kind::of(path, &stored, &events);
+        let stage =
+            |standing::Stage { name, step, last, finished }| Stage { stage: name, step, last, finished };
         Ok(Report {
             version: 1,
             run: path.display().to_string(),
+            command: kind.as_str(),
+            kind,
             method: config.search.method.as_str(),
             iteration: state.as_ref().map(|state| state.iteration),
             iterations,
-            finished: state.as_ref().is_some_and(|state| state.iteration >= iterations as u64),
-            at_work: holder.is_some(),
-            adaptation: state.as_ref().and_then(|state| Adapting::of(state, &config)),
-            stages: stages(&run::events(path)?),
+            finished: kind.is_over(path, config, searched),
+            at_work: run::holder(path)?.is_some(),
+            adaptation: state.as_ref().and_then(|state| Adapting::of(state, config)),
+            stages: standing::stages(path, &events, searched).into_iter().map(stage).collect(),
             history: state.map(|state| state.history).unwrap_or_default(),
         })
     }
 }
 
-/// The stages of a run as its journal has them.
-fn stages(events: &[Event]) -> Vec<Stage> {
-    let mut stages: Vec<Stage> = Vec::new();
-    for Event { stage, step, kind, data, .. } in events {
-        let number = |key: &str| data[key].as_f64().map(|value| format!("{value:.2}"));
-        let word = |key: &str| data[key].as_str().unwrap_or_default().to_string();
-        let last = match &**kind {
-            "epoch" if stage == "finetune" => {
-                format!("epoch {}, loss {}", data["epoch"], number("loss").unwrap_or_default())
-            }
-            "epoch" => {
-                let top1 = number("validation_top1").map(|top1| format!(", validation {top1} %"));
-                let loss = number("loss").unwrap_or_default();
-                format!(
-                    "phase {}, epoch {}, loss {loss}{}",
-                    word("phase"),
-                    data["epoch"],
-                    top1.unwrap_or_default()
-                )
-            }
-            "phase" => format!("phase {} done", word("phase")),
-            "iteration" => format!("iteration {} done", data["iteration"]),
-            "finished" => format!("network {} done", data["network"]),
-            "front" => "front tested".into(),
-            other => other.to_string(),
-        };
-        match stages.iter_mut().find(|known| known.stage == *stage) {
-            Some(known) => (known.step, known.last) = (*step, last),
-            None => stages.push(Stage { stage: stage.clone(), step: *step, last }),
-        }
-    }
-    stages
+fn worked_on(at_work: bool) -> &'static str {
+    if at_work { "at work now" } else { "nobody at work" }
 }
 
-/// The searches of the comparison in `path` that have begun, by name; none where there is another run.
-fn searches(path: &Path) -> Result<Vec<PathBuf>, Error> {
-    run::check(path)?;
-    if path.join("checkpoints").exists() {
-        return Ok(Vec::new());
-    }
-    let inside = std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut searches: Vec<PathBuf> =
-        inside.filter(|path| path.join("config.toml").exists() && run::check(path).is_ok()).collect();
-    searches.sort();
-    Ok(searches)
-}
-
-/// Where a search stands, in a line.
+/// Where a run stands, in a line.
 fn line(report: &Report) -> String {
-    let at_work = if report.at_work { "at work now" } else { "nobody at work" };
-    let stands = match (report.iteration, report.finished) {
-        (None, _) if !report.stages.is_empty() => "not begun".to_string(),
-        (None, _) => "evaluating the initial archive".to_string(),
-        (Some(done), false) => {
-            let adapting = report.adaptation.as_ref().map(|Adapting { epoch, epochs, skipped }| {
-                format!(", adapting ({epoch} of {epochs} epochs done{})", left_out(*skipped))
-            });
-            format!("{done} of {} iterations done{}", report.iterations, adapting.unwrap_or_default())
-        }
-        (Some(_), true) => "finished".to_string(),
+    let what = match report.kind {
+        Kind::Search => format!("{} search", report.method),
+        other => format!("natv2 {}", other.as_str()),
     };
-    format!("{}: {} search, {stands}, {at_work}", report.run, report.method)
+    let stage = report.stages.last();
+    let stands = match (report.finished, stage) {
+        (true, _) => "finished".to_string(),
+        (false, None) if report.kind == Kind::Search => "evaluating the initial archive".to_string(),
+        (false, None) => "not begun".to_string(),
+        (false, Some(stage)) if stage.stage == search::STAGE => searching(report),
+        (false, Some(stage)) => format!("{}: {}", stage.stage, stage.last),
+    };
+    format!("{}: {what}, {stands}, {}", report.run, worked_on(report.at_work))
+}
+
+/// How far a search is.
+fn searching(report: &Report) -> String {
+    let adapting = report.adaptation.as_ref().map(|Adapting { epoch, epochs, skipped }| {
+        format!(", adapting ({epoch} of {epochs} epochs done{})", left_out(*skipped))
+    });
+    let done = report.iteration.unwrap_or(0);
+    format!("{done} of {} iterations done{}", report.iterations, adapting.unwrap_or_default())
 }
 
 fn text(report: &Report) -> String {

@@ -2,7 +2,7 @@
 
 use super::arch::scaling;
 use super::{Error, Seed, Talk, Weights, output};
-use crate::run::{self, Exit, write_atomic};
+use crate::run::Exit;
 use crate::space::show::grouped;
 use crate::space::{Arch, ExitScaling, Family, cost, walk::Exits};
 use crate::supernet::init::parts_of;
@@ -65,7 +65,7 @@ pub struct Init {
     /// programs.
     #[arg(long, value_name = "RULE", default_value = "once", value_parser = scaling())]
     exit_scaling: ExitScaling,
-    /// Safetensors file to write; NAME.card.json is written beside it.
+    /// Safetensors file to write, with NAME.card.json beside it; files that are there are replaced.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     #[command(flatten)]
@@ -99,7 +99,7 @@ pub struct Convert {
     /// file's exits, else once].
     #[arg(long, value_name = "RULE", value_parser = scaling())]
     exit_scaling: Option<ExitScaling>,
-    /// Safetensors file to write; NAME.card.json is written beside it.
+    /// Safetensors file to write, with NAME.card.json beside it; files that are there are replaced.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     #[command(flatten)]
@@ -129,7 +129,7 @@ pub struct Insert {
     /// Stand-alone network, as `natv2 export` writes it: safetensors with its card beside it.
     #[arg(long, value_name = "FILE")]
     network: PathBuf,
-    /// Safetensors file to write; NAME.card.json is written beside it.
+    /// Safetensors file to write, with NAME.card.json beside it; files that are there are replaced.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     #[command(flatten)]
@@ -138,8 +138,11 @@ pub struct Insert {
 
 impl Insert {
     fn run(self) -> Result<(), Error> {
+        output::check_file(&self.out)?;
         let weights = Weights { weights: self.weights.clone(), family: None };
-        let done = supernet::Network::load(&self.network)?.insert(&weights.load()?)?;
+        let (network, supernet) = (supernet::Network::load(&self.network)?, weights.load()?);
+        self.talk.notes_of([network.weights(), &supernet]);
+        let done = network.insert(&supernet)?;
         save(&self.out, &done.supernet)?;
         match self.talk.json {
             true => output::json(&json!({
@@ -195,6 +198,7 @@ fn families(net: &supernet::Supernet) -> Vec<String> {
 impl Info {
     fn run(self) -> Result<(), Error> {
         let net = self.weights.load()?;
+        self.talk.notes_of([&net]);
         let (channels, parts) = (net.channels(), net.layout.parts());
         let side = net.card.search_resolutions().last().copied().unwrap_or(64);
         let largest = Arch::largest(net.family, side, Some(channels.width));
@@ -277,8 +281,10 @@ impl Init {
 
 impl Convert {
     fn run(self) -> Result<(), Error> {
+        output::check_file(&self.out)?;
         let weights = Weights { weights: self.weights.clone(), family: None };
         let net = weights.load()?;
+        self.talk.notes_of([&net]);
         let target = Target {
             family: self.to_family,
             classes: self.classes,
@@ -318,17 +324,6 @@ impl Convert {
 /// weights are never without it.
 fn save(file: &Path, net: &supernet::Supernet) -> Result<(), Error> {
     let bytes = net.checkpoint().to_bytes()?;
-    let write = |file: &Path, bytes: &[u8]| {
-        write_atomic(file, bytes).map_err(|error| Error::Output {
-            file: file.into(),
-            reason: match error {
-                run::Error::NoSpace { source, .. }
-                | run::Error::ReadOnly { source, .. }
-                | run::Error::Io { source, .. } => source.to_string(),
-                other => other.to_string(),
-            },
-        })
-    };
-    write(&Card::path(file), net.card.to_json().as_bytes())?;
-    write(file, &bytes)
+    output::file(&Card::path(file), net.card.to_json().as_bytes())?;
+    output::file(file, &bytes)
 }

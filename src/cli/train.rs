@@ -2,8 +2,10 @@
 
 use super::session::{Session, stopped};
 use super::{Error, output};
+use crate::pipeline::found::Weights;
 use crate::pipeline::training::{Stage, Trained, prepare};
 use crate::run::{Exit, StopFlag};
+use crate::shown;
 use crate::space::show::grouped;
 use crate::train::results::{self, Measured, Summary};
 use clap::Args;
@@ -57,9 +59,10 @@ impl Train {
             false => {
                 let weights = format!("{path}/{}", results::WEIGHTS_FILE);
                 let table = table(&trained);
-                output::print(&format!(
-                    "{table}\nweights: {weights}\nnext: natv2 search --set supernet.weights={weights}\n"
-                ))?;
+                let Weights { narrow, wide } = Weights::trained(directory.path(), &config);
+                let narrow = narrow.unwrap_or_else(|| weights.clone().into());
+                let next = shown::search_of(&config, &narrow, wide.as_deref());
+                output::print(&format!("{table}\nweights: {weights}\nnext: {next}\n"))?;
             }
         }
         Ok(Exit::Done)

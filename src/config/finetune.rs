@@ -31,6 +31,8 @@ pub struct Finetune {
     pub exits: Exits,
     /// Whether exits that do not help are removed.
     pub prune: bool,
+    /// When inherited weights are kept.
+    pub keep: Keep,
     /// What maps and their gradients are stored as in a step; weights are f32.
     pub precision: Precision,
     /// The optimiser.
@@ -60,7 +62,7 @@ pub struct Finetune {
 words!(
     /// Which networks of a front are fine-tuned.
     Pick {
-        /// Those with the highest trade-off.
+        /// Those with the highest trade-off, and in place of the last of several the most accurate.
         TradeOff = "trade-off",
         /// All.
         Front = "front",
@@ -82,6 +84,15 @@ words!(
         Unif = "unif",
         /// The first most in the loss, the last most in the sum.
         Mix = "mix",
+    }
+);
+words!(
+    /// When a network stays as the super-network has it.
+    Keep {
+        /// Where no epoch of training is better on the validation images.
+        Best = "best",
+        /// Never: the paper's rule.
+        AlwaysTrain = "always-train",
     }
 );
 words!(

@@ -20,7 +20,7 @@ mod tests;
 mod training;
 
 pub use error::Error;
-pub use finetune::{Exits, Finetune, FinetuneOptimiser, Pick};
+pub use finetune::{Exits, Finetune, FinetuneOptimiser, Keep, Pick};
 pub use schema::{
     Adaptation, Algorithm, Augmentation, Config, Data, DataName, Distribution, Encoding, ExitScaling, Family,
     Method, Objective, Policy, Precision, Predictor, PredictorKind, Profile, Run, RunWarmup, Search,

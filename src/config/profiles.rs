@@ -4,7 +4,7 @@
 //! default, the same method in about two minutes on two cores with the built-in digits; `tiny` is
 //! for tests. Data and weights are the built-in ones in all of them.
 
-use super::finetune::{Exits, Finetune, FinetuneOptimiser, Pick};
+use super::finetune::{Exits, Finetune, FinetuneOptimiser, Keep, Pick};
 use super::schema::*;
 use super::training::*;
 
@@ -196,6 +196,7 @@ fn finetune(profile: Profile) -> Finetune {
         min_top1: None,
         exits: Exits::Single,
         prune: true,
+        keep: Keep::Best,
         precision: Precision::F32,
         optimiser: FinetuneOptimiser::Auto,
         rate: 1e-4,

@@ -4,7 +4,8 @@
 //! A record is one label byte (CIFAR-100: coarse, then fine label; the fine one is used) and 3,072
 //! pixels: red plane, green plane, blue plane, each 32 x 32 row by row. Files are read in the order
 //! of their numbers. Data batches may be missing, also the test file; a file is bad only if it is
-//! empty, or does not consist of whole records, or holds a label that names no class.
+//! empty, or does not consist of whole records, or holds a label that names no class. Two names of one
+//! number, as `data_batch_1.bin` and `data_batch_01.bin`, are refused: the images would count twice.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -75,12 +76,21 @@ pub(super) fn open(kind: &'static Kind, spec: &Spec) -> Result<Dataset, Error> {
         images: Arc::default(),
         labels: Vec::new(),
         splits: Default::default(),
+        origin: None,
     };
     let mut training: Vec<(u32, PathBuf)> = entries(&folder)?
         .into_iter()
         .filter_map(|path| Some(((kind.training_file)(path.file_name()?.to_str()?)?, path)))
         .collect();
     training.sort();
+    if let Some(twins) = training.windows(2).find(|twins| twins[0].0 == twins[1].0) {
+        return Err(Error::SameBatch {
+            first: twins[0].1.clone(),
+            second: twins[1].1.clone(),
+            number: twins[0].0,
+            dataset: kind.name,
+        });
+    }
     for (_, file) in &training {
         read(kind, file, &mut dataset)?;
     }

@@ -38,5 +38,6 @@ pub(super) fn open(spec: &Spec) -> Result<Dataset, Error> {
         splits: [of_rest(&[0, 1, 2]), of_rest(&[3]), of_rest(&[4])],
         images: Arc::new(images),
         labels,
+        origin: None,
     })
 }

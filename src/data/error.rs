@@ -77,6 +77,18 @@ pub enum Error {
         /// The data set being read.
         dataset: &'static str,
     },
+    /// Two files whose names are those of one batch.
+    #[error("{} and {} are both batch {number} of {dataset}, whose images would count twice: remove one of them, or give it a name of another form", .first.display(), .second.display())]
+    SameBatch {
+        /// A file.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+        /// The number that both names have.
+        number: u32,
+        /// The data set being read.
+        dataset: &'static str,
+    },
     /// A file or folder that the system does not let us read.
     #[error("{}: cannot be read: {source}", .path.display())]
     Read {

@@ -278,6 +278,7 @@ fn load(
             index_range(train..train + val)?.collect(),
             index_range(train + val..train + val + test)?.collect(),
         ],
+        origin: None,
     })
 }
 

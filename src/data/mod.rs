@@ -156,6 +156,8 @@ pub struct Dataset {
     images: Arc<Vec<u8>>,
     labels: Vec<u32>,
     splits: [Vec<u32>; 3],
+    /// What it was opened with, the folder from the root.
+    origin: Option<Box<Spec>>,
 }
 
 impl Dataset {
@@ -215,6 +217,16 @@ impl Dataset {
         self.labels[index as usize]
     }
 
+    /// What it was opened with, the folder as a path from the root; `None` where it was not opened.
+    pub fn origin(&self) -> Option<&Spec> {
+        self.origin.as_deref()
+    }
+
+    /// The folder that it was read from, or its parent; `None` where it is built in.
+    pub fn folder(&self) -> Option<&Path> {
+        self.origin()?.dir.as_deref().filter(|_| self.name != "digits")
+    }
+
     /// The images of a split, in file order. May be empty, for example where the test file is
     /// missing.
     pub fn split(&self, split: Split) -> &[u32] {
@@ -238,14 +250,17 @@ pub fn open(spec: &Spec) -> Result<Dataset, Error> {
         let expected = "a side from 1 to 1024 pixels is needed";
         return Err(Error::OutOfRange { setting: "data.side", value: side.to_string(), expected });
     }
-    match spec.name.as_str() {
+    let dataset = match spec.name.as_str() {
         "digits" => digits::open(spec),
         "cifar10" => cifar::open(&cifar::CIFAR10, spec),
         "cifar100" => cifar::open(&cifar::CIFAR100, spec),
         "tiny-imagenet" => folder::tiny_imagenet(spec),
         "image-folder" => folder::image_folder(spec),
         _ => Err(Error::UnknownDataset { name: spec.name.clone() }),
-    }
+    }?;
+    // Whoever is told of it later may be in another working directory.
+    let dir = spec.dir.as_ref().map(|dir| std::path::absolute(dir).unwrap_or_else(|_| dir.clone()));
+    Ok(Dataset { origin: Some(Box::new(Spec { dir, ..spec.clone() })), ..dataset })
 }
 
 /// The folder that a specification names, checked to be one.

@@ -25,6 +25,7 @@ impl Dataset {
             images: Arc::new(images),
             labels,
             splits: [(0..train as u32).collect(), Vec::new(), (train as u32..last).collect()],
+            origin: None,
         }
     }
 }

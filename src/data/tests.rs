@@ -140,6 +140,38 @@ fn damaged_cifar_files_are_named_with_what_is_wrong() {
 }
 
 #[test]
+fn one_batch_under_two_names_is_refused_and_other_names_do_not_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = Spec::new("cifar10", Some(folder.path()));
+    cifar10_file(folder.path(), "data_batch_1.bin", &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    for twin in ["data_batch_01.bin", "data_batch_+1.bin", "data_batch_0000001.bin"] {
+        cifar10_file(folder.path(), twin, &[0, 1]);
+        let message = fails(&spec);
+        let both = message.contains("data_batch_1.bin") && message.contains(twin);
+        assert!(both && message.contains("both batch 1 of cifar10"), "{message}");
+        fs::remove_file(folder.path().join(twin)).unwrap();
+    }
+    // Not in the form of a batch's name: left alone.
+    for other in ["data_batch_1.BIN", "Data_batch_1.bin", "data_batch_1 (copy).bin", "data_batch_1.bin.bak"] {
+        cifar10_file(folder.path(), other, &[0, 1]);
+    }
+    let data = open(&spec).unwrap();
+    assert_eq!(data.len(), 10);
+    // Alone, any form is that of its number.
+    fs::rename(folder.path().join("data_batch_1.bin"), folder.path().join("data_batch_01.bin")).unwrap();
+    assert_eq!(open(&spec).unwrap().len(), 10);
+
+    let folder = tempfile::tempdir().unwrap();
+    let train: Vec<u8> = (0..10u8).flat_map(|i| cifar_record(&[i, i], i)).collect();
+    for name in ["train.bin", "TRAIN.BIN", "train.bin.1", "train_1.bin"] {
+        fs::write(folder.path().join(name), &train).unwrap();
+    }
+    let data = open(&Spec::new("cifar100", Some(folder.path()))).unwrap();
+    // On a disk without letter case the second is the first.
+    assert_eq!(data.len(), 10);
+}
+
+#[test]
 fn missing_folders_and_unknown_names_say_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let message = fails(&Spec::new("cifar10", None));

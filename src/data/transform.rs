@@ -340,6 +340,7 @@ mod tests {
             images: std::sync::Arc::new(images),
             labels: vec![0; count],
             splits: Default::default(),
+            origin: None,
         }
     }
 

@@ -50,6 +50,16 @@ impl FromStr for Strategy {
 }
 
 impl Strategy {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Strategy::Desc => "desc",
+            Strategy::Asc => "asc",
+            Strategy::Unif => "unif",
+            Strategy::Mix => "mix",
+        }
+    }
+
     /// The weights for `n` exits: `i / (n (n + 1) / 2)` for the i-th, rounded to four decimals, or its
     /// mirror image; `1 / n` where all are alike.
     pub fn weights(self, n: usize) -> ExitWeights {
@@ -64,6 +74,19 @@ impl Strategy {
         };
         ExitWeights { alpha, beta }
     }
+}
+
+/// Weights of the exits that are left of an ensemble, scaled to sum to one: with less the logits would be
+/// too small, probabilities too flat and losses too large, whatever exits were removed. Weights that sum to
+/// one as they are, as those of a [`Strategy`] do, stay the same to the bit.
+pub fn renormalised(weights: &[f64]) -> Vec<f64> {
+    let sum: f64 = weights.iter().sum();
+    // More than the rounding of a sum, less than any weight that could be missing.
+    let rounding = 1e-9;
+    if (sum - 1.0).abs() <= rounding || !sum.is_finite() || sum <= 0.0 {
+        return weights.to_vec();
+    }
+    weights.iter().map(|weight| weight / sum).collect()
 }
 
 /// The weighted sum of the logits of exits, each `[images][classes]`: in f64, exit by exit, rounded
@@ -105,7 +128,7 @@ impl Engine {
         let evaluate = |logits: &[f32]| {
             let mut out = vec![0.0; score::PER_IMAGE * images.len()];
             score::cpu::run(&params, score::Args { logits, labels: &labels, out: &mut out });
-            summarise(std::iter::once(&out[..]))
+            summarise(std::iter::once(&out[..]), arch)
         };
         Ok(ExitEvaluations {
             exits: logits.iter().map(|exit| evaluate(exit)).collect::<Result<_, Error>>()?,
@@ -117,6 +140,28 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn weights_that_are_left_sum_to_one() {
+        for n in 1..=5 {
+            for strategy in [Strategy::Desc, Strategy::Asc, Strategy::Unif, Strategy::Mix] {
+                let beta = strategy.weights(n).beta;
+                assert_eq!(renormalised(&beta), beta);
+                for mask in 1u32..1 << n {
+                    let left: Vec<f64> = (0..n).filter(|i| mask >> i & 1 == 1).map(|i| beta[i]).collect();
+                    let scaled = renormalised(&left);
+                    assert!((scaled.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{left:?}");
+                    for (a, b) in scaled.iter().zip(&left) {
+                        assert!((a * left[0] - b * scaled[0]).abs() < 1e-12, "{left:?}");
+                    }
+                }
+                assert_eq!(renormalised(&beta[..1]), [1.0]);
+            }
+        }
+        for odd in [&[][..], &[0.0, 0.0], &[f64::NAN], &[f64::INFINITY, 1.0], &[-1.0]] {
+            assert_eq!(format!("{:?}", renormalised(odd)), format!("{odd:?}"));
+        }
+    }
 
     #[test]
     fn weights_are_the_published_ones() {

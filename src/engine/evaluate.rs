@@ -227,7 +227,9 @@ impl Engine {
         self.check(arch, exits, images.len(), "compute logits")?;
         let tree = Tree::new(self.supernet.channels(), &[(arch, exits)]);
         let never = || false;
-        let Some(prepared) = self.prepare(&tree, calibration.batches()?, Threads::All, &never)? else {
+        let Some(prepared) =
+            self.prepare(&tree, calibration.batches([(arch, exits)])?, Threads::All, &never)?
+        else {
             return Ok(Vec::new());
         };
         let program = self.inference(&tree, images.len(), Reads::Logits);
@@ -257,17 +259,19 @@ impl Engine {
         threads: Threads,
     ) -> Result<Vec<Evaluation>, Error> {
         self.check(arch, exits, images.len(), "evaluate")?;
-        let tree = Tree::new(self.supernet.channels(), &[(arch, exits)]);
-        let results = self.evaluate_tree(&tree, images, calibration.batches()?, threads, &|| false)?;
+        let network = [(arch, exits)];
+        let tree = Tree::new(self.supernet.channels(), &network);
+        let batches = calibration.batches(network)?;
+        let results = self.evaluate_tree((&tree, &network), images, batches, threads, &|| false)?;
         // Nothing asks for a stop, so there is the one network's result.
         Ok(results.unwrap_or_default().pop().unwrap_or_default())
     }
 
-    /// How good the networks of a tree are at their exits, in the order in which it was made; `None`
+    /// How good the networks of a tree are at their exits, in the order in which it was made of them; `None`
     /// once `stop` says so.
     pub(super) fn evaluate_tree(
         &self,
-        tree: &Tree,
+        (tree, networks): (&Tree, &[(&Arch, Exits)]),
         images: &dyn Images,
         batches: Option<Batches<'_>>,
         threads: Threads,
@@ -278,9 +282,14 @@ impl Engine {
         let results = self.over(&program, &prepared, images, threads, stop)?;
         self.give_back(prepared.0);
         let Some(results) = results else { return Ok(None) };
-        let leaf = |&leaf: &usize| summarise(results.at(program.scores[leaf], score::PER_IMAGE));
-        let network = |reads: &Vec<usize>| reads.iter().map(leaf).collect::<Result<Vec<_>, Error>>();
-        tree.reads.iter().map(network).collect::<Result<Vec<_>, Error>>().map(Some)
+        let network = |(reads, (arch, _)): (&Vec<usize>, &(&Arch, Exits))| {
+            let leaf = |&leaf: &usize| {
+                let found = summarise(results.at(program.scores[leaf], score::PER_IMAGE), arch);
+                found.map_err(|error| error.recalibrated(batches.is_some()))
+            };
+            reads.iter().map(leaf).collect::<Result<Vec<_>, Error>>()
+        };
+        tree.reads.iter().zip(networks).map(network).collect::<Result<Vec<_>, Error>>().map(Some)
     }
 
     pub(super) fn check(
@@ -357,8 +366,11 @@ pub(super) fn even(images: usize, most: usize) -> usize {
     }
 }
 
-/// Sums the scores of one exit, `[images, 2]` of each chunk, in order.
-pub(super) fn summarise<'a>(chunks: impl Iterator<Item = &'a [f32]>) -> Result<Evaluation, Error> {
+/// Sums the scores of one exit of a network, `[images, 2]` of each chunk, in order.
+pub(super) fn summarise<'a>(
+    chunks: impl Iterator<Item = &'a [f32]>,
+    arch: &Arch,
+) -> Result<Evaluation, Error> {
     let (mut correct, mut images, mut loss) = (0, 0, 0.0f64);
     for score in chunks.flat_map(|chunk| chunk.chunks_exact(score::PER_IMAGE)) {
         loss += f64::from(score[0]);
@@ -369,6 +381,7 @@ pub(super) fn summarise<'a>(chunks: impl Iterator<Item = &'a [f32]>) -> Result<E
     match loss.is_finite() {
         true => Ok(Evaluation { correct, images, loss }),
         false => Err(Error::NotFinite {
+            network: serde_json::to_string(arch).unwrap_or_default(),
             loss,
             hint: "the stored batch-norm statistics may not belong to this network: recalibrate, or check the weights",
         }),

@@ -13,6 +13,7 @@
 //! - `parallel`: the branches beside them;
 //! - `feed`: network inputs that a GPU makes out of stored pixels, for evaluation and training;
 //! - `prepare`: batch norms folded, of stored statistics or of recalibration's;
+//! - `values`: how many values recalibration has of a channel, and whether they are enough;
 //! - `chunks`: a program over many images, and what is read of it;
 //! - `latency`: how long a network takes;
 //! - `repeated`: programs that run once a chunk or a batch, recorded where a device can ([`Graphs`]);
@@ -40,12 +41,14 @@ mod prepare;
 mod repeated;
 mod statistics;
 pub mod tree;
+mod values;
 
 pub use cropped::Cropped;
 pub use evaluate::{BUDGET, Calibration, Engine, Evaluation, Images};
 pub use population::{Population, evaluate_widths, of_width};
 pub use precision::Precision;
 pub use repeated::Graphs;
+pub use values::{FEW_VALUES, Values};
 
 use crate::{device, space};
 
@@ -84,12 +87,38 @@ pub enum Error {
         /// What they are for.
         what: &'static str,
     },
+    /// Recalibration on one value a channel.
+    #[error(
+        "recalibration on {values}, and one value has no variance: recalibrate on more images, {} or more are \
+         enough (--calibration-images, the setting calibration_images, or the tensor `calibration`)",
+        values.enough()
+    )]
+    OneValue {
+        /// The values.
+        values: Values,
+    },
     /// A result that is no number.
-    #[error("the network's loss is {loss}: {hint}")]
+    #[error("the loss of network {network} is {loss}: {hint}")]
     NotFinite {
+        /// The architecture.
+        network: String,
         /// The loss.
         loss: f64,
         /// What to do.
         hint: &'static str,
     },
+}
+
+impl Error {
+    /// With the right hint for a network whose statistics were `recalibrated`.
+    fn recalibrated(self, recalibrated: bool) -> Error {
+        match self {
+            Error::NotFinite { network, loss, .. } if recalibrated => Error::NotFinite {
+                network,
+                loss,
+                hint: "the weights are damaged, or come from a training that diverged: use others",
+            },
+            other => other,
+        }
+    }
 }

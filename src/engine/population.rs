@@ -116,7 +116,7 @@ impl Engine {
             return Ok(Some(empty));
         }
         networks.iter().try_for_each(|(arch, exits)| self.check(arch, *exits, images.len(), "evaluate"))?;
-        let batches = calibration.batches()?;
+        let batches = calibration.batches(networks.iter().map(|(arch, exits)| (arch, *exits)))?;
         let channels = self.supernet().channels();
         let fill = batches.map_or(images.len(), |batches| batches.count);
         let beside = self.beside()?;
@@ -134,7 +134,7 @@ impl Engine {
                 group.iter().map(|&i| (&networks[i].0, networks[i].1)).collect();
             let at_a_time = batches.map_or(1, |batches| batches.size);
             let tree = Tree::new(channels, &members).bounded(at_a_time, self.precision().numbers(share));
-            let results = engine.evaluate_tree(&tree, images, batches, threads, stop)?;
+            let results = engine.evaluate_tree((&tree, &members), images, batches, threads, stop)?;
             let Some(results) = results else { return Ok(None) };
             group.iter().zip(&results).for_each(|(&index, result)| done(index, result));
             Ok(Some(Population { results, saving: tree.saving() }))

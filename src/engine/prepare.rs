@@ -7,6 +7,8 @@ use super::{Calibration, Engine, Error, Images};
 use crate::device::{Buffer, Memory};
 use crate::ops::update::{Fill, FillParams};
 use crate::ops::{Call, Region, Slot, Threads};
+use crate::space::Arch;
+use crate::space::walk::Exits;
 use rayon::prelude::*;
 
 /// Networks whose batch norms are folded: the buffer whose start is their section.
@@ -24,12 +26,20 @@ pub(super) struct Batches<'a> {
 
 impl<'a> Calibration<'a> {
     /// The batches, or none for stored statistics.
-    pub(super) fn batches(self) -> Result<Option<Batches<'a>>, Error> {
+    ///
+    /// # Errors
+    /// No images, or so few that a batch norm of one of the networks has one value of a channel.
+    pub(super) fn batches<'n>(
+        self,
+        networks: impl IntoIterator<Item = (&'n Arch, Exits)>,
+    ) -> Result<Option<Batches<'a>>, Error> {
+        let values = self.values(networks);
         let Calibration::Batches { images, count, batch } = self else { return Ok(None) };
         let count = count.min(images.len());
         if count == 0 || batch == 0 {
             return Err(Error::NoImages { what: "recalibrate" });
         }
+        values.map_or(Ok(()), |values| values.check())?;
         let size = batch.min(count);
         Ok(Some(Batches { images, size, count: count / size }))
     }

@@ -28,7 +28,7 @@ impl Engine {
         self.check(arch, exits, 1, "recalibrate")?;
         let mut supernet = self.supernet().clone();
         let tree = Tree::new(supernet.channels(), &[(arch, exits)]);
-        let Some(batches) = calibration.batches()? else { return Ok(supernet) };
+        let Some(batches) = calibration.batches([(arch, exits)])? else { return Ok(supernet) };
         let Some(prepared) = self.prepare(&tree, Some(batches), Threads::All, &|| false)? else {
             return Ok(supernet);
         };

@@ -4,21 +4,26 @@
 //! two forms:
 //!
 //! - [`prepare`]: its batch-norm statistics recalibrated on the data set and stored
-//!   ([`statistics`]), and its card filled in with data set, classes and pixels;
+//!   ([`statistics`]), and its card filled in with data set, classes and pixels; or, where it keeps the
+//!   statistics that it holds, [`probe::check`], which sees that it computes with them;
 //! - [`describe`]: costs, accuracies and weights of the exits added to the card;
 //! - as safetensors: [`Network::checkpoint`] and the card, which loads again as a network;
 //! - as ONNX: [`onnx::model`], with the card as [`metadata`].
 
 pub mod onnx;
+pub mod probe;
 pub mod statistics;
 
 use crate::data::Split;
-use crate::engine::ensemble::Strategy;
+use crate::engine::ensemble::{Strategy, renormalised};
 use crate::evaluator::{self, CALIBRATION_BATCH, Evaluator};
 use crate::space::cost;
-use crate::supernet::{Network, NetworkCard};
+use crate::space::walk::Exits;
+use crate::supernet::{Card, Network, NetworkCard};
 use crate::{device, engine};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::fmt;
 
 /// What can go wrong while a network is exported.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +43,18 @@ pub enum Error {
     )]
     NotFinite {
         /// The value found.
+        value: f32,
+    },
+    /// A network that computes no numbers with the statistics that it holds.
+    #[error(
+        "network {network} of {file} does not compute: a logit of a test image is {value}. Its stored batch-norm statistics may not belong to it: export it without --stored-statistics, or check the weights, which may come from a training that diverged", file = .file.display()
+    )]
+    NoNumbers {
+        /// The architecture.
+        network: String,
+        /// Where the weights come from.
+        file: std::path::PathBuf,
+        /// The logit.
         value: f32,
     },
     /// Weights of exits that are not one an exit.
@@ -77,12 +94,7 @@ pub fn prepare(network: &mut Network, evaluator: &Evaluator) -> Result<(), Error
     statistics::recalibrate(network, device, &images, count, CALIBRATION_BATCH)?;
     let (dataset, pixels, r) = (evaluator.dataset(), evaluator.pixels(), network.arch().r);
     let card = &mut network.weights_mut().card;
-    // What the card says about its own data set holds for no other.
-    if card.data.as_deref() != Some(dataset.name()) {
-        card.validation_images = None;
-        card.class_names.clear();
-    }
-    card.data = Some(dataset.name().into());
+    card.made_on(dataset);
     if card.class_names.is_empty() {
         card.class_names = dataset.classes().to_vec();
     }
@@ -90,11 +102,7 @@ pub fn prepare(network: &mut Network, evaluator: &Evaluator) -> Result<(), Error
     card.resize = Some("bilinear".into());
     card.resolutions = vec![r];
     card.calibration_images = Some(count);
-    let statistics = format!(
-        "recalibrated on the first {count} training images of {}, in batches of {}",
-        dataset.name(),
-        CALIBRATION_BATCH.min(count)
-    );
+    let statistics = statistics::recalibrated_on(count, dataset.name(), CALIBRATION_BATCH);
     if let Some(card) = &mut card.network {
         card.statistics = Some(statistics);
         // Accuracies measured with other statistics are not those of this network.
@@ -138,13 +146,49 @@ pub fn describe(network: &mut Network, ensemble: Option<&Ensemble>, known: Accur
     }
 }
 
+/// Whether a network was trained on its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NetworkState {
+    /// Its weights are those of the super-network that it was taken out of.
+    Inherited,
+    /// It was fine-tuned since.
+    FineTuned,
+}
+
+impl NetworkState {
+    /// The key of a network's card.
+    const KEY: &str = "state";
+
+    /// What the card of a stand-alone network says; `None` where it says nothing, as those of earlier
+    /// versions, or where the card is a super-network's.
+    pub fn of(card: &Card) -> Option<NetworkState> {
+        serde_json::from_value(card.network.as_ref()?.other.get(NetworkState::KEY)?.clone()).ok()
+    }
+
+    /// Writes it on the card of a network.
+    pub fn mark(self, card: &mut Card) {
+        if let Some(network) = &mut card.network {
+            network.other.insert(NetworkState::KEY.into(), json!(self));
+        }
+    }
+}
+
+impl fmt::Display for NetworkState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            NetworkState::Inherited => "inherited",
+            NetworkState::FineTuned => "fine-tuned",
+        })
+    }
+}
+
 /// How a network's exits make one output (AEP).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ensemble {
     /// The strategy that the weights come from.
     pub strategy: Strategy,
-    /// The weight of each exit's logits. Where exits were removed after training, those of the others
-    /// stay as they were.
+    /// The weight of each exit's logits; they sum to one, whatever exits were removed.
     pub weights: Vec<f64>,
 }
 
@@ -156,11 +200,25 @@ impl Ensemble {
 
     /// What the card of a network says of its exits.
     pub fn of(network: &Network) -> Option<Ensemble> {
-        let facts = &network.weights().card.network.as_ref()?.other;
+        Ensemble::said_by(network.weights().card.network.as_ref()?)
+    }
+
+    /// As [`Ensemble::of`], of the card's field alone. Cards of earlier versions have weights that do not
+    /// sum to one.
+    pub fn said_by(card: &NetworkCard) -> Option<Ensemble> {
+        let facts = &card.other;
         let strategy = facts.get("aep")?.as_str()?.parse().ok()?;
         let weights: Vec<f64> =
             facts.get("exit_weights")?.as_array()?.iter().filter_map(Value::as_f64).collect();
-        (weights.len() == network.exits().len()).then_some(Ensemble { strategy, weights })
+        let fits = weights.len() == card.exits.len();
+        fits.then(|| Ensemble { strategy, weights: renormalised(&weights) })
+    }
+
+    /// The ensemble of those of its exits, `had`, that are kept; `None` where there is another among them.
+    pub fn keeping(&self, had: Exits, kept: Exits) -> Option<Ensemble> {
+        let weight = |exit: usize| had.iter().position(|other| other == exit).map(|at| self.weights[at]);
+        let weights: Vec<f64> = kept.iter().map(weight).collect::<Option<_>>()?;
+        Some(Ensemble { strategy: self.strategy, weights: renormalised(&weights) })
     }
 }
 
@@ -180,7 +238,8 @@ pub fn metadata(network: &Network) -> Vec<(String, String)> {
                 let facts = network.iter().filter(|(key, _)| *key != "run");
                 pairs.extend(facts.map(|(key, value)| (key.clone(), text(value))));
             }
-            ("resolutions", _) => {}
+            // A folder of this machine says nothing to another program.
+            ("resolutions" | "data_dir", _) => {}
             _ => pairs.push((key.clone(), text(value))),
         }
     }
@@ -212,5 +271,25 @@ mod tests {
         let asc = Ensemble::new(Strategy::Asc, 1);
         describe(&mut network, Some(&asc), Accuracies::default());
         assert_eq!(Ensemble::of(&network), Some(asc));
+        // Earlier versions left an exit the weight that it had among others.
+        let half = Ensemble { strategy: Strategy::Unif, weights: vec![0.5] };
+        describe(&mut network, Some(&half), Accuracies::default());
+        assert_eq!(Ensemble::of(&network), Some(Ensemble { weights: vec![1.0], ..half }));
+        assert_eq!(NetworkState::of(&network.weights().card), None);
+        NetworkState::Inherited.mark(&mut network.weights_mut().card);
+        assert_eq!(NetworkState::of(&network.weights().card), Some(NetworkState::Inherited));
+        assert!(metadata(&network).contains(&("state".into(), "inherited".into())));
+    }
+
+    #[test]
+    fn exits_that_are_kept_of_an_ensemble_weigh_one_together() {
+        let arch = Arch::largest("EE_B".parse().unwrap(), 32, None);
+        let exits = |list: &str| Exits::parse(list, &arch).unwrap();
+        let ensemble = Ensemble { strategy: Strategy::Asc, weights: vec![0.2, 0.3, 0.5] };
+        let kept = |list: &str| ensemble.keeping(exits("1,3,4"), exits(list)).map(|left| left.weights);
+        assert_eq!(kept("1,3,4"), Some(vec![0.2, 0.3, 0.5]));
+        assert_eq!(kept("1,3"), Some(vec![0.4, 0.6]));
+        assert_eq!(kept("4"), Some(vec![1.0]));
+        assert_eq!(kept("1,2"), None);
     }
 }

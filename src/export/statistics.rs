@@ -35,3 +35,11 @@ pub fn recalibrate(
     network.weights_mut().packed = packed;
     Ok(())
 }
+
+/// What a card says of statistics that were recalibrated on the first `count` training images of a data set.
+pub fn recalibrated_on(count: usize, dataset: &str, batch: usize) -> String {
+    format!(
+        "recalibrated on the first {count} training images of {dataset}, in batches of {}",
+        batch.min(count)
+    )
+}

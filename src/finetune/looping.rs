@@ -3,54 +3,30 @@
 //! A checkpoint is taken at the end of every epoch and where a stop is asked for. What a step draws
 //! follows from the seed and its number, so a run that was interrupted ends with the same bits.
 
-use super::prune::{self, Scored};
+use super::inputs::Inputs;
+use super::measure::{Subject, one_based};
+use super::prune::Scored;
 use super::results::{self, Finetuned, Measured, Summary};
 use super::state::{Best, Epoch, Part, Snapshot, State, with_tensors};
 use super::{Error, Picked};
-use crate::config::{self, Finetune, FinetuneOptimiser, Training};
+use crate::config::{self, Keep};
 use crate::data::loader::{self, Loader};
-use crate::data::{Dataset, Split};
 use crate::device::Device;
-use crate::engine::ensemble::{ExitWeights, Strategy};
-use crate::engine::{Calibration, Engine, Precision};
-use crate::evaluator::{CALIBRATION_BATCH, SplitImages};
+use crate::export::NetworkState;
 use crate::run::{Curves, Journal, Output, Progress, RunDirectory, StopFlag};
 use crate::space::walk::Exits;
-use crate::space::{Arch, Family, cost};
-use crate::supernet::{Network, Supernet, of_width};
-use crate::train::checks::{Health, MOST_ROLLBACKS, Reason, Watch};
-use crate::train::material::fingerprint;
+use crate::space::{Arch, cost};
+use crate::supernet::Supernet;
+use crate::train::checks::{Health, Reason, Watch};
 use crate::train::tally::left_out;
-use crate::train::{
-    self, Batch, Decays, Material, Optimiser, OptimiserState, Rule, Settings, Student, Tally, Trainer,
-    Weighting,
-};
+use crate::train::{self, Batch, OptimiserState, Settings, Student, Tally, Trainer, Weighting};
 use serde_json::json;
-use std::f64::consts::PI;
 use std::sync::Arc;
 
 /// Name of the checkpoints, journal entries and curves.
-const STAGE: &str = "finetune";
-
-/// What is fine-tuned, on what and how.
-pub struct Inputs<'a> {
-    /// The run's seed.
-    pub seed: u64,
-    /// The settings.
-    pub settings: &'a Finetune,
-    /// The super-networks that networks inherit from, ascending by width.
-    pub supernets: Vec<Supernet>,
-    /// Their family.
-    pub family: Family,
-    /// The data.
-    pub dataset: Arc<Dataset>,
-    /// The networks.
-    pub picked: Vec<Picked>,
-    /// Images and transforms of the first training, at any resolution.
-    material: Material,
-    /// Of the second: with the validation images.
-    whole: Material,
-}
+pub const STAGE: &str = "finetune";
+/// Images that an epoch of the second training is looked at on, whether its network still gives numbers.
+const GLANCE: usize = 64;
 
 /// How a fine-tuning ended.
 #[derive(Debug)]
@@ -59,125 +35,6 @@ pub enum Outcome {
     Finished(Summary),
     /// A stop was asked for; the same call goes on.
     Stopped,
-}
-
-impl<'a> Inputs<'a> {
-    /// Checks that everything fits. `training` says what settings of a training fine-tuning has
-    /// none of its own for, `augmentation` what happens to images where that is not the usual.
-    ///
-    /// # Errors
-    /// Data with other classes or without validation images; an ensemble of a family without exits.
-    pub fn new(
-        (seed, settings, training): (u64, &'a Finetune, &Training),
-        augmentation: Option<config::Augmentation>,
-        supernets: Vec<Supernet>,
-        dataset: Arc<Dataset>,
-        picked: Vec<Picked>,
-    ) -> Result<Inputs<'a>, Error> {
-        let first = supernets.first().ok_or(train::Error::NoSupernet)?;
-        let family = first.family;
-        if settings.exits != config::Exits::Single && !family.early_exits {
-            let family = family.to_string();
-            return Err(Error::NoExits { exits: settings.exits.as_str(), family });
-        }
-        let training = Training {
-            calibration_images: settings.calibration_images,
-            validation_images: settings.validation_images,
-            ..training.clone()
-        };
-        let material = |with| Material::new(&training, first, dataset.clone(), augmentation, with);
-        let (material, whole) = (material(false)?, material(true)?);
-        if material.validation.is_empty() {
-            return Err(Error::NoValidation { dataset: dataset.name().into() });
-        }
-        Ok(Inputs { seed, settings, family, supernets, dataset, picked, material, whole })
-    }
-
-    fn material(&self, part: Part) -> &Material {
-        match part {
-            Part::Train => &self.material,
-            Part::Final => &self.whole,
-        }
-    }
-
-    /// The super-network of a network's width.
-    fn supernet_of(&self, arch: &Arch) -> Result<&Supernet, Error> {
-        let missing = || Error::Front {
-            file: "the network".into(),
-            reason: format!("width {:?} is that of no super-network: give the search's weights", arch.w),
-        };
-        of_width(&self.supernets, arch).ok_or_else(missing)
-    }
-
-    /// Steps of an epoch.
-    pub fn epoch_steps(&self, part: Part) -> u64 {
-        let images = self.material(part).images.len();
-        loader::steps_per_epoch(self.settings.epoch_images.unwrap_or(images).min(images), self.settings.batch)
-    }
-
-    /// The rate of a step of a part: a cosine over as many epochs as there may be, which the
-    /// second training leaves early.
-    pub fn rate(&self, part: Part, step: u64) -> f64 {
-        let (high, low) = (self.settings.rate, self.settings.min_rate);
-        let all = self.settings.epochs as u64 * self.epoch_steps(part);
-        low + 0.5 * (high - low) * (1.0 + (PI * step as f64 / all as f64).cos())
-    }
-
-    /// The optimiser of the settings, or the published one for the family.
-    pub fn optimiser(&self) -> Optimiser {
-        let adam = match self.settings.optimiser {
-            FinetuneOptimiser::Auto => self.family.early_exits,
-            FinetuneOptimiser::Sgd => false,
-            FinetuneOptimiser::Adamw => true,
-        };
-        let (rule, decay) = match adam {
-            true => (Rule::AdamW, 0.01),
-            false => (Rule::Sgd { momentum: self.settings.momentum as f32, nesterov: false }, 5e-4),
-        };
-        let decay = self.settings.weight_decay.unwrap_or(decay) as f32;
-        Optimiser { rule, decay, decays: Decays::All, clip: None }
-    }
-
-    /// What maps are stored as in a step.
-    pub fn precision(&self) -> Precision {
-        self.settings.precision.into()
-    }
-
-    /// The exits of a network that are trained, and their weights.
-    fn exits(&self, arch: &Arch) -> (Exits, ExitWeights) {
-        let strategy = match self.settings.exits {
-            config::Exits::Single => {
-                return (Exits::single(arch), ExitWeights { alpha: vec![1.0], beta: vec![1.0] });
-            }
-            config::Exits::Desc => Strategy::Desc,
-            config::Exits::Asc => Strategy::Asc,
-            config::Exits::Unif => Strategy::Unif,
-            config::Exits::Mix => Strategy::Mix,
-        };
-        let exits = Exits::up_to(arch);
-        (exits, strategy.weights(exits.len()))
-    }
-
-    /// Takes a network out of the super-network, its batch norms recalibrated.
-    ///
-    /// # Errors
-    /// A network that the super-network does not have, a device that fails.
-    pub fn inherited(&self, device: &Arc<dyn Device>, arch: &Arch) -> Result<Supernet, Error> {
-        let exits = self.exits(arch).0;
-        let network = Network::extract(self.supernet_of(arch)?, arch, exits)?;
-        let engine = Engine::new(device.clone(), Arc::new(network.weights().clone()))?;
-        let images = SplitImages::new(&self.dataset, &self.material.calibration, self.material.pixels);
-        let count = self.material.calibration.len();
-        let calibration = Calibration::Batches { images: &images, count, batch: CALIBRATION_BATCH };
-        Ok(engine.recalibrated(arch, exits, calibration)?)
-    }
-
-    fn fingerprint(&self, device: &dyn Device) -> String {
-        let archs: Vec<&Arch> = self.picked.iter().map(|picked| &picked.arch).collect();
-        let archs = serde_json::to_string(&archs).expect("architectures are JSON");
-        let data = format!("{} {} {archs}", self.material.fingerprint, self.whole.fingerprint);
-        fingerprint(&self.supernets, &data, &self.precision().arithmetic(device))
-    }
 }
 
 /// Fine-tunes the networks of `inputs` in `run`, from where it stands.
@@ -218,7 +75,7 @@ pub fn finetune(
     let mut work = Loop { inputs, device, run, stop, output, journal, curves, snapshot };
     if restored.checkpoint.is_none() {
         work.journal.append(STAGE, 0, "picked", &inputs.picked)?;
-        work.commit()?;
+        work.commit(true)?;
     }
     work.all()
 }
@@ -235,31 +92,32 @@ struct Loop<'a> {
     snapshot: Snapshot,
 }
 
-/// A network at work.
-struct Subject<'a> {
-    picked: &'a Picked,
-    exits: Exits,
-    weights: ExitWeights,
-    inherited: Supernet,
-}
-
 /// How a training was left.
 enum Left {
     AtItsEnd(Box<Supernet>),
     Stopped,
-    Diverged(Reason),
 }
 
 impl Loop<'_> {
     fn all(mut self) -> Result<Outcome, Error> {
+        if self.snapshot.state.network < self.inputs.picked.len() {
+            self.run.check_writable()?;
+        }
         while let Some(picked) = self.inputs.picked.get(self.snapshot.state.network) {
-            let (exits, weights) = self.inputs.exits(&picked.arch);
-            let inherited = self.inputs.inherited(&self.device, &picked.arch)?;
-            let subject = Subject { picked, exits, weights, inherited };
-            match (self.part(&subject)?, self.snapshot.state.part) {
+            let subject = self.inputs.subject(&self.device, picked)?;
+            let left = match self.part(&subject) {
+                Ok(left) => left,
+                Err(error) => match error.divergence() {
+                    Some(reason) => {
+                        self.roll_back(picked, &reason)?;
+                        continue;
+                    }
+                    None => return Err(error),
+                },
+            };
+            match (left, self.snapshot.state.part) {
                 (Left::Stopped, _) => return Ok(Outcome::Stopped),
-                (Left::Diverged(reason), _) => self.roll_back(picked, reason)?,
-                (Left::AtItsEnd(_), Part::Train) => self.chosen(picked)?,
+                (Left::AtItsEnd(_), Part::Train) => self.chosen(&subject)?,
                 (Left::AtItsEnd(weights), Part::Final) => self.finish(&subject, &weights)?,
             }
         }
@@ -269,13 +127,19 @@ impl Loop<'_> {
             data: self.inputs.dataset.name().into(),
             networks: self.snapshot.state.finished,
         };
-        summary.publish(self.run)?;
+        results::publish(self.run, &summary)?;
         Ok(Outcome::Finished(summary))
     }
 
     /// Trains a network from where its part stands.
     fn part(&mut self, subject: &Subject<'_>) -> Result<Left, Error> {
         let part = self.snapshot.state.part;
+        if part == Part::Train && self.snapshot.state.inherited.is_none() {
+            // Epoch 0. It follows from the weights alone, so a run that stops here finds the same again.
+            let validation = self.inputs.validation(&self.device, subject, &subject.inherited)?;
+            let prune = self.inputs.settings.prune;
+            self.snapshot.state.inherited = Some(validation.candidate(subject, prune, 0));
+        }
         let (optimiser, precision) = (self.inputs.optimiser(), self.inputs.precision());
         let (device, inherited) = (self.device.clone(), subject.inherited.clone());
         let mut trainer = Trainer::in_precision(device, inherited, optimiser, precision)?;
@@ -297,19 +161,19 @@ impl Loop<'_> {
         let mut loader = self.loader(&subject.picked.arch)?;
         while !self.over() {
             if self.stop.requested() {
-                self.checkpoint(&trainer)?;
+                self.checkpoint(&trainer, false)?;
                 return Ok(Left::Stopped);
             }
             if let Health::Diverged(reason) = self.step(subject, &mut trainer, &mut loader)? {
                 progress.finish();
-                return Ok(Left::Diverged(reason));
+                return Err(train::Error::from(reason).into());
             }
             if self.snapshot.state.step.is_multiple_of(steps) {
                 let message = self.end_epoch(subject, &trainer)?;
                 progress.message(message);
                 // The last epoch's checkpoint is the next part's first.
                 if !self.over() {
-                    self.checkpoint(&trainer)?;
+                    self.checkpoint(&trainer, true)?;
                 }
             }
             progress.advance(1);
@@ -397,8 +261,18 @@ impl Loop<'_> {
     fn end_epoch(&mut self, subject: &Subject<'_>, trainer: &Trainer) -> Result<String, Error> {
         let part = self.snapshot.state.part;
         let epoch = self.snapshot.state.step / self.inputs.epoch_steps(part);
+        // What holds no numbers is seen before the part ends, wherever it began.
+        self.take(trainer)?;
+        let weights = trainer.weights()?;
+        let images = &self.inputs.material.validation;
+        let images = if part == Part::Train { &images[..] } else { &images[..images.len().min(GLANCE)] };
+        let arch = &subject.picked.arch;
+        let logits = self.inputs.logits(&self.device, &weights, arch, subject.exits, images)?;
+        if let Some(&value) = logits.iter().flatten().find(|value| !value.is_finite()) {
+            return Err(train::Error::from(Reason::Validation(f64::from(value))).into());
+        }
         let validation = match part {
-            Part::Train => Some(self.validate(subject, trainer, epoch)?),
+            Part::Train => Some(self.validate(subject, logits, epoch)),
             Part::Final => None,
         };
         let state = &mut self.snapshot.state;
@@ -445,77 +319,53 @@ impl Loop<'_> {
 
     /// Validation loss (as in training, weighted over the exits) and accuracy of the ensemble;
     /// remembers the best epoch and the exits that would stay.
-    fn validate(
-        &mut self,
-        subject: &Subject<'_>,
-        trainer: &Trainer,
-        epoch: u64,
-    ) -> Result<(f64, f64), Error> {
-        let images = &self.inputs.material.validation;
-        let logits = self.logits(&trainer.weights()?, &subject.picked.arch, subject.exits, images)?;
-        let labels = self.labels(images);
-        let ExitWeights { alpha, beta } = &subject.weights;
-        let all: Vec<usize> = (0..logits.len()).collect();
-        let ensemble = Scored::new(&prune::ensemble(&logits, &all, beta), &labels);
-        let joint = |(logits, alpha): (&Vec<f32>, &f64)| alpha * Scored::new(logits, &labels).loss;
-        let loss: f64 = logits.iter().zip(alpha).map(joint).sum();
+    fn validate(&mut self, subject: &Subject<'_>, logits: Vec<Vec<f32>>, epoch: u64) -> (f64, f64) {
+        let found = self.inputs.scored(subject, logits);
+        let (loss, top1) = (found.loss, found.top1());
         let state = &mut self.snapshot.state;
         if state.lowest.is_none_or(|(lowest, _)| loss < lowest) && loss.is_finite() {
             state.lowest = Some((loss, epoch));
         }
-        if state.best.as_ref().is_none_or(|best| ensemble.top1() > best.top1) {
-            let (kept, scored) = match self.inputs.settings.prune {
-                true => prune::best_subset(&logits, beta, &labels),
-                false => (all, ensemble),
-            };
-            let exits: Vec<usize> = subject.exits.iter().collect();
-            let kept = kept.into_iter().map(|index| exits[index]).collect();
-            state.best = Some(Best { epoch, top1: ensemble.top1(), kept, kept_top1: scored.top1() });
+        if state.best.as_ref().is_none_or(|best| top1 > best.top1) {
+            state.best = Some(found.candidate(subject, self.inputs.settings.prune, epoch));
         }
-        Ok((loss, ensemble.top1()))
+        (loss, top1)
     }
 
-    /// Logits of stand-alone weights with their own statistics.
-    fn logits(
-        &self,
-        weights: &Supernet,
-        arch: &Arch,
-        exits: Exits,
-        images: &[u32],
-    ) -> Result<Vec<Vec<f32>>, Error> {
-        let engine = Engine::new(self.device.clone(), Arc::new(weights.clone()))?;
-        let images = SplitImages::new(&self.inputs.dataset, images, self.inputs.material.pixels);
-        Ok(engine.logits(arch, exits, &images, Calibration::Stored)?)
-    }
-
-    fn labels(&self, images: &[u32]) -> Vec<u32> {
-        images.iter().map(|&index| self.inputs.dataset.label(index)).collect()
-    }
-
-    /// From the first training to the second, which begins with the inherited weights.
-    fn chosen(&mut self, picked: &Picked) -> Result<(), Error> {
+    /// From the first training to the second, which begins with the inherited weights; or to the end, where
+    /// no epoch made a better network than these. Equally good is not better: then nothing was learnt.
+    fn chosen(&mut self, subject: &Subject<'_>) -> Result<(), Error> {
         let state = &mut self.snapshot.state;
-        if let Some(best) = &state.best {
-            let entry = json!({"network": picked.number, "epoch": best.epoch, "top1": best.top1,
-                "exits": one_based(&best.kept), "kept_top1": best.kept_top1});
-            self.journal.append(STAGE, state.total, "chosen", &entry)?;
+        let (Some(best), Some(inherited)) = (&state.best, &state.inherited) else {
+            return Err(Error::NoCheckpoint);
+        };
+        let kept = self.inputs.settings.keep == Keep::Best && inherited.kept_top1 >= best.kept_top1;
+        let chosen: Best = if kept { inherited.clone() } else { best.clone() };
+        let entry = json!({"network": subject.picked.number, "epoch": chosen.epoch, "top1": chosen.top1,
+            "exits": one_based(&chosen.kept), "kept_top1": chosen.kept_top1,
+            "inherited_top1": inherited.kept_top1});
+        state.best = Some(chosen);
+        self.journal.append(STAGE, state.total, "chosen", &entry)?;
+        match kept {
+            true => self.finish(subject, &subject.inherited),
+            false => self.begin(Part::Final),
         }
-        self.begin(Part::Final)
     }
 
     /// Tests a network, once, and writes it down.
     fn finish(&mut self, subject: &Subject<'_>, trained: &Supernet) -> Result<(), Error> {
-        let &Subject { picked, exits, ref weights, ref inherited } = subject;
-        let Some(best) = self.snapshot.state.best.clone() else { return Err(Error::NoCheckpoint) };
-        let all: Vec<usize> = exits.iter().collect();
-        let beta_of = |exit: &usize| all.iter().position(|other| other == exit).map(|at| weights.beta[at]);
-        let beta: Vec<f64> = best.kept.iter().filter_map(beta_of).collect();
-        let (arch, kept, pruned) = self.pruned(picked, &best.kept, trained)?;
+        let &Subject { picked, ref inherited, .. } = subject;
+        let state = &self.snapshot.state;
+        let (Some(best), Some(epoch_0)) = (state.best.clone(), state.inherited.clone()) else {
+            return Err(Error::NoCheckpoint);
+        };
+        let beta = subject.beta(&best.kept);
+        let (arch, kept, pruned) = self.inputs.pruned(picked, &best.kept, trained)?;
         let supernet = self.inputs.supernet_of(&picked.arch)?;
         let (classes, channels) = (supernet.classes(), supernet.channels());
         let own = Exits::single(&picked.arch);
-        let before = self.test(inherited, &picked.arch, own, &[1.0])?;
-        let after = self.test(&pruned, &arch, kept, &beta)?;
+        let before = self.inputs.test(&self.device, inherited, &picked.arch, own, &[1.0])?;
+        let after = self.inputs.test(&self.device, &pruned, &arch, kept, &beta)?;
         let measured = |scored: Option<Scored>, arch: &Arch, exits: Exits| {
             let cost = cost(channels, arch, exits, classes);
             let (top1, loss) = (scored.map(|s| s.top1()), scored.map(|s| s.loss));
@@ -526,6 +376,8 @@ impl Loop<'_> {
         let json = |arch: &Arch| serde_json::to_value(arch).expect("architectures are JSON");
         let result = Finetuned {
             number: picked.number,
+            picked_for: picked.picked_for.clone(),
+            state: if best.epoch == 0 { NetworkState::Inherited } else { NetworkState::FineTuned },
             genotype: picked.genotype.clone(),
             picked: json(&picked.arch),
             arch: json(&arch),
@@ -535,65 +387,39 @@ impl Loop<'_> {
             epochs: history.iter().filter(|epoch| epoch.part == Part::Train).count() as u64,
             best_epoch: best.epoch,
             search_top1: picked.search_top1,
+            inherited_top1: Some(epoch_0.kept_top1),
             validation_top1: best.kept_top1,
             before: measured(before, &picked.arch, own),
             after: measured(after, &arch, kept),
             weights: results::weights_file(picked),
             history,
         };
-        let pixels = self.inputs.material.pixels;
-        let network = results::network(pruned, &self.inputs.dataset, pixels, &result)?;
-        results::publish(self.run, &network, &result)?;
+        let network = results::network(pruned, &self.inputs.material, &result)?;
+        results::store(self.run, &network, &result)?;
         let line = |m: &Measured| m.top1.map_or("-".into(), |top1| format!("{top1:.2} %"));
-        self.output.note(&format!(
-            "network {}: test accuracy {} before, {} after {} epochs",
-            picked.number,
-            line(&result.before),
-            line(&result.after),
-            best.epoch
-        ));
-        let entry = json!({"network": picked.number, "before": result.before, "after": result.after});
+        self.output.note(&match result.state {
+            NetworkState::FineTuned => format!(
+                "network {}: test accuracy {} before, {} after {} epochs",
+                picked.number,
+                line(&result.before),
+                line(&result.after),
+                best.epoch
+            ),
+            NetworkState::Inherited => format!(
+                "network {}: kept as inherited, no epoch was better than {:.2} % on the validation images; test \
+                 accuracy {}",
+                picked.number,
+                best.kept_top1,
+                line(&result.after)
+            ),
+        });
+        let entry = json!({"network": picked.number, "state": result.state,
+            "before": result.before, "after": result.after});
         self.journal.append(STAGE, state.total, "finished", &entry)?;
         state.finished.push(result);
         state.network += 1;
-        (state.best, state.lowest) = (None, None);
+        (state.inherited, state.best, state.lowest) = (None, None, None);
         self.begin(Part::Train)
-    }
-
-    /// The trained network with some of its exits only, and without what lies behind them.
-    fn pruned(
-        &self,
-        picked: &Picked,
-        kept: &[usize],
-        trained: &Supernet,
-    ) -> Result<(Arch, Exits, Supernet), Error> {
-        let last = kept.last().copied().unwrap_or(usize::from(picked.arch.nd) - 1);
-        let arch = Arch { nd: last as u8 + 1, ..picked.arch.clone() }.canonical();
-        let list: Vec<String> = one_based(kept).iter().map(usize::to_string).collect();
-        let exits = match picked.arch.family.early_exits {
-            true => Exits::parse(&list.join(","), &arch)?,
-            false => Exits::single(&arch),
-        };
-        // Blocks are numbered from the front, so a shorter network has the names of the longer one.
-        let shorter = Network::extract(self.inputs.supernet_of(&arch)?, &arch, exits)?;
-        let pruned = with_tensors(shorter.weights(), &trained.checkpoint())?;
-        Ok((arch, exits, pruned))
-    }
-
-    fn test(
-        &self,
-        weights: &Supernet,
-        arch: &Arch,
-        exits: Exits,
-        beta: &[f64],
-    ) -> Result<Option<Scored>, Error> {
-        let images = self.inputs.dataset.split(Split::Test);
-        if images.is_empty() {
-            return Ok(None);
-        }
-        let logits = self.logits(weights, arch, exits, images)?;
-        let all: Vec<usize> = (0..logits.len()).collect();
-        Ok(Some(Scored::new(&prune::ensemble(&logits, &all, beta), &self.labels(images))))
     }
 
     /// Goes to the first step of a part.
@@ -601,18 +427,19 @@ impl Loop<'_> {
         let state = &mut self.snapshot.state;
         (state.part, state.step, state.watch) = (part, 0, Watch::new());
         self.snapshot.weights = None;
-        self.commit()
+        self.commit(true)
     }
 
-    /// Back to the last checkpoint, with half the rate.
-    fn roll_back(&mut self, picked: &Picked, reason: Reason) -> Result<(), Error> {
+    /// Back to the last proven checkpoint, with half the rate.
+    fn roll_back(&mut self, picked: &Picked, reason: &Reason) -> Result<(), Error> {
         let at = self.snapshot.state.total;
-        let restored = self.run.latest_checkpoint(STAGE)?.checkpoint;
+        let restored = self.run.latest_proven(STAGE)?.checkpoint;
         let mut snapshot = Snapshot::read(&restored.ok_or(Error::NoCheckpoint)?)?;
         let state = &mut snapshot.state;
-        state.watch = self.snapshot.state.watch.rolled_back(state.watch.clone(), reason).map_err(|_| {
-            Error::Hopeless { number: picked.number, times: MOST_ROLLBACKS + 1, reason: reason.to_string() }
-        })?;
+        let (watch, remedy) = (&self.snapshot.state.watch, self.inputs.remedy());
+        state.watch = watch
+            .rolled_back(state.watch.clone(), reason, remedy)
+            .map_err(|hopeless| Error::Hopeless { number: picked.number, hopeless })?;
         let factor = state.watch.rate_factor();
         self.output
             .note(&format!("step {at}: {reason}; back to step {} with {factor} of the rate", state.total));
@@ -620,27 +447,29 @@ impl Loop<'_> {
         self.curves.rewind(Some(state.total))?;
         self.journal.append(STAGE, state.total, "rollback", &reason.to_string())?;
         self.snapshot = snapshot;
-        self.commit()
+        self.commit(true)
     }
 
-    /// Takes weights and optimiser off the device and writes a checkpoint.
-    fn checkpoint(&mut self, trainer: &Trainer) -> Result<(), Error> {
+    /// Takes weights and optimiser off the device, where they must hold numbers.
+    fn take(&mut self, trainer: &Trainer) -> Result<(), Error> {
         if self.snapshot.state.step > 0 {
             let state: OptimiserState = trainer.optimiser_state()?;
             self.snapshot.weights = Some((trainer.weights()?.checkpoint(), state));
         }
-        self.commit()
+        self.snapshot.sound()
     }
 
-    fn commit(&mut self) -> Result<(), Error> {
+    /// Writes a checkpoint of what is on the device.
+    fn checkpoint(&mut self, trainer: &Trainer, proven: bool) -> Result<(), Error> {
+        self.take(trainer)?;
+        self.commit(proven)
+    }
+
+    fn commit(&mut self, proven: bool) -> Result<(), Error> {
         self.curves.sync()?;
         let mut checkpoint = self.run.checkpoint(STAGE, self.snapshot.state.total)?;
         self.snapshot.write(&mut checkpoint)?;
+        let checkpoint = if proven { checkpoint.proven() } else { checkpoint };
         Ok(checkpoint.commit()?)
     }
-}
-
-/// Exits as people count them.
-fn one_based(exits: &[usize]) -> Vec<usize> {
-    exits.iter().map(|exit| exit + 1).collect()
 }

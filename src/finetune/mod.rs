@@ -7,25 +7,31 @@
 //!    the best validation accuracy is remembered;
 //! 2. again from the inherited weights, on training and validation split, for E* epochs.
 //!
+//! The inherited weights themselves are epoch 0: where no epoch of the first step makes a better network by
+//! validation, the second does not happen and the network stays as it was inherited (`finetune.keep`).
+//!
 //! Steps may be made in 16 bits (`finetune.precision`), as those of any training; recalibration, validations
 //! and tests are f32, the weights being f32 too.
 //!
 //! Only then are test images looked at, once. Networks of early-exit families may be trained with
 //! all their exits as an ensemble (AEP, arXiv 2301.12168); the exits that are best together on the
-//! validation split at E* are kept.
+//! validation split at E* are kept, with weights that sum to one.
 //!
 //! - [`pick`]: which networks; [`prune`]: which exits;
 //! - [`finetune()`]: the loop in a run directory, from its newest checkpoint to the end;
 //! - [`Snapshot`]: all that a checkpoint holds; [`results`]: what is left at the end.
 
+mod inputs;
 mod looping;
+mod measure;
 pub mod pick;
 pub mod prune;
 pub mod results;
 mod state;
 
-pub use looping::{Inputs, Outcome, finetune};
-pub use pick::Picked;
+pub use inputs::Inputs;
+pub use looping::{Outcome, STAGE, finetune};
+pub use pick::{Picked, Reason};
 pub use results::{Finetuned, Measured, Summary};
 pub use state::{Best, Epoch, Part, Snapshot, State};
 
@@ -92,6 +98,28 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A result that cannot be read.
+    #[error(
+        "{file}: {reason}; the command that made the run (natv2 run, search or finetune, with --run) writes it anew"
+    )]
+    Result {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A finished network whose file and checkpoint are both gone.
+    #[error(
+        "{file}: {reason}; its checkpoint is lost, too: restore the file from a copy, or make the network again in a run of its own, with natv2 finetune and the settings of this run, finetune.number={number} and finetune.search (the search's run directory)"
+    )]
+    Lost {
+        /// The file.
+        file: String,
+        /// The network.
+        number: usize,
+        /// What is wrong.
+        reason: String,
+    },
     /// A run that began with other inputs.
     #[error(
         "the fine-tuning in {directory} began with other networks, weights or data, or on another device ({before}; now {now}): give what it began with, or another --run"
@@ -105,16 +133,12 @@ pub enum Error {
         now: String,
     },
     /// A training that diverges however small the rate.
-    #[error(
-        "network {number} diverged {times} times, the last time because {reason}: lower finetune.rate, or look at the data"
-    )]
+    #[error("network {number}: {hopeless}")]
     Hopeless {
         /// The network.
         number: usize,
-        /// How often.
-        times: u32,
-        /// What was wrong last.
-        reason: String,
+        /// How often, why, and what to do.
+        hopeless: train::checks::Hopeless,
     },
     /// A run whose checkpoints went away while it ran.
     #[error("the run's checkpoints are gone: begin again with another --run")]
@@ -125,5 +149,16 @@ impl From<train::Error> for Error {
     fn from(error: train::Error) -> Error {
         // By far the largest of all.
         Error::Train(Box::new(error))
+    }
+}
+
+impl Error {
+    /// As [`train::Error::divergence`].
+    pub fn divergence(&self) -> Option<train::checks::Reason> {
+        match self {
+            Error::Train(error) => error.divergence(),
+            Error::Engine(error) => train::checks::validated(error),
+            _ => None,
+        }
     }
 }

@@ -4,18 +4,54 @@ use super::Error;
 use crate::config::{Finetune, Objective, Pick};
 use crate::evaluator::together;
 use crate::moo::{Points, tradeoff};
+use crate::space::numbers::{self, order};
 use crate::space::walk::Exits;
 use crate::space::{Arch, Cost, Family, Genotype, cost};
 use crate::supernet::{Supernet, of_width};
 use crate::train;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+/// Why a network was picked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// It is among those with the highest trade-off.
+    TradeOff,
+    /// No other is more accurate on the validation images.
+    MostAccurate,
+    /// It is among the most accurate.
+    Best,
+    /// All of the front were asked for.
+    Front,
+    /// Its number was asked for.
+    Number,
+    /// Its architecture was given.
+    Given,
+}
+
+impl Reason {
+    /// The reason in words, as they follow the network.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::TradeOff => "high trade-off",
+            Reason::MostAccurate => "most accurate",
+            Reason::Best => "among the most accurate",
+            Reason::Front => "all of the front",
+            Reason::Number => "asked for by number",
+            Reason::Given => "given",
+        }
+    }
+}
 
 /// A network to fine-tune.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Picked {
-    /// Its number in the front by multiply-accumulates, from 1; 1 where there is no front.
+    /// Its number in the front, as [`numbers`] has it; 1 where there is no front.
     pub number: usize,
+    /// Why it was picked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub picked_for: Vec<Reason>,
     /// Its genotype, where the super-network's space has one for it.
     pub genotype: Option<Genotype>,
     /// Its architecture.
@@ -37,7 +73,8 @@ impl Picked {
         let space = together(supernets.to_vec()).ok().map(|(_, space)| space);
         let genotype = space.and_then(|space| space.encode(arch).ok());
         let arch = arch.canonical();
-        Picked { number: 1, genotype, arch, search_top1: None, params, macs }
+        let picked_for = vec![Reason::Given];
+        Picked { number: 1, picked_for, genotype, arch, search_top1: None, params, macs }
     }
 }
 
@@ -46,7 +83,7 @@ impl Picked {
 pub struct Front {
     /// What it trades off.
     pub objectives: Vec<Objective>,
-    /// Its networks, by multiply-accumulates, then genotype, as the search's table lists them.
+    /// Its networks by number, as the search's table lists them.
     pub networks: Vec<Picked>,
     /// Milliseconds a pass, where measured.
     latencies: Vec<Option<f64>>,
@@ -70,6 +107,9 @@ impl Front {
         let family = supernets.first().map(|supernet| supernet.family);
         let family: Family = family.ok_or(train::Error::NoSupernet)?;
         let rows = value["networks"].as_array().map(Vec::as_slice).unwrap_or_default();
+        // Without numbers in the file they follow from the costs below, which it may not have.
+        let listed = numbers::listed(rows).map_err(&refuse)?;
+        let numbered = rows.iter().any(|row| !row["number"].is_null());
         let mut networks = Vec::with_capacity(rows.len());
         for (index, row) in rows.iter().enumerate() {
             let arch = Arch::from_json(family, &row["arch"]).map_err(|e| {
@@ -86,60 +126,96 @@ impl Front {
             }
             let genotype: Option<Genotype> = serde_json::from_value(row["genotype"].clone()).ok();
             let given = Picked::given(supernets, &arch);
-            let picked = Picked { genotype, search_top1: row["top1"].as_f64(), ..given };
+            let (number, search_top1) = (listed[index], row["top1"].as_f64());
+            let picked = Picked { number, picked_for: Vec::new(), genotype, search_top1, ..given };
             networks.push((picked, row["latency_ms"].as_f64()));
         }
         if networks.is_empty() || objectives.is_empty() {
             return Err(refuse(format!("there is no network in it: {remedy}")));
         }
-        networks.sort_by(|(a, _), (b, _)| a.macs.cmp(&b.macs).then_with(|| a.genotype.cmp(&b.genotype)));
-        networks.iter_mut().enumerate().for_each(|(index, (picked, _))| picked.number = index + 1);
+        if numbered {
+            networks.sort_by_key(|(picked, _)| picked.number);
+        } else {
+            networks.sort_by(|(a, _), (b, _)| {
+                order((a.macs, a.genotype.as_ref()), (b.macs, b.genotype.as_ref()))
+            });
+            networks.iter_mut().enumerate().for_each(|(index, (picked, _))| picked.number = index + 1);
+        }
         let (networks, latencies) = networks.into_iter().unzip();
         Ok(Front { objectives, networks, latencies })
     }
 
-    /// The networks that the settings ask for, by number.
+    /// The networks that the settings ask for, by number. Of several by trade-off the last gives way to the
+    /// most accurate network within the limits, unless that is among them: who looks at what was fine-tuned
+    /// looks for it first. A single one has the highest trade-off.
     ///
     /// # Errors
     /// A number that the front does not have, or limits that leave none; says what there is.
     pub fn pick(&self, settings: &Finetune) -> Result<Vec<Picked>, Error> {
+        let picked = |index: usize, reasons: &[Reason]| Picked {
+            picked_for: reasons.to_vec(),
+            ..self.networks[index].clone()
+        };
         if let Some(number) = settings.number {
-            let found = self.networks.get(number - 1).cloned();
-            let none = || {
-                Error::NothingPicked(format!(
-                    "finetune.number = {number}: the front has networks 1 to {}",
-                    self.networks.len()
-                ))
-            };
-            return Ok(vec![found.ok_or_else(none)?]);
+            let found = self.networks.iter().position(|picked| picked.number == number);
+            let none = || Error::NothingPicked(format!("finetune.number = {number}: {}", self.has()));
+            return Ok(vec![picked(found.ok_or_else(none)?, &[Reason::Number])]);
         }
-        let within = |picked: &&Picked| {
+        let within = |index: &usize| {
+            let picked = &self.networks[*index];
             settings.max_macs.is_none_or(|most| picked.macs <= most)
                 && settings.max_params.is_none_or(|most| picked.params <= most)
                 && settings.min_top1.is_none_or(|least| picked.search_top1.is_some_and(|top1| top1 >= least))
         };
-        let mut left: Vec<Picked> = self.networks.iter().filter(within).cloned().collect();
-        if left.is_empty() {
+        let left: Vec<usize> = (0..self.networks.len()).filter(within).collect();
+        // Of equals the cheaper, which comes first.
+        let by_top1 =
+            self.descending(&left, |index| self.networks[index].search_top1.unwrap_or(f64::NEG_INFINITY));
+        let Some(&best) = by_top1.first() else {
             return Err(Error::NothingPicked(self.nothing_within(settings)));
-        }
-        let top1 = |picked: &Picked| picked.search_top1.unwrap_or(f64::NEG_INFINITY);
-        match settings.pick {
-            Pick::Front => return Ok(left),
-            // A knee is one of the whole front, whatever part of it is allowed.
+        };
+        let count = settings.count.min(left.len());
+        let mut chosen: Vec<Picked> = match settings.pick {
+            Pick::Front => left.iter().map(|&index| picked(index, &[Reason::Front])).collect(),
+            Pick::Best => by_top1[..count].iter().map(|&index| picked(index, &[Reason::Best])).collect(),
             Pick::TradeOff => {
+                // A knee is one of the whole front, whatever part of it is allowed.
                 let mu = tradeoff::tradeoff(&self.points());
-                left.sort_by(|a, b| {
-                    mu[b.number - 1].total_cmp(&mu[a.number - 1]).then(a.number.cmp(&b.number))
-                });
+                let mut knees = self.descending(&left, |index| mu[index]);
+                knees.truncate(count);
+                let among = knees.contains(&best);
+                if count > 1 && !among {
+                    knees[count - 1] = best;
+                }
+                let reasons: fn(bool, bool) -> &'static [Reason] = |best, among| match (best, among) {
+                    (true, true) => &[Reason::TradeOff, Reason::MostAccurate],
+                    (true, false) => &[Reason::MostAccurate],
+                    (false, _) => &[Reason::TradeOff],
+                };
+                knees.into_iter().map(|index| picked(index, reasons(index == best, among))).collect()
             }
-            // Of equals the cheaper.
-            Pick::Best => {
-                left.sort_by(|a, b| top1(b).total_cmp(&top1(a)).then(a.number.cmp(&b.number)));
+        };
+        chosen.sort_by_key(|picked| picked.number);
+        Ok(chosen)
+    }
+
+    /// Some networks of the front, those with the largest value first; of equals the lower number.
+    fn descending(&self, of: &[usize], value: impl Fn(usize) -> f64) -> Vec<usize> {
+        let mut sorted = of.to_vec();
+        sorted.sort_by(|&a, &b| value(b).total_cmp(&value(a)));
+        sorted
+    }
+
+    /// The numbers that there are, in words.
+    fn has(&self) -> String {
+        let numbers: Vec<usize> = self.networks.iter().map(|picked| picked.number).collect();
+        match numbers.iter().enumerate().all(|(index, &number)| number == index + 1) {
+            true => format!("the front has networks 1 to {}", numbers.len()),
+            false => {
+                let list: Vec<String> = numbers.iter().map(usize::to_string).collect();
+                format!("the front has networks {}", list.join(", "))
             }
         }
-        left.truncate(settings.count);
-        left.sort_by_key(|picked| picked.number);
-        Ok(left)
     }
 
     fn points(&self) -> Points {
@@ -223,13 +299,59 @@ mod tests {
         assert_eq!(numbers(&["pick=front", &most, "min_top1=91"]), [3, 4]);
         let params = format!("max_params={}", front.networks[0].params);
         assert_eq!(numbers(&["pick=best", "count=9", &params]), [1]);
-        let knees = numbers(&[]);
-        assert_eq!(knees.len(), 4);
-        assert_eq!(knees, {
-            let mut expected = tradeoff::best(&front.points(), 4);
-            expected.iter_mut().for_each(|index| *index += 1);
-            expected
-        });
+        assert_eq!(numbers(&["number=3", "pick=front"]), [3]);
+    }
+
+    #[test]
+    fn several_by_trade_off_contain_the_most_accurate_and_one_is_the_knee() {
+        use Reason::{MostAccurate, TradeOff};
+        let front = front();
+        let mu = tradeoff::tradeoff(&front.points());
+        let mut order: Vec<usize> = (0..6).collect();
+        order.sort_by(|&a, &b| mu[b].total_cmp(&mu[a]));
+        // The last network is the most accurate, and by trade-off not among the first two.
+        assert!(!order[..2].contains(&5), "{mu:?}");
+        for count in 1..=6 {
+            let picked = front.pick(&settings(&[&format!("count={count}")])).unwrap();
+            let numbers: Vec<usize> = picked.iter().map(|picked| picked.number).collect();
+            let mut expected: Vec<usize> = order[..count].to_vec();
+            let among = expected.contains(&5);
+            if count > 1 && !among {
+                expected[count - 1] = 5;
+            }
+            expected.sort_unstable();
+            assert_eq!(numbers, expected.iter().map(|index| index + 1).collect::<Vec<_>>());
+            for picked in picked {
+                let reasons: &[Reason] = match (picked.number == 6, among) {
+                    (true, true) => &[TradeOff, MostAccurate],
+                    (true, false) => &[MostAccurate],
+                    (false, _) => &[TradeOff],
+                };
+                assert_eq!(picked.picked_for, reasons, "{count}: {}", picked.number);
+            }
+        }
+        // Within limits it is the most accurate there; of equals the cheaper.
+        let most = format!("max_macs={}", front.networks[3].macs);
+        assert!(numbers(&["count=2", &most]).contains(&4));
+        assert_eq!(numbers(&["count=9", &most]), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_front_keeps_the_numbers_that_it_has() {
+        let supernet = load_supernet(None, None).unwrap();
+        let network = |number: usize, r: u32| {
+            json!({"number": number, "top1": 90.0,
+            "arch": Arch::largest(Family::SE_B, r, None)})
+        };
+        let file = json!({"version": 1, "objectives": ["top1", "macs"],
+            "networks": [network(7, 32), network(2, 48)]});
+        let front = Front::parse(file.to_string().as_bytes(), "f", std::slice::from_ref(&supernet)).unwrap();
+        let numbers: Vec<usize> = front.networks.iter().map(|picked| picked.number).collect();
+        assert_eq!(numbers, [2, 7]);
+        let picked = front.pick(&settings(&["number=7"])).unwrap();
+        assert_eq!((picked[0].arch.r, &picked[0].picked_for[..]), (32, &[Reason::Number][..]));
+        let message = front.pick(&settings(&["number=1"])).unwrap_err().to_string();
+        assert!(message.contains("finetune.number = 1: the front has networks 2, 7"), "{message}");
     }
 
     #[test]

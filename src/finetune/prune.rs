@@ -1,9 +1,9 @@
 //! Which exits of an ensemble are worth keeping (AEP's pruning).
 //!
-//! All non-empty subsets are tried on the validation images. The weights of the exits stay as they
-//! were trained, not renormalised: the largest logit does not depend on their scale.
+//! All non-empty subsets are tried on the validation images, with the weights that each would have as a
+//! network of its own: those of its exits, scaled to sum to one.
 
-use crate::engine::ensemble::combine;
+use crate::engine::ensemble::{combine, renormalised};
 use crate::ops::score;
 
 /// How good logits are.
@@ -51,12 +51,12 @@ impl Scored {
 /// The subset of exits that is best together: by accuracy, then by top-5 accuracy, then the one
 /// with fewer exits, then the one that ends earlier. `logits` has a list `[images][classes]` for
 /// each exit from the first on, `beta` their weights. Returns the exits, from 0, and their score.
+/// See [`weights`] for those of the subset.
 pub fn best_subset(logits: &[Vec<f32>], beta: &[f64], labels: &[u32]) -> (Vec<usize>, Scored) {
     let mut best: Option<(Vec<usize>, Scored)> = None;
     for mask in 1u32..1 << logits.len() {
         let kept: Vec<usize> = (0..logits.len()).filter(|exit| mask >> exit & 1 == 1).collect();
-        let weights: Vec<f64> = kept.iter().map(|&exit| beta[exit]).collect();
-        let scored = Scored::new(&ensemble(logits, &kept, &weights), labels);
+        let scored = Scored::new(&ensemble(logits, &kept, &weights(beta, &kept)), labels);
         let better = best.as_ref().is_none_or(|(other, than)| {
             let gain = (scored.correct, scored.top5).cmp(&(than.correct, than.top5));
             // Masks come in ascending order, so of equal sizes the one that ends earlier came first.
@@ -67,6 +67,12 @@ pub fn best_subset(logits: &[Vec<f32>], beta: &[f64], labels: &[u32]) -> (Vec<us
         }
     }
     best.unwrap_or_else(|| (Vec::new(), Scored::new(&[], &[])))
+}
+
+/// The weights of the exits that are kept, from 0, of an ensemble with the weights `beta`.
+pub fn weights(beta: &[f64], kept: &[usize]) -> Vec<f64> {
+    let left: Vec<f64> = kept.iter().map(|&exit| beta[exit]).collect();
+    renormalised(&left)
 }
 
 /// The weighted sum of the logits of some exits; `beta` has one weight for each of them.
@@ -85,10 +91,12 @@ mod tests {
     /// Accuracies by plain loops, from the definition.
     fn accuracies(logits: &[Vec<f32>], kept: &[usize], beta: &[f64], labels: &[u32]) -> (usize, usize) {
         let classes = logits[0].len() / labels.len();
+        let all: f64 = kept.iter().map(|&exit| beta[exit]).sum();
         let (mut top1, mut top5) = (0, 0);
         for (image, &label) in labels.iter().enumerate() {
             let sum = |class: usize| -> f32 {
-                let terms = kept.iter().map(|&e| beta[e] * f64::from(logits[e][image * classes + class]));
+                let logit = |exit: usize| f64::from(logits[exit][image * classes + class]);
+                let terms = kept.iter().map(|&exit| beta[exit] / all * logit(exit));
                 terms.sum::<f64>() as f32
             };
             let mut order: Vec<usize> = (0..classes).collect();
@@ -140,5 +148,9 @@ mod tests {
         let logits = [vec![1.0, 0.0, 0.0, 1.0], vec![0.0, 9.0, 9.0, 0.0]];
         let (kept, scored) = best_subset(&logits, &[0.5, 0.5], &[0, 1]);
         assert_eq!((kept, scored.correct), (vec![0], 2));
+        // Alone it is as sure of itself as it was: its loss is its own.
+        assert_eq!(weights(&[0.5, 0.5], &[0]), [1.0]);
+        assert_eq!(scored, Scored::new(&logits[0], &[0, 1]));
+        assert!((scored.loss - (1.0 + (-1f64).exp()).ln()).abs() < 1e-6, "{}", scored.loss);
     }
 }

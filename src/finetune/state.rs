@@ -5,13 +5,13 @@
 use super::{Error, Finetuned};
 use crate::run::{Checkpoint as Stored, Transaction};
 use crate::supernet::{Checkpoint, Supernet};
-use crate::train::checks::Watch;
+use crate::train::checks::{Watch, sound};
 use crate::train::tally::nothing;
-use crate::train::{LossScale, OptimiserState, Tally};
+use crate::train::{self, LossScale, OptimiserState, Tally};
 use serde::{Deserialize, Serialize};
 
-/// Version of the state's form.
-const VERSION: u32 = 1;
+/// Version of the state's form. The first had no epoch 0, and ensembles whose weights did not sum to one.
+const VERSION: u32 = 2;
 
 /// Files of a checkpoint.
 const STATE: &str = "state.json";
@@ -52,12 +52,12 @@ pub struct Epoch {
     pub skipped: u64,
 }
 
-/// The epoch of the best validation accuracy.
+/// An epoch as the one that a network is taken from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Best {
-    /// The epoch, from 1: E*.
+    /// The epoch: E*; 0 for the inherited weights, recalibrated.
     pub epoch: u64,
-    /// Validation accuracy with all exits trained, per cent.
+    /// Validation accuracy with all exits that are trained, per cent.
     pub top1: f64,
     /// The exits to keep, from 0.
     pub kept: Vec<usize>,
@@ -88,7 +88,9 @@ pub struct State {
     pub watch: Watch,
     /// The lowest validation loss and its epoch.
     pub lowest: Option<(f64, u64)>,
-    /// The best epoch so far.
+    /// Epoch 0; `None` before it is measured.
+    pub inherited: Option<Best>,
+    /// The trained epoch of the best validation accuracy so far; once it is chosen, that or epoch 0.
     pub best: Option<Best>,
     /// This network's epochs.
     pub history: Vec<Epoch>,
@@ -114,6 +116,7 @@ impl State {
             tally: Tally::default(),
             watch: Watch::new(),
             lowest: None,
+            inherited: None,
             best: None,
             history: Vec::new(),
             finished: Vec::new(),
@@ -121,6 +124,11 @@ impl State {
             loss_scale: LossScale::default(),
         }
     }
+}
+
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
 }
 
 /// A state with the weights in training; none before a part's first step.
@@ -133,11 +141,22 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Whether it may be written.
+    ///
+    /// # Errors
+    /// [`train::Error::Diverged`].
+    pub fn sound(&self) -> Result<(), Error> {
+        let Some((weights, optimiser)) = &self.weights else { return Ok(()) };
+        let tensors = weights.tensors().map(|(name, tensor)| (name, &tensor.data[..]));
+        Ok(sound(tensors.chain(optimiser.vectors())).map_err(train::Error::from)?)
+    }
+
     /// Adds everything to a checkpoint.
     ///
     /// # Errors
-    /// Writing fails.
+    /// Writing fails; [`train::Error::Diverged`] where it may not be written.
     pub fn write(&self, checkpoint: &mut Transaction) -> Result<(), Error> {
+        self.sound()?;
         let optimiser = self.weights.as_ref().map(|(_, optimiser)| optimiser);
         let tensor_steps = optimiser.map(|optimiser| optimiser.steps.clone()).unwrap_or_default();
         let loss_scale = optimiser.map(|optimiser| optimiser.loss_scale).unwrap_or_default();
@@ -158,10 +177,13 @@ impl Snapshot {
     pub fn read(stored: &Stored) -> Result<Snapshot, Error> {
         let file = stored.path().join(STATE);
         let refuse = |reason: String| Error::State { file: file.display().to_string(), reason };
-        let state: State = serde_json::from_slice(&stored.read(STATE)?).map_err(|e| refuse(e.to_string()))?;
-        if state.version != VERSION {
-            return Err(refuse(format!("version {}, and {VERSION} is known", state.version)));
+        let bytes = stored.read(STATE)?;
+        // The version first: another one may have other fields.
+        let Version { version } = serde_json::from_slice(&bytes).map_err(|e| refuse(e.to_string()))?;
+        if version != VERSION {
+            return Err(refuse(format!("version {version}, and {VERSION} is known")));
         }
+        let state: State = serde_json::from_slice(&bytes).map_err(|e| refuse(e.to_string()))?;
         if !stored.names().any(|name| name == WEIGHTS) {
             return Ok(Snapshot { state, weights: None });
         }

@@ -28,8 +28,16 @@ impl Real for f64 {
     }
 }
 
-/// The activation as its definition reads.
+/// The larger of two, NaN where either is; `max` of the standard library takes the other one then.
+pub(crate) fn largest<T: Real>(a: T, b: T) -> T {
+    if a.is_nan() || b.is_nan() { T::nan() } else { a.max(b) }
+}
+
+/// The activation as its definition reads; NaN stays NaN.
 pub(crate) fn activate<T: Real>(activation: u32, x: T) -> T {
+    if x.is_nan() {
+        return x;
+    }
     let relu6 = |x: T| x.max(T::zero()).min(T::of(6.0));
     match activation {
         a if a == Activation::Relu as u32 => x.max(T::zero()),
@@ -39,8 +47,11 @@ pub(crate) fn activate<T: Real>(activation: u32, x: T) -> T {
     }
 }
 
-/// Its derivative; at a corner, as PyTorch has it, that of the outer branch.
+/// Its derivative; at a corner, as PyTorch has it, that of the outer branch; at NaN NaN.
 pub(crate) fn derivative<T: Real>(activation: u32, x: T) -> T {
+    if x.is_nan() && activation != Activation::None as u32 {
+        return x;
+    }
     let three = T::of(3.0);
     let inside = x > -three && x < three;
     match activation {

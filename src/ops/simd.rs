@@ -125,17 +125,34 @@ pub trait Vector: Copy {
     fn sub(self, b: Self) -> Self;
     /// Lane-wise product.
     fn mul(self, b: Self) -> Self;
-    /// Lane-wise maximum.
+    /// Lane-wise the larger of `self` and `b`, and `b` where either is NaN or both are zeros: the processor's own
+    /// rule. So the operand that may be NaN is `b`.
     fn max(self, b: Self) -> Self;
-    /// Lane-wise minimum.
+    /// Lane-wise the smaller, with the same rule.
     fn min(self, b: Self) -> Self;
     /// `self` in the lanes where `x > limit`, 0 in the others.
     fn where_above(self, x: Self, limit: Self) -> Self;
+    /// `self` in the lanes where `x` is larger than `best`, or NaN where `best` is not; 0 in the others.
+    fn where_beaten(self, x: Self, best: Self) -> Self;
+    /// `self` in the lanes where `x` is a number, NaN in the others.
+    fn or_nan(self, x: Self) -> Self;
 
-    /// `relu6(self + 3) / 6`
+    /// `max(self, 0)`; NaN stays NaN.
+    #[inline(always)]
+    fn relu(self) -> Self {
+        Self::splat(0.0).max(self)
+    }
+
+    /// Lane-wise the larger, NaN where either is: for two operands that both may be.
+    #[inline(always)]
+    fn largest(self, b: Self) -> Self {
+        self.max(b).or_nan(self)
+    }
+
+    /// `relu6(self + 3) / 6`; NaN stays NaN.
     #[inline(always)]
     fn hard_sigmoid(self) -> Self {
-        let inner = self.add(Self::splat(3.0)).max(Self::splat(0.0)).min(Self::splat(6.0));
+        let inner = Self::splat(6.0).min(self.add(Self::splat(3.0)).relu());
         inner.mul(Self::splat(1.0 / 6.0))
     }
 
@@ -143,7 +160,7 @@ pub trait Vector: Copy {
     #[inline(always)]
     fn activate(self, activation: u32) -> Self {
         match activation {
-            a if a == Activation::Relu as u32 => self.max(Self::splat(0.0)),
+            a if a == Activation::Relu as u32 => self.relu(),
             a if a == Activation::HSwish as u32 => self.mul(self.hard_sigmoid()),
             a if a == Activation::HSigmoid as u32 => self.hard_sigmoid(),
             _ => self,
@@ -151,11 +168,11 @@ pub trait Vector: Copy {
     }
 
     /// The derivative of the activation with this number at `self`; at a corner that of the outer
-    /// branch.
+    /// branch, at NaN NaN.
     #[inline(always)]
     fn derivative(self, activation: u32) -> Self {
         let (one, three) = (Self::splat(1.0), Self::splat(3.0));
-        match activation {
+        let slope = match activation {
             a if a == Activation::Relu as u32 => one.where_above(self, Self::splat(0.0)),
             a if a == Activation::HSwish as u32 => {
                 let outside = one.sub(one.where_above(three, self));
@@ -165,8 +182,9 @@ pub trait Vector: Copy {
             a if a == Activation::HSigmoid as u32 => {
                 Self::splat(1.0 / 6.0).where_above(self, Self::splat(-3.0)).where_above(three, self)
             }
-            _ => one,
-        }
+            _ => return one,
+        };
+        slope.or_nan(self)
     }
 }
 
@@ -236,12 +254,22 @@ impl Vector for Portable {
     fn where_above(self, x: Self, limit: Self) -> Self {
         Portable(std::array::from_fn(|i| if x.0[i] > limit.0[i] { self.0[i] } else { 0.0 }))
     }
+    #[inline(always)]
+    fn where_beaten(self, x: Self, best: Self) -> Self {
+        let beats = |x: f32, best: f32| x > best || (x.is_nan() && !best.is_nan());
+        Portable(std::array::from_fn(|i| if beats(x.0[i], best.0[i]) { self.0[i] } else { 0.0 }))
+    }
+    #[inline(always)]
+    fn or_nan(self, x: Self) -> Self {
+        self.zip(x, |value, x| if x.is_nan() { f32::NAN } else { value })
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
 macro_rules! x86_vector {
     ($(#[$doc:meta])* $name:ident($register:ty), $lanes:literal, $half:ident, $feature:literal, $entry:ident,
-     $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $sub:ident, $mul:ident, $max:ident, $min:ident, $where_above:ident) => {
+     $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $sub:ident, $mul:ident, $max:ident, $min:ident,
+     $where_above:ident, $where_beaten:ident, $or_nan:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy)]
         pub struct $name($register);
@@ -302,6 +330,14 @@ macro_rules! x86_vector {
             fn where_above(self, x: Self, limit: Self) -> Self {
                 unsafe { $name($where_above(self.0, x.0, limit.0)) }
             }
+            #[inline(always)]
+            fn where_beaten(self, x: Self, best: Self) -> Self {
+                unsafe { $name($where_beaten(self.0, x.0, best.0)) }
+            }
+            #[inline(always)]
+            fn or_nan(self, x: Self) -> Self {
+                unsafe { $name($or_nan(self.0, x.0)) }
+            }
         }
 
         #[target_feature(enable = $feature)]
@@ -336,11 +372,59 @@ fn where_above_avx512(
 }
 
 #[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[inline]
+fn where_beaten_avx2(
+    value: std::arch::x86_64::__m256,
+    x: std::arch::x86_64::__m256,
+    best: std::arch::x86_64::__m256,
+) -> std::arch::x86_64::__m256 {
+    use std::arch::x86_64::{_CMP_NLE_UQ, _CMP_ORD_Q, _mm256_and_ps, _mm256_cmp_ps};
+    // Larger or not to be compared, and not because of `best`.
+    let beats = _mm256_and_ps(_mm256_cmp_ps::<_CMP_NLE_UQ>(x, best), _mm256_cmp_ps::<_CMP_ORD_Q>(best, best));
+    _mm256_and_ps(value, beats)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn where_beaten_avx512(
+    value: std::arch::x86_64::__m512,
+    x: std::arch::x86_64::__m512,
+    best: std::arch::x86_64::__m512,
+) -> std::arch::x86_64::__m512 {
+    use std::arch::x86_64::{_CMP_NLE_UQ, _CMP_ORD_Q, _mm512_cmp_ps_mask, _mm512_maskz_mov_ps};
+    let beats = _mm512_cmp_ps_mask::<_CMP_NLE_UQ>(x, best) & _mm512_cmp_ps_mask::<_CMP_ORD_Q>(best, best);
+    _mm512_maskz_mov_ps(beats, value)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[inline]
+fn or_nan_avx2(value: std::arch::x86_64::__m256, x: std::arch::x86_64::__m256) -> std::arch::x86_64::__m256 {
+    use std::arch::x86_64::{_CMP_UNORD_Q, _mm256_cmp_ps, _mm256_or_ps};
+    // A lane of ones is a NaN.
+    _mm256_or_ps(value, _mm256_cmp_ps::<_CMP_UNORD_Q>(x, x))
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn or_nan_avx512(
+    value: std::arch::x86_64::__m512,
+    x: std::arch::x86_64::__m512,
+) -> std::arch::x86_64::__m512 {
+    use std::arch::x86_64::{_CMP_UNORD_Q, _mm512_cmp_ps_mask, _mm512_mask_mov_ps};
+    _mm512_mask_mov_ps(value, _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x), x)
+}
+
+#[cfg(target_arch = "x86_64")]
 x86_vector!(
     /// Eight lanes, AVX2 and FMA.
     Avx2(std::arch::x86_64::__m256), 8, Avx2, "avx2,fma", run_avx2,
     _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps,
-    _mm256_add_ps, _mm256_sub_ps, _mm256_mul_ps, _mm256_max_ps, _mm256_min_ps, where_above_avx2
+    _mm256_add_ps, _mm256_sub_ps, _mm256_mul_ps, _mm256_max_ps, _mm256_min_ps,
+    where_above_avx2, where_beaten_avx2, or_nan_avx2
 );
 
 #[cfg(target_arch = "x86_64")]
@@ -348,7 +432,8 @@ x86_vector!(
     /// Sixteen lanes, AVX-512.
     Avx512(std::arch::x86_64::__m512), 16, Avx2, "avx512f,avx512vl,avx2,fma", run_avx512,
     _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps,
-    _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps, _mm512_max_ps, _mm512_min_ps, where_above_avx512
+    _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps, _mm512_max_ps, _mm512_min_ps,
+    where_above_avx512, where_beaten_avx512, or_nan_avx512
 );
 
 /// Work that is written once and compiled for every instruction set.
@@ -373,61 +458,4 @@ pub fn dispatch<K: Kernel>(kernel: K) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ops::real::derivative;
-
-    struct Check;
-
-    impl Kernel for Check {
-        #[inline(always)]
-        fn run<V: Vector>(self) {
-            check::<V>();
-            check::<V::Half>();
-        }
-    }
-
-    fn check<V: Vector>() {
-        let source: Vec<f32> = (0..16).map(|i| i as f32 - 5.0).collect();
-        let mut out = [0.0; 16];
-        V::load(&source).activate(Activation::HSwish as u32).store(&mut out);
-        for (x, y) in source.iter().zip(out).take(V::LANES) {
-            let expected = x * (x + 3.0).clamp(0.0, 6.0) / 6.0;
-            assert!((y - expected).abs() < 1e-6, "{x}: {y} against {expected}");
-        }
-        // -5 to 2, and -3 to 4 where there are eight lanes only: the corners are among them.
-        for shift in [0, 2] {
-            for activation in [Activation::None, Activation::Relu, Activation::HSwish, Activation::HSigmoid] {
-                V::load(&source[shift.min(16 - V::LANES)..]).derivative(activation as u32).store(&mut out);
-                for (&x, y) in source[shift.min(16 - V::LANES)..].iter().zip(out).take(V::LANES) {
-                    let expected = derivative(activation as u32, x);
-                    assert!((y - expected).abs() < 1e-6, "{activation:?}'({x}): {y} against {expected}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn every_available_set_computes_activations() {
-        Check.run::<Portable>();
-        // SAFETY: guarded by the processor's own answer.
-        #[cfg(target_arch = "x86_64")]
-        unsafe {
-            if Isa::best() >= Isa::Avx2 {
-                run_avx2(Check);
-            }
-            if Isa::best() >= Isa::Avx512 {
-                run_avx512(Check);
-            }
-        }
-        dispatch(Check);
-    }
-
-    #[test]
-    fn names_round_trip() {
-        for isa in [Isa::Portable, Isa::Avx2, Isa::Avx512] {
-            assert_eq!(isa.to_string().parse(), Ok(isa));
-        }
-        assert!("sse9".parse::<Isa>().unwrap_err().contains("sse9"));
-    }
-}
+mod tests;

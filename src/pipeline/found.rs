@@ -1,11 +1,15 @@
 //! What a fine-tuning begins with: the weights and data of a search, and the networks of its front.
 
 use super::Error;
-use crate::config::{self, Config};
+use super::stored::Stored;
+use crate::config::{Config, Data};
 use crate::evaluator::{load_supernet, together};
-use crate::finetune::Picked;
 use crate::finetune::pick::Front;
+use crate::finetune::{self, Picked};
+use crate::run::{self, Event};
+use crate::search;
 use crate::search::adaptation::{ADAPTED_FILE, WIDE_ADAPTED_FILE};
+use crate::shown::OfRun;
 use crate::space::{Arch, Family, Space};
 use crate::supernet::Supernet;
 use crate::train;
@@ -15,17 +19,22 @@ use std::path::{Path, PathBuf};
 /// The configuration with the data and weights of the search in `source` where it gives none itself.
 ///
 /// # Errors
-/// No run, or one whose configuration cannot be read.
-pub fn inherit(config: &Config, source: &Path) -> Result<Config, config::Error> {
+/// No run, or one whose configuration cannot be read or names files that are not there.
+pub fn inherit(config: &Config, source: &Path) -> Result<Config, Error> {
     let mut own = config.clone();
-    let theirs = config::load("search", Some(&source.join("config.toml")), &[], None)?;
+    let stored = Stored::read(source)?;
+    let theirs = stored.config.clone();
     if own.data.name.is_none() {
         // What happens to images may be another than in the search's adaptation.
         let augmentation = own.data.augmentation.or(theirs.data.augmentation);
-        own.data = config::Data { augmentation, ..theirs.data };
+        own.data = Data { augmentation, ..theirs.data };
     }
     if own.supernet.weights.is_none() {
         own.supernet = theirs.supernet;
+    }
+    let Weights { narrow, wide } = Weights::found(source, &own);
+    for path in [narrow.as_deref(), wide.as_deref(), own.data.dir.as_deref()] {
+        stored.check(path)?;
     }
     Ok(own)
 }
@@ -61,6 +70,12 @@ impl Weights {
         Weights::of(run, ADAPTED_FILE, WIDE_ADAPTED_FILE).unwrap_or_else(|| Weights::trained(run, config))
     }
 
+    /// The commands that are shown about a run whose networks belong to these; `tested` is whether its front
+    /// was measured on test images.
+    pub fn commands<'a>(&'a self, run: &'a Path, config: &'a Config, tested: bool) -> OfRun<'a> {
+        OfRun { run, config, weights: self.narrow.as_deref(), wide_weights: self.wide.as_deref(), tested }
+    }
+
     /// The super-networks, ascending by width, and the space of both.
     ///
     /// # Errors
@@ -74,7 +89,37 @@ impl Weights {
     }
 }
 
+/// The weights that the networks of a run's front belong to, where it has one.
+///
+/// # Errors
+/// They are not there, since the run is not over or they were lost: with others, accuracies would be others.
+pub fn weights(run: &Path, config: &Config) -> Result<Weights, Error> {
+    if run.join("front.json").exists() {
+        let adapted = |event: &Event| event.stage == search::STAGE && event.kind == "adaptation";
+        let trained = ["train", "warmup"].iter().any(|stage| run.join("checkpoints").join(stage).exists());
+        let needed = match run::events(run)?.iter().any(adapted) {
+            true => Some(ADAPTED_FILE),
+            false => trained.then_some(WEIGHTS_FILE),
+        };
+        if let Some(file) = needed.map(|name| run.join(name)).filter(|file| !file.exists()) {
+            let reason = "the run's networks belong to these weights, and they are not there: the run is not over, \
+                          or they were lost";
+            let file = file.display().to_string();
+            return Err(finetune::Error::Result { file, reason: reason.into() }.into());
+        }
+    }
+    Ok(Weights::found(run, config))
+}
+
 /// The super-networks that the networks of a run directory belong to, and their space.
+///
+/// # Errors
+/// As [`weights()`] and [`Weights::load`].
+pub fn supernets_of_front(run: &Path, config: &Config) -> Result<(Vec<Supernet>, Space), Error> {
+    weights(run, config)?.load(super::options(config)?.family)
+}
+
+/// The same for an unfinished run too, where what matters is their shape.
 ///
 /// # Errors
 /// As [`Weights::load`].

@@ -16,16 +16,22 @@
 //!
 //! - [`training`]: from a configuration to a training that is ready to run;
 //! - [`found`]: which weights, data and networks a fine-tuning begins with;
+//! - [`networks`]: the networks of a run by number or architecture, each in its best state;
+//! - [`stored`]: what a run directory says of its own beginning;
+//! - [`standing`]: which command's it is, and what is over;
 //! - [`whole`](mod@whole): one stage after the other.
 
 pub mod found;
+pub mod networks;
+pub mod standing;
+pub mod stored;
 pub mod training;
 pub mod whole;
 
 pub use whole::{Outcome, Start, Summary, begin, whole};
 
 use crate::config::Config;
-use crate::{data, device, engine, evaluator, export, finetune, run, search, space, supernet, train};
+use crate::{config, data, device, engine, evaluator, export, finetune, run, search, space, supernet, train};
 
 /// What can go wrong in a stage.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +54,9 @@ pub enum Error {
     /// The device.
     #[error(transparent)]
     Device(#[from] device::Error),
+    /// A configuration.
+    #[error(transparent)]
+    Config(#[from] config::Error),
     /// The run directory.
     #[error(transparent)]
     Run(#[from] run::Error),
@@ -107,6 +116,7 @@ pub fn options(config: &Config) -> Result<evaluator::Options, space::Error> {
         validation_images: config.data.validation_images,
         validation_fraction: config.data.validation_fraction,
         calibration_images: config.search.calibration_images,
+        stored_statistics: false,
         precision: config.search.precision.into(),
     })
 }

@@ -1,10 +1,14 @@
 //! From a configuration to a training that is ready to run, and its result in the run directory.
 
 use super::Error;
-use crate::config::{Config, RunWarmup, Schedule};
+use crate::config::{Config, RunWarmup, Schedule, Training};
 use crate::data::Dataset;
 use crate::device::Device;
+use crate::engine::Values;
+use crate::evaluator::CALIBRATION_BATCH;
 use crate::run::{Output, RunDirectory, StopFlag};
+use crate::space::Arch;
+use crate::space::walk::Exits;
 use crate::supernet::{Card, Supernet};
 use crate::train::material::{dataset, start};
 use crate::train::results::{self, Summary};
@@ -56,9 +60,8 @@ pub fn prepare(config: &Config, stage: Stage) -> Result<Prepared<'_>, Error> {
     };
     let (start, dataset) = start(config, |card| dataset(config, card))?;
     let dataset = Arc::new(dataset);
-    let together = training.schedule == Schedule::Target || training.phases.is_some();
     let groups: Vec<Vec<Supernet>> = match stage {
-        Stage::Train if !together => start.into_iter().map(|supernet| vec![supernet]).collect(),
+        Stage::Train if !together(training) => start.into_iter().map(|supernet| vec![supernet]).collect(),
         _ => vec![start],
     };
     let names: &[&'static str] = match stage {
@@ -87,6 +90,21 @@ impl Prepared<'_> {
         self.dataset.clone()
     }
 
+    /// Refuses a search of the super-networks, recalibrated on `images`, whose statistics would be of one
+    /// value: it is found out here, before the training.
+    ///
+    /// # Errors
+    /// They would.
+    pub fn check_search(&self, images: Option<usize>) -> Result<(), Error> {
+        let Some(((task, group), images)) = self.trainings.first().zip(images) else { return Ok(()) };
+        let (Some(first), Some(&lowest)) = (group.first(), task.material.resolutions.first()) else {
+            return Ok(());
+        };
+        let arch = Arch::largest(first.family, lowest as u32, None);
+        let values = Values::fewest([(&arch, Exits::single(&arch))], images, CALIBRATION_BATCH);
+        Ok(values.map_or(Ok(()), |values| values.check())?)
+    }
+
     /// Trains, from where the run directory stands, and writes weights, cards and summaries there;
     /// `None` if a stop was asked for first.
     ///
@@ -101,11 +119,11 @@ impl Prepared<'_> {
     ) -> Result<Option<Trained>, Error> {
         let mut summaries = Vec::new();
         for (task, start) in self.trainings {
-            let snapshot = match train(&task, start, device.clone(), run, stop, output)? {
+            start.iter().flat_map(|supernet| &supernet.notes).for_each(|note| output.note(note));
+            let (snapshot, summary) = match train(&task, start, device.clone(), run, stop, output)? {
                 Outcome::Stopped => return Ok(None),
-                Outcome::Finished(snapshot) => snapshot,
+                Outcome::Finished(snapshot, summary) => (snapshot, *summary),
             };
-            let summary = results::summary(&task, &snapshot, device)?;
             results::publish(run, &task, &snapshot, &summary)?;
             summaries.push(summary);
         }
@@ -113,6 +131,20 @@ impl Prepared<'_> {
         let first = summaries.next().ok_or(train::Error::NoSupernet)?;
         Ok(Some(Trained { summary: first, wide: summaries.next() }))
     }
+}
+
+/// Whether super-networks of two widths go through a training side by side.
+fn together(training: &Training) -> bool {
+    training.schedule == Schedule::Target || training.phases.is_some()
+}
+
+/// Whether the training of `config` in the directory `run` has left all that it leaves.
+pub fn is_over(config: &Config, run: &Path) -> bool {
+    let supernet = &config.supernet;
+    let two = supernet.wide_width.is_some() || supernet.wide_weights.is_some();
+    let wide = two && !together(&config.train);
+    let files = [Some(results::SUMMARY_FILE), wide.then_some(results::WIDE_SUMMARY_FILE)];
+    files.into_iter().flatten().all(|file| run.join(file).exists())
 }
 
 /// The training that a whole run needs before its search: of a new super-network where no weights

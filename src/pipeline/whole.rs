@@ -9,10 +9,13 @@ use crate::evaluator::{Evaluator, Options};
 use crate::export::{self, onnx};
 use crate::finetune::{self, Inputs, finetune};
 use crate::run::{Output, RunDirectory, StopFlag};
+use crate::search::about::About;
 use crate::search::results::FrontPoints;
 use crate::search::{self, State, page, search};
+use crate::shown::OfRun;
 use crate::space::Space;
 use crate::supernet::Network;
+use crate::train::results::WEIGHTS_FILE;
 use serde::Serialize;
 use std::path::Path;
 use std::sync::Arc;
@@ -62,7 +65,11 @@ pub enum Start<'a> {
 /// Weights or data that cannot be read, or that do not belong together.
 pub fn begin<'a>(config: &'a Config, run: &Path, device: &Arc<dyn Device>) -> Result<Start<'a>, Error> {
     Ok(match training::needed(config)? {
-        Some(stage) => Start::Training(training::prepare(config, stage)?),
+        Some(stage) => {
+            let prepared = training::prepare(config, stage)?;
+            prepared.check_search(config.search.calibration_images)?;
+            Start::Training(prepared)
+        }
         None => Start::Search(Box::new(evaluator(config, Weights::trained(run, config), device)?)),
     })
 }
@@ -98,15 +105,22 @@ pub fn whole(
             };
             (Some(summary), Box::new(trained))
         }
-        Start::Search(evaluator) => (None, evaluator),
+        Start::Search(evaluator) => {
+            let notes = evaluator.supernets().flat_map(|supernet| &supernet.notes);
+            notes.for_each(|note| output.note(note));
+            (None, evaluator)
+        }
     };
+    if let Some(note) = evaluator.few_values_of_space()? {
+        output.note(&format!("note: {note}"));
+    }
     output.note("searching");
     let (found, state) = match search(config, &evaluator, run, stop, output)? {
         search::Outcome::Stopped => return Ok(Outcome::Stopped),
         search::Outcome::Finished(found, state) => (found, state),
     };
     output.note("fine-tuning what was found");
-    let (supernets, _) = found::supernets(run.path(), config)?;
+    let (supernets, _) = found::supernets_of_front(run.path(), config)?;
     let dataset = evaluator.shared_dataset();
     let picked = found::pick(config, run.path(), &supernets)?;
     let settings = (config.seed, &config.finetune, &config.train);
@@ -134,11 +148,14 @@ pub fn whole(
 /// As [`Evaluator::open`].
 pub fn evaluator(config: &Config, weights: Weights, device: &Arc<dyn Device>) -> Result<Evaluator, Error> {
     let options = Options { weights: weights.narrow, wide_weights: weights.wide, ..options(config)? };
-    Ok(Evaluator::open(&options, device.clone())?)
+    let evaluator = Evaluator::open(&options, device.clone())?;
+    // Refused before a directory is made.
+    evaluator.few_values_of_space()?;
+    Ok(evaluator)
 }
 
 /// The name of a fine-tuned network's file for other programs.
-fn onnx_file(weights: &str) -> String {
+pub(super) fn onnx_file(weights: &str) -> String {
     Path::new(weights).with_extension("onnx").display().to_string()
 }
 
@@ -153,20 +170,24 @@ fn export_onnx(run: &RunDirectory, tuned: &finetune::Finetuned) -> Result<String
     Ok(name)
 }
 
-/// The page of a run: its search, and what was fine-tuned in the same directory.
+/// The page of a run: its search, and what was fine-tuned in the same directory; `next` are the commands about
+/// it, `command` and `config` are what it was run with.
 ///
 /// # Errors
 /// A genotype of another space; a result that cannot be read.
 pub fn report(
-    space: &Space,
-    classes: usize,
-    config: &Config,
+    (space, classes): (&Space, usize),
+    (command, config): (&str, &Config),
     state: &State,
-    run: &Path,
+    next: &OfRun<'_>,
 ) -> Result<String, Error> {
+    let run = next.run;
+    let data = About::read(run)?.map(|about| about.data);
+    let trained = run.join(WEIGHTS_FILE).exists();
+    let context = page::Context { command, space, classes, config, data, trained, next };
     let tuned = finetune::Summary::read(run)?.map(|summary| page::tuned(&summary)).unwrap_or_default();
     let fronts = FrontPoints::read(run)?;
-    let page = page::page(space, classes, config, state, &run.display().to_string(), &tuned, &fronts)?;
+    let page = page::page(&context, state, &tuned, &fronts)?;
     Ok(crate::report::render(&page))
 }
 
@@ -181,6 +202,8 @@ pub fn write_report(
     state: &State,
 ) -> Result<(), Error> {
     let classes = evaluator.engine().supernet().classes();
-    let page = report(evaluator.space(), classes, config, state, run.path())?;
-    Ok(run.write_atomic(REPORT_FILE, page.as_bytes())?)
+    let weights = Weights::found(run.path(), config);
+    let next = weights.commands(run.path(), config, state.test_top1.is_some());
+    let page = report((evaluator.space(), classes), (&config.command, config), state, &next)?;
+    Ok(run.write_where_possible(REPORT_FILE, page.as_bytes())?)
 }

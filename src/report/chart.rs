@@ -153,7 +153,7 @@ pub(super) fn outline(points: impl Iterator<Item = (f64, f64)>, across: Goal, up
 
 /// Names beside points, each at the first of four places where it covers no other name and no named
 /// point; a name that fits nowhere is left to the tooltip.
-fn labels(svg: &mut String, named: &[(&str, f64, f64)]) {
+pub(super) fn labels(svg: &mut String, named: &[(&str, f64, f64)]) {
     const LONGEST: usize = 14;
     let mut taken: Vec<[f64; 4]> =
         named.iter().map(|(_, x, y)| [x - 4.0, y - 4.0, x + 4.0, y + 4.0]).collect();

@@ -10,8 +10,9 @@
 //! | next, configuration | [`Comparison::commands`], [`Comparison::configuration`] | as text |
 
 use super::groups;
-use super::markup::{Escaped, count, figure, shown, titled};
+use super::markup::{Digits, Escaped, shown, titled};
 use super::page;
+use super::table;
 use super::{Command, Objective, Point, Quantity};
 use std::fmt::Write;
 
@@ -103,38 +104,44 @@ fn results(html: &mut String, comparison: &Comparison) {
         html.push_str("</section>\n");
         return;
     }
-    html.push_str("<div class=\"scroll\"><table>\n<thead><tr><th scope=\"col\">variant</th>");
-    for quantity in &comparison.columns {
-        let _ = write!(html, "<th scope=\"col\">{}</th>", Escaped(&titled(quantity)));
-    }
-    html.push_str("</tr></thead>\n<tbody>\n");
-    for (index, group) in comparison.groups.iter().enumerate() {
-        let _ = write!(
-            html,
-            "<tr><th scope=\"row\"><span class=\"key {}\">{}</span>",
-            groups::class(index),
-            Escaped(&group.name)
-        );
-        if !group.note.is_empty() {
-            let _ = write!(html, " <span class=\"note\">{}</span>", Escaped(&group.note));
-        }
-        html.push_str("</th>");
-        for column in 0..comparison.columns.len() {
-            let text = group.values.get(column).copied().flatten().map_or_else(|| "–".into(), estimate);
-            let _ = write!(html, "<td>{text}</td>");
-        }
-        html.push_str("</tr>\n");
-    }
-    html.push_str("</tbody></table></div>\n</section>\n");
+    let columns: Vec<Vec<String>> = comparison
+        .columns
+        .iter()
+        .enumerate()
+        .map(|(column, quantity)| {
+            let values = comparison.groups.iter().map(|group| group.values.get(column).copied().flatten());
+            spreads(&values.collect::<Vec<_>>(), quantity)
+        })
+        .collect();
+    let groups = comparison.groups.iter().enumerate();
+    let rows: Vec<table::Row<'_>> = groups
+        .map(|(index, group)| table::Row {
+            head: format!("<span class=\"key {}\">{}</span>", groups::class(index), Escaped(&group.name)),
+            note: &group.note,
+            cells: columns.iter().map(|column| column[index].clone()).collect(),
+            ..table::Row::default()
+        })
+        .collect();
+    let names = std::iter::once("variant".into()).chain(comparison.columns.iter().map(titled));
+    table::table(html, &names.collect::<Vec<String>>(), &rows);
+    html.push_str("</section>\n");
 }
 
-fn estimate(value: Estimate) -> String {
-    // A count that all seeds share needs no decimals, and no deviation.
-    let spread = value.deviation.and_then(shown).filter(|deviation| *deviation > 0.0);
-    match spread {
-        Some(deviation) => format!("{} ± {}", figure(value.mean), figure(deviation)),
-        None => count(value.mean),
-    }
+/// The means of a column with their deviations, all with the same digits; no deviations where all are zero,
+/// as those of counts that all seeds share.
+fn spreads(values: &[Option<Estimate>], quantity: &Quantity) -> Vec<String> {
+    let deviation = |estimate: &Estimate| estimate.deviation.and_then(shown);
+    let spread = values.iter().flatten().filter_map(deviation).any(|deviation| deviation > 0.0);
+    let digits = Digits::of(values.iter().flatten().map(|estimate| estimate.mean), quantity);
+    let write = |estimate: &Option<Estimate>| {
+        let Some(estimate) = estimate else { return "–".into() };
+        let mean = digits.write(estimate.mean);
+        match deviation(estimate).filter(|_| spread) {
+            Some(deviation) => format!("{mean} <span class=\"spread\">± {}</span>", digits.write(deviation)),
+            None => mean,
+        }
+    };
+    values.iter().map(write).collect()
 }
 
 fn fronts(html: &mut String, comparison: &Comparison) {
@@ -183,20 +190,20 @@ fn coverage(html: &mut String, comparison: &Comparison) {
     let caption = "The share of a column's front that some network of the row's front, of the same seed, \
          equals or betters in every objective (C-metric); mean over the seeds.";
     page::section(html, "coverage", "Coverage", caption);
-    html.push_str("<div class=\"scroll\"><table>\n<thead><tr><th scope=\"col\">covers</th>");
-    for group in &comparison.groups {
-        let _ = write!(html, "<th scope=\"col\">{}</th>", Escaped(&group.name));
-    }
-    html.push_str("</tr></thead>\n<tbody>\n");
-    for (row, group) in comparison.groups.iter().enumerate() {
-        let _ = write!(html, "<tr><th scope=\"row\">{}</th>", Escaped(&group.name));
-        for column in 0..comparison.groups.len() {
-            let value = comparison.coverage.get(row).and_then(|row| row.get(column)).copied().flatten();
-            let text =
-                value.and_then(shown).map_or_else(|| "–".into(), |share| format!("{:.0} %", 100.0 * share));
-            let _ = write!(html, "<td>{text}</td>");
-        }
-        html.push_str("</tr>\n");
-    }
-    html.push_str("</tbody></table></div>\n</section>\n");
+    let share = |value: Option<f64>| {
+        value.and_then(shown).map_or_else(|| "–".into(), |share| format!("{:.0} %", 100.0 * share))
+    };
+    let row = |(index, group): (usize, &Group)| table::Row {
+        head: Escaped(&group.name).to_string(),
+        cells: (0..comparison.groups.len())
+            .map(|column| {
+                share(comparison.coverage.get(index).and_then(|row| row.get(column)).copied().flatten())
+            })
+            .collect(),
+        ..table::Row::default()
+    };
+    let rows: Vec<table::Row<'_>> = comparison.groups.iter().enumerate().map(row).collect();
+    let names = comparison.groups.iter().map(|group| group.name.clone());
+    table::table(html, &std::iter::once("covers".into()).chain(names).collect::<Vec<String>>(), &rows);
+    html.push_str("</section>\n");
 }

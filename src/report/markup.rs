@@ -82,13 +82,63 @@ pub(super) fn count(value: f64) -> String {
     }
 }
 
+/// The unit of accuracies, which have two decimals wherever they are printed.
+const PER_CENT: &str = "%";
+
+/// A share in per cent, without the sign.
+pub(super) fn per_cent(value: f64) -> String {
+    shown(value).map_or_else(|| "–".into(), |value| format!("{value:.2}").replace('-', "\u{2212}"))
+}
+
+/// A value of a quantity, without its unit; `whole` where all of its values are whole numbers.
+pub(super) fn amount(value: f64, quantity: &Quantity, whole: bool) -> String {
+    match whole {
+        _ if quantity.unit == PER_CENT => per_cent(value),
+        true => count(value),
+        false => figure(value),
+    }
+}
+
 /// A value with its unit.
 pub(super) fn measured(value: f64, quantity: &Quantity) -> String {
+    let text = amount(value, quantity, false);
     if quantity.unit.is_empty() {
-        figure(value)
+        text
     } else {
         // A no-break thin space, so that the unit stays with its number.
-        format!("{}\u{202f}{}", figure(value), quantity.unit)
+        format!("{text}\u{202f}{}", quantity.unit)
+    }
+}
+
+/// How the values of a column are written: all with one power of ten and as many decimals.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Digits {
+    divisor: f64,
+    letter: &'static str,
+    decimals: usize,
+}
+
+impl Digits {
+    /// Those with which the largest of `values` has the four digits of [`figure`]; none where they are all whole
+    /// and small, and two for shares in per cent.
+    pub(super) fn of(values: impl Iterator<Item = f64> + Clone, quantity: &Quantity) -> Digits {
+        let values = values.filter_map(shown);
+        let size = values.clone().map(f64::abs).fold(0.0, f64::max);
+        let (divisor, letter) = prefix(size);
+        let decimals = match size / divisor {
+            _ if quantity.unit == PER_CENT => 2,
+            _ if divisor == 1.0 && values.clone().all(|value| value.fract() == 0.0) => 0,
+            scaled if scaled > 0.0 => (3 - scaled.log10().floor() as i32).clamp(0, 6) as usize,
+            _ => 0,
+        };
+        Digits { divisor, letter, decimals }
+    }
+
+    /// A value as all of its column are; a dash where there is none.
+    pub(super) fn write(self, value: f64) -> String {
+        let Digits { divisor, letter, decimals } = self;
+        let Some(value) = shown(value) else { return "–".into() };
+        format!("{:.decimals$}{letter}", value / divisor).replace('-', "\u{2212}")
     }
 }
 
@@ -139,6 +189,22 @@ mod tests {
             assert_eq!(count(value), text);
         }
         assert_eq!((count(f64::NAN), count(f64::INFINITY)), ("–".into(), "–".into()));
+    }
+
+    #[test]
+    fn the_values_of_a_column_have_the_same_digits() {
+        let per_cent = Quantity { name: "top-1".into(), unit: "%".into() };
+        let plain = Quantity { name: "MACs".into(), unit: String::new() };
+        let write = |values: &[f64], quantity: &Quantity| -> Vec<String> {
+            let digits = Digits::of(values.iter().copied(), quantity);
+            values.iter().map(|&value| digits.write(value)).collect()
+        };
+        assert_eq!(write(&[96.666, 1.1547, 9.0], &per_cent), ["96.67", "1.15", "9.00"]);
+        assert_eq!(write(&[335_698.0, 12_345.6, 999.0], &plain), ["335.7k", "12.3k", "1.0k"]);
+        assert_eq!(write(&[30.0, 0.0, 54.0], &plain), ["30", "0", "54"]);
+        assert_eq!(write(&[0.5134, -0.02, f64::NAN], &plain), ["0.5134", "\u{2212}0.0200", "–"]);
+        assert_eq!(write(&[f64::INFINITY], &plain), ["–"]);
+        assert_eq!((amount(8.0, &per_cent, true), amount(8.0, &plain, true)), ("8.00".into(), "8".into()));
     }
 
     #[test]

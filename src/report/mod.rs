@@ -22,7 +22,7 @@
 //! missing, NaN or infinite is a dash in a table and left out of a chart; a part without data says so.
 //!
 //! `page.rs` lays the page out, `alone.rs` takes charts out as files, `chart.rs` draws points and lines on the axes of `scale.rs`,
-//! `diagram.rs` draws networks, `tuned.rs` holds the part on fine-tuning, `comparison.rs` the page of a
+//! `diagram.rs` draws networks, `table.rs` writes tables, `tuned.rs` holds the part on fine-tuning, `comparison.rs` the page of a
 //! comparison and `groups.rs` its charts; `style.css` holds the palette (light and dark), `script.js` the tooltip.
 
 mod alone;
@@ -33,6 +33,7 @@ mod groups;
 mod markup;
 mod page;
 mod scale;
+mod table;
 #[cfg(test)]
 mod tests;
 mod tuned;

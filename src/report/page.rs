@@ -2,8 +2,9 @@
 
 use super::chart::{self, Series};
 use super::diagram;
-use super::markup::{Escaped, count, figure, titled};
-use super::{Command, Iteration, Network, Report, comparison, groups, tuned};
+use super::markup::{Escaped, amount, titled};
+use super::table::{self, Row};
+use super::{Command, Iteration, Network, Quantity, Report, comparison, groups, tuned};
 use std::fmt::Write;
 
 pub(super) const STYLE: &str = include_str!("style.css");
@@ -15,7 +16,7 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
 pub(super) fn page(report: &Report) -> String {
     document(&report.title, &report.summary, &report.facts, |html| {
         fronts(html, report);
-        table(html, report);
+        networks(html, report);
         diagrams(html, report);
         tuned::section(html, &report.tuned);
         earlier(html, report);
@@ -103,7 +104,7 @@ fn fronts(html: &mut String, report: &Report) {
     html.push_str("</section>\n");
 }
 
-fn table(html: &mut String, report: &Report) {
+fn networks(html: &mut String, report: &Report) {
     section(html, "networks", "Networks found", "");
     if report.networks.is_empty() {
         nothing(html, "No network has been picked yet.");
@@ -111,34 +112,30 @@ fn table(html: &mut String, report: &Report) {
         return;
     }
     let objectives = report.objectives.iter().map(|objective| &objective.quantity);
-    html.push_str("<div class=\"scroll\"><table>\n<thead><tr><th scope=\"col\">network</th>");
-    for quantity in objectives.chain(&report.columns) {
-        let _ = write!(html, "<th scope=\"col\">{}</th>", Escaped(&titled(quantity)));
-    }
-    html.push_str("</tr></thead>\n<tbody>\n");
+    let quantities: Vec<&Quantity> = objectives.chain(&report.columns).collect();
     // Counts need no decimals.
-    let whole: Vec<bool> = (0..report.objectives.len() + report.columns.len())
+    let whole: Vec<bool> = (0..quantities.len())
         .map(|column| {
             report.networks.iter().filter_map(|n| cell(report, n, column)).all(|v| v.fract() == 0.0)
         })
         .collect();
+    let mut rows = Vec::with_capacity(report.networks.len());
     for (index, network) in report.networks.iter().enumerate() {
-        let _ = write!(
-            html,
-            "<tr class=\"p\" data-k=\"{label}\"><th scope=\"row\"><a href=\"#network-{index}\">{label}</a>",
-            label = Escaped(&network.label)
-        );
-        if !network.note.is_empty() {
-            let _ = write!(html, " <span class=\"note\">{}</span>", Escaped(&network.note));
-        }
-        html.push_str("</th>");
-        for (column, whole) in whole.iter().enumerate() {
+        let value = |(column, quantity): (usize, &&Quantity)| {
             let value = cell(report, network, column).unwrap_or(f64::NAN);
-            let _ = write!(html, "<td>{}</td>", if *whole { count(value) } else { figure(value) });
-        }
-        html.push_str("</tr>\n");
+            amount(value, quantity, whole[column])
+        };
+        rows.push(Row {
+            key: &network.label,
+            head: format!("<a href=\"#network-{index}\">{}</a>", Escaped(&network.label)),
+            note: &network.note,
+            cells: quantities.iter().enumerate().map(value).collect(),
+        });
     }
-    html.push_str("</tbody></table></div>\n</section>\n");
+    let columns: Vec<String> =
+        std::iter::once("network".into()).chain(quantities.into_iter().map(titled)).collect();
+    table::table(html, &columns, &rows);
+    html.push_str("</section>\n");
 }
 
 /// A value of the table: those of the objectives come before those of the further columns.

@@ -1,9 +1,10 @@
 //! Networks before and after they were trained on their own: a table, and arrows over what they cost.
 
-use super::chart::{BOTTOM, LEFT, RIGHT, TOP, axes, open};
-use super::markup::{Escaped, at, figure, shown};
+use super::chart::{BOTTOM, LEFT, RIGHT, TOP, axes, labels, open};
+use super::markup::{Escaped, at, figure, per_cent, shown};
 use super::page;
 use super::scale::{Form, Scale};
+use super::table::{Row, table};
 use super::{Measured, Tuned};
 use std::fmt::Write;
 
@@ -26,44 +27,30 @@ pub(super) fn section(html: &mut String, tuned: &[Tuned]) {
         }
         html.push_str("</div>\n");
     }
-    table(html, tuned);
+    networks(html, tuned);
     html.push_str("</section>\n");
 }
 
-fn table(html: &mut String, tuned: &[Tuned]) {
-    html.push_str("<div class=\"scroll\"><table>\n<thead><tr><th scope=\"col\">network</th>");
-    for name in ["before (%)", "after (%)", "change", "parameters", "change", "MACs", "change"] {
-        let _ = write!(html, "<th scope=\"col\">{name}</th>");
-    }
-    html.push_str("</tr></thead>\n<tbody>\n");
-    for network in tuned {
-        let Tuned { label, note, before, after } = network;
-        let _ = write!(
-            html,
-            "<tr class=\"p\" data-k=\"{label}\"><th scope=\"row\">{label}",
-            label = Escaped(label)
-        );
-        if !note.is_empty() {
-            let _ = write!(html, " <span class=\"note\">{}</span>", Escaped(note));
-        }
-        html.push_str("</th>");
-        let top1 = |measured: &Measured| measured.top1.unwrap_or(f64::NAN);
-        let points = shown(top1(after) - top1(before)).map(|gain| signed(gain, ""));
-        let cells = [
-            figure(top1(before)),
-            figure(top1(after)),
-            points.unwrap_or_else(|| "–".into()),
-            figure(after.params),
-            share(before.params, after.params),
-            figure(after.macs),
-            share(before.macs, after.macs),
-        ];
-        for cell in cells {
-            let _ = write!(html, "<td>{cell}</td>");
-        }
-        html.push_str("</tr>\n");
-    }
-    html.push_str("</tbody></table></div>\n");
+fn networks(html: &mut String, tuned: &[Tuned]) {
+    let columns = ["network", "before (%)", "after (%)", "change", "parameters", "change", "MACs", "change"];
+    let rows: Vec<Row<'_>> = tuned.iter().map(row).collect();
+    table(html, &columns.map(String::from), &rows);
+}
+
+fn row(network: &Tuned) -> Row<'_> {
+    let Tuned { label, note, before, after } = network;
+    let top1 = |measured: &Measured| measured.top1.unwrap_or(f64::NAN);
+    let points = shown(top1(after) - top1(before)).map(|gain| signed(gain, ""));
+    let cells = vec![
+        per_cent(top1(before)),
+        per_cent(top1(after)),
+        points.unwrap_or_else(|| "–".into()),
+        figure(after.params),
+        share(before.params, after.params),
+        figure(after.macs),
+        share(before.macs, after.macs),
+    ];
+    Row { key: label, head: Escaped(label).to_string(), note, cells }
 }
 
 /// A change with its sign.
@@ -101,8 +88,8 @@ fn arrows(tuned: &[Tuned], name: &str, cost: fn(&Measured) -> f64) -> Option<Str
         let text = format!(
             "{}\ntest top-1: {} to {} %\n{name}: {} to {}",
             network.label,
-            figure(before.1),
-            figure(after.1),
+            per_cent(before.1),
+            per_cent(after.1),
             figure(before.0),
             figure(after.0)
         );
@@ -119,6 +106,9 @@ fn arrows(tuned: &[Tuned], name: &str, cost: fn(&Measured) -> f64) -> Option<Str
             Escaped(&text)
         );
     }
+    let named: Vec<(&str, f64, f64)> =
+        moved.iter().map(|(network, _, to)| (&*network.label, x.place(to.0), y.place(to.1))).collect();
+    labels(&mut svg, &named);
     svg.push_str("</svg>");
     Some(svg)
 }

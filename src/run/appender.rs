@@ -1,6 +1,6 @@
 //! A file that only grows, a whole record at a time: a line, mostly.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub(super) struct Appender {
 impl Appender {
     /// Opens or creates the file and cuts it to `length`, where its last whole record ends.
     pub(super) fn open(path: &Path, length: u64, storage: Arc<dyn Storage>) -> Result<Self> {
-        let file = OpenOptions::new().append(true).create(true).open(path).failed("open", path)?;
+        let file = storage.open_append(path).failed("open", path)?;
         let torn = file.metadata().failed("read", path)?.len() != length;
         let mut appender = Self { path: path.into(), file, length, torn, storage };
         appender.mend()?;

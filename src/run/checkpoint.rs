@@ -2,7 +2,8 @@
 //!
 //! A checkpoint is written in full into the hidden folder `.new-STEP`, its manifest (names, sizes,
 //! SHA-256) last, and then renamed to `STEP`: one rename makes all of it visible. The newest
-//! [`KEPT`] of a stage are kept. Folders are moved aside to a hidden name before they are deleted,
+//! [`KEPT`] of a stage are kept, and the newest that is *proven*: one that a run which went wrong can
+//! go back to (see [`Transaction::proven`]). Folders are moved aside to a hidden name before they are deleted,
 //! so that a crash halfway never leaves a visible, half-deleted one. [`recover`] clears the hidden
 //! ones when the run is next opened.
 
@@ -33,6 +34,9 @@ struct Manifest {
     stage: String,
     step: u64,
     files: Vec<Entry>,
+    /// See [`Transaction::proven`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    proven: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -68,8 +72,19 @@ impl Transaction {
         for parent in [checkpoints.parent().unwrap_or(checkpoints), checkpoints] {
             storage.sync_dir(parent).failed("sync", parent)?;
         }
-        let manifest = Manifest { version: VERSION, stage: stage.into(), step, files: Vec::new() };
+        // Of one step there is one state: what was proven of it stays so.
+        let proven = is_proven(&folder.join(folder_name(step)));
+        let manifest = Manifest { version: VERSION, stage: stage.into(), step, files: Vec::new(), proven };
         Ok(Self { storage, folder, hidden, manifest, done: false })
+    }
+
+    /// Marks the checkpoint as one to go back to when later steps turn out to be bad: its state is known
+    /// to be good. Which ones are marked must not depend on interruptions, so that a run that was
+    /// interrupted goes back to where one that was not does.
+    #[must_use]
+    pub fn proven(mut self) -> Self {
+        self.manifest.proven = true;
+        self
     }
 
     /// Adds a file.
@@ -121,12 +136,14 @@ impl Transaction {
         Ok(())
     }
 
-    /// Deletes all but the newest checkpoints up to `step`, and any of later steps: they are of a
-    /// history that this commit has replaced.
+    /// Deletes all but the newest checkpoints up to `step` and the newest proven one of them, and any of
+    /// later steps: they are of a history that this commit has replaced.
     fn prune(&self, step: u64) -> Result<()> {
         let steps = steps(&self.folder)?;
         let later = steps.iter().filter(|&&other| other > step);
-        let earlier = steps.iter().filter(|&&other| other <= step).skip(KEPT);
+        let up_to = || steps.iter().filter(|&&other| other <= step);
+        let proven = up_to().find(|&&other| is_proven(&self.folder.join(folder_name(other))));
+        let earlier = up_to().skip(KEPT).filter(|&other| Some(other) != proven);
         for other in later.chain(earlier) {
             let aside = self.folder.join(format!("{DROP}{other}"));
             let path = self.folder.join(folder_name(*other));
@@ -217,10 +234,23 @@ pub struct Restored {
 }
 
 pub(super) fn latest(folder: &Path) -> Result<Restored> {
+    newest_of(folder, steps(folder)?)
+}
+
+/// The newest whole one of the proven; of all, where none of these is there or whole.
+pub(super) fn latest_proven(folder: &Path) -> Result<Restored> {
+    let all = steps(folder)?;
+    let (proven, others): (Vec<u64>, Vec<u64>) =
+        all.into_iter().partition(|&step| is_proven(&folder.join(folder_name(step))));
+    newest_of(folder, proven.into_iter().chain(others).collect())
+}
+
+/// The first whole one.
+fn newest_of(folder: &Path, steps: Vec<u64>) -> Result<Restored> {
     let stage = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut warnings = Vec::new();
     let mut first = None;
-    for step in steps(folder)? {
+    for step in steps {
         match Checkpoint::open(&folder.join(folder_name(step)), &stage, step) {
             Ok(checkpoint) => return Ok(Restored { checkpoint: Some(checkpoint), warnings }),
             Err(error @ Error::Damaged { .. }) => {
@@ -265,6 +295,12 @@ fn steps(folder: &Path) -> Result<Vec<u64>> {
     let mut steps: Vec<u64> = list(folder)?.into_iter().filter_map(parse).collect();
     steps.sort_unstable_by(|a, b| b.cmp(a));
     Ok(steps)
+}
+
+/// Whether the checkpoint in a folder says that it is proven. One that cannot be read does not.
+fn is_proven(path: &Path) -> bool {
+    let bytes = read_if_there(&path.join(MANIFEST)).ok().flatten().unwrap_or_default();
+    serde_json::from_slice::<Manifest>(&bytes).is_ok_and(|manifest| manifest.proven)
 }
 
 fn verify(path: &Path, entry: &Entry) -> Result<()> {

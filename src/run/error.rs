@@ -76,6 +76,14 @@ pub enum Error {
         /// Why not.
         reason: &'static str,
     },
+    /// A name to write to that is no file's.
+    #[error("{path} is {what}, which is not replaced by a file: give the name of a file")]
+    NoFile {
+        /// The path.
+        path: PathBuf,
+        /// What is there.
+        what: &'static str,
+    },
     /// A file that is not as natv2 wrote it.
     #[error("{path}{}: damaged: {reason}. {remedy}", line.map(|n| format!(", line {n}")).unwrap_or_default())]
     Damaged {
@@ -114,7 +122,7 @@ impl Error {
     /// The code to leave the program with.
     pub fn exit(&self) -> Exit {
         match self {
-            Error::NotARun { .. } => Exit::Usage,
+            Error::NotARun { .. } | Error::NoFile { .. } => Exit::Usage,
             _ => Exit::Failure,
         }
     }

@@ -28,9 +28,7 @@ pub struct Holder {
 
 impl Holder {
     fn this_process() -> Self {
-        let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-        let machine = machine.map(|name| name.trim().to_string()).filter(|name| !name.is_empty());
-        Holder { process: Some(std::process::id()), machine }
+        Holder { process: Some(std::process::id()), machine: Some(host()).filter(|name| !name.is_empty()) }
     }
 
     fn parse(text: &str) -> Self {
@@ -48,6 +46,12 @@ impl fmt::Display for Holder {
         }
         self.machine.as_ref().map_or(Ok(()), |machine| write!(f, " on {machine}"))
     }
+}
+
+/// The name of this machine; empty where the system does not say.
+pub(super) fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().replace('/', "_")
 }
 
 /// Takes the lock of a run directory, and writes into it who has it.

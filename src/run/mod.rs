@@ -4,11 +4,14 @@
 //! DIR/version                      schema of the directory, "natv2 run 1"
 //! DIR/lock                         held by the process at work; names it
 //! DIR/config.toml                  the resolved configuration
+//! DIR/run.json                     the last command in it, and the folder that it was called from
+//! DIR/search.json                  what the search began with
 //! DIR/journal.jsonl                what happened, append-only            (journal.rs)
 //! DIR/cache.jsonl                  results by key, append-only           (cache.rs)
 //! DIR/checkpoints/STAGE/STEP/      the files of one step and a manifest  (checkpoint.rs)
 //! DIR/tensorboard/STAGE/events.out.tfevents.1.natv2    curves, append-only  (tensorboard.rs)
 //! DIR/archive.json, front.json ..  results, replaced whole               (storage.rs)
+//! any other file                   what a command writes elsewhere       (target.rs)
 //! ```
 //!
 //! The rule: a file that is replaced is written under another name, forced to disk, and renamed;
@@ -25,8 +28,10 @@ mod journal;
 mod line;
 mod lock;
 mod progress;
+mod sealed;
 mod signal;
 mod storage;
+mod target;
 mod tensorboard;
 #[cfg(test)]
 mod tests;
@@ -39,7 +44,7 @@ pub use journal::{Event, Journal};
 pub use lock::Holder;
 pub use progress::{Output, Progress, say};
 pub use signal::StopFlag;
-pub use storage::write_atomic;
+pub use target::{check_target, reason_of, write_atomic};
 pub use tensorboard::Curves;
 
 use std::fs::{self, File};
@@ -48,6 +53,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use error::Failed;
+use sealed::Sealed;
 use storage::{Disk, Storage};
 
 /// Schema of the run directory, its journal, caches and manifests.
@@ -61,18 +67,22 @@ const TENSORBOARD: &str = "tensorboard";
 
 /// A run directory that this process holds, alone.
 ///
-/// The lock is released when the value is dropped and, by the kernel, when the process dies.
+/// The lock is released when the value is dropped and, by the kernel, when the process dies. A directory
+/// that cannot be written is held by nobody, and nothing in it can change through this value.
 #[derive(Debug)]
 pub struct RunDirectory {
     path: PathBuf,
     is_new: bool,
     storage: Arc<dyn Storage>,
-    _lock: File,
+    /// Why nothing can be written, where that is so.
+    sealed: Option<Arc<Sealed>>,
+    _lock: Option<File>,
 }
 
 impl RunDirectory {
     /// Creates the directory (and its parents) or opens the run that is in it, locks it, and
-    /// clears what an interrupted write has left.
+    /// clears what an interrupted write has left. A run that this process may read and not write is
+    /// opened too: what is finished can be read, and the first change fails with [`Error::ReadOnly`].
     ///
     /// # Errors
     /// [`Error::InUse`] where another process holds it; [`Error::NotARun`] for a folder that holds
@@ -88,7 +98,12 @@ impl RunDirectory {
             return Err(Error::NotARun { path: path.into(), reason: "it holds other files" });
         }
         storage.create_dir_all(path).failed("create", path)?;
-        let lock = lock::acquire(path)?;
+        let lock = match lock::acquire(path) {
+            Err(Error::ReadOnly { source, .. }) if state_of(path)? == State::Run => {
+                return Self::open_sealed(path, Sealed::new(&source));
+            }
+            lock => Some(lock?),
+        };
         // Only now: another process may have written it between the first look and the lock.
         let is_new = state_of(path)? != State::Run;
         if is_new {
@@ -97,9 +112,30 @@ impl RunDirectory {
             // The name of the directory itself must last, too.
             storage.sync_dir(storage::folder_of(path)).failed("sync", storage::folder_of(path))?;
         }
-        let run = Self { path: path.into(), is_new, storage, _lock: lock };
+        let run = Self { path: path.into(), is_new, storage, sealed: None, _lock: lock };
         run.clear_leftovers()?;
         Ok(run)
+    }
+
+    fn open_sealed(path: &Path, sealed: Sealed) -> Result<Self> {
+        // Someone else may be able to write, and be at it.
+        if let Some(holder) = lock::holder(path)? {
+            return Err(Error::InUse { path: path.into(), holder });
+        }
+        let sealed = Arc::new(sealed);
+        let storage = sealed.clone();
+        Ok(Self { path: path.into(), is_new: false, storage, sealed: Some(sealed), _lock: None })
+    }
+
+    /// Fails where nothing can be written: to be called before work whose result would have to be.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`].
+    pub fn check_writable(&self) -> Result<()> {
+        match &self.sealed {
+            Some(sealed) => Err(Error::io("write", &self.path, sealed.refusal())),
+            None => Ok(()),
+        }
     }
 
     /// Whether [`open`](Self::open) found no run here and began one.
@@ -113,13 +149,31 @@ impl RunDirectory {
     }
 
     /// Replaces the file `name` of the directory: readers see the old bytes or the new, never a
-    /// mixture, and once this returns the new ones survive a power cut.
+    /// mixture, and once this returns the new ones survive a power cut. A file that holds these bytes
+    /// already is left as it is.
     ///
     /// # Errors
     /// [`Error::BadName`], or what the file system says; the old file is intact then.
     pub fn write_atomic(&self, name: &str, bytes: &[u8]) -> Result<()> {
         check_name(name)?;
-        storage::replace(&*self.storage, &self.path.join(name), bytes)
+        let path = self.path.join(name);
+        if holds(&path, bytes) {
+            // Bytes are on disk before they get their name; the name may not be yet.
+            return self.storage.sync_dir(&self.path).failed("sync", &self.path);
+        }
+        storage::replace(&*self.storage, &path, bytes)
+    }
+
+    /// As [`write_atomic`](Self::write_atomic), for what can be made again at any time, such as a page: in a
+    /// directory that cannot be written the file stays as it is.
+    ///
+    /// # Errors
+    /// As [`write_atomic`](Self::write_atomic).
+    pub fn write_where_possible(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        match self.sealed {
+            Some(_) => check_name(name),
+            None => self.write_atomic(name, bytes),
+        }
     }
 
     /// The bytes of the file `name`, or nothing where there is none.
@@ -175,6 +229,16 @@ impl RunDirectory {
     /// would throw work away.
     pub fn latest_checkpoint(&self, stage: &str) -> Result<Restored> {
         latest_checkpoint(&self.path, stage)
+    }
+
+    /// The newest whole checkpoint of a stage among those that are [proven](Transaction::proven), for a run
+    /// that must go back; the newest whole one of any kind where there is none of these.
+    ///
+    /// # Errors
+    /// As [`RunDirectory::latest_checkpoint`].
+    pub fn latest_proven(&self, stage: &str) -> Result<Restored> {
+        check_name(stage)?;
+        checkpoint::latest_proven(&self.path.join(CHECKPOINTS).join(stage))
     }
 
     /// Removes half-written files and finishes replacements that were cut short.
@@ -280,6 +344,13 @@ fn list(path: &Path) -> Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
+}
+
+/// Whether a file is there and holds these bytes.
+fn holds(path: &Path, bytes: &[u8]) -> bool {
+    let size =
+        fs::symlink_metadata(path).is_ok_and(|data| data.is_file() && data.len() == bytes.len() as u64);
+    size && fs::read(path).is_ok_and(|found| found == bytes)
 }
 
 fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {

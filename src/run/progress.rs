@@ -1,5 +1,5 @@
-//! How far long work has got, on standard error: a bar with rate, time left and a message on a
-//! terminal; a line now and then where there is none (a log file, a batch system); nothing with
+//! How far long work has got, on standard error: a bar with rate and time left on a terminal, and below it
+//! what the work has found so far, which so has a whole line; a line now and then where there is none (a log file, a batch system); nothing with
 //! `--quiet`. Standard output is left to results.
 
 use std::borrow::Cow;
@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 /// The first line comes after this time, each next after twice the time before, up to the limit.
 const FIRST_LINE: Duration = Duration::from_secs(2);
@@ -69,14 +69,7 @@ impl Progress {
                 Inner::Lines(Mutex::new(Plain::new(what.into(), done, total, Box::new(io::stderr()))))
             }
             Output::Bar => {
-                let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-                let template = "{prefix} [{bar:24}] {pos}/{len} {per_sec}, {eta} left  {wide_msg}";
-                if let Ok(style) = ProgressStyle::with_template(template) {
-                    bar.set_style(style.progress_chars("=> "));
-                }
-                bar.set_prefix(what.into());
-                bar.set_position(done);
-                bar.reset_eta();
+                let bar = bar(ProgressDrawTarget::stderr(), what.into(), done, total);
                 bar.enable_steady_tick(Duration::from_millis(250));
                 Inner::Bar(bar)
             }
@@ -95,7 +88,13 @@ impl Progress {
     /// What to show beside the figures, such as the best result so far.
     pub fn message(&self, message: impl Into<Cow<'static, str>>) {
         match &self.0 {
-            Inner::Bar(bar) => bar.set_message(message),
+            Inner::Bar(bar) => {
+                // Below the bar from now on.
+                if bar.message().is_empty() {
+                    restyle(bar, "{prefix} [{wide_bar}] {pos}/{len} {rate}, {eta} left\n  {wide_msg}");
+                }
+                bar.set_message(message);
+            }
             Inner::Lines(plain) => lock(plain).message = message.into(),
             Inner::Silent => {}
         }
@@ -118,6 +117,31 @@ impl Progress {
             Inner::Silent => {}
         }
     }
+}
+
+/// A bar that fills what its figures leave of a line.
+fn bar(target: ProgressDrawTarget, what: Cow<'static, str>, done: u64, total: u64) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(total), target);
+    restyle(&bar, "{prefix} [{wide_bar}] {pos}/{len} {rate}, {eta} left");
+    bar.set_prefix(what);
+    bar.set_position(done);
+    bar.reset_eta();
+    bar
+}
+
+fn restyle(bar: &ProgressBar, template: &str) {
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+            // Writing to a line in memory cannot fail.
+            let _ = out.write_str(&per_second(state.per_sec()));
+        };
+        bar.set_style(style.progress_chars("=> ").with_key("rate", rate));
+    }
+}
+
+/// A rate for people.
+fn per_second(rate: f64) -> String {
+    format!("{rate:.1}/s")
 }
 
 /// A panic elsewhere must not take the display's user down with it.
@@ -172,9 +196,9 @@ impl Plain {
             // A stalled start would give more seconds than a Duration holds.
             let left = ((total - done) as f64 / rate).min(1e9);
             let left = HumanDuration(Duration::from_secs_f64(left.ceil()));
-            line += &format!(", {rate:.1}/s, about {left} left");
+            line += &format!(", {}, about {left} left", per_second(rate));
         } else if done > self.before {
-            line += &format!(", {rate:.1}/s");
+            line += &format!(", {}", per_second(rate));
         }
         if !self.message.is_empty() {
             line += &format!(", {}", self.message);
@@ -265,6 +289,63 @@ mod tests {
         assert_eq!(lines.len(), 2, "{text}");
         assert_eq!(lines[0], "a warning");
         assert!(lines[1].starts_with("digits: 3/3, "), "{text}");
+    }
+
+    /// A terminal of 80 columns that keeps what is written to it.
+    #[derive(Debug, Clone, Default)]
+    struct Narrow(Arc<Mutex<Vec<String>>>);
+
+    impl indicatif::TermLike for Narrow {
+        fn width(&self) -> u16 {
+            80
+        }
+        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn write_line(&self, text: &str) -> io::Result<()> {
+            self.write_str(text)
+        }
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            self.0.lock().unwrap().push(text.into());
+            Ok(())
+        }
+        fn clear_line(&self) -> io::Result<()> {
+            Ok(())
+        }
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn on_80_columns_a_bar_leaves_room_for_all_that_is_said() {
+        let terminal = Narrow::default();
+        let target = ProgressDrawTarget::term_like(Box::new(terminal.clone()));
+        let bar = bar(target, "network 3/4, with the validation images".into(), 0, 123_456);
+        let progress = Progress(Inner::Bar(bar));
+        let message = "epoch 125: loss 2.1234 with distillation, training 85.33 %, validation 88.0 %";
+        progress.advance(2_000);
+        progress.message(message);
+        let Inner::Bar(bar) = &progress.0 else { panic!("no bar") };
+        bar.force_draw();
+        let written = terminal.0.lock().unwrap().clone();
+        let lines: Vec<&str> =
+            written.iter().map(|text| text.trim()).filter(|text| !text.is_empty()).collect();
+        let [.., figures, said] = &lines[..] else { panic!("{written:?}") };
+        assert_eq!(*said, message);
+        let parts = ["2000/123456 ", " left"];
+        assert!(figures.len() <= 80 && parts.iter().all(|part| figures.contains(part)), "{figures:?}");
+        let rate = figures.split_whitespace().find_map(|word| word.strip_suffix("/s,")).unwrap();
+        assert_eq!(rate.split('.').nth(1).map(str::len), Some(1), "{figures:?}");
     }
 
     #[test]

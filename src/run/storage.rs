@@ -4,10 +4,9 @@
 //! so tests can fill the disk or cut the power at every single operation. [`Disk`] is the real one.
 
 use std::fmt::Debug;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::error::{Failed, Result};
 
@@ -17,6 +16,10 @@ pub(crate) trait Storage: Debug + Send + Sync {
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
     /// Creates or empties a file, writes it, and forces it to disk.
     fn write_synced(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
+    /// Opens a file to append to it, and creates it where there is none.
+    fn open_append(&self, path: &Path) -> io::Result<File> {
+        OpenOptions::new().append(true).create(true).open(path)
+    }
     /// Writes at the end of a file opened for appending.
     fn append(&self, file: &File, bytes: &[u8]) -> io::Result<()>;
     /// Forces a file's data to disk.
@@ -80,33 +83,23 @@ impl Storage for Disk {
 
 /// Replaces a file of a locked directory: temporary file, fsync, rename, fsync of the folder.
 pub(super) fn replace(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> Result<()> {
-    replace_through(storage, &beside(path, ".new"), path, bytes)
+    let temporary = beside(path, ".new");
+    let written = storage.write_synced(&temporary, bytes).failed("write", path);
+    rename_into(storage, &temporary, path, written)
 }
 
-/// Replaces any file (an export, a report), as [`RunDirectory::write_atomic`] does in a run:
-/// readers, and whoever is left after a crash, see the old bytes or the new.
-///
-/// Needs no lock: concurrent calls use different temporary files, and the last one wins.
-///
-/// [`RunDirectory::write_atomic`]: super::RunDirectory::write_atomic
-///
-/// # Errors
-/// What the file system says; an existing file is intact then.
-pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    static CALLS: AtomicU64 = AtomicU64::new(0);
-    let unique = format!(".{}-{}.tmp", std::process::id(), CALLS.fetch_add(1, Ordering::Relaxed));
-    replace_through(&Disk, &beside(path, &unique), path, bytes)
-}
-
-fn replace_through(storage: &dyn Storage, temporary: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
-    let written = storage
-        .write_synced(temporary, bytes)
-        .failed("write", path)
-        .and_then(|()| storage.rename(temporary, path).failed("replace", path));
-    if written.is_err() {
-        // Frees what a full disk needs most. If this fails too, the next `open` clears it.
+/// Gives a temporary file the name of `path`, so that it lasts, if it was `written`; else removes it.
+pub(super) fn rename_into(
+    storage: &dyn Storage,
+    temporary: &Path,
+    path: &Path,
+    written: Result<()>,
+) -> Result<()> {
+    let renamed = written.and_then(|()| storage.rename(temporary, path).failed("replace", path));
+    if renamed.is_err() {
+        // Frees what a full disk needs most. If this fails too, the next writer clears it.
         let _ = storage.remove_file(temporary);
-        return written;
+        return renamed;
     }
     let folder = folder_of(path);
     storage.sync_dir(folder).failed("sync", folder)

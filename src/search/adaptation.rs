@@ -367,11 +367,12 @@ impl<'a> Adapter<'a> {
     fn card(&self, progress: &Progress, weights: &Supernet) -> Card {
         let (pixels, evaluator) = (self.evaluator.pixels(), self.evaluator);
         let before = weights.card.trained.as_deref().map(|before| format!("{before}; ")).unwrap_or_default();
+        let mut card = weights.card.clone();
+        card.made_on(evaluator.dataset());
         Card {
             family: Some(weights.family),
             width: Some(weights.channels().width),
             classes: Some(weights.classes()),
-            data: Some(evaluator.dataset().name().into()),
             resolutions: evaluator.space().resolutions().to_vec(),
             mean: Some(pixels.mean),
             std: Some(pixels.std),
@@ -380,7 +381,7 @@ impl<'a> Adapter<'a> {
                 "{before}natv2 search: adaptation ({} steps, seed {})",
                 progress.steps, self.config.seed
             )),
-            ..weights.card.clone()
+            ..card
         }
     }
 }

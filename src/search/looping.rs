@@ -1,5 +1,6 @@
 //! The loop itself, from a run directory's newest checkpoint to the end.
 
+use super::about::About;
 use super::adaptation::{Adapted, Adapter, Plan, Predicted};
 use super::archive::algorithm;
 use super::candidates::{Candidate, Proposal};
@@ -8,15 +9,16 @@ use super::results::{self, FrontPoints, Summary};
 use super::state::{STAGE, STATE_FILE};
 use super::{Archive, Error, Iteration, State, initial};
 
-use crate::config::{Config, Policy};
+use crate::config::{Adaptation, Config, Policy};
 use crate::data::Split;
 use crate::evaluator::Evaluator;
 use crate::moo;
 use crate::predictor::metrics;
 use crate::random::stream;
 use crate::run::{Checkpoint, Journal, Output, Progress, RunDirectory, StopFlag};
-use crate::train::checks::{Health, Reason};
-use crate::train::tally::left_out;
+use crate::train;
+use crate::train::checks::{Health, Reason, Remedy};
+use crate::train::tally::{distilled, left_out};
 use std::collections::HashSet;
 
 /// How a search ended.
@@ -60,18 +62,27 @@ pub fn search(
             search.publish(&state)?;
             state
         }
-        None => match search.start()? {
+        None => match run.check_writable().map_err(Error::from).and_then(|()| search.start())? {
             Some(state) => state,
             None => return Ok(Outcome::Stopped),
         },
     };
-    while state.iteration < config.search.iterations as u64 {
-        if stop.requested() || !search.iterate(&mut state)? {
-            return Ok(Outcome::Stopped);
-        }
+    // Only now: the run may have begun with other weights or data, and then says so.
+    About::of(evaluator).publish(run)?;
+    if state.iteration < config.search.iterations as u64 {
+        run.check_writable()?;
     }
-    if state.test_top1.is_none() && !search.test(&mut state)? {
-        return Ok(Outcome::Stopped);
+    loop {
+        match search.advance(&mut state) {
+            Ok(Ended::Yes) => break,
+            Ok(Ended::NotYet) => {}
+            Ok(Ended::Stopped) => return Ok(Outcome::Stopped),
+            // Weights that no step has moved are what they were: then nothing would help.
+            Err(error) => match error.divergence().filter(|_| state.adaptation.steps > 0) {
+                Some(reason) => search.roll_back(&mut state, &reason)?,
+                None => return Err(error),
+            },
+        }
     }
     if let Some(adapter) = &search.adapter {
         adapter.publish(&state.adaptation, run)?;
@@ -81,6 +92,14 @@ pub fn search(
     }
     let summary = Summary::new(evaluator.space(), config, &state, run.path())?;
     Ok(Outcome::Finished(summary, Box::new(state)))
+}
+
+/// Whether a search is at its end.
+enum Ended {
+    Yes,
+    NotYet,
+    /// A stop was asked for first.
+    Stopped,
 }
 
 struct Search<'a> {
@@ -147,6 +166,15 @@ impl Search<'_> {
         Ok(Some(state))
     }
 
+    /// Goes on by an iteration, or from the last to the end.
+    fn advance(&mut self, state: &mut State) -> Result<Ended, Error> {
+        let ended = |done: bool, then: Ended| if done { then } else { Ended::Stopped };
+        if state.iteration < self.config.search.iterations as u64 {
+            return Ok(ended(!self.stop.requested() && self.iterate(state)?, Ended::NotYet));
+        }
+        Ok(ended(state.test_top1.is_some() || self.test(state)?, Ended::Yes))
+    }
+
     /// One iteration, or the rest of one; `false` if a stop was asked for before it was done.
     fn iterate(&mut self, state: &mut State) -> Result<bool, Error> {
         if state.adaptation.pending.is_none() {
@@ -157,7 +185,8 @@ impl Search<'_> {
                 return Ok(true);
             }
             state.adaptation.pending = Some(predicted);
-            self.commit(state)?;
+            // The candidates were measured with the weights that the last round left.
+            self.commit(state, true)?;
         }
         self.adapt(state)
     }
@@ -236,48 +265,50 @@ impl Search<'_> {
         let iteration = state.iteration + 1;
         let what = format!("adaptation {iteration}/{}", self.config.search.iterations);
         let progress = Progress::start(self.output, what, self.plan.done(state), self.plan.round);
-        'from_here: loop {
-            let Some(adapter) = &self.adapter else { return Ok(true) };
-            let distributions = adapter.distributions(state)?;
-            let mut loader = adapter.loader(&state.adaptation)?;
-            while self.plan.done(state) < self.plan.round {
-                if self.stop.requested() {
-                    self.commit(state)?;
-                    return Ok(false);
-                }
-                let Some(adapter) = &mut self.adapter else { return Ok(true) };
-                let health = adapter.step(&mut state.adaptation, &distributions, &mut loader)?;
-                if let Health::Diverged(reason) = health {
-                    self.roll_back(state, reason)?;
-                    continue 'from_here;
-                }
-                if let Some(epoch) = adapter.end_epoch(&mut state.adaptation, iteration) {
-                    self.journal.append(STAGE, self.plan.number(state), "adaptation", &epoch)?;
-                    progress.message(format!(
-                        "loss {:.4}, training {:.2} %{}",
-                        epoch.loss,
-                        epoch.train_top1,
-                        left_out(epoch.skipped)
-                    ));
-                }
-                progress.advance(1);
-                let done = self.plan.done(state);
-                if done == self.plan.round || done.is_multiple_of(every) {
-                    self.commit(state)?;
-                }
+        let Some(adapter) = &self.adapter else { return Ok(true) };
+        let distributions = adapter.distributions(state)?;
+        let mut loader = adapter.loader(&state.adaptation)?;
+        while self.plan.done(state) < self.plan.round {
+            if self.stop.requested() {
+                self.commit(state, false)?;
+                return Ok(false);
             }
-            progress.finish();
-            return Ok(true);
+            let Some(adapter) = &mut self.adapter else { return Ok(true) };
+            let health = adapter.step(&mut state.adaptation, &distributions, &mut loader)?;
+            if let Health::Diverged(reason) = health {
+                progress.finish();
+                return Err(train::Error::from(reason).into());
+            }
+            if let Some(epoch) = adapter.end_epoch(&mut state.adaptation, iteration) {
+                self.journal.append(STAGE, self.plan.number(state), "adaptation", &epoch)?;
+                progress.message(format!(
+                    "loss {:.4}{}, training {:.2} %{}",
+                    epoch.loss,
+                    distilled(self.config.adaptation.kd_ratio),
+                    epoch.train_top1,
+                    left_out(epoch.skipped)
+                ));
+            }
+            progress.advance(1);
+            let done = self.plan.done(state);
+            if done == self.plan.round || done.is_multiple_of(every) {
+                self.commit(state, false)?;
+            }
         }
+        progress.finish();
+        Ok(true)
     }
 
-    /// Back to the last checkpoint, with half the rate.
-    fn roll_back(&mut self, state: &mut State, reason: Reason) -> Result<(), Error> {
+    /// Back to the last proven checkpoint, with half the rate: to the start of the round that is under way,
+    /// or where its predecessor's weights turn out to be bad, of that.
+    fn roll_back(&mut self, state: &mut State, reason: &Reason) -> Result<(), Error> {
         let at = state.adaptation.steps;
-        let checkpoint = self.run.latest_checkpoint(STAGE)?.checkpoint.ok_or(Error::NoCheckpoint)?;
+        let checkpoint = self.run.latest_proven(STAGE)?.checkpoint.ok_or(Error::NoCheckpoint)?;
         let mut restored = State::read(&checkpoint)?;
         let adaptation = &mut restored.adaptation;
-        adaptation.watch = state.adaptation.watch.rolled_back(adaptation.watch.clone(), reason)?;
+        let Adaptation { rate, clip, batch, .. } = self.config.adaptation;
+        let remedy = Remedy { section: "adaptation", rate: ("rate", rate), clip: Some(clip), batch };
+        adaptation.watch = state.adaptation.watch.rolled_back(adaptation.watch.clone(), reason, remedy)?;
         adaptation.rollbacks += 1;
         self.output.note(&format!(
             "adaptation, step {at}: {reason}; back to step {} with {} of the rate",
@@ -291,7 +322,7 @@ impl Search<'_> {
         let number = self.plan.number(state);
         self.journal.rewind(STAGE, Some(number))?;
         self.journal.append(STAGE, number, "rollback", &reason.to_string())?;
-        self.commit(state)
+        self.commit(state, true)
     }
 
     /// Goes on with the weights of a checkpoint.
@@ -319,7 +350,7 @@ impl Search<'_> {
         };
         let Some(test) = test else { return Ok(false) };
         state.test_top1 = Some(test);
-        self.commit(state)?;
+        self.commit(state, false)?;
         self.publish(state)?;
         Ok(true)
     }
@@ -362,18 +393,20 @@ impl Search<'_> {
         let front = FrontPoints::of(&state.archive, objectives, state.iteration);
         self.journal.append(STAGE, number, FrontPoints::EVENT, &front)?;
         state.history.push(done);
-        self.commit(state)?;
+        // Where nothing adapts, nothing goes back either.
+        self.commit(state, false)?;
         self.publish(state)
     }
 
     /// The state with its weights, all of it or nothing.
-    fn commit(&self, state: &mut State) -> Result<(), Error> {
+    fn commit(&self, state: &mut State, proven: bool) -> Result<(), Error> {
         self.meter.sync()?;
         let mut checkpoint = self.run.checkpoint(STAGE, self.plan.number(state))?;
         if let Some(adapter) = &self.adapter {
             adapter.write(&mut state.adaptation, &mut checkpoint)?;
         }
         checkpoint.add(STATE_FILE, &state.to_bytes())?;
+        let checkpoint = if proven { checkpoint.proven() } else { checkpoint };
         Ok(checkpoint.commit()?)
     }
 

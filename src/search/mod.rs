@@ -15,6 +15,7 @@
 //!   through a cache on disk;
 //! - [`distribution`] says what sub-networks like the archive's best are, [`adaptation`] trains them;
 //! - [`State`] is everything that a resumed search needs; one checkpoint holds it;
+//! - [`about`] says what a search began with;
 //! - [`results`] writes `archive.json` and `front.json`, [`page`](mod@page) fills the report;
 //! - [`compare`] sets searches of different methods against each other.
 //!
@@ -22,6 +23,7 @@
 //! evaluations do not depend on threads, so a search gives the same bytes however often it was
 //! interrupted.
 
+pub mod about;
 pub mod adaptation;
 mod archive;
 pub mod candidates;
@@ -93,8 +95,8 @@ pub enum Error {
     /// Adaptation.
     #[error(transparent)]
     Train(Box<train::Error>),
-    /// A loss that grows without bound, again and again.
-    #[error("adaptation: {0}; its rate is adaptation.rate")]
+    /// Divergence of the adaptation, again and again.
+    #[error("adaptation: {0}")]
     Hopeless(#[from] train::checks::Hopeless),
     /// Checkpoints that went away while the search ran.
     #[error("the run's checkpoints are gone: begin again with another --run")]
@@ -119,5 +121,18 @@ impl From<train::Error> for Error {
     fn from(error: train::Error) -> Error {
         // By far the largest of all.
         Error::Train(Box::new(error))
+    }
+}
+
+impl Error {
+    /// As [`train::Error::divergence`], of weights that adaptation has moved.
+    pub fn divergence(&self) -> Option<train::checks::Reason> {
+        match self {
+            Error::Train(error) => error.divergence(),
+            Error::Engine(error) | Error::Evaluator(evaluator::Error::Engine(error)) => {
+                train::checks::validated(error)
+            }
+            _ => None,
+        }
     }
 }

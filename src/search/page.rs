@@ -7,65 +7,76 @@
 //! Transactions on Evolutionary Computation 13(4), 2009) are pointed out. Nothing here depends on the
 //! time or the machine but what the state says of its device, so equal states give equal pages.
 
-use super::adaptation::{ADAPTED_FILE, WIDE_ADAPTED_FILE};
-use super::results::FrontPoints;
+use super::about::Data;
+use super::results::{FrontPoints, numbers};
 use super::{Entry, Error, State, measure::name, objective_value, points};
-use crate::config::{Config, DataName, Objective};
+use crate::config::{Config, Objective};
+use crate::export::NetworkState;
 use crate::finetune;
 use crate::moo::tradeoff;
 use crate::report::{
     self, Block, Command, Diagram, Goal, Group, Iteration, Network, Point, Quantity, Report, Stage,
 };
+use crate::shown::{OfRun, Shown};
 use crate::space::backbone::{DEPTHS, LAYERS, MAX_DEPTH, strided};
 use crate::space::show::grouped;
 use crate::space::walk::{dense_terms, head};
 use crate::space::{Arch, Channels, Layer, Space, walk};
 use crate::train::tally::left_out;
+use std::path::Path;
 
 /// High trade-off networks that are pointed out, as many as NATv2 returns.
 const TRADE_OFFS: usize = 4;
 
-/// The report of a state of a search in the run directory `run`; `classes` are those of the data set,
-/// `tuned` the networks that were fine-tuned since, as [`tuned`] has them, `fronts` those after each
-/// iteration.
+/// What the page of a search says besides its state.
+pub struct Context<'a> {
+    /// The subcommand that made the run: `search`, or `run`.
+    pub command: &'a str,
+    /// The space.
+    pub space: &'a Space,
+    /// Classes of the data set.
+    pub classes: usize,
+    /// What it was run with.
+    pub config: &'a Config,
+    /// The data set; nothing for a run of an earlier version.
+    pub data: Option<Data>,
+    /// Whether the run trained the super-network itself, or warmed it up.
+    pub trained: bool,
+    /// The commands about the run.
+    pub next: &'a OfRun<'a>,
+}
+
+/// The report of a state of a search; `tuned` are the networks that were fine-tuned since, as [`tuned`] has them,
+/// `fronts` those after each iteration.
 ///
 /// # Errors
 /// A genotype of another space.
 pub fn page(
-    space: &Space,
-    classes: usize,
-    config: &Config,
+    context: &Context<'_>,
     state: &State,
-    run: &str,
     tuned: &[report::Tuned],
     fronts: &[FrontPoints],
 ) -> Result<Report, Error> {
+    let &Context { command: by, space, classes, config, next, .. } = context;
     let objectives = &config.search.objectives;
     let front = state.archive.front(objectives);
     let notes = notes(&front, objectives);
+    let numbers = numbers(&front);
     let mut order: Vec<usize> = (0..front.len()).collect();
-    // Stable, so the genotype decides ties.
-    order.sort_by_key(|&index| front[index].cost.macs);
+    order.sort_by_key(|&index| numbers[index]);
 
     let columns = columns(objectives, state.test_top1.is_some());
     let mut report = Report {
-        title: format!("natv2 search · {}", space.family()),
+        title: format!("natv2 {by} · {}", space.family()),
         summary: summary(space, config, state, front.len()),
-        facts: facts(space, config, state),
+        facts: facts(context, state),
         objectives: objectives.iter().map(|&objective| described(objective)).collect(),
         columns: columns.iter().map(Column::quantity).collect(),
         iterations: state.history.iter().map(iteration).collect(),
         commands: vec![
-            command(
-                "test every network of the front",
-                format!(
-                    "natv2 evaluate{}{} --archs @{run}/front.json",
-                    adapted(space, state, run),
-                    config.search.precision.unless_f32(" --precision ")
-                ),
-            ),
-            command("where the run stands", format!("natv2 status {run}")),
-            command("this page again", format!("natv2 report {run}")),
+            command("test every network of the front", next.evaluate_front()),
+            command("where the run stands", next.status()),
+            command("this page again", next.report()),
         ],
         configuration: config.to_toml(),
         tuned: tuned.to_vec(),
@@ -73,12 +84,13 @@ pub fn page(
         ..Report::default()
     };
     let mut exports = Vec::new();
-    for (number, &index) in order.iter().enumerate() {
-        let (entry, label) = (&front[index], (number + 1).to_string());
+    for index in order {
+        let (entry, number) = (&front[index], numbers[index]);
+        let label = number.to_string();
         let arch = space.decode(&entry.genotype)?;
         let test = state.test_top1.as_ref().and_then(|test| test.get(index)).copied();
         report.front.push(point(entry, &arch, label.clone(), objectives));
-        exports.push(export(run, number + 1, &notes[index]));
+        exports.push(export(next, number, &notes[index]));
         report.networks.push(Network {
             label,
             note: notes[index].join(", "),
@@ -119,15 +131,6 @@ fn earlier(fronts: &[FrontPoints], objectives: &[Objective]) -> Vec<Group> {
 /// A minimised value as people read it: accuracy, not error.
 fn shown(value: f64, objective: Objective) -> f64 {
     if objective == Objective::Top1 { 100.0 - value } else { value }
-}
-
-/// The option that names the weights of a search that changed them.
-fn adapted(space: &Space, state: &State, run: &str) -> String {
-    match (state.adaptation.steps, space.widths().len()) {
-        (0, _) => String::new(),
-        (_, 1) => format!(" --weights {run}/{ADAPTED_FILE}"),
-        _ => format!(" --weights {run}/{ADAPTED_FILE} --wide-weights {run}/{WIDE_ADAPTED_FILE}"),
-    }
 }
 
 pub(super) fn quantity(name: &str, unit: &str) -> Quantity {
@@ -232,19 +235,18 @@ fn summary(space: &Space, config: &Config, state: &State, front: usize) -> Strin
     )
 }
 
-fn facts(space: &Space, config: &Config, state: &State) -> Vec<(String, String)> {
+fn facts(context: &Context<'_>, state: &State) -> Vec<(String, String)> {
+    let &Context { space, config, trained, .. } = context;
     let list = |values: Vec<String>| values.join(", ");
     let last = state.history.last();
-    let weights = match &config.supernet.weights {
-        Some(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        None => "built in".into(),
+    let given = config.supernet.weights.as_deref().and_then(Path::file_name);
+    let weights = match (given.map(|name| name.to_string_lossy()), trained) {
+        (None, true) => "trained in this run".into(),
+        (None, false) => "built in".into(),
+        (Some(name), true) => format!("{name}, warmed up in this run"),
+        (Some(name), false) => name.into_owned(),
     };
-    let data = match (config.data.name, &config.supernet.weights) {
-        (Some(name), _) => name.to_string(),
-        // The data that the built-in weights were trained on.
-        (None, None) => DataName::Digits.to_string(),
-        (None, Some(_)) => "as the weights' card says".into(),
-    };
+    let (data, images) = data_facts(context.data.as_ref(), config);
     let facts = [
         ("family", space.family().to_string()),
         ("method", config.search.method.to_string()),
@@ -253,6 +255,7 @@ fn facts(space: &Space, config: &Config, state: &State) -> Vec<(String, String)>
         ("arithmetic", state.arithmetic.clone()),
         ("weights", weights),
         ("data", data),
+        ("images", images),
         ("resolutions", format!("{} px", list(space.resolutions().iter().map(u32::to_string).collect()))),
         ("widths", list(space.widths().iter().map(f64::to_string).collect())),
         ("iterations", format!("{} of {}", state.iteration, config.search.iterations)),
@@ -262,6 +265,17 @@ fn facts(space: &Space, config: &Config, state: &State) -> Vec<(String, String)>
         ("hypervolume", last.map_or("–".into(), |last| format!("{:.5}", last.hypervolume))),
     ];
     facts.map(|(name, value)| (name.into(), value)).into()
+}
+
+/// The data set and its images in words, as far as the run says.
+pub(super) fn data_facts(data: Option<&Data>, config: &Config) -> (String, String) {
+    let Some(data) = data else {
+        let name = config.data.name.map(|name| name.to_string());
+        return (name.unwrap_or_else(|| "as the weights' card says".into()), "–".into());
+    };
+    let from = data.folder.as_ref().map_or_else(|| ", built in".into(), |folder| format!(" in {folder}"));
+    let [train, val, test] = [data.train, data.val, data.test].map(|images| grouped(images as u64));
+    (format!("{}{from}", data.name), format!("{train} training, {val} validation, {test} test"))
 }
 
 fn adaptation(config: &Config, state: &State) -> String {
@@ -278,18 +292,16 @@ fn adaptation(config: &Config, state: &State) -> String {
     }
 }
 
-fn command(purpose: &str, line: String) -> Command {
-    Command { purpose: purpose.into(), line, folded: false }
+fn command(purpose: &str, line: Shown) -> Command {
+    Command { purpose: purpose.into(), line: line.to_string(), folded: false }
 }
 
 /// The command that writes a network to a file of its own.
-fn export(run: &str, number: usize, notes: &[&str]) -> Command {
+fn export(next: &OfRun<'_>, number: usize, notes: &[&str]) -> Command {
     let about = if notes.is_empty() { String::new() } else { format!(" ({})", notes.join(", ")) };
     Command {
         purpose: format!("network {number}{about} for other programs"),
-        line: format!(
-            "natv2 export --run {run} --network {number} --format onnx --out network-{number}.onnx"
-        ),
+        line: next.export(number, &format!("network-{number}.onnx")).to_string(),
         folded: notes.is_empty(),
     }
 }
@@ -304,14 +316,19 @@ pub fn tuned(summary: &finetune::results::Summary) -> Vec<report::Tuned> {
     let network = |network: &finetune::results::Finetuned| {
         let exits: Vec<String> = network.exits.iter().map(usize::to_string).collect();
         let plural = if exits.len() == 1 { "" } else { "s" };
+        let state = match network.state {
+            NetworkState::FineTuned => format!("{} epochs", network.best_epoch),
+            NetworkState::Inherited => "kept as inherited".into(),
+        };
+        let reasons = network.picked_for.iter().map(|reason| format!(", {}", reason.as_str()));
         report::Tuned {
             // One that no search has found has no number.
             label: network.search_top1.map_or_else(|| "given".into(), |_| network.number.to_string()),
             note: format!(
-                "{} epochs, exit{plural} {} ({})",
-                network.best_epoch,
+                "{state}, exit{plural} {} ({}){}",
                 exits.join("+"),
-                network.strategy
+                network.strategy,
+                reasons.collect::<String>()
             ),
             before: measured(&network.before),
             after: measured(&network.after),
@@ -420,6 +437,49 @@ mod tests {
     use crate::space::walk::Exits;
     use crate::space::{ExitScaling, Family, cost};
     use rand::RngExt;
+    fn next(config: &Config) -> OfRun<'_> {
+        OfRun { run: Path::new("runs/x"), config, weights: None, wide_weights: None, tested: true }
+    }
+
+    fn context<'a>(space: &'a Space, config: &'a Config, next: &'a OfRun<'a>) -> Context<'a> {
+        Context { command: "search", space, classes: 10, config, data: None, trained: false, next }
+    }
+
+    #[test]
+    fn the_head_says_which_command_it_was_on_which_images_with_which_weights() {
+        let sets = ["supernet.weights=nets/wide.safetensors".to_string()];
+        let given = config::load("search", None, &sets, Some(config::Profile::Tiny)).unwrap();
+        let none = config::load("search", None, &[], Some(config::Profile::Tiny)).unwrap();
+        let space = Space::paper(Family::SE_B);
+        let state = state(&space, 3);
+        let data = |folder: Option<&str>| Data {
+            name: "cifar10".into(),
+            folder: folder.map(String::from),
+            side: 32,
+            train: 45_000,
+            val: 5_000,
+            test: 10_000,
+        };
+        for (config, trained, weights) in [
+            (&none, false, "built in"),
+            (&none, true, "trained in this run"),
+            (&given, false, "wide.safetensors"),
+            (&given, true, "wide.safetensors, warmed up in this run"),
+        ] {
+            let next = next(config);
+            let context = Context {
+                command: "run",
+                trained,
+                data: Some(data(trained.then_some("/data/c"))),
+                ..context(&space, config, &next)
+            };
+            let page = page(&context, &state, &[], &[]).unwrap();
+            let fact = |name: &str| page.facts.iter().find(|fact| fact.0 == name).unwrap().1.clone();
+            assert_eq!((page.title.as_str(), fact("weights").as_str()), ("natv2 run · SE_B", weights));
+            assert_eq!(fact("data"), if trained { "cifar10 in /data/c" } else { "cifar10, built in" });
+            assert_eq!(fact("images"), "45,000 training, 5,000 validation, 10,000 test");
+        }
+    }
 
     /// A state with random networks of a family, none of which was evaluated.
     fn state(space: &Space, count: u64) -> State {
@@ -441,7 +501,7 @@ mod tests {
         for family in Family::all() {
             let space = Space::new(family, &[32, 64], &[0.25, 1.0], ExitScaling::Once).unwrap();
             let state = state(&space, 40);
-            let page = page(&space, 10, &config, &state, "runs/x", &[], &[]).unwrap();
+            let page = page(&context(&space, &config, &next(&config)), &state, &[], &[]).unwrap();
             let front = state.archive.front(&config.search.objectives);
             assert_eq!(page.networks.len(), front.len());
             assert_eq!(page.front.len() + page.archive.len(), state.archive.entries.len());
@@ -472,7 +532,7 @@ mod tests {
     fn the_front_is_in_order_and_its_best_are_pointed_out() {
         let config = config::load("search", None, &[], Some(config::Profile::Tiny)).unwrap();
         let space = Space::paper(Family::SE_B);
-        let page = page(&space, 10, &config, &state(&space, 60), "runs/x", &[], &[]).unwrap();
+        let page = page(&context(&space, &config, &next(&config)), &state(&space, 60), &[], &[]).unwrap();
         assert!(page.networks.iter().map(|network| network.values[2]).is_sorted());
         assert!(page.networks[0].note.contains("fewest MACs"));
         for note in ["most accurate", "fewest parameters", "fewest MACs"] {
@@ -481,9 +541,7 @@ mod tests {
         assert!(page.commands.iter().any(|command| command.line == "natv2 report runs/x"));
         for (index, network) in page.networks.iter().enumerate() {
             let number = index + 1;
-            let line = format!(
-                "natv2 export --run runs/x --network {number} --format onnx --out network-{number}.onnx"
-            );
+            let line = format!("natv2 export --run runs/x --network {number} --out network-{number}.onnx");
             let command = page.commands.iter().find(|command| command.line == line).unwrap();
             assert_eq!(
                 (network.label.clone(), command.folded),
@@ -501,7 +559,7 @@ mod tests {
         let mut state = state(&space, 3);
         state.adaptation.steps = 1234;
         let said = |state: &State| {
-            let page = page(&space, 10, &config, state, "runs/x", &[], &[]).unwrap();
+            let page = page(&context(&space, &config, &next(&config)), state, &[], &[]).unwrap();
             report::render(&page)
         };
         assert!(said(&state).contains("2 epochs a round in f16, 1,234 steps so far, "));
@@ -517,7 +575,7 @@ mod tests {
     fn a_state_without_networks_has_a_page() {
         let config = config::load("search", None, &[], Some(config::Profile::Tiny)).unwrap();
         let space = Space::paper(Family::SE_B);
-        let page = page(&space, 10, &config, &state(&space, 0), "runs/x", &[], &[]).unwrap();
+        let page = page(&context(&space, &config, &next(&config)), &state(&space, 0), &[], &[]).unwrap();
         assert!(page.networks.is_empty() && page.archive.is_empty());
         assert!(report::render(&page).contains("No network"));
     }

@@ -6,8 +6,10 @@ use super::adaptation::{ADAPTED_FILE, WIDE_ADAPTED_FILE};
 use super::{Archive, Entry, Error, STAGE, State};
 use crate::config::{Config, Objective};
 use crate::run;
-use crate::space::{Arch, Genotype, Space};
+use crate::space::numbers::Place;
+use crate::space::{self, Arch, Genotype, Space};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Version of the form of all three.
@@ -16,6 +18,9 @@ pub const VERSION: u32 = 1;
 /// A network as the files list it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Network {
+    /// Its number in the front; none where it is not in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub number: Option<usize>,
     /// Its canonical genotype.
     pub genotype: Genotype,
     /// Its architecture.
@@ -41,10 +46,18 @@ struct File<'a> {
     networks: Vec<Network>,
 }
 
-/// Networks sorted by genotype.
-fn networks(space: &Space, entries: &[Entry], test: Option<&[f64]>) -> Result<Vec<Network>, Error> {
+/// Networks sorted by genotype, those of the front with their numbers.
+fn networks(
+    space: &Space,
+    entries: &[Entry],
+    front: &[Entry],
+    test: Option<&[f64]>,
+) -> Result<Vec<Network>, Error> {
+    let numbers: BTreeMap<&Genotype, usize> =
+        front.iter().map(|entry| &entry.genotype).zip(numbers(front)).collect();
     let network = |(index, entry): (usize, &Entry)| {
         Ok(Network {
+            number: numbers.get(&entry.genotype).copied(),
             genotype: entry.genotype.clone(),
             arch: space.decode(&entry.genotype)?,
             top1: entry.top1(),
@@ -59,13 +72,19 @@ fn networks(space: &Space, entries: &[Entry], test: Option<&[f64]>) -> Result<Ve
     Ok(networks)
 }
 
+/// The number of each network of a front, from 1.
+pub fn numbers(front: &[Entry]) -> Vec<usize> {
+    let places: Vec<Place<'_>> = front.iter().map(|entry| (entry.cost.macs, Some(&entry.genotype))).collect();
+    space::numbers::numbers(&places)
+}
+
 /// The front of a state.
 ///
 /// # Errors
 /// A genotype of another space.
 pub fn front(space: &Space, config: &Config, state: &State) -> Result<Vec<Network>, Error> {
     let front = state.archive.front(&config.search.objectives);
-    networks(space, &front, state.test_top1.as_deref())
+    networks(space, &front, &front, state.test_top1.as_deref())
 }
 
 /// The bytes of `archive.json` and `front.json`.
@@ -79,7 +98,8 @@ pub fn files(space: &Space, config: &Config, state: &State) -> Result<[(&'static
         bytes.push(b'\n');
         bytes
     };
-    let archive = networks(space, &state.archive.entries, None)?;
+    let front_entries = state.archive.front(&config.search.objectives);
+    let archive = networks(space, &state.archive.entries, &front_entries, None)?;
     Ok([("archive.json", render(archive)), ("front.json", render(front(space, config, state)?))])
 }
 

@@ -9,6 +9,7 @@
 //!   drawings all read, so that they cannot disagree;
 //! - [`Space`]: the genotype (encode, decode, bounds, canonical form, repair) and random sampling;
 //! - [`cost`](mod@cost): trainable parameters and multiply-accumulates in closed form;
+//! - [`numbers`]: the numbers of the networks of a front;
 //! - [`show`](mod@show): a network drawn as text.
 
 mod arch;
@@ -16,6 +17,7 @@ pub mod backbone;
 pub mod cost;
 mod family;
 mod genotype;
+pub mod numbers;
 pub mod sample;
 pub mod show;
 pub mod walk;

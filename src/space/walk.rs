@@ -100,6 +100,11 @@ pub fn walk(channels: &Channels, arch: &Arch) -> impl Iterator<Item = Layer> {
     })
 }
 
+/// Side of the smallest map of `arch` read at `exits`: that of the last stage, which its last head reads.
+pub fn smallest_side(arch: &Arch, exits: Exits) -> usize {
+    STAGE_TABLE[..=exits.last()].iter().fold(strided(arch.r as usize, 2), |side, of| strided(side, of.stride))
+}
+
 /// A set of exits of an early-exit network, or the one plain head of the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exits(u8);

@@ -1,6 +1,7 @@
 //! The card beside a checkpoint, `NAME.card.json`: what its numbers were trained on.
 
 use super::Error;
+use crate::data::{Dataset, Split};
 use crate::space::backbone::PAPER_RESOLUTIONS;
 use crate::space::walk::Exits;
 use crate::space::{Arch, Family};
@@ -20,6 +21,9 @@ pub struct Card {
     pub class_names: Vec<String>,
     /// Name of the data set.
     pub data: Option<String>,
+    /// The folder that the data set was read from: from the root where this program wrote the card; a
+    /// relative one is relative to the card's. None for one that is built in.
+    pub data_dir: Option<PathBuf>,
     /// Resolutions of its search space, ascending.
     pub resolutions: Vec<u32>,
     /// Mean of the pixels, scaled to 0..1, per channel.
@@ -32,6 +36,8 @@ pub struct Card {
     pub calibration_images: Option<usize>,
     /// Training images kept apart for validation.
     pub validation_images: Option<usize>,
+    /// Share of the images of each class kept apart for validation.
+    pub validation_fraction: Option<f64>,
     /// How it was trained, in words.
     pub trained: Option<String>,
     /// The one network whose tensors the file holds; `None` for a super-network.
@@ -66,6 +72,12 @@ impl NetworkCard {
             numbers.ok_or_else(|| format!("`exits` is {exits}, and a list of numbers is expected"))?;
         let exits = Exits::parse(&numbers.join(","), &arch).map_err(|e| e.to_string())?;
         let statistics = other.remove("statistics").and_then(|s| s.as_str().map(str::to_string));
+        if let Some(weights) = other.get("exit_weights") {
+            let numbers = weights.as_array().map(|list| list.iter().filter(|v| v.is_number()).count());
+            if numbers != Some(exits.len()) {
+                return Err(format!("`exit_weights` is {weights}, and a number for each exit is expected"));
+            }
+        }
         Ok(NetworkCard { arch, exits, statistics, other })
     }
 
@@ -85,6 +97,21 @@ impl Card {
     /// The path of the card of a checkpoint.
     pub fn path(checkpoint: &Path) -> PathBuf {
         checkpoint.with_extension("card.json")
+    }
+
+    /// Says which images a network was made on: the data set, where its files are, and how it is split. What
+    /// the card said about another data set is gone.
+    pub fn made_on(&mut self, dataset: &Dataset) {
+        let name = dataset.name();
+        if self.data.as_deref() != Some(name) {
+            self.class_names.clear();
+        }
+        self.data = Some(name.into());
+        self.data_dir = dataset.folder().map(Path::to_path_buf);
+        let cifar = name.starts_with("cifar");
+        self.validation_images = Some(dataset.split(Split::Val).len()).filter(|&n| cifar && n > 0);
+        let fraction = dataset.origin().and_then(|spec| spec.validation.fraction);
+        self.validation_fraction = fraction.filter(|_| !cifar && dataset.folder().is_some());
     }
 
     /// The resolutions of the search space: the card's, else the paper's.
@@ -134,6 +161,10 @@ impl Card {
                 })?
                 .unwrap_or_default(),
             data: fields.get("data", "the name of a data set", |v| v.as_str().map(str::to_string))?,
+            data_dir: fields
+                .get("data_dir", "a folder", |v| v.as_str().filter(|dir| !dir.is_empty()).map(PathBuf::from))?
+                .map(|dir| file.parent().unwrap_or(Path::new("")).join(dir))
+                .map(|dir| std::path::absolute(&dir).unwrap_or(dir)),
             resolutions: fields
                 .get("resolutions", "ascending sides from 32 to 1024", resolutions)?
                 .unwrap_or_default(),
@@ -144,6 +175,9 @@ impl Card {
             })?,
             calibration_images: fields.get("calibration_images", "a number of images from 1 on", count)?,
             validation_images: fields.get("validation_images", "a number of images from 1 on", count)?,
+            validation_fraction: fields.get("validation_fraction", "a share from 0 to below 1", |v| {
+                v.as_f64().filter(|share| (0.0..1.0).contains(share))
+            })?,
             trained: fields.get("trained", "text", |v| v.as_str().map(str::to_string))?,
             other: fields
                 .object
@@ -169,18 +203,20 @@ impl Card {
 }
 
 /// The fields that [`Card`] reads.
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 15] = [
     "family",
     "width",
     "classes",
     "class_names",
     "data",
+    "data_dir",
     "resolutions",
     "mean",
     "std",
     "resize",
     "calibration_images",
     "validation_images",
+    "validation_fraction",
     "trained",
     "network",
 ];
@@ -247,6 +283,38 @@ mod tests {
     }
 
     #[test]
+    fn a_card_says_where_its_images_are() {
+        let folder = tempfile::tempdir().unwrap();
+        for class in ["a", "b"] {
+            let class = folder.path().join("photos").join(class);
+            std::fs::create_dir_all(&class).unwrap();
+            for number in 0..4 {
+                let file = std::fs::File::create(class.join(format!("{number}.png"))).unwrap();
+                let mut encoder = png::Encoder::new(file, 8, 8);
+                encoder.set_color(png::ColorType::Rgb);
+                encoder.write_header().unwrap().write_image_data(&[number; 192]).unwrap();
+            }
+        }
+        let dir = folder.path().join("photos");
+        let validation = crate::data::Validation { fraction: Some(0.25), ..Default::default() };
+        let spec = crate::data::Spec { validation, ..crate::data::Spec::new("image-folder", Some(&dir)) };
+        let text = r#"{"data":"cifar10","class_names":["x","y"],"validation_images":5}"#;
+        let mut card = parse(text).unwrap();
+        card.made_on(&crate::data::open(&spec).unwrap());
+        assert_eq!((card.data.as_deref(), card.class_names.len()), (Some("image-folder"), 0));
+        assert_eq!((card.data_dir.as_ref(), card.validation_images), (Some(&dir), None));
+        assert_eq!(card.validation_fraction, Some(0.25));
+        assert_eq!(parse(&card.to_json()).unwrap(), card);
+        // A relative folder is one beside the card.
+        let card = Card::parse(r#"{"data_dir":"photos"}"#, &folder.path().join("net.card.json")).unwrap();
+        assert_eq!(card.data_dir, Some(dir));
+        // The built-in set has none.
+        let mut card = Card::default();
+        card.made_on(&crate::data::open(&crate::data::Spec::new("digits", Some(folder.path()))).unwrap());
+        assert_eq!((card.data.as_deref(), card.data_dir), (Some("digits"), None));
+    }
+
+    #[test]
     fn reads_what_is_there_and_names_what_is_wrong() {
         let card =
             parse(r#"{"family":"EE_D","width":1.2,"resolutions":[48,56],"std":[0.2,0.2,0.2],"more":1}"#);
@@ -263,6 +331,8 @@ mod tests {
             (r#"{"network":{}}"#, "`family`"),
             (r#"{"family":"SE_B","network":3}"#, "`network`"),
             (r#"{"family":"SE_B","network":{"arch":{"r":48}}}"#, "no field `d`"),
+            (r#"{"data_dir":3}"#, "`data_dir`"),
+            (r#"{"validation_fraction":1.5}"#, "`validation_fraction`"),
         ] {
             let message = parse(text).unwrap_err();
             assert!(message.contains(field) && message.contains("net.card.json"), "{message}");

@@ -1,5 +1,6 @@
 //! Checkpoint files: safetensors with the names that the once-for-all package writes.
 
+use super::numbers::{Unread, floats};
 use super::{Error, Parts, SCALINGS};
 use crate::space::ExitScaling;
 use crate::space::backbone::{Channels, MAX_DEPTH, STAGES};
@@ -21,15 +22,19 @@ pub struct Tensor {
 pub struct Checkpoint {
     file: PathBuf,
     tensors: BTreeMap<String, Tensor>,
+    /// Tensors of other types, by name: counters of a training, as a rule.
+    passed_over: BTreeMap<String, Dtype>,
+    notes: Vec<String>,
 }
 
 impl Checkpoint {
     /// Reads a file. Names of older once-for-all releases are brought to today's, and
-    /// `num_batches_tracked` is left out.
+    /// `num_batches_tracked` is left out. Numbers of 16 and 64 bits become f32; tensors of whole numbers
+    /// are passed over; [`Checkpoint::notes`] says so.
     ///
     /// # Errors
-    /// A file that cannot be read or is no safetensors file; a tensor of another type than F32 or
-    /// with an element that is not finite.
+    /// A file that cannot be read or is no safetensors file; a tensor with an element that is not
+    /// finite or does not fit f32; a running variance below zero.
     pub fn read(file: &Path) -> Result<Checkpoint, Error> {
         let bytes = std::fs::read(file).map_err(|source| Error::Read { file: file.into(), source })?;
         Checkpoint::parse(&bytes, file)
@@ -42,29 +47,48 @@ impl Checkpoint {
     pub fn parse(bytes: &[u8], file: &Path) -> Result<Checkpoint, Error> {
         let parsed = SafeTensors::deserialize(bytes)
             .map_err(|e| Error::Format { file: file.into(), reason: e.to_string() })?;
-        let mut tensors = BTreeMap::new();
+        let mut found = Checkpoint::from_tensors(file, BTreeMap::new());
+        let mut types = BTreeMap::new();
         for (name, view) in parsed.iter() {
             if name.ends_with("num_batches_tracked") {
                 continue;
             }
-            if view.dtype() != Dtype::F32 {
-                let found = format!("{:?}", view.dtype());
-                return Err(Error::Type { file: file.into(), tensor: name.into(), found });
-            }
-            let data: Vec<f32> = bytemuck::allocation::pod_collect_to_vec(view.data());
             let name = name.replace(".mobile_inverted_conv.", ".conv.");
+            let data = match floats(&view) {
+                Ok(data) => data,
+                Err(Unread::Type(dtype)) => {
+                    found.passed_over.insert(name, dtype);
+                    continue;
+                }
+                Err(Unread::TooLarge { index, value }) => {
+                    return Err(Error::TooLarge { file: file.into(), tensor: name, index, value });
+                }
+            };
             if let Some(index) = data.iter().position(|v| !v.is_finite()) {
                 let value = data[index];
                 return Err(Error::NotFinite { file: file.into(), tensor: name, index, value });
             }
-            tensors.insert(name, Tensor { shape: view.shape().to_vec(), data });
+            if name.ends_with(VARIANCE)
+                && let Some(index) = data.iter().position(|&variance| variance < 0.0)
+            {
+                let value = data[index];
+                return Err(Error::Variance { file: file.into(), tensor: name, index, value });
+            }
+            *types.entry(format!("{:?}", view.dtype())).or_insert(0) += 1;
+            found.tensors.insert(name, Tensor { shape: view.shape().to_vec(), data });
         }
-        Ok(Checkpoint { file: file.into(), tensors })
+        found.notes = notes(file, &types, &found.passed_over);
+        Ok(found)
     }
 
     /// A checkpoint of tensors made elsewhere; `file` is for messages.
     pub fn from_tensors(file: impl Into<PathBuf>, tensors: BTreeMap<String, Tensor>) -> Checkpoint {
-        Checkpoint { file: file.into(), tensors }
+        Checkpoint { file: file.into(), tensors, passed_over: BTreeMap::new(), notes: Vec::new() }
+    }
+
+    /// What was done with the file's numbers beyond reading them, a sentence each, for people.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The file, for messages.
@@ -80,13 +104,18 @@ impl Checkpoint {
     /// A tensor that must be there.
     ///
     /// # Errors
-    /// It is missing; `needed` says who needs it.
+    /// It is missing, or of no type of real numbers; `needed` says who needs it.
     pub fn require(&self, name: &str, needed: &str) -> Result<&Tensor, Error> {
-        self.tensor(name).ok_or_else(|| Error::MissingTensor {
-            file: self.file.clone(),
-            tensor: name.into(),
-            needed: needed.into(),
+        let (file, tensor) = (|| self.file.clone(), String::from(name));
+        self.tensor(name).ok_or_else(|| match self.passed_over.get(name) {
+            Some(found) => Error::Type { file: file(), tensor, found: format!("{found:?}") },
+            None => Error::MissingTensor { file: file(), tensor, needed: needed.into() },
         })
+    }
+
+    /// Whether a tensor of this name is there that holds no real numbers.
+    pub(super) fn passes_over(&self, name: &str) -> bool {
+        self.passed_over.contains_key(name)
     }
 
     /// The names of all tensors, in order.
@@ -101,7 +130,7 @@ impl Checkpoint {
 
     /// Which optional tensors the file has.
     pub fn parts(&self) -> Parts {
-        let has = |name: &str| self.tensors.contains_key(name);
+        let has = |name: &str| self.tensors.contains_key(name) || self.passes_over(name);
         Parts {
             head: has("final_expand_layer.conv.weight"),
             exits: has("exits.0.final_expand_layer.conv.weight"),
@@ -173,6 +202,30 @@ impl Checkpoint {
     }
 }
 
+/// How names of running variances end.
+const VARIANCE: &str = ".running_var";
+
+/// What is said of a file whose tensors of real numbers have these types, so many of each, and which others
+/// were passed over.
+fn notes(file: &Path, types: &BTreeMap<String, usize>, passed_over: &BTreeMap<String, Dtype>) -> Vec<String> {
+    let file = file.display();
+    let mut notes = Vec::new();
+    let others = types.iter().filter(|(name, _)| *name != "F32");
+    let counts: Vec<String> = others.map(|(name, count)| format!("{count} in {name}")).collect();
+    if !counts.is_empty() {
+        let all: usize = types.values().sum();
+        notes.push(format!("{file}: of {all} tensors {} are read as F32", counts.join(", ")));
+    }
+    if let Some((first, dtype)) = passed_over.first_key_value() {
+        let more = match passed_over.len() - 1 {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        notes.push(format!("{file}: tensor `{first}` ({dtype:?}){more} passed over: no real numbers"));
+    }
+    notes
+}
+
 type Probe = (String, Box<dyn Fn(&Channels) -> usize>);
 
 /// Tensors whose first dimension tells the width, and what it is at given channels.
@@ -197,6 +250,7 @@ fn probes(parts: Parts) -> Vec<Probe> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::numbers::READ;
     use super::*;
     use safetensors::tensor::TensorView;
 
@@ -227,11 +281,58 @@ mod tests {
         let mut huge = whole.clone();
         huge[..8].copy_from_slice(&u64::MAX.to_le_bytes());
         assert!(message(&huge).contains("not a whole safetensors file"));
-        assert!(message(&one(Dtype::F16, vec![2], &[0; 4])).contains("holds F16, not F32"));
+        let whole = message(&one(Dtype::I32, vec![2], &[0; 8]));
+        assert!(whole.contains("`first_conv.conv.weight`") && whole.contains("holds I32"), "{whole}");
+        assert!(whole.contains(READ) && !whole.contains("ofa_to_safetensors"), "{whole}");
+        let large = message(&one(Dtype::F64, vec![2], &[1.0f64, 1e39].map(f64::to_le_bytes).concat()));
+        assert!(large.contains("holds 1e39 at element 1") || large.contains("element 1"), "{large}");
         let nan = [1.0f32.to_le_bytes(), f32::NAN.to_le_bytes()].concat();
         assert!(message(&one(Dtype::F32, vec![2], &nan)).contains("holds NaN at element 1"));
         let fine = one(Dtype::F32, vec![2], &[0; 8]);
         assert!(message(&fine).contains("no tensor `blocks.1.conv.point_linear"));
+    }
+
+    fn tensors(all: &[(&str, Dtype, &[u8])]) -> Result<Checkpoint, Error> {
+        let views = all.iter().map(|&(name, dtype, bytes)| {
+            (name, TensorView::new(dtype, vec![bytes.len() * 8 / dtype.bitsize()], bytes).unwrap())
+        });
+        Checkpoint::parse(&safetensors::serialize(views, None).unwrap(), Path::new("net.safetensors"))
+    }
+
+    #[test]
+    fn numbers_of_other_widths_are_read_and_counters_passed_over_with_a_note() {
+        let one = 1.0f32.to_le_bytes();
+        let plain =
+            tensors(&[("a", Dtype::F32, &one), ("x.num_batches_tracked", Dtype::I64, &[0; 8])]).unwrap();
+        assert_eq!(plain.notes(), [""; 0]);
+        let mixed = tensors(&[
+            ("a", Dtype::F32, &one),
+            ("b", Dtype::F16, &[0, 0x3c]),
+            ("c", Dtype::BF16, &[0x80, 0x3f]),
+            ("d", Dtype::F64, &1.0f64.to_le_bytes()),
+            ("e", Dtype::F16, &[0, 0x3c]),
+            ("epoch", Dtype::I64, &[0; 8]),
+            ("step", Dtype::U8, &[0]),
+        ]);
+        let mixed = mixed.unwrap();
+        assert!(mixed.tensors().all(|(_, tensor)| tensor.data == [1.0]));
+        assert_eq!(mixed.names().collect::<Vec<_>>(), ["a", "b", "c", "d", "e"]);
+        let [types, others] = mixed.notes() else { panic!("{:?}", mixed.notes()) };
+        assert_eq!(types, "net.safetensors: of 5 tensors 1 in BF16, 2 in F16, 1 in F64 are read as F32");
+        assert_eq!(others, "net.safetensors: tensor `epoch` (I64) and 1 more passed over: no real numbers");
+        // One that is needed is no counter.
+        let error = mixed.require("epoch", "all need").unwrap_err().to_string();
+        assert!(error.contains("`epoch` of net.safetensors holds I64"), "{error}");
+    }
+
+    #[test]
+    fn a_variance_below_zero_is_refused_by_name_and_place() {
+        let name = "blocks.5.conv.depth_conv.bn.bn.running_var";
+        let of = |numbers: [f32; 3]| tensors(&[(name, Dtype::F32, &numbers.map(f32::to_le_bytes).concat())]);
+        assert!(of([0.0, -0.0, 1e30]).is_ok());
+        let error = of([1.0, -1e-9, 1.0]).unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains("element 1"), "{error}");
+        assert!(error.contains("-0.000000001") && error.contains("variance"), "{error}");
     }
 
     #[test]

@@ -87,7 +87,8 @@ pub fn convert(checkpoint: &Checkpoint, card: &Card, target: &Target) -> Result<
     let packed = layout.pack(&Checkpoint::from_tensors(checkpoint.file(), tensors))?;
     let card = converted_card(card, &source, target, classes, new.len(), classes != source.classes());
     let file = checkpoint.file().into();
-    let supernet = Supernet { family: target.family, layout, packed, card, file };
+    let notes = checkpoint.notes().to_vec();
+    let supernet = Supernet { family: target.family, layout, packed, card, file, notes };
     Ok(Conversion { supernet, kept, moved, new, dropped })
 }
 
@@ -112,7 +113,8 @@ impl Supernet {
         let packed = layout.pack(&Checkpoint::from_tensors(&self.file, tensors))?;
         let target = Target { family: self.family, classes: Some(classes), scaling: None, seed };
         let card = converted_card(&self.card, self, &target, classes, new, true);
-        Ok(Supernet { family: self.family, layout, packed, card, file: self.file.clone() })
+        let (file, notes) = (self.file.clone(), self.notes.clone());
+        Ok(Supernet { family: self.family, layout, packed, card, file, notes })
     }
 }
 

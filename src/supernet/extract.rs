@@ -87,7 +87,8 @@ impl Network {
             classes: Some(supernet.classes()),
             ..supernet.card.clone()
         };
-        let weights = Supernet { family, layout, packed, card, file: supernet.file.clone() };
+        let (file, notes) = (supernet.file.clone(), supernet.notes.clone());
+        let weights = Supernet { family, layout, packed, card, file, notes };
         Ok(Network { arch, exits, weights })
     }
 
@@ -187,7 +188,8 @@ pub(super) fn load(
     // Where neither fits, packing the first says why.
     let layout = layouts.iter().find(fits).unwrap_or(&layouts[0]).clone();
     let packed = layout.pack(checkpoint)?;
-    Ok(Supernet { family: arch.family, layout, packed, card, file: file() })
+    let notes = checkpoint.notes().to_vec();
+    Ok(Supernet { family: arch.family, layout, packed, card, file: file(), notes })
 }
 
 /// The first elements of a tensor along every dimension.

@@ -90,7 +90,7 @@ impl Supernet {
             trained,
             ..Card::default()
         };
-        Ok(Supernet { family, layout, packed, card, file })
+        Ok(Supernet { family, layout, packed, card, file, notes: Vec::new() })
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! - [`Layout`]: every tensor by its once-for-all name, its shape, and its place in the packed
 //!   buffer that engines read; sub-networks are prefixes of these places, never copies;
-//! - [`Checkpoint`]: safetensors files, with typed errors for everything that can be wrong;
+//! - [`Checkpoint`]: safetensors files, with typed errors for everything that can be wrong, and [`numbers`]:
+//!   what is stored in 16 or 64 bits, as f32;
 //! - [`Card`]: what a checkpoint's data, classes and pixels are;
 //! - [`Supernet`]: all of it together, loaded and ready to be put on a device;
 //! - [`init`]: random weights; [`convert()`]: a file of one family made into another's;
@@ -18,6 +19,7 @@ pub mod init;
 mod insert;
 mod layout;
 mod network;
+pub mod numbers;
 mod pack;
 mod save;
 mod sort;
@@ -82,8 +84,8 @@ pub enum Error {
         /// What for.
         why: String,
     },
-    /// A tensor of another number type.
-    #[error("tensor `{tensor}` of {file} holds {found}, not F32: convert it with scripts/ofa_to_safetensors.py", file = .file.display())]
+    /// A tensor of the network that holds no real numbers.
+    #[error("tensor `{tensor}` of {file} holds {found}, and weights are {}: save the checkpoint with it as one of these", numbers::READ, file = .file.display())]
     Type {
         /// The file.
         file: PathBuf,
@@ -91,6 +93,30 @@ pub enum Error {
         tensor: String,
         /// Its type.
         found: String,
+    },
+    /// A tensor of 64-bit numbers one of which is too large for 32 bits.
+    #[error("tensor `{tensor}` of {file} holds {value:e} at element {index}, and networks compute in F32, whose largest number is 3.4e38: the checkpoint is damaged or comes from a training that diverged", file = .file.display())]
+    TooLarge {
+        /// The file.
+        file: PathBuf,
+        /// The tensor's name.
+        tensor: String,
+        /// The first such element.
+        index: usize,
+        /// Its value.
+        value: f64,
+    },
+    /// A running variance that is none.
+    #[error("tensor `{tensor}` of {file} holds {value} at element {index}, and no variance is below zero: the checkpoint is damaged or comes from a training that diverged", file = .file.display())]
+    Variance {
+        /// The file.
+        file: PathBuf,
+        /// The tensor's name.
+        tensor: String,
+        /// The first such element.
+        index: usize,
+        /// Its value.
+        value: f32,
     },
     /// A tensor with a value that is not a finite number.
     #[error("tensor `{tensor}` of {file} holds {value} at element {index}: the checkpoint is damaged or comes from a training that diverged", file = .file.display())]
@@ -163,6 +189,8 @@ pub struct Supernet {
     pub card: Card,
     /// Where it came from, for messages.
     pub file: PathBuf,
+    /// What people should know of how it was read: see [`Checkpoint::notes`].
+    pub notes: Vec<String>,
 }
 
 impl Supernet {
@@ -214,7 +242,8 @@ impl Supernet {
         let classes = checkpoint.classes(classifier)?;
         let layout = Layout::new(Channels::new(width, scaling), classes, parts);
         let packed = layout.pack(checkpoint)?;
-        Ok(Supernet { family, layout, packed, card, file: checkpoint.file().into() })
+        let notes = checkpoint.notes().to_vec();
+        Ok(Supernet { family, layout, packed, card, file: checkpoint.file().into(), notes })
     }
 
     /// The one network that these weights are, and its exits; `None` for a super-network.

@@ -49,12 +49,14 @@ impl Card {
         put("classes", self.classes.map(|n| json!(n)));
         put("class_names", (!self.class_names.is_empty()).then(|| json!(self.class_names)));
         put("data", self.data.as_ref().map(|d| json!(d)));
+        put("data_dir", self.data_dir.as_ref().and_then(|dir| dir.to_str()).map(|dir| json!(dir)));
         put("resolutions", (!self.resolutions.is_empty()).then(|| json!(self.resolutions)));
         put("mean", self.mean.map(|m| json!(m.map(decimal))));
         put("std", self.std.map(|s| json!(s.map(decimal))));
         put("resize", self.resize.as_ref().map(|r| json!(r)));
         put("calibration_images", self.calibration_images.map(|n| json!(n)));
         put("validation_images", self.validation_images.map(|n| json!(n)));
+        put("validation_fraction", self.validation_fraction.map(|share| json!(share)));
         put("trained", self.trained.as_ref().map(|t| json!(t)));
         put("network", self.network.as_ref().map(|n| n.to_json()));
         for (key, value) in &self.other {

@@ -1,10 +1,15 @@
 //! Is the training still healthy?
 //!
-//! A loss or a gradient that is no number, or a loss that explodes, ends a training. [`Watch`] sees
-//! both at the step where they happen; the training then goes back to its last checkpoint and on from
-//! there at half the rate, a few times. All of that is state: it is in the checkpoint, so a run that
-//! was interrupted decides as one that was not.
+//! A loss or a gradient that is no number, a loss that explodes, a validation that gives no number, or
+//! weights, statistics or an optimiser that hold none, are divergence. [`Watch`] sees the first at the step
+//! where they happen, [`validated`] the next, and [`sound`] the last, before any of it is written: what is
+//! in a checkpoint can be read again. The training then goes back to its last *proven* checkpoint (that of
+//! its phase's start, or one that a validation came before) and on from there at half the rate, a few
+//! times. All of that is state: it is in the checkpoint, so a run that was interrupted decides as one that
+//! was not.
 
+use crate::engine;
+use crate::supernet::Supernet;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
@@ -16,9 +21,11 @@ const LEAST: usize = 8;
 const BOUND: f64 = 20.0;
 /// How often a phase goes back before the run gives up.
 pub const MOST_ROLLBACKS: u32 = 5;
+/// Batches smaller than this are named among the causes: their batch norms see next to nothing.
+const SMALL_BATCH: usize = 16;
 
-/// What is wrong with a step.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// What is wrong with a training.
+#[derive(Debug, Clone, PartialEq)]
 pub enum Reason {
     /// The loss is NaN or infinite.
     Loss(f64),
@@ -31,6 +38,15 @@ pub enum Reason {
         /// The median of the losses before.
         median: f64,
     },
+    /// The loss of a validation is NaN or infinite.
+    Validation(f64),
+    /// What would be written holds a value that no checkpoint may hold.
+    State {
+        /// The tensor, or the optimiser's vector.
+        tensor: String,
+        /// The value.
+        value: f32,
+    },
 }
 
 impl std::fmt::Display for Reason {
@@ -41,12 +57,14 @@ impl std::fmt::Display for Reason {
             Reason::Exploded { loss, median } => {
                 write!(f, "the loss is {loss:.4}, and that of the steps before was {median:.4} (median)")
             }
+            Reason::Validation(loss) => write!(f, "the loss of a validation is {loss}"),
+            Reason::State { tensor, value } => write!(f, "`{tensor}` holds {value}"),
         }
     }
 }
 
 /// Whether a step was a good one.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Health {
     /// It was.
     Healthy,
@@ -54,17 +72,80 @@ pub enum Health {
     Diverged(Reason),
 }
 
+/// Whether tensors may be written: all numbers are finite, and no running variance is negative, as those who
+/// read them again demand.
+///
+/// # Errors
+/// The first that may not.
+pub fn sound<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a [f32])>) -> Result<(), Reason> {
+    for (name, values) in tensors {
+        let variance = name.ends_with("running_var");
+        let bad = |value: &&f32| !value.is_finite() || (variance && **value < 0.0);
+        if let Some(&value) = values.iter().find(bad) {
+            return Err(Reason::State { tensor: name.into(), value });
+        }
+    }
+    Ok(())
+}
+
+/// As [`sound`], of a super-network or a network on its own.
+///
+/// # Errors
+/// The first tensor that may not be written.
+pub fn sound_weights(weights: &Supernet) -> Result<(), Reason> {
+    let tensors = weights.layout.tensors().iter();
+    sound(tensors.map(|tensor| (tensor.name.as_str(), &weights.packed[tensor.offset..][..tensor.len])))
+}
+
+/// What an engine's error says of the training whose weights it ran: a network without a finite loss is
+/// divergence, all else is none.
+pub fn validated(error: &engine::Error) -> Option<Reason> {
+    match error {
+        engine::Error::NotFinite { loss, .. } => Some(Reason::Validation(*loss)),
+        _ => None,
+    }
+}
+
 /// A training that diverged more often than it may.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error(
-    "the training diverged {times} times in one phase, the last time because {reason}: use smaller rates \
-     (train.rate_scale), clip gradients (train.clip), or look at the data"
-)]
+#[error("the training diverged {times} times, the last time because {reason}: {remedy}")]
 pub struct Hopeless {
     /// How often.
     pub times: u32,
     /// What was wrong last, in words.
     pub reason: String,
+    /// What to do, in words.
+    pub remedy: String,
+}
+
+/// What can be done about a training that diverges, in the terms of its settings: the factor or rate that it
+/// goes by (`rate`, a key of `section`), the limit of its gradients where there is that setting, and its batch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Remedy {
+    /// The settings' section.
+    pub section: &'static str,
+    /// The key of the rate there, and its value.
+    pub rate: (&'static str, f64),
+    /// `clip`, where the section has it.
+    pub clip: Option<f64>,
+    /// `batch`.
+    pub batch: usize,
+}
+
+impl std::fmt::Display for Remedy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Remedy { section, rate: (key, value), clip, batch } = *self;
+        if batch < SMALL_BATCH {
+            write!(f, "give {section}.batch more images (it is {batch}: too few for batch norms), ")?;
+        }
+        write!(f, "lower {section}.{key} (it is {value})")?;
+        match clip {
+            Some(0.0) => write!(f, ", clip gradients ({section}.clip)")?,
+            Some(clip) => write!(f, ", clip gradients at less ({section}.clip is {clip})")?,
+            None => {}
+        }
+        write!(f, ", or look at the data")
+    }
 }
 
 /// The watch over a phase; part of its state.
@@ -116,10 +197,11 @@ impl Watch {
     ///
     /// # Errors
     /// This phase has gone back too often.
-    pub fn rolled_back(&self, restored: Watch, reason: Reason) -> Result<Watch, Hopeless> {
+    pub fn rolled_back(&self, restored: Watch, reason: &Reason, remedy: Remedy) -> Result<Watch, Hopeless> {
         let rollbacks = self.rollbacks.max(restored.rollbacks) + 1;
         if rollbacks > MOST_ROLLBACKS {
-            return Err(Hopeless { times: rollbacks, reason: reason.to_string() });
+            let (reason, remedy) = (reason.to_string(), remedy.to_string());
+            return Err(Hopeless { times: rollbacks, reason, remedy });
         }
         Ok(Watch { rollbacks, ..restored })
     }
@@ -141,6 +223,9 @@ mod tests {
     use proptest::prelude::*;
 
     const GUESS: f64 = 2.3;
+    const NAN: Reason = Reason::Loss(f64::NAN);
+    const REMEDY: Remedy =
+        Remedy { section: "warmup", rate: ("rate_scale", 100.0), clip: Some(0.0), batch: 64 };
 
     fn watched(losses: &[f64]) -> Watch {
         let mut watch = Watch::new();
@@ -167,7 +252,8 @@ mod tests {
         let mut watch = watched(&[1e4, 3.0, 2.5, 2.4, 2.3, 2.2, 2.2, 2.1]);
         assert_eq!(watch.observe(46.0, None, GUESS), Health::Healthy);
         let found = watch.observe(1e3, None, GUESS);
-        let Health::Diverged(reason @ Reason::Exploded { loss, median }) = found else { panic!("{found:?}") };
+        let Health::Diverged(reason) = found else { panic!("{found:?}") };
+        let Reason::Exploded { loss, median } = reason else { panic!("{reason}") };
         assert_eq!((loss, median), (1e3, 2.4));
         assert!(reason.to_string().contains("1000.0000") && reason.to_string().contains("2.4000"));
         // A small loss may jump to that of a bad guess.
@@ -182,17 +268,38 @@ mod tests {
         let mut watch = watched(&[2.0; 15]);
         assert_eq!(watch.rate_factor(), 1.0);
         for times in 1..=MOST_ROLLBACKS {
-            watch = watch.rolled_back(checkpoint.clone(), Reason::Loss(f64::NAN)).unwrap();
+            watch = watch.rolled_back(checkpoint.clone(), &NAN, REMEDY).unwrap();
             assert_eq!((watch.rollbacks(), watch.rate_factor()), (times, 0.5f64.powi(times as i32)));
             assert_eq!(watch.recent, checkpoint.recent);
             let text = serde_json::to_string(&watch).unwrap();
             assert_eq!(serde_json::from_str::<Watch>(&text).unwrap(), watch);
         }
-        let error = watch.rolled_back(checkpoint, Reason::Loss(f64::NAN)).unwrap_err().to_string();
+        let error = watch.rolled_back(checkpoint, &NAN, REMEDY).unwrap_err().to_string();
+        let parts = ["6 times", "NaN", "lower warmup.rate_scale (it is 100)", "clip gradients (warmup.clip)"];
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+    }
+
+    #[test]
+    fn what_to_do_is_said_in_the_terms_of_the_section() {
+        assert!(!REMEDY.to_string().contains("batch"), "{REMEDY}");
+        let small = Remedy { section: "finetune", rate: ("rate", 0.5), clip: None, batch: 2 }.to_string();
         assert!(
-            error.contains("6 times") && error.contains("train.rate_scale") && error.contains("NaN"),
-            "{error}"
+            small.starts_with("give finetune.batch more images (it is 2") && !small.contains("clip"),
+            "{small}"
         );
+        let clipped = Remedy { clip: Some(5.0), ..REMEDY }.to_string();
+        assert!(clipped.contains("warmup.clip is 5"), "{clipped}");
+    }
+
+    #[test]
+    fn what_no_reader_takes_is_not_sound() {
+        let found = |name: &'static str, values: &[f32]| sound([("fine", &[0.0, -1.0][..]), (name, values)]);
+        assert_eq!(found("a.running_var", &[0.0, 6e17]), Ok(()));
+        assert_eq!(found("a.running_mean", &[-1.0]), Ok(()));
+        for (name, value) in [("a.weight", f32::INFINITY), ("a.weight", f32::NAN), ("a.running_var", -1e-9)] {
+            let reason = found(name, &[1.0, value]).unwrap_err();
+            assert!(reason.to_string().starts_with(&format!("`{name}` holds")), "{reason}");
+        }
     }
 
     proptest! {

@@ -1,73 +1,32 @@
 //! The phases of a training, from a run directory's newest checkpoint to the end.
 //!
 //! Every random draw of a step follows from the seed and the step's number, and a checkpoint holds
-//! everything else, so a training that was interrupted ends with the same bits.
+//! everything else, so a training that was interrupted ends with the same bits. A phase is begun once, and
+//! its first checkpoint is the state after that: whoever goes on from there, after a stop or a divergence,
+//! begins it no second time.
 
 use super::checks::{Health, Reason, Watch};
 use super::choose::Choices;
 use super::rate::Rate;
+use super::results::{Summary, summary};
 use super::state::{Best, Epoch, Snapshot, State};
-use super::tally::left_out;
-use super::{
-    Batch, Decays, Error, Optimiser, Rule, Settings, Student, Tally, Teacher, Team, TeamState, Weighting,
-};
-use crate::config::{self, Phase, Training};
-use crate::data::Dataset;
-use crate::data::augment::Augmentation;
+use super::tally::{distilled, left_out};
+use super::task::{Task, evaluate, exit_weights};
+use super::{Batch, Error, Settings, Student, Tally, Teacher, Team, TeamState, Weighting};
+use crate::config::{self, Phase};
 use crate::data::loader::{self, Loader};
 use crate::device::Device;
-use crate::engine::{Calibration, Engine, Evaluation, Precision, evaluate_widths};
-use crate::evaluator::{CALIBRATION_BATCH, Pixels, SplitImages};
+use crate::engine::Evaluation;
 use crate::run::{Curves, Journal, Output, Progress, RunDirectory, StopFlag};
-use crate::space::Arch;
-use crate::space::walk::Exits;
 use crate::supernet::Supernet;
 use serde::Serialize;
 use std::sync::Arc;
 
-/// What a training learns from.
-#[derive(Debug, Clone)]
-pub struct Material {
-    /// The data set.
-    pub dataset: Arc<Dataset>,
-    /// Its training images, in file order.
-    pub images: Vec<u32>,
-    /// Its validation images.
-    pub validation: Vec<u32>,
-    /// The training images that statistics are recalibrated on before a validation.
-    pub calibration: Vec<u32>,
-    /// Normalisation.
-    pub pixels: Pixels,
-    /// What may happen to an image.
-    pub augmentation: Augmentation,
-    /// The resolutions that a step draws from.
-    pub resolutions: Vec<usize>,
-    /// What of all this a result depends on, as a short name.
-    pub fingerprint: String,
-}
-
-/// One training of a run: its stage's name, settings, phases and data.
-#[derive(Debug, Clone)]
-pub struct Task<'a> {
-    /// Name of its checkpoints and journal entries: `train`, `train-wide`, `warmup`.
-    pub stage: &'static str,
-    /// Whether it is the training of the wider of two super-networks alone.
-    pub wide: bool,
-    /// The run's seed.
-    pub seed: u64,
-    /// The settings.
-    pub training: &'a Training,
-    /// The phases.
-    pub phases: Vec<Phase>,
-    /// The data.
-    pub material: Material,
-}
-
 /// How a training ended.
 #[derive(Debug)]
 pub enum Outcome {
-    /// It is over.
-    Finished(Box<Snapshot>),
+    /// It is over: its weights, and how good they are.
+    Finished(Box<Snapshot>, Box<Summary>),
     /// A stop was asked for; the same call goes on.
     Stopped,
 }
@@ -122,64 +81,8 @@ pub fn train(
     curves.rewind(restored.checkpoint.as_ref().map(|checkpoint| checkpoint.step()))?;
     let team = Team::in_precision(&device, start, task.optimiser(), task.precision())?;
     let mut training = Loop { task, device, run, stop, output, journal, curves, team, snapshot };
-    if restored.checkpoint.is_none() {
-        training.checkpoint()?;
-    }
+    training.begin()?;
     training.all()
-}
-
-impl Task<'_> {
-    /// The optimiser of the settings.
-    pub fn optimiser(&self) -> Optimiser {
-        let t = self.training;
-        Optimiser {
-            rule: match t.optimiser {
-                config::Optimiser::Sgd => Rule::Sgd { momentum: t.momentum as f32, nesterov: t.nesterov },
-                config::Optimiser::Adamw => Rule::AdamW,
-            },
-            decay: t.weight_decay as f32,
-            decays: match t.decay {
-                config::Decay::All => Decays::All,
-                config::Decay::Weights => Decays::Weights,
-            },
-            clip: (t.clip > 0.0).then_some(t.clip as f32),
-        }
-    }
-
-    /// What maps are stored as in a step.
-    pub fn precision(&self) -> Precision {
-        self.training.precision.into()
-    }
-
-    /// Steps of an epoch.
-    pub fn epoch_steps(&self) -> u64 {
-        let images = self.training.epoch_images.unwrap_or(self.material.images.len());
-        loader::steps_per_epoch(images.min(self.material.images.len()), self.training.batch)
-    }
-
-    /// Steps of all phases together.
-    pub fn total_steps(&self) -> u64 {
-        self.phases.iter().map(|phase| phase.total_epochs() as u64 * self.epoch_steps()).sum()
-    }
-
-    fn fingerprint(&self, start: &[Supernet], device: &dyn Device) -> String {
-        let arithmetic = self.precision().arithmetic(device);
-        super::material::fingerprint(start, &self.material.fingerprint, &arithmetic)
-    }
-}
-
-/// Weights of the exits in a joint loss and in a teacher's answer, as OFAv2's and NATv2's programs
-/// round them.
-pub fn exit_weights(which: config::ExitWeights) -> (Weighting, Weighting) {
-    let asc = [0.06, 0.13, 0.20, 0.27, 0.34];
-    let desc = [0.34, 0.27, 0.20, 0.13, 0.06];
-    let (loss, sum) = match which {
-        config::ExitWeights::Asc => (asc, asc),
-        config::ExitWeights::Desc => (desc, desc),
-        config::ExitWeights::Unif => ([0.2; 5], [0.2; 5]),
-        config::ExitWeights::Mix => (desc, asc),
-    };
-    (Weighting::Joint(loss), Weighting::Joint(sum))
 }
 
 /// A training at work.
@@ -196,32 +99,46 @@ struct Loop<'a> {
     snapshot: Snapshot,
 }
 
-/// How a phase was left.
-enum Left {
-    AtItsEnd,
-    Stopped,
-    Diverged(Reason),
-}
-
 impl Loop<'_> {
     fn all(mut self) -> Result<Outcome, Error> {
-        while let Some(phase) = self.task.phases.get(self.snapshot.state.phase) {
-            match self.phase(phase)? {
-                Left::AtItsEnd => self.finish(phase)?,
-                Left::Stopped => return Ok(Outcome::Stopped),
-                Left::Diverged(reason) => self.roll_back(reason)?,
+        if self.snapshot.state.phase < self.task.phases.len() {
+            self.run.check_writable()?;
+        }
+        loop {
+            let error = match self.task.phases.get(self.snapshot.state.phase) {
+                Some(phase) => match self.phase(phase) {
+                    Ok(true) => continue,
+                    Ok(false) => return Ok(Outcome::Stopped),
+                    Err(error) => error,
+                },
+                None => match summary(self.task, &self.snapshot, &self.device) {
+                    Ok(summary) => {
+                        return Ok(Outcome::Finished(Box::new(self.snapshot), Box::new(summary)));
+                    }
+                    Err(error) => error,
+                },
+            };
+            match error.divergence() {
+                Some(reason) => self.roll_back(&reason)?,
+                None => return Err(error),
             }
         }
-        Ok(Outcome::Finished(Box::new(self.snapshot)))
     }
 
-    /// Runs a phase from where it stands.
-    fn phase(&mut self, phase: &Phase) -> Result<Left, Error> {
-        if self.snapshot.state.step == 0 {
-            self.enter(phase)?;
-        }
+    /// Runs a phase from where it stands to the next one's start; `false` if a stop was asked for first.
+    fn phase(&mut self, phase: &Phase) -> Result<bool, Error> {
         self.team.restore(&self.snapshot.team)?;
         let teacher = self.teacher()?;
+        let before = self.snapshot.state.phase.checked_sub(1).map(|before| &self.task.phases[before]);
+        if self.snapshot.state.step == 0
+            && self.taught(phase) > 0.0
+            && before.is_some_and(|b| self.taught(b) == 0.0)
+        {
+            self.output.note(&format!(
+                "phase {}: a teacher from here on; its term ({} x cross entropy with its answers) makes the loss larger",
+                phase.name, phase.kd_ratio
+            ));
+        }
         let steps = phase.total_epochs() as u64 * self.task.epoch_steps();
         // In images, so that the rate is that of images.
         let images = self.task.training.batch.min(self.task.material.images.len()) as u64;
@@ -232,14 +149,15 @@ impl Loop<'_> {
             steps * images,
         );
         let mut loader = self.loader()?;
+        let taught = self.taught(phase);
         while self.snapshot.state.step < steps {
             if self.stop.requested() {
-                self.checkpoint()?;
-                return Ok(Left::Stopped);
+                self.checkpoint(false)?;
+                return Ok(false);
             }
             if let Health::Diverged(reason) = self.step(phase, &mut loader, teacher.as_ref())? {
                 progress.finish();
-                return Ok(Left::Diverged(reason));
+                return Err(reason.into());
             }
             let state = &self.snapshot.state;
             let (epoch, total) = (state.step / self.task.epoch_steps(), state.total);
@@ -248,29 +166,39 @@ impl Loop<'_> {
                 self.end_epoch(phase, epoch)?;
             }
             progress.advance(images);
-            if let Some(last) = self.snapshot.state.history.last().filter(|_| ended) {
+            let last = self.snapshot.state.history.last().filter(|_| ended);
+            let validation = last.and_then(|last| last.validation_top1);
+            if let Some(last) = last {
                 let validation =
-                    last.validation_top1.map(|top1| format!(", validation {top1:.2} %")).unwrap_or_default();
+                    validation.map(|top1| format!(", validation {top1:.2} %")).unwrap_or_default();
                 progress.message(format!(
-                    "epoch {epoch}: loss {:.4}, training {:.2} %{validation}{}",
+                    "epoch {epoch}: loss {:.4}{}, training {:.2} %{validation}{}",
                     last.loss,
+                    distilled(taught),
                     last.train_top1,
                     left_out(last.skipped)
                 ));
             }
-            // The last step's checkpoint is the next phase's first.
             let due = total.is_multiple_of(self.task.training.checkpoint_steps as u64);
-            if due && self.snapshot.state.step < steps {
-                self.checkpoint()?;
+            // The last step's checkpoint is the next phase's first.
+            if (due || validation.is_some()) && self.snapshot.state.step < steps {
+                // Without validations nothing is better proven than what is there.
+                self.checkpoint(validation.is_some() || self.task.material.validation.is_empty())?;
             }
         }
         progress.finish();
-        Ok(Left::AtItsEnd)
+        self.finish(phase)?;
+        Ok(true)
     }
 
-    /// Prepares weights, optimiser and teacher for a phase's first step.
-    fn enter(&mut self, phase: &Phase) -> Result<(), Error> {
+    /// Prepares weights, optimiser, teacher and watch for the phase's first step, unless that was done.
+    fn begin(&mut self) -> Result<(), Error> {
         let snapshot = &mut self.snapshot;
+        let phase = match self.task.phases.get(snapshot.state.phase) {
+            Some(phase) if snapshot.state.step == 0 && !snapshot.state.begun => phase,
+            _ => return Ok(()),
+        };
+        snapshot.state.begun = true;
         snapshot.state.watch = Watch::new();
         snapshot.teacher = match teacher_of(phase) {
             config::Teacher::None => snapshot.teacher.take(),
@@ -286,7 +214,13 @@ impl Loop<'_> {
         }
         // Each phase is a training of its own: momentum does not carry over.
         snapshot.team = TeamState::new(weights, self.task.optimiser().rule);
-        Ok(())
+        self.commit(true)
+    }
+
+    /// Weight of the teacher's term in the loss of a phase; 0 without a teacher.
+    fn taught(&self, phase: &Phase) -> f64 {
+        let teacher = teacher_of(phase) != config::Teacher::None && self.snapshot.teacher.is_some();
+        if teacher { phase.kd_ratio } else { 0.0 }
     }
 
     fn teacher(&self) -> Result<Option<Teacher>, Error> {
@@ -356,10 +290,9 @@ impl Loop<'_> {
         let students: Vec<Student> = networks.into_iter().map(|arch| Student { arch, weighting }).collect();
         let batch = Batch { images: images.images(), labels: &images.labels, side: images.side };
         let report = self.team.step(&batch, &students, teacher, &settings)?;
-        let state = &mut self.snapshot.state;
         let loss = report.loss();
-        let taught = if teacher.is_some() { phase.kd_ratio } else { 0.0 };
-        let guess = (1.0 + taught) * (supernet_classes as f64).ln();
+        let guess = (1.0 + self.taught(phase)) * (supernet_classes as f64).ln();
+        let state = &mut self.snapshot.state;
         let health = state.watch.observe(loss, report.watched_norm(), guess);
         state.step += 1;
         state.total += 1;
@@ -380,13 +313,15 @@ impl Loop<'_> {
 
     /// Writes down how an epoch went, and validates if it is time.
     fn end_epoch(&mut self, phase: &Phase, epoch: u64) -> Result<(), Error> {
+        // What holds no numbers is seen before the phase ends, wherever it began.
+        self.take()?;
         let last = epoch == phase.total_epochs() as u64;
         let due = last || epoch.is_multiple_of(self.task.training.validation_epochs as u64);
         let validation = match due && !self.task.material.validation.is_empty() {
             true => Some(self.validate(phase, epoch)?),
             false => None,
         };
-        let steps = self.task.epoch_steps();
+        let (steps, kd_ratio) = (self.task.epoch_steps(), self.taught(phase));
         let state = &mut self.snapshot.state;
         let rate = Rate::new(phase, steps).at(state.step - 1) * state.watch.rate_factor();
         let entry = Epoch {
@@ -394,6 +329,7 @@ impl Loop<'_> {
             epoch,
             step: state.total,
             loss: state.tally.loss(),
+            kd_ratio,
             train_top1: state.tally.top1(),
             validation_top1: validation,
             rate,
@@ -410,17 +346,17 @@ impl Loop<'_> {
 
     /// Mean accuracy of the phase's extreme sub-networks; keeps the weights if it is the best so far.
     fn validate(&mut self, phase: &Phase, epoch: u64) -> Result<f64, Error> {
-        let weights = self.team.weights()?;
+        let weights = &self.snapshot.team.weights;
         let training = self.task.training;
         let resolutions: Vec<u32> = self.task.material.resolutions.iter().map(|&r| r as u32).collect();
         let networks =
             self.choices(phase).extremes(&resolutions, training.validation_networks, self.task.seed);
         let results =
-            evaluate(&self.device, &weights, &networks, &self.task.material, &self.task.material.validation)?;
+            evaluate(&self.device, weights, &networks, &self.task.material, &self.task.material.validation)?;
         let top1 = results.iter().map(Evaluation::top1).sum::<f64>() / results.len() as f64;
         if self.snapshot.state.best.is_none_or(|best| top1 > best.top1) {
             self.snapshot.state.best = Some(Best { top1, epoch });
-            self.snapshot.best = Some(weights);
+            self.snapshot.best = Some(self.snapshot.team.weights.clone());
         }
         Ok(top1)
     }
@@ -429,7 +365,7 @@ impl Loop<'_> {
     fn finish(&mut self, phase: &Phase) -> Result<(), Error> {
         let weights = match self.snapshot.best.take() {
             Some(best) => best,
-            None => self.team.weights()?,
+            None => std::mem::take(&mut self.snapshot.team.weights),
         };
         let state = &mut self.snapshot.state;
         let end = PhaseEnd { phase: &phase.name, best: state.best.take(), steps: state.step };
@@ -439,20 +375,25 @@ impl Loop<'_> {
         self.output.note(&format!("phase {} done{}", phase.name, best.unwrap_or_default()));
         self.journal.append(self.task.stage, state.total, "phase", &end)?;
         state.phase += 1;
-        state.step = 0;
+        (state.step, state.begun) = (0, false);
         self.snapshot.team = TeamState::new(weights, self.task.optimiser().rule);
-        self.commit()
+        match state.phase == self.task.phases.len() {
+            // Proven once it is measured, and then nothing is left to go back from.
+            true => self.commit(false),
+            false => self.begin(),
+        }
     }
 
-    /// Back to the last checkpoint, with half the rate.
-    fn roll_back(&mut self, reason: Reason) -> Result<(), Error> {
+    /// Back to the last proven checkpoint, with half the rate.
+    fn roll_back(&mut self, reason: &Reason) -> Result<(), Error> {
         let at = self.snapshot.state.total;
-        let restored = self.run.latest_checkpoint(self.task.stage)?.checkpoint;
+        let restored = self.run.latest_proven(self.task.stage)?.checkpoint;
         let checkpoint = restored.ok_or(Error::NoCheckpoint)?;
         let like: Vec<Supernet> = self.team.supernets().cloned().collect();
         let mut snapshot = Snapshot::read(&checkpoint, &like)?;
         let state = &mut snapshot.state;
-        state.watch = self.snapshot.state.watch.rolled_back(state.watch.clone(), reason)?;
+        state.watch =
+            self.snapshot.state.watch.rolled_back(state.watch.clone(), reason, self.task.remedy())?;
         state.rollbacks += 1;
         self.output.note(&format!(
             "step {at}: {reason}; back to step {} with {} of the rate",
@@ -463,21 +404,28 @@ impl Loop<'_> {
         self.curves.rewind(Some(state.total))?;
         self.journal.append(self.task.stage, state.total, "rollback", &reason.to_string())?;
         self.snapshot = snapshot;
-        self.commit()
+        self.commit(true)
     }
 
-    /// Takes weights and optimiser off the device and writes a checkpoint.
-    fn checkpoint(&mut self) -> Result<(), Error> {
+    /// Takes weights and optimiser off the device, where they must hold numbers.
+    fn take(&mut self) -> Result<(), Error> {
         if self.snapshot.state.step > 0 {
             self.snapshot.team = self.team.state()?;
         }
-        self.commit()
+        self.snapshot.team.sound()
     }
 
-    fn commit(&mut self) -> Result<(), Error> {
+    /// Writes a checkpoint of what is on the device.
+    fn checkpoint(&mut self, proven: bool) -> Result<(), Error> {
+        self.take()?;
+        self.commit(proven)
+    }
+
+    fn commit(&mut self, proven: bool) -> Result<(), Error> {
         self.curves.sync()?;
         let mut checkpoint = self.run.checkpoint(self.task.stage, self.snapshot.state.total)?;
         self.snapshot.write(&mut checkpoint)?;
+        let checkpoint = if proven { checkpoint.proven() } else { checkpoint };
         Ok(checkpoint.commit()?)
     }
 }
@@ -495,32 +443,4 @@ fn widths_of(phase: &Phase, all: &[f64]) -> Vec<Option<f64>> {
 /// A phase's teacher; [`phases`](super::phase::phases) has named it.
 fn teacher_of(phase: &Phase) -> config::Teacher {
     phase.teacher.unwrap_or(config::Teacher::None)
-}
-
-/// Evaluates networks of `weights`, each of the super-network of its width, on some images, with
-/// recalibrated statistics.
-///
-/// # Errors
-/// The device fails.
-pub fn evaluate(
-    device: &Arc<dyn Device>,
-    weights: &[Supernet],
-    networks: &[Arch],
-    material: &Material,
-    images: &[u32],
-) -> Result<Vec<Evaluation>, Error> {
-    let split = |indices| SplitImages::new(&material.dataset, indices, material.pixels);
-    let calibration = split(&material.calibration);
-    let batches = Calibration::Batches {
-        images: &calibration,
-        count: material.calibration.len(),
-        batch: CALIBRATION_BATCH,
-    };
-    let engine = |supernet: &Supernet| Engine::new(device.clone(), Arc::new(supernet.clone()));
-    let engines = weights.iter().map(engine).collect::<Result<Vec<Engine>, _>>()?;
-    let networks: Vec<(Arch, Exits)> =
-        networks.iter().map(|arch| (arch.clone(), Exits::single(arch))).collect();
-    let population = evaluate_widths(&engines, &networks, &split(images), batches, &|| false, &|_, _| ())?;
-    let results = population.map(|population| population.results).unwrap_or_default();
-    Ok(results.into_iter().map(|exits| exits[0]).collect())
 }

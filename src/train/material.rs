@@ -1,12 +1,14 @@
 //! What a training learns from, and what it begins with, as a configuration says.
 
 use super::Error;
-use super::looping::Material;
+use super::task::Material;
 use crate::config::{self, Config, Training};
 use crate::data::augment::{Augmentation, Preset};
 use crate::data::{self, Dataset, Split, Validation, loader};
-use crate::evaluator::{Pixels, data_of, together, whole_batches};
-use crate::space::{ExitScaling, Family};
+use crate::engine::Values;
+use crate::evaluator::{CALIBRATION_BATCH, Pixels, data_of, together, whole_batches};
+use crate::space::walk::Exits;
+use crate::space::{Arch, ExitScaling, Family};
 use crate::supernet::{Blank, Card, Checkpoint, Supernet, Target, convert};
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -114,13 +116,21 @@ impl Material {
         let calibration = train[..whole_batches(wanted.min(train.len()))].to_vec();
         let mut validation = dataset.split(Split::Val).to_vec();
         validation.truncate(training.validation_images.unwrap_or(validation.len()));
-        let resolutions = match (&training.resolutions, card.resolutions.first(), card.resolutions.last()) {
-            (Some(given), ..) => given.iter().map(|&r| r as usize).collect(),
-            (None, Some(&first), Some(&last)) => {
-                (first as usize..=last as usize).step_by(RESOLUTION_STEP).collect()
-            }
-            _ => RESOLUTIONS.step_by(RESOLUTION_STEP).collect(),
-        };
+        let resolutions: Vec<usize> =
+            match (&training.resolutions, card.resolutions.first(), card.resolutions.last()) {
+                (Some(given), ..) => given.iter().map(|&r| r as usize).collect(),
+                (None, Some(&first), Some(&last)) => {
+                    (first as usize..=last as usize).step_by(RESOLUTION_STEP).collect()
+                }
+                _ => RESOLUTIONS.step_by(RESOLUTION_STEP).collect(),
+            };
+        // Found out here, not in the first validation.
+        if let Some(&lowest) = resolutions.first() {
+            let arch = Arch::largest(supernet.family, lowest as u32, None);
+            let values =
+                Values::fewest([(&arch, Exits::single(&arch))], calibration.len(), CALIBRATION_BATCH);
+            values.map_or(Ok(()), |values| values.check())?;
+        }
         let mut hash = Sha256::new();
         for &index in images.iter().chain(&validation) {
             hash.update(dataset.image(index));

@@ -8,6 +8,7 @@
 //! - [`step_calls`]: a step as lists of calls, for the performance model;
 //! - `places`: where weights, gradients and the optimiser's state lie;
 //! - [`OptimiserState`], [`LossScale`]: what an interrupted training goes on with, besides weights;
+//! - [`Task`], [`Material`]: what a training is of;
 //! - [`train()`]: the phases of a training in a run directory, from a checkpoint to the end;
 //! - [`phase`], [`rate`], [`choose`], [`checks`]: what a phase is, its learning rate, the
 //!   sub-networks of its steps, and what is taken for divergence;
@@ -30,16 +31,18 @@ pub mod results;
 mod state;
 pub(crate) mod tally;
 mod tape;
+mod task;
 mod team;
 mod trainer;
 
 pub use calls::{List, StepShape, step_calls};
-pub use looping::{Material, Outcome, Task, evaluate, exit_weights, train};
+pub use looping::{Outcome, train};
 pub use loss_scale::LossScale;
 pub use optimiser::{Decays, Optimiser, Rule};
 pub use optimiser_state::OptimiserState;
 pub use state::{Best, Epoch, Snapshot, State};
 pub use tally::Tally;
+pub use task::{Material, Task, evaluate, exit_weights};
 pub use team::{Team, TeamState};
 pub use trainer::{Batch, Gradient, Report, Settings, Student, Teacher, Trainer, batches};
 
@@ -110,7 +113,10 @@ pub enum Error {
         /// And now.
         now: String,
     },
-    /// A loss that grows without bound, again and again.
+    /// Divergence, which a training goes back from: see [`Error::divergence`].
+    #[error("the training diverged: {0}")]
+    Diverged(checks::Reason),
+    /// Divergence again and again.
     #[error(transparent)]
     Hopeless(#[from] checks::Hopeless),
     /// A run whose checkpoints went away while it ran.
@@ -162,4 +168,22 @@ pub enum Error {
         "the optimiser's state is not one of this super-network: start again, or give the weights that it belongs to"
     )]
     OtherState,
+}
+
+impl Error {
+    /// What is wrong with the training, where the error is that it diverges: then it goes back to its last
+    /// proven checkpoint.
+    pub fn divergence(&self) -> Option<checks::Reason> {
+        match self {
+            Error::Diverged(reason) => Some(reason.clone()),
+            Error::Engine(error) => checks::validated(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<checks::Reason> for Error {
+    fn from(reason: checks::Reason) -> Error {
+        Error::Diverged(reason)
+    }
 }

@@ -31,6 +31,12 @@ impl OptimiserState {
         OptimiserState { first: zeros(), second, steps, loss_scale }
     }
 
+    /// The vectors with their names, for [`sound`](super::checks::sound).
+    pub fn vectors(&self) -> impl Iterator<Item = (&str, &[f32])> {
+        let second = self.second.as_ref().map(|second| ("the optimiser's second moment", &second[..]));
+        [("the optimiser's momentum", &self.first[..])].into_iter().chain(second)
+    }
+
     /// The vectors as a file. Steps and scale are no tensors of floats: a checkpoint's writer keeps them.
     ///
     /// # Errors

@@ -1,8 +1,8 @@
 //! What a training leaves: the super-network's file, its card, and how good its sub-networks are.
 
 use super::Error;
-use super::looping::{Material, Task, evaluate};
 use super::state::{Epoch, Snapshot};
+use super::task::{Material, Task, evaluate};
 use crate::data::Split;
 use crate::device::Device;
 use crate::engine::Evaluation;
@@ -25,7 +25,8 @@ pub const SUMMARY_FILE: &str = "training.json";
 /// As [`WEIGHTS_FILE`] and so on, of the wider of two super-networks.
 pub const WIDE_WEIGHTS_FILE: &str = "supernet-wide.safetensors";
 const WIDE_CARD_FILE: &str = "supernet-wide.card.json";
-const WIDE_SUMMARY_FILE: &str = "training-wide.json";
+/// The summary of a wider one that trained on its own.
+pub const WIDE_SUMMARY_FILE: &str = "training-wide.json";
 
 /// Random sub-networks of a summary.
 const RANDOM: usize = 20;
@@ -71,7 +72,7 @@ pub struct Summary {
 /// Measures sub-networks of a finished training.
 ///
 /// # Errors
-/// The device fails.
+/// The device fails; a network that gives no numbers is [divergence](Error::divergence).
 pub fn summary(task: &Task<'_>, snapshot: &Snapshot, device: &Arc<dyn Device>) -> Result<Summary, Error> {
     let weights = &snapshot.team.weights;
     let test = task.material.dataset.split(Split::Test);
@@ -123,6 +124,8 @@ fn smallest(arch: Arch) -> Arch {
 pub fn card(task: &Task<'_>, snapshot: &Snapshot, weights: &Supernet) -> Card {
     let Material { dataset, pixels, calibration, resolutions, .. } = &task.material;
     let phases: Vec<&str> = task.phases.iter().map(|phase| phase.name.as_str()).collect();
+    let mut card = Card::default();
+    card.made_on(dataset);
     Card {
         family: Some(weights.family),
         width: Some(weights.channels().width),
@@ -131,14 +134,11 @@ pub fn card(task: &Task<'_>, snapshot: &Snapshot, weights: &Supernet) -> Card {
             true => dataset.classes().to_vec(),
             false => Vec::new(),
         },
-        data: Some(dataset.name().into()),
         resolutions: searched(resolutions),
         mean: Some(pixels.mean),
         std: Some(pixels.std),
         resize: Some("bilinear".into()),
         calibration_images: Some(calibration.len()),
-        validation_images: Some(dataset.split(Split::Val).len())
-            .filter(|_| dataset.name().starts_with("cifar")),
         trained: Some(format!(
             "natv2 {}: {} ({} steps, seed {})",
             task.stage,
@@ -146,7 +146,7 @@ pub fn card(task: &Task<'_>, snapshot: &Snapshot, weights: &Supernet) -> Card {
             snapshot.state.total,
             task.seed
         )),
-        ..Card::default()
+        ..card
     }
 }
 

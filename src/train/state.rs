@@ -1,7 +1,7 @@
 //! Everything that a resumed training needs, as the files of one checkpoint.
 
 use super::checks::Watch;
-use super::tally::nothing;
+use super::tally::{nothing, untaught};
 use super::team::{read_supernet, read_weights, write_weights};
 use super::{Error, LossScale, Tally, TeamState};
 use crate::run::{Checkpoint as Stored, Transaction};
@@ -25,8 +25,11 @@ pub struct Epoch {
     pub epoch: u64,
     /// Steps of the whole training so far.
     pub step: u64,
-    /// Mean loss of a sub-network.
+    /// Mean loss of a sub-network: cross entropy, and the teacher's term where there is a teacher.
     pub loss: f64,
+    /// Weight of the teacher's term in it; 0 without a teacher.
+    #[serde(default, skip_serializing_if = "untaught")]
+    pub kd_ratio: f64,
     /// Accuracy on the training images as they were augmented, per cent.
     pub train_top1: f64,
     /// Mean validation accuracy of the extreme sub-networks, where it was measured, per cent.
@@ -57,6 +60,10 @@ pub struct State {
     pub arithmetic: String,
     /// The phase, from 0; as many as there are when all is done.
     pub phase: usize,
+    /// Whether the phase has begun: its teacher is chosen, channels are sorted and the watch is new, once.
+    /// Checkpoints of earlier versions do not say so at step 0.
+    #[serde(default)]
+    pub begun: bool,
     /// Steps of the phase.
     pub step: u64,
     /// Steps of the whole training.
@@ -100,6 +107,7 @@ impl State {
             fingerprint,
             arithmetic,
             phase: 0,
+            begun: false,
             step: 0,
             total: 0,
             rollbacks: 0,
@@ -146,5 +154,19 @@ impl Snapshot {
         let teacher = widest.map(|widest| read_supernet(stored, TEACHER, widest)).transpose()?;
         let team = TeamState::read(stored, like, &state.tensor_steps, &state.loss_scales)?;
         Ok(Snapshot { team, best, teacher, state })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_of_earlier_versions_do_not_say_that_their_phase_has_begun() {
+        let state = State { begun: true, ..State::new("f".into(), "cpu".into()) };
+        let mut value = serde_json::to_value(&state).unwrap();
+        assert_eq!(serde_json::from_value::<State>(value.clone()).unwrap(), state);
+        value.as_object_mut().unwrap().remove("begun");
+        assert!(!serde_json::from_value::<State>(value).unwrap().begun);
     }
 }

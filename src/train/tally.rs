@@ -18,6 +18,18 @@ pub(crate) fn left_out(skipped: u64) -> String {
     }
 }
 
+/// Whether nobody teaches: then files say nothing of the teacher's weight.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+pub(crate) fn untaught(kd_ratio: &f64) -> bool {
+    *kd_ratio == 0.0
+}
+
+/// What a loss holds beside cross entropy, behind it in a line for people: the term of a teacher with that
+/// weight.
+pub(crate) fn distilled(kd_ratio: f64) -> &'static str {
+    if kd_ratio > 0.0 { " with distillation" } else { "" }
+}
+
 /// Losses and answers of an epoch's steps so far; a part of a training's state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tally {
@@ -65,6 +77,12 @@ mod tests {
         let lines = [0, 1, 2].map(left_out);
         assert_eq!(lines[0], "");
         assert!(lines[1].starts_with(", 1 step left") && lines[2].starts_with(", 2 steps left"), "{lines:?}");
+    }
+
+    #[test]
+    fn a_loss_with_a_teachers_term_is_said_to_hold_it() {
+        assert_eq!([0.0, 0.5].map(distilled), ["", " with distillation"]);
+        assert!(untaught(&0.0) && !untaught(&0.5));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! Sub-networks of a step go to the super-network of their width. One without a sub-network in a step
 //! does not move in it.
 
+use super::checks::{sound, sound_weights};
 use super::{
     Batch, Error, LossScale, Optimiser, OptimiserState, Report, Rule, Settings, Student, Teacher, Trainer,
     Weighting,
@@ -184,11 +185,21 @@ impl TeamState {
         if scales.iter().all(LossScale::is_fresh) { Vec::new() } else { scales }
     }
 
+    /// Whether it may be written.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`].
+    pub fn sound(&self) -> Result<(), Error> {
+        self.weights.iter().try_for_each(sound_weights)?;
+        Ok(self.optimisers.iter().try_for_each(|optimiser| sound(optimiser.vectors()))?)
+    }
+
     /// Adds everything but the steps and the scales to a checkpoint.
     ///
     /// # Errors
-    /// Writing fails.
+    /// Writing fails; [`Error::Diverged`] where it may not be written.
     pub fn write(&self, checkpoint: &mut Transaction) -> Result<(), Error> {
+        self.sound()?;
         write_weights(checkpoint, WEIGHTS, &self.weights)?;
         for (number, optimiser) in self.optimisers.iter().enumerate() {
             checkpoint.add(&numbered(OPTIMISER, number), &optimiser.to_bytes()?)?;

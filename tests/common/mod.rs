@@ -3,6 +3,7 @@
 
 pub mod devices;
 pub mod halves;
+pub mod not_numbers;
 
 use serde_json::Value;
 use std::path::PathBuf;
@@ -70,4 +71,11 @@ pub fn ends_within(child: &mut Child, limit: Duration) -> bool {
 pub fn signal(child: &Child, name: &str) {
     let status = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
     assert!(status.success());
+}
+
+/// Whether this process ignores SIGHUP, as under `nohup`: the programs that it starts do then, too.
+pub fn ignores_hangups() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }

@@ -90,7 +90,7 @@ impl Networks {
         let own = supernet.and_then(Supernet::network).map(|(own, _)| own.clone());
         let archs = match (&self.arch, &self.archs) {
             (Some(text), _) => vec![input::arch(text, family)?],
-            (None, Some(text)) => input::archs(text, family)?,
+            (None, Some(text)) => input::archs(text, family)?.archs,
             (None, None) => {
                 let sides = supernet.map_or(&[64][..], |supernet| supernet.card.search_resolutions());
                 let largest = sides.iter().copied().max().unwrap_or(64);

@@ -41,6 +41,7 @@ pub struct Train {
 impl Train {
     pub(super) fn run(self) -> Result<Exit, Error> {
         let supernet = self.weights.load()?;
+        self.globals.talk.notes_of([&supernet]);
         if supernet.network().is_some() {
             return Err(Error::Usage(
                 "--weights: these are the weights of one network: give those of a super-network".into(),

@@ -20,9 +20,13 @@ pub(super) const FINETUNE: &[Key] = &[
     key(
         "finetune.pick",
         Kind::Choice(&["trade-off", "front", "best"]),
-        "Of the networks within the limits: those with the highest trade-off, all of the front, or the most accurate.",
+        "Of the networks within the limits: those with the highest trade-off and the most accurate, all of the front, or the most accurate.",
     ),
-    key("finetune.count", Kind::Whole(1, 1000), "How many by trade-off or by accuracy."),
+    key(
+        "finetune.count",
+        Kind::Whole(1, 1000),
+        "How many by trade-off or by accuracy; of several by trade-off one is the most accurate, a single one has the highest trade-off.",
+    ),
     optional(
         "finetune.number",
         Kind::Whole(1, 1_000_000),
@@ -48,6 +52,11 @@ pub(super) const FINETUNE: &[Key] = &[
         "Train the network's own exit, or all up to it as an ensemble (AEP) with these weights; early-exit families only.",
     ),
     key("finetune.prune", Kind::Flag, "AEP: keep the exits that are best together on the validation split."),
+    key(
+        "finetune.keep",
+        Kind::Choice(&["best", "always-train"]),
+        "best: a network stays as it was inherited where no epoch of training is better on the validation images; always-train is the paper's rule.",
+    ),
     key("finetune.precision", Kind::Choice(PRECISIONS), STEP_PRECISION),
     key(
         "finetune.optimiser",

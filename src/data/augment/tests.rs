@@ -28,6 +28,7 @@ fn dataset(side: usize) -> Dataset {
         images: std::sync::Arc::new(pattern(side)),
         labels: vec![0],
         splits: Default::default(),
+        origin: None,
     }
 }
 

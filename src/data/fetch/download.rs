@@ -3,7 +3,8 @@
 //! What has come is in `FILE.part`, written through at once, so that it survives any end of the
 //! process. An attempt asks for the rest of it (`Range`); a server that sends everything is taken
 //! at its word and the part begun again. The part gets the file's name only with the right MD5; with
-//! another it is removed, since resuming could never mend it.
+//! another it is removed, since resuming could never mend it. So is one that grows past the published
+//! size, or that a server says will: a server cannot fill the disk.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -19,6 +20,11 @@ use crate::run::{Output, Progress, StopFlag};
 
 /// Connecting takes no longer than this, nor does the server pause for longer.
 const SILENCE: Duration = Duration::from_secs(30);
+
+/// Bytes behind the published size that are still taken: the MD5 then says what is wrong.
+const ALLOWANCE: u64 = 1 << 20;
+/// All attempts together bring at most so many times the published size.
+const TIMES: u64 = 16;
 
 /// Where a file comes from.
 pub(super) struct Source {
@@ -55,8 +61,8 @@ pub(super) fn download(
     let received = match transfer(source, archive, file, &mut part, output, stop) {
         Ok(received) => received,
         Err(error) => {
-            if part.have == 0 {
-                // Nothing to resume.
+            if part.have == 0 || matches!(error, Error::TooLarge { .. }) {
+                // Nothing to resume, or nothing that could be.
                 let _ = fs::remove_file(&part.path);
             }
             return Err(error);
@@ -99,7 +105,7 @@ fn transfer(
         if stop.requested() {
             return Err(Error::Stopped { file: file.to_owned() });
         }
-        let reason = match attempt(&agent, source, part, &mut received, &mut shown, stop) {
+        let reason = match attempt(&agent, (source, archive), part, &mut received, &mut shown, stop) {
             Ok(()) => break,
             Err(Cut::Failed(error)) => return Err(error),
             Err(Cut::Unreachable(reason)) if !reached => {
@@ -113,7 +119,7 @@ fn transfer(
         };
         fruitless = if part.have > farthest { 1 } else { fruitless + 1 };
         farthest = farthest.max(part.have);
-        if fruitless >= source.patience.attempts {
+        if fruitless >= source.patience.attempts || received > TIMES.saturating_mul(archive.bytes) {
             let (have, total) = (part.have, part.total);
             return Err(Error::Interrupted { url: source.url.clone(), have, total, reason });
         }
@@ -214,7 +220,7 @@ fn hear(news: &Receiver<News>, part: &Part, stop: &StopFlag) -> Result<Option<Ne
 /// Ask for what is missing and write what comes.
 fn attempt(
     agent: &Agent,
-    source: &Source,
+    (source, archive): (&Source, &Archive),
     part: &mut Part,
     received: &mut u64,
     shown: &mut Shown,
@@ -240,10 +246,21 @@ fn attempt(
         (408 | 429 | 500.., _) => return Err(Cut::Lost(format!("the server answers {status}"))),
         _ => return Err(Error::Refused { url: source.url.clone(), status }.into()),
     }
+    let most = archive.bytes.saturating_add(ALLOWANCE);
+    let too_large =
+        |announced| Error::TooLarge { url: source.url.clone(), expected: archive.bytes, announced };
+    // Of a range whose whole is not told, its own length is.
+    let announced = part.total.or(length.map(|length| part.have.saturating_add(length)));
+    if let Some(announced) = announced.filter(|&announced| announced > most) {
+        return Err(too_large(Some(announced)).into());
+    }
     shown.start(part.have, part.total);
     while let Some(message) = hear(&news, part, stop)? {
         match message {
             News::Chunk(bytes) => {
+                if part.have + bytes.len() as u64 > most {
+                    return Err(too_large(None).into());
+                }
                 part.write(&bytes)?;
                 *received += bytes.len() as u64;
                 shown.at(part.have);

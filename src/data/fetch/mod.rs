@@ -6,7 +6,8 @@
 //! gets its name by a rename (`unpack`). So a folder with the official name is whole, or was not
 //! made here. An archive that someone put into the folder is taken without a network.
 //!
-//! [`ARCHIVES`] is the one place where addresses and checksums stand.
+//! [`ARCHIVES`] is the one place where addresses, sizes and checksums stand. The size bounds everything: what
+//! a server may send before it is cut off, and what an archive may unpack to.
 
 mod download;
 mod unpack;
@@ -23,10 +24,12 @@ use crate::run::{Output, StopFlag};
 pub struct Archive {
     /// The data set's name, one of [`NAMES`](super::NAMES).
     pub name: &'static str,
-    /// Where it is published, up to the file's name.
-    pub base: &'static str,
+    /// Where it is published, up to the file's name: the first that is reached is taken.
+    pub bases: &'static [&'static str],
     /// The file's name; `.zip` or `.tar.gz`.
     pub file: &'static str,
+    /// The file's bytes.
+    pub bytes: u64,
     /// The file's MD5, in hexadecimal digits.
     pub md5: &'static str,
     /// The folder in it that holds everything.
@@ -50,8 +53,9 @@ pub enum Part {
 pub static ARCHIVES: [Archive; 3] = [
     Archive {
         name: "cifar10",
-        base: "https://www.cs.toronto.edu/~kriz/",
+        bases: &["https://www.cs.toronto.edu/~kriz/"],
         file: "cifar-10-binary.tar.gz",
+        bytes: 170_052_171,
         md5: "c32a1d4ab5d03f1284b67883e8d87530",
         folder: "cifar-10-batches-bin",
         parts: &[
@@ -65,16 +69,19 @@ pub static ARCHIVES: [Archive; 3] = [
     },
     Archive {
         name: "cifar100",
-        base: "https://www.cs.toronto.edu/~kriz/",
+        bases: &["https://www.cs.toronto.edu/~kriz/"],
         file: "cifar-100-binary.tar.gz",
+        bytes: 168_513_733,
         md5: "03b5dce01913d631647c71ecec9e9cb8",
         folder: "cifar-100-binary",
         parts: &[("train.bin", Part::Bytes(153_700_000)), ("test.bin", Part::Bytes(30_740_000))],
     },
     Archive {
         name: "tiny-imagenet",
-        base: "http://cs231n.stanford.edu/",
+        // Published as plain http; where the host answers https, that is taken.
+        bases: &["https://cs231n.stanford.edu/", "http://cs231n.stanford.edu/"],
         file: "tiny-imagenet-200.zip",
+        bytes: 248_100_043,
         md5: "90528d7ca1a48142e341f4ef8d21d0de",
         folder: "tiny-imagenet-200",
         parts: &[
@@ -121,6 +128,18 @@ pub enum Error {
         url: String,
         /// The HTTP status.
         status: u16,
+    },
+    /// The server sends another file than the published one, which is larger.
+    #[error(
+        "{url}: the server {}, and the published archive has {expected} bytes: it is another file, and nothing of it is kept. Check the address, or give that of another copy with --url", .announced.map_or_else(|| "sends more and more".to_owned(), |bytes| format!("announces {bytes} bytes"))
+    )]
+    TooLarge {
+        /// The address.
+        url: String,
+        /// The archive's bytes.
+        expected: u64,
+        /// Bytes that the server says it will send; nothing where it did not say.
+        announced: Option<u64>,
     },
     /// The connection was lost too often.
     #[error("{url}: the connection was lost after {have} bytes{}: {reason}. The same command goes on from there", .total.map_or_else(String::new, |total| format!(" of {total}")))]
@@ -239,7 +258,7 @@ pub struct Fetched {
 }
 
 /// Fetch a data set into `dir` (made if it is missing) as `dir/FOLDER`. `base` replaces the
-/// archive's own address up to the file's name.
+/// archive's own addresses up to the file's name.
 ///
 /// # Errors
 /// Every [`Error`] but the first. Whatever happens, what has been downloaded is not lost, unless it
@@ -271,9 +290,7 @@ pub fn fetch(
     let found_here = file.is_file();
     let mut downloaded = 0;
     if !found_here {
-        let base = base.unwrap_or(archive.base).trim_end_matches('/');
-        let source = download::Source { url: format!("{base}/{}", archive.file), patience };
-        downloaded = download::download(&source, archive, &file, output, stop)?;
+        downloaded = from_first(archive, &file, base, patience, output, stop)?;
     } else {
         output.note(&format!("{}: found, checking", file.display()));
         let remedy = "it is not the published file. Remove it, then give the same command again";
@@ -285,6 +302,38 @@ pub fn fetch(
         let _ = fs::remove_file(&file);
     }
     Ok(Fetched { folder, downloaded, already: false })
+}
+
+/// Download from the first address that is reached, and say how many bytes came.
+fn from_first(
+    archive: &Archive,
+    file: &Path,
+    base: Option<&str>,
+    patience: Patience,
+    output: Output,
+    stop: &StopFlag,
+) -> Result<u64> {
+    let bases = base.as_slice();
+    let mut bases = if bases.is_empty() { archive.bases } else { bases }.iter().peekable();
+    while let Some(base) = bases.next() {
+        let url = format!("{}/{}", base.trim_end_matches('/'), archive.file);
+        if is_plain(&url) {
+            output
+                .note(&format!("{url}: plain http: that it is the published file is known by its MD5 alone"));
+        }
+        match download::download(&download::Source { url, patience }, archive, file, output, stop) {
+            Err(Error::Unreachable { url, reason, .. }) if bases.peek().is_some() => {
+                output.note(&format!("{url}: not reached: {reason}; trying the next address"));
+            }
+            outcome => return outcome,
+        }
+    }
+    Err(Error::NotFetched { name: archive.name.to_owned(), instead: "no address is known" })
+}
+
+/// Whether anyone on the way can read and change what comes from an address.
+fn is_plain(url: &str) -> bool {
+    url.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://"))
 }
 
 /// Hold the folder as long as the file is open. Where the file system has no locks there is none.

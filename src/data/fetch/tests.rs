@@ -1,5 +1,7 @@
 //! Fetching from a server of this process, which can be told to misbehave.
 
+mod limits;
+
 use super::*;
 use std::io::{BufRead, BufReader, Cursor, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -147,8 +149,9 @@ fn example() -> (Archive, Vec<u8>) {
     let bytes = tar_gz(&[("set-bin/readme.html", b"<p>"), ("set-bin/data_batch_1.bin", &noise(300_000))]);
     let archive = Archive {
         name: "cifar10",
-        base: "http://127.0.0.1:1/",
+        bases: &["http://127.0.0.1:1/"],
         file: "set.tar.gz",
+        bytes: bytes.len() as u64,
         md5: md5_of(&bytes),
         folder: "set-bin",
         parts: &[("data_batch_1.bin", Part::Bytes(300_000)), ("readme.html", Part::File)],
@@ -341,8 +344,9 @@ fn a_zip_of_folders_is_counted() {
     let bytes = zip_of(&members);
     let archive = |images| Archive {
         name: "tiny-imagenet",
-        base: "",
+        bases: &[],
         file: "tiny.zip",
+        bytes: bytes.len() as u64,
         md5: md5_of(&bytes),
         folder: "tiny",
         parts: match images {
@@ -440,7 +444,13 @@ fn two_calls_on_one_folder_do_not_mix() {
 fn only_published_sets_can_be_fetched() {
     for archive in &ARCHIVES {
         assert!(crate::data::NAMES.contains(&archive.name));
-        assert_eq!((archive.md5.len(), archive.base.ends_with('/')), (32, true));
+        assert_eq!(archive.md5.len(), 32);
+        assert!(!archive.bases.is_empty() && archive.bases.iter().all(|base| base.ends_with('/')));
+        // The first address is one that nobody on the way can change.
+        assert!(archive.bases[0].starts_with("https://"), "{}", archive.name);
+        // What is looked at in the folder fits what may come out of the archive.
+        let sizes = archive.parts.iter().map(|(_, part)| if let Part::Bytes(n) = part { *n } else { 0 });
+        assert!((archive.bytes..2 * archive.bytes).contains(&sizes.sum::<u64>().max(archive.bytes)));
         assert_eq!(super::archive(archive.name).unwrap(), archive);
     }
     for (name, part) in [("digits", "built in"), ("image-folder", "your own images"), ("mnist", "no such")] {

@@ -2,8 +2,10 @@
 //!
 //! Members go to a hidden folder beside the target; when all are out and counted, the data set's
 //! folder is renamed to its place. A hidden folder left by a call that was cut off is removed
-//! first. Only plain files and folders are taken, and none whose path leads out of the archive.
+//! first. Only plain files and folders are taken, and none whose path leads out of the archive. What comes
+//! out is bounded by the published size, whatever an archive says of itself.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Component, Path, PathBuf};
@@ -12,6 +14,11 @@ use flate2::bufread::GzDecoder;
 
 use super::{Archive, Error, Result, failed, missing};
 use crate::run::{Output, Progress, StopFlag};
+
+/// An archive unpacks to at most so many times its size: the published ones to less than twice theirs.
+const TIMES: u64 = 4;
+/// Files and folders of an archive, at most: Tiny ImageNet has some 121,000.
+const MEMBERS: usize = 1 << 20;
 
 /// Unpack `file` so that its folder becomes `target`.
 pub(super) fn unpack(
@@ -23,7 +30,8 @@ pub(super) fn unpack(
 ) -> Result<()> {
     let root = target.with_file_name(format!(".{}.unpacking", archive.folder));
     clear(&root)?;
-    let unpacker = Unpacker { file, root: &root, stop };
+    let left = Cell::new(archive.bytes.saturating_mul(TIMES));
+    let unpacker = Unpacker { file, root: &root, stop, left, members: Cell::new(MEMBERS) };
     let done = unpacker.all(archive, output).and_then(|()| {
         let folder = root.join(archive.folder);
         match missing(archive, &folder) {
@@ -47,6 +55,10 @@ struct Unpacker<'a> {
     file: &'a Path,
     root: &'a Path,
     stop: &'a StopFlag,
+    /// Bytes that may still come out.
+    left: Cell<u64>,
+    /// Files and folders that may.
+    members: Cell<usize>,
 }
 
 impl Unpacker<'_> {
@@ -62,7 +74,9 @@ impl Unpacker<'_> {
 
     fn tar(&self, reader: BufReader<File>, output: Output) -> Result<()> {
         output.note(&format!("{}: unpacking", self.file.display()));
-        let mut members = tar::Archive::new(GzDecoder::new(reader));
+        // Names may be as long as members: the stream has a bound too, with room for headers.
+        let stream = GzDecoder::new(reader).take(self.left.get().saturating_mul(2));
+        let mut members = tar::Archive::new(stream);
         for member in members.entries().map_err(|e| self.damaged(e))? {
             let mut member = member.map_err(|e| self.damaged(e))?;
             let path = member.path().map_err(|e| self.damaged(e))?.into_owned();
@@ -103,8 +117,12 @@ impl Unpacker<'_> {
         Error::Damaged { file: self.file.to_owned(), reason: reason.to_string() }
     }
 
-    /// Where a member goes.
+    /// Where a member goes; each is asked for once.
     fn place(&self, path: &Path) -> Result<PathBuf> {
+        match self.members.get().checked_sub(1) {
+            Some(left) => self.members.set(left),
+            None => return Err(self.damaged(format!("it has more than {MEMBERS} files and folders"))),
+        }
         let inside = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
         match inside {
             true => Ok(self.root.join(path)),
@@ -130,7 +148,13 @@ impl Unpacker<'_> {
             }
             match content.read(&mut buffer) {
                 Ok(0) => break,
-                Ok(count) => out.write_all(&buffer[..count]).map_err(failed("write", &place))?,
+                Ok(count) => {
+                    match self.left.get().checked_sub(count as u64) {
+                        Some(left) => self.left.set(left),
+                        None => return Err(self.damaged("it unpacks to far more than the published archive")),
+                    }
+                    out.write_all(&buffer[..count]).map_err(failed("write", &place))?;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(self.damaged(format!("{}: {error}", path.display()))),
             }

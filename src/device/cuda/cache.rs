@@ -5,10 +5,11 @@
 //! the folder cannot be written there is no cache, which is no error.
 
 use super::images::{KernelHeader, KernelSource};
+use crate::run::write_atomic;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::{env, fs, process, thread};
+use std::{env, fs, thread};
 
 /// What a file starts with.
 const MAGIC: &[u8; 16] = b"natv2 image v1\r\n";
@@ -94,16 +95,10 @@ impl ImageCache {
 
     /// Keeps an image, where that can be done.
     pub fn put(&self, key: &Key, image: &[u8]) {
-        static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let (Some(folder), Some(file)) = (&self.folder, self.file(key)) else { return };
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let temporary = folder.join(format!("{}.{}.{number}.tmp", key.0, process::id()));
-        // Renamed when it is whole: another process finds all of it or nothing.
-        let written = fs::create_dir_all(folder)
-            .and_then(|()| fs::write(&temporary, [&head(image)[..], image].concat()))
-            .and_then(|()| fs::rename(&temporary, file));
-        if written.is_err() {
-            let _ = fs::remove_file(&temporary);
+        if fs::create_dir_all(folder).is_ok() {
+            // Another process finds all of it or nothing. Without it, the next one compiles again.
+            let _ = write_atomic(&file, &[&head(image)[..], image].concat());
         }
     }
 }

@@ -200,7 +200,7 @@ impl Nvrtc {
     ) -> Result<Vec<Result<Vec<u8>, CudaError>>, CudaError> {
         let (version, options) = (self.version()?, options(output));
         let key = |source: &KernelSource| Key::new(source, kernel_headers(), &options, version);
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = rayon::current_num_threads();
         Ok(compile_all(sources, cache, key, |source| self.compile(source, output), threads))
     }
 

@@ -93,7 +93,7 @@ impl Block<'_> {
         }
         let sum = sums[0].add(sums[1]);
         let mean = sum.mul(V::splat(1.0 / rows as f32));
-        let squares = squares[0].add(squares[1]).sub(sum.mul(mean)).max(V::splat(0.0));
+        let squares = squares[0].add(squares[1]).sub(sum.mul(mean)).relu();
         mean.add(first).store(&mut self.out[c..]);
         squares.store(&mut self.out[channels + c..]);
     }

@@ -88,6 +88,23 @@ impl Case {
         buffers
     }
 
+    /// The operands that hold real numbers, no indices or places, and the format of those that hold 16-bit ones.
+    pub fn real(&self) -> impl Iterator<Item = (Slot, Option<Format>)> {
+        self.fills.iter().filter_map(|(slot, fill)| Some((*slot, fill.real()?)))
+    }
+
+    /// As [`Case::operands`], with `value` as the first number of `slot`, of 16 bits in a format.
+    pub fn operands_with(&self, slot: Slot, format: Option<Format>, value: f32) -> (Vec<f32>, Vec<f32>) {
+        let mut buffers = self.operands(1);
+        let buffer = match slot.region {
+            Region::Weights => &mut buffers.0,
+            _ => &mut buffers.1,
+        };
+        let first = &mut buffer[slot.offset];
+        *first = format.map_or(value, |format| format.element(value, format.pair(*first)[1]));
+        buffers
+    }
+
     /// As [`Case::operands`], for timing: of each slot that holds something the first numbers, a few million of a
     /// long one, which are to be repeated to its end. Drawing all numbers of many images takes longer than a
     /// device needs to be timed.
@@ -140,6 +157,18 @@ impl Case {
 }
 
 impl Fill {
+    /// The format of 16-bit numbers, `None` for other real numbers; nothing where there are none.
+    fn real(self) -> Option<Option<Format>> {
+        match self {
+            Fill::Values(_) | Fill::Positive | Fill::Rows { .. } | Fill::Panels { .. } => Some(None),
+            Fill::Shifted(_) | Fill::Steps { .. } => Some(None),
+            Fill::Halves { format, .. } | Fill::HalfRows { format, .. } | Fill::HalfSteps { format, .. } => {
+                Some(Some(format))
+            }
+            Fill::Whole(_) | Fill::Windows { .. } | Fill::Operations(_) => None,
+        }
+    }
+
     /// Elements behind which what a slot holds may begin again; `None` where it is one piece.
     fn row(self) -> Option<usize> {
         match self {

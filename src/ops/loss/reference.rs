@@ -2,10 +2,11 @@
 
 use super::{LossArgs, Params, TargetsArgs, TargetsParams};
 use crate::ops::Real;
+use crate::ops::real::largest;
 
 /// The logarithm of the softmax of some logits.
 fn log_softmax<T: Real>(logits: &[T]) -> Vec<T> {
-    let largest = logits.iter().fold(T::neg_infinity(), |m, &v| m.max(v));
+    let largest = logits.iter().fold(T::neg_infinity(), |m, &v| largest(m, v));
     let log_sum = logits.iter().map(|&v| (v - largest).exp()).sum::<T>().ln();
     logits.iter().map(|&v| v - largest - log_sum).collect()
 }

@@ -87,7 +87,7 @@ impl Max<'_> {
                 let mut best = V::splat(f32::NEG_INFINITY);
                 for iy in 2 * oy..(2 * oy + 2).min(side_in) {
                     for ix in 2 * ox..(2 * ox + 2).min(side_in) {
-                        best = best.max(V::load(&self.x[(iy * side_in + ix) * channels + c..]));
+                        best = best.largest(V::load(&self.x[(iy * side_in + ix) * channels + c..]));
                     }
                 }
                 best.store(&mut self.y[((oy - self.lines.start) * side_out + ox) * channels + c..]);

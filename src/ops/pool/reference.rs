@@ -1,6 +1,6 @@
 //! The definitions, written out.
 
-use super::super::real::Real;
+use super::super::real::{Real, largest};
 use super::{Args, Params};
 
 /// Mean over the pixels of every image.
@@ -23,7 +23,7 @@ pub fn max<T: Real>(p: &Params, a: Args<'_, T>) {
                     let mut best = T::neg_infinity();
                     for iy in 2 * oy..(2 * oy + 2).min(side_in) {
                         for ix in 2 * ox..(2 * ox + 2).min(side_in) {
-                            best = best.max(a.x[((image * side_in + iy) * side_in + ix) * channels + c]);
+                            best = largest(best, a.x[((image * side_in + iy) * side_in + ix) * channels + c]);
                         }
                     }
                     a.y[((image * side_out + oy) * side_out + ox) * channels + c] = best;

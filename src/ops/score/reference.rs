@@ -11,7 +11,9 @@ pub fn run<T: Real>(p: &Params, a: Args<'_, T>) {
         let logits = &a.logits[image * p.stride as usize..][..classes];
         let label = a.labels[image % p.labelled as usize].wide() as usize;
         let largest = logits.iter().fold(T::neg_infinity(), |m, &v| m.max(v));
-        let sum: T = logits.iter().map(|&v| (v - largest).exp()).sum();
+        // A logit that is no finite number makes the loss NaN, whatever the label is.
+        let term = |&v: &T| if v.is_finite() { (v - largest).exp() } else { T::nan() };
+        let sum: T = logits.iter().map(term).sum();
         let answer = logits.iter().position(|&v| v == largest).unwrap_or(classes);
         a.out[2 * image] = largest + sum.ln() - logits[label];
         a.out[2 * image + 1] = if answer == label { T::one() } else { T::zero() };

@@ -81,6 +81,45 @@ fn checkpoints_of_a_later_step_go_when_an_earlier_one_is_committed() {
     assert_eq!(newest.read("state.json").unwrap(), b"four again");
 }
 
+fn commit_proven(run: &RunDirectory, stage: &str, step: u64) {
+    let mut checkpoint = run.checkpoint(stage, step).unwrap().proven();
+    checkpoint.add("state.json", b"proven").unwrap();
+    checkpoint.commit().unwrap();
+}
+
+#[test]
+fn the_newest_proven_checkpoint_is_kept_beside_them_and_gone_back_to() {
+    let dir = folder();
+    let run = RunDirectory::open(dir.path()).unwrap();
+    let names = || list(&dir.path().join("checkpoints/train")).unwrap();
+    let back = || run.latest_proven("train").unwrap().checkpoint.map(|checkpoint| checkpoint.step());
+    assert_eq!(back(), None);
+    // Of a run that an earlier version wrote, none is marked.
+    commit(&run, "train", 1, "one");
+    assert_eq!(back(), Some(1));
+    for step in [2, 4] {
+        commit_proven(&run, "train", step);
+    }
+    for step in [5, 6, 7] {
+        commit(&run, "train", step, "no more than this");
+        assert_eq!(
+            (back(), run.latest_checkpoint("train").unwrap().checkpoint.unwrap().step()),
+            (Some(4), step)
+        );
+    }
+    assert_eq!(names(), ["00000004", "00000006", "00000007"]);
+    commit_proven(&run, "train", 7);
+    assert_eq!((names().len(), back()), (2, Some(7)));
+    // A stop at the same step says nothing against it.
+    commit(&run, "train", 7, "again");
+    assert_eq!(back(), Some(7));
+    commit(&run, "train", 8, "eight");
+    fs::write(dir.path().join("checkpoints/train/00000007/state.json"), "x").unwrap();
+    assert_eq!(back(), Some(8));
+    commit_proven(&run, "train", 3);
+    assert_eq!((names(), back()), (vec!["00000003".to_string()], Some(3)));
+}
+
 #[test]
 fn replacing_a_checkpoint_survives_a_crash_at_any_operation() {
     for at in 0.. {

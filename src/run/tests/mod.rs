@@ -269,21 +269,6 @@ fn a_full_device_is_no_space() {
 }
 
 #[test]
-fn write_atomic_replaces_any_file_and_leaves_it_alone_when_it_cannot() {
-    let dir = folder();
-    let file = dir.path().join("report.html");
-    write_atomic(&file, b"one").unwrap();
-    write_atomic(&file, b"two").unwrap();
-    assert_eq!(fs::read(&file).unwrap(), b"two");
-    assert_eq!(list(dir.path()).unwrap(), ["report.html"]);
-    let error = write_atomic(&dir.path().join("missing/report.html"), b"x").unwrap_err();
-    assert!(error.to_string().contains("missing/report.html"), "{error}");
-    fs::create_dir(dir.path().join("folder")).unwrap();
-    assert!(write_atomic(&dir.path().join("folder"), b"x").is_err());
-    assert_eq!(list(dir.path()).unwrap(), ["folder", "report.html"]);
-}
-
-#[test]
 fn exit_codes_are_those_of_the_contract() {
     let codes = [Exit::Done, Exit::Failure, Exit::Usage, Exit::Stopped, Exit::Aborted].map(|exit| exit as u8);
     assert_eq!(codes, [0, 1, 2, 75, 130]);
@@ -298,4 +283,66 @@ fn a_stop_is_shared_by_clones_and_the_first_asker_is_kept() {
     stop.request();
     assert!(clone.requested());
     assert_eq!(clone.signal(), None);
+}
+
+#[test]
+fn a_file_that_holds_the_bytes_already_is_not_written_again() {
+    let dir = folder();
+    let recorder = Faulty::recorder();
+    let run = RunDirectory::open_on(dir.path(), recorder.clone()).unwrap();
+    let name = dir.path().file_name().unwrap().to_str().unwrap();
+    run.write_atomic("front.json", b"one").unwrap();
+    let before = recorder.count();
+    run.write_atomic("front.json", b"one").unwrap();
+    assert_eq!(recorder.log.lock().unwrap()[before..], [format!("syncdir {name}")]);
+    for bytes in [&b"two"[..], b"longer", b""] {
+        run.write_atomic("front.json", bytes).unwrap();
+        assert_eq!(fs::read(dir.path().join("front.json")).unwrap(), bytes);
+    }
+}
+
+#[test]
+fn a_run_that_cannot_be_written_is_read_and_refuses_every_change() {
+    let dir = folder();
+    drive(dir.path(), Arc::new(Disk)).unwrap();
+    fs::write(dir.path().join(".half.new"), "left over").unwrap();
+    let everything = || -> Vec<(String, Vec<u8>)> {
+        let names = list(dir.path()).unwrap().into_iter();
+        names.filter_map(|name| fs::read(dir.path().join(&name)).ok().map(|bytes| (name, bytes))).collect()
+    };
+    let before = everything();
+    let open = || RunDirectory::open_sealed(dir.path(), Sealed::new(&ErrorKind::ReadOnlyFilesystem.into()));
+    let run = open().unwrap();
+    let mut journal = run.journal().unwrap();
+    assert_eq!(journal.events().len() as u64, STEPS);
+    assert_eq!(journal.rewind("search", Some(STEPS - 1)).unwrap(), 0);
+    let mut curves = run.curves("search").unwrap();
+    assert_eq!(curves.rewind(Some(STEPS - 1)).unwrap(), 0);
+    let mut cache = run.cache("cache.jsonl").unwrap();
+    assert_eq!((cache.len() as u64, cache.sync().is_ok()), (STEPS, true));
+    assert_eq!(run.latest_checkpoint("search").unwrap().checkpoint.unwrap().step(), STEPS - 1);
+    let front = run.read("front.json").unwrap().unwrap();
+    run.write_atomic("front.json", &front).unwrap();
+    run.write_where_possible("front.json", b"another page").unwrap();
+    let refused: [Result<()>; 8] = [
+        run.check_writable(),
+        run.write_atomic("front.json", b"other"),
+        run.write_atomic("new.json", b""),
+        journal.append("search", STEPS, "candidates", &0),
+        journal.rewind("search", Some(0)).map(drop),
+        curves.add(STEPS, &[("loss", 1.0)]),
+        cache.insert("key", &1),
+        run.checkpoint("search", STEPS).map(drop),
+    ];
+    for result in refused {
+        let error = result.unwrap_err();
+        assert!(matches!(error, Error::ReadOnly { .. }) && error.to_string().contains("--run"), "{error}");
+    }
+    assert!(matches!(run.curves("other").unwrap_err(), Error::ReadOnly { .. }));
+    assert_eq!(everything(), before);
+    // Someone else may be at work on it.
+    let other = RunDirectory::open(dir.path()).unwrap();
+    assert!(matches!(open().unwrap_err(), Error::InUse { .. }));
+    drop(other);
+    open().unwrap();
 }

@@ -1,19 +1,34 @@
-//! The report's page of a comparison, from `comparison.json` alone.
+//! The report's page of a comparison, from `comparison.json`, and what its first search says of its data.
 
+use super::Variant;
 use super::results::{Compared, Comparison, Network, Run, Spread};
 use crate::config::{Config, Objective};
 use crate::report::{self, Band, Command, Estimate, Group, Point, Quantity};
+use crate::search::about::About;
 use crate::search::measure::name;
-use crate::search::page::{described, quantity};
+use crate::search::page::{data_facts, described, quantity};
+use crate::shown;
 use crate::space::show::grouped;
+use std::path::Path;
 
 /// The page of a comparison in the directory `run`, whose common configuration is `config`.
-pub fn page(comparison: &Comparison, config: &Config, run: &str) -> report::Comparison {
+pub fn page(comparison: &Comparison, config: &Config, run: &Path) -> report::Comparison {
     let objectives = &comparison.objectives;
     let seeds: Vec<String> = comparison.seeds.iter().map(u64::to_string).collect();
     let variants: Vec<&str> = comparison.variants.iter().map(|variant| variant.name.as_str()).collect();
+    // Searches of an earlier version do not say.
+    let first = comparison.variants.first().and_then(|variant| Some((variant, variant.runs.first()?)));
+    let about = first.and_then(|(variant, search)| {
+        let variant = Variant { name: variant.name.clone(), settings: Vec::new() };
+        About::read(&run.join(variant.folder(search.seed))).ok().flatten()
+    });
+    let (data, images) = match about {
+        Some(about) => data_facts(Some(&about.data), config),
+        None => (comparison.data.clone(), "–".into()),
+    };
     let facts = [
-        ("data", comparison.data.clone()),
+        ("data", data),
+        ("images", images),
         ("variants", comparison.variants.len().to_string()),
         ("seeds", seeds.join(", ")),
         ("budget", comparison.budget.clone()),
@@ -112,7 +127,7 @@ fn curve(variant: &Compared) -> Vec<Band> {
 }
 
 /// What to run next with the best network of each search.
-fn commands(variant: &Compared, run: &str) -> Vec<Command> {
+fn commands(variant: &Compared, run: &Path) -> Vec<Command> {
     let command = |(index, search): (usize, &Run)| {
         let number = search.front.iter().position(|network| *network == search.best)? + 1;
         let folder = format!("{}-{}", variant.name, search.seed);
@@ -121,9 +136,8 @@ fn commands(variant: &Compared, run: &str) -> Vec<Command> {
                 "the best network of {} with seed {}, for other programs",
                 variant.name, search.seed
             ),
-            line: format!(
-                "natv2 export --run {run}/{folder} --network {number} --format onnx --out {folder}-{number}.onnx"
-            ),
+            line: shown::export(&run.join(&folder), number, Path::new(&format!("{folder}-{number}.onnx")))
+                .to_string(),
             folded: index > 0,
         })
     };

@@ -9,6 +9,7 @@ use crate::moo::{self, Points};
 use crate::search::results::FrontPoints;
 use crate::search::{Entry, Error, State, points};
 use crate::space::Genotype;
+use crate::space::numbers::order;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -260,7 +261,7 @@ fn run(finished: &Finished, objectives: &[Objective], reference: &[f64]) -> Opti
             network(entry, state.test_top1.as_ref().and_then(|test| test.get(index)).copied())
         })
         .collect();
-    front.sort_by(|a, b| a.macs.cmp(&b.macs).then_with(|| a.genotype.cmp(&b.genotype)));
+    front.sort_by(|a, b| order((a.macs, Some(&a.genotype)), (b.macs, Some(&b.genotype))));
     let better = |a: &&Network, b: &&Network| a.top1.total_cmp(&b.top1).then_with(|| b.macs.cmp(&a.macs));
     // Of equals `max_by` takes the last: backwards, so that genotypes decide as they do elsewhere.
     let best = front.iter().rev().max_by(better)?.clone();

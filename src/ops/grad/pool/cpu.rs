@@ -78,10 +78,10 @@ impl Max<'_> {
                 } else {
                     // A larger pixel takes the gradient from the one that had it.
                     for earlier in &mut shares[..count] {
-                        *earlier = earlier.sub(earlier.where_above(x, best));
+                        *earlier = earlier.sub(earlier.where_beaten(x, best));
                     }
-                    shares[count] = dy.where_above(x, best);
-                    best = best.max(x);
+                    shares[count] = dy.where_beaten(x, best);
+                    best = best.largest(x);
                 }
                 count += 1;
             }

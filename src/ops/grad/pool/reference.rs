@@ -27,7 +27,9 @@ pub fn max<T: Real>(p: &Params, a: MaxArgs<'_, T>) {
         for iy in 2 * oy..(2 * oy + 2).min(side_in) {
             for ix in 2 * ox..(2 * ox + 2).min(side_in) {
                 let at = ((image * side_in + iy) * side_in + ix) * channels + c;
-                if best.is_none_or(|best| a.x[at] > a.x[best]) {
+                // NaN is the largest, as in the forward direction.
+                let beats = |x: T, best: T| x > best || (x.is_nan() && !best.is_nan());
+                if best.is_none_or(|best| beats(a.x[at], a.x[best])) {
                     best = Some(at);
                 }
             }

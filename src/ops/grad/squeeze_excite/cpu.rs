@@ -10,6 +10,7 @@
 
 use super::{GradArgs, SqueezeExciteGrad};
 use crate::ops::parallel::{pieces, pieces_of};
+use crate::ops::real::derivative;
 use crate::ops::simd::{Kernel, Vector, dispatch};
 use crate::ops::squeeze_excite::Params;
 use crate::ops::{Activation, PANEL, Threads};
@@ -50,7 +51,8 @@ pub fn run(p: &Params, a: GradArgs<'_, f32>, threads: Threads) {
         dispatch(Transposed { x, w: a.expand, stored: weight_hidden, inputs: hidden, out });
         // A unit that is not above zero had nothing to say; at zero ReLU's derivative is zero.
         let units = &units[tile * TILE * hidden..][..out.len()];
-        out.iter_mut().zip(units).for_each(|(out, &unit)| *out = if unit > 0.0 { *out } else { 0.0 });
+        let slope = |unit| derivative(Activation::Relu as u32, unit);
+        out.iter_mut().zip(units).for_each(|(out, &unit)| *out *= slope(unit));
     });
     let dmean = &mut dmean[..images * channels];
     pieces(threads, dmean, TILE * channels, |tile, out| {

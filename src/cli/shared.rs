@@ -1,0 +1,149 @@
+//! One directory that several processes work on, as the jobs of an array do.
+//!
+//! The directory itself is held for an instant at a time: to say what it is for, and to write results. Each piece
+//! of work has a run directory inside, held while it lasts. Who finds a piece in use takes the next, and comes
+//! back: what another has finished meanwhile is read, what it has left is gone on with.
+
+use super::session;
+use super::{Error, Talk};
+use crate::config::Config;
+use crate::run::{self, RunDirectory, StopFlag};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Between two looks at what others hold.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Whoever waits for longer says so.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What became of a piece of work.
+pub(super) enum Taken<T> {
+    /// Its result.
+    Done(T),
+    /// Another process has it.
+    InUse,
+    /// A stop was asked for.
+    Stopped,
+}
+
+/// The run directory of that configuration, or `None` where another process has it.
+///
+/// # Errors
+/// As [`session::enter`].
+pub(super) fn take(path: &Path, config: &Config) -> Result<Option<RunDirectory>, Error> {
+    match session::enter(path, config) {
+        Err(Error::Run(run::Error::InUse { .. })) => Ok(None),
+        entered => entered.map(Some),
+    }
+}
+
+/// As [`take`], once nobody else has it; `None` if a stop was asked for first.
+///
+/// # Errors
+/// As [`session::enter`].
+pub(super) fn enter(
+    path: &Path,
+    config: &Config,
+    stop: &StopFlag,
+    talk: &Talk,
+) -> Result<Option<RunDirectory>, Error> {
+    let mut waiting = Waiting::new();
+    loop {
+        if let Some(directory) = take(path, config)? {
+            return Ok(Some(directory));
+        }
+        if stop.requested() {
+            return Ok(None);
+        }
+        waiting.pause(talk);
+    }
+}
+
+/// The results of `count` pieces of work, in their order, whoever did them; `None` if a stop was asked for first.
+///
+/// # Errors
+/// A piece fails.
+pub(super) fn every<T>(
+    count: usize,
+    mut work: impl FnMut(usize) -> Result<Taken<T>, Error>,
+    stop: &StopFlag,
+    talk: &Talk,
+) -> Result<Option<Vec<T>>, Error> {
+    let mut done: Vec<Option<T>> = (0..count).map(|_| None).collect();
+    loop {
+        let mut waiting = Waiting::new();
+        loop {
+            let mut took = false;
+            for (index, result) in done.iter_mut().enumerate().filter(|(_, result)| result.is_none()) {
+                match work(index)? {
+                    Taken::Done(value) => (*result, took) = (Some(value), true),
+                    Taken::InUse => {}
+                    Taken::Stopped => return Ok(None),
+                }
+            }
+            match () {
+                () if done.iter().all(Option::is_some) => {
+                    return Ok(Some(done.into_iter().flatten().collect()));
+                }
+                () if stop.requested() => return Ok(None),
+                () if took => break,
+                () => waiting.pause(talk),
+            }
+        }
+    }
+}
+
+/// Waiting for others.
+struct Waiting {
+    since: Instant,
+    said: bool,
+}
+
+impl Waiting {
+    fn new() -> Waiting {
+        Waiting { since: Instant::now(), said: false }
+    }
+
+    fn pause(&mut self, talk: &Talk) {
+        if !self.said && self.since.elapsed() >= PATIENCE {
+            self.said = true;
+            talk.note("waiting for other processes that work in this directory");
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+
+    #[test]
+    fn what_others_hold_is_come_back_to() {
+        let talk = Talk { quiet: true, json: false };
+        // The second is in use twice, the third once.
+        let mut held = [0, 2, 1];
+        let mut order = Vec::new();
+        let work = |index: usize| {
+            if held[index] > 0 {
+                held[index] -= 1;
+                return Ok(Taken::InUse);
+            }
+            order.push(index);
+            Ok(Taken::Done(10 * index))
+        };
+        let results = every(3, work, &StopFlag::new(), &talk).unwrap();
+        assert_eq!((results, order), (Some(vec![0, 10, 20]), vec![0, 2, 1]));
+    }
+
+    #[test]
+    fn a_stop_ends_the_waiting_and_the_work() {
+        let talk = Talk { quiet: true, json: false };
+        let stop = StopFlag::new();
+        stop.request();
+        assert!(every(1, |_| Ok(Taken::<()>::InUse), &stop, &talk).unwrap().is_none());
+        let mut outcomes = VecDeque::from([Taken::Done(1), Taken::Stopped]);
+        let work = |_| Ok(outcomes.pop_front().unwrap_or(Taken::InUse));
+        assert!(every(3, work, &StopFlag::new(), &talk).unwrap().is_none());
+    }
+}

@@ -1,0 +1,142 @@
+//! What a training is of: its data, its settings, and what follows from them.
+
+use super::checks::Remedy;
+use super::{Decays, Error, Optimiser, Rule, Weighting};
+use crate::config::{self, Phase, Training};
+use crate::data::Dataset;
+use crate::data::augment::Augmentation;
+use crate::data::loader;
+use crate::device::Device;
+use crate::engine::{Calibration, Engine, Evaluation, Precision, evaluate_widths};
+use crate::evaluator::{CALIBRATION_BATCH, Pixels, SplitImages};
+use crate::space::Arch;
+use crate::space::walk::Exits;
+use crate::supernet::Supernet;
+use std::sync::Arc;
+
+/// What a training learns from.
+#[derive(Debug, Clone)]
+pub struct Material {
+    /// The data set.
+    pub dataset: Arc<Dataset>,
+    /// Its training images, in file order.
+    pub images: Vec<u32>,
+    /// Its validation images.
+    pub validation: Vec<u32>,
+    /// The training images that statistics are recalibrated on before a validation.
+    pub calibration: Vec<u32>,
+    /// Normalisation.
+    pub pixels: Pixels,
+    /// What may happen to an image.
+    pub augmentation: Augmentation,
+    /// The resolutions that a step draws from.
+    pub resolutions: Vec<usize>,
+    /// What of all this a result depends on, as a short name.
+    pub fingerprint: String,
+}
+
+/// One training of a run: its stage's name, settings, phases and data.
+#[derive(Debug, Clone)]
+pub struct Task<'a> {
+    /// Name of its checkpoints and journal entries: `train`, `train-wide`, `warmup`.
+    pub stage: &'static str,
+    /// Whether it is the training of the wider of two super-networks alone.
+    pub wide: bool,
+    /// The run's seed.
+    pub seed: u64,
+    /// The settings.
+    pub training: &'a Training,
+    /// The phases.
+    pub phases: Vec<Phase>,
+    /// The data.
+    pub material: Material,
+}
+
+impl Task<'_> {
+    /// The optimiser of the settings.
+    pub fn optimiser(&self) -> Optimiser {
+        let t = self.training;
+        Optimiser {
+            rule: match t.optimiser {
+                config::Optimiser::Sgd => Rule::Sgd { momentum: t.momentum as f32, nesterov: t.nesterov },
+                config::Optimiser::Adamw => Rule::AdamW,
+            },
+            decay: t.weight_decay as f32,
+            decays: match t.decay {
+                config::Decay::All => Decays::All,
+                config::Decay::Weights => Decays::Weights,
+            },
+            clip: (t.clip > 0.0).then_some(t.clip as f32),
+        }
+    }
+
+    /// What maps are stored as in a step.
+    pub fn precision(&self) -> Precision {
+        self.training.precision.into()
+    }
+
+    /// Steps of an epoch.
+    pub fn epoch_steps(&self) -> u64 {
+        let images = self.training.epoch_images.unwrap_or(self.material.images.len());
+        loader::steps_per_epoch(images.min(self.material.images.len()), self.training.batch)
+    }
+
+    /// Steps of all phases together.
+    pub fn total_steps(&self) -> u64 {
+        self.phases.iter().map(|phase| phase.total_epochs() as u64 * self.epoch_steps()).sum()
+    }
+
+    /// What can be done where it diverges.
+    pub(super) fn remedy(&self) -> Remedy {
+        let section = if self.stage == "warmup" { "warmup" } else { "train" };
+        let Training { rate_scale, clip, batch, .. } = *self.training;
+        Remedy { section, rate: ("rate_scale", rate_scale), clip: Some(clip), batch }
+    }
+
+    pub(super) fn fingerprint(&self, start: &[Supernet], device: &dyn Device) -> String {
+        let arithmetic = self.precision().arithmetic(device);
+        super::material::fingerprint(start, &self.material.fingerprint, &arithmetic)
+    }
+}
+
+/// Weights of the exits in a joint loss and in a teacher's answer, as OFAv2's and NATv2's programs
+/// round them.
+pub fn exit_weights(which: config::ExitWeights) -> (Weighting, Weighting) {
+    let asc = [0.06, 0.13, 0.20, 0.27, 0.34];
+    let desc = [0.34, 0.27, 0.20, 0.13, 0.06];
+    let (loss, sum) = match which {
+        config::ExitWeights::Asc => (asc, asc),
+        config::ExitWeights::Desc => (desc, desc),
+        config::ExitWeights::Unif => ([0.2; 5], [0.2; 5]),
+        config::ExitWeights::Mix => (desc, asc),
+    };
+    (Weighting::Joint(loss), Weighting::Joint(sum))
+}
+
+/// Evaluates networks of `weights`, each of the super-network of its width, on some images, with
+/// recalibrated statistics.
+///
+/// # Errors
+/// The device fails.
+pub fn evaluate(
+    device: &Arc<dyn Device>,
+    weights: &[Supernet],
+    networks: &[Arch],
+    material: &Material,
+    images: &[u32],
+) -> Result<Vec<Evaluation>, Error> {
+    let split = |indices| SplitImages::new(&material.dataset, indices, material.pixels);
+    let calibration = split(&material.calibration);
+    let batches = Calibration::Batches {
+        images: &calibration,
+        count: material.calibration.len(),
+        batch: CALIBRATION_BATCH,
+    };
+    let engine = |supernet: &Supernet| Engine::new(device.clone(), Arc::new(supernet.clone()));
+    let engines = weights.iter().map(engine).collect::<Result<Vec<Engine>, _>>()?;
+    let networks: Vec<(Arch, Exits)> =
+        networks.iter().map(|arch| (arch.clone(), Exits::single(arch))).collect();
+    let population = evaluate_widths(&engines, &networks, &split(images), batches, &|| false, &|_, _| ())?;
+    let results = population.map(|population| population.results).unwrap_or_default();
+    Ok(results.into_iter().map(|exits| exits[0]).collect())
+}
