@@ -87,7 +87,7 @@ fn convert_keeps_what_both_families_have() {
     let (code, _, err) =
         natv2(&["supernet", "convert", "--to-family", "SE_B", "--out", "/nowhere/x.safetensors"]);
     assert_eq!(code, 1);
-    assert!(err.contains("/nowhere/x.card.json"), "{err}");
+    assert!(err.contains("/nowhere/x.safetensors"), "{err}");
 }
 
 #[test]

@@ -58,9 +58,9 @@ impl Values {
         self.of_batch() * self.batches
     }
 
-    /// What to say where they are few.
+    /// What to say where they are few; nothing where they are refused.
     pub fn note(&self) -> Option<String> {
-        (self.count() < FEW_VALUES).then(|| {
+        (self.count() < FEW_VALUES && self.check().is_ok()).then(|| {
             format!(
                 "the batch norms are recalibrated on {self}; of so few values variances are far off, and so may be \
                  the accuracies: recalibrate on {} images or more (--calibration-images, or the setting)",
@@ -135,7 +135,8 @@ mod tests {
         // Batches of one image are as bad however many there are.
         let ones = Values::fewest([(&small, Exits::single(&small))], 50, 1).unwrap();
         assert!(ones.check().is_err() && ones.note().is_none() && ones.count() == 50);
-        assert!(values(32, 5, 1).check().is_err() && values(32, 5, 2).check().is_ok());
+        assert!(values(32, 5, 1).check().is_err() && values(32, 5, 1).note().is_none());
+        assert!(values(32, 5, 2).check().is_ok() && values(32, 5, 2).note().is_some());
         assert!(values(32, 5, FEW_VALUES - 1).note().is_some() && values(32, 5, FEW_VALUES).note().is_none());
         assert_eq!((values(32, 5, 1).enough(), values(64, 5, 1).enough()), (32, 8));
         let message = values(32, 5, 1).check().unwrap_err().to_string();

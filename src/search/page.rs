@@ -283,7 +283,8 @@ fn adaptation(config: &Config, state: &State) -> String {
     match settings.epochs {
         0 => "none: the weights stay as they are".into(),
         epochs => format!(
-            "{epochs} epochs a round{}, {} steps so far{}, {} genes",
+            "{epochs} epoch{} a round{}, {} steps so far{}, {} genes",
+            if epochs == 1 { "" } else { "s" },
             settings.precision.unless_f32(" in "),
             grouped(state.adaptation.steps),
             left_out(state.adaptation.epochs.iter().map(|epoch| epoch.skipped).sum()),
