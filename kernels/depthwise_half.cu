@@ -146,7 +146,9 @@ struct DepthwiseHalf {
 
 // Blocks that a multiprocessor is to have room for: what the compiler takes without being told is a few registers
 // more or less than that.
-constexpr unsigned half_blocks(unsigned kernel, unsigned stride) { return stride == 2 && kernel > 3 ? 3 : 4; }
+__host__ __device__ constexpr unsigned half_blocks(unsigned kernel, unsigned stride) {
+    return stride == 2 && kernel > 3 ? 3 : 4;
+}
 
 #define DEPTHWISE_HALF(suffix, T, kernel, stride)                                    \
     NAT_KERNEL_RESIDENT(depthwise_half_##kernel##_##stride##_##suffix, kHalfThreads, \
