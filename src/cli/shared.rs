@@ -70,25 +70,23 @@ pub(super) fn every<T>(
     talk: &Talk,
 ) -> Result<Option<Vec<T>>, Error> {
     let mut done: Vec<Option<T>> = (0..count).map(|_| None).collect();
+    let mut waiting = Waiting::new();
     loop {
-        let mut waiting = Waiting::new();
-        loop {
-            let mut took = false;
-            for (index, result) in done.iter_mut().enumerate().filter(|(_, result)| result.is_none()) {
-                match work(index)? {
-                    Taken::Done(value) => (*result, took) = (Some(value), true),
-                    Taken::InUse => {}
-                    Taken::Stopped => return Ok(None),
-                }
+        let mut took = false;
+        for (index, result) in done.iter_mut().enumerate().filter(|(_, result)| result.is_none()) {
+            match work(index)? {
+                Taken::Done(value) => (*result, took) = (Some(value), true),
+                Taken::InUse => {}
+                Taken::Stopped => return Ok(None),
             }
-            match () {
-                () if done.iter().all(Option::is_some) => {
-                    return Ok(Some(done.into_iter().flatten().collect()));
-                }
-                () if stop.requested() => return Ok(None),
-                () if took => break,
-                () => waiting.pause(talk),
+        }
+        match () {
+            () if done.iter().all(Option::is_some) => {
+                return Ok(Some(done.into_iter().flatten().collect()));
             }
+            () if stop.requested() => return Ok(None),
+            () if took => waiting = Waiting::new(),
+            () => waiting.pause(talk),
         }
     }
 }

@@ -161,7 +161,8 @@ impl Loop<'_> {
         let mut loader = self.loader(&subject.picked.arch)?;
         while !self.over() {
             if self.stop.requested() {
-                self.checkpoint(&trainer, false)?;
+                self.take(&trainer)?;
+                self.commit(false)?;
                 return Ok(Left::Stopped);
             }
             if let Health::Diverged(reason) = self.step(subject, &mut trainer, &mut loader)? {
@@ -173,7 +174,8 @@ impl Loop<'_> {
                 progress.message(message);
                 // The last epoch's checkpoint is the next part's first.
                 if !self.over() {
-                    self.checkpoint(&trainer, true)?;
+                    // The end of the epoch has taken everything off the device.
+                    self.commit(true)?;
                 }
             }
             progress.advance(1);
@@ -457,12 +459,6 @@ impl Loop<'_> {
             self.snapshot.weights = Some((trainer.weights()?.checkpoint(), state));
         }
         self.snapshot.sound()
-    }
-
-    /// Writes a checkpoint of what is on the device.
-    fn checkpoint(&mut self, trainer: &Trainer, proven: bool) -> Result<(), Error> {
-        self.take(trainer)?;
-        self.commit(proven)
     }
 
     fn commit(&mut self, proven: bool) -> Result<(), Error> {

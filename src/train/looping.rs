@@ -152,7 +152,8 @@ impl Loop<'_> {
         let taught = self.taught(phase);
         while self.snapshot.state.step < steps {
             if self.stop.requested() {
-                self.checkpoint(false)?;
+                self.take()?;
+                self.commit(false)?;
                 return Ok(false);
             }
             if let Health::Diverged(reason) = self.step(phase, &mut loader, teacher.as_ref())? {
@@ -183,7 +184,12 @@ impl Loop<'_> {
             // The last step's checkpoint is the next phase's first.
             if (due || validation.is_some()) && self.snapshot.state.step < steps {
                 // Without validations nothing is better proven than what is there.
-                self.checkpoint(validation.is_some() || self.task.material.validation.is_empty())?;
+                let proven = validation.is_some() || self.task.material.validation.is_empty();
+                // The end of an epoch has taken everything off the device.
+                if !ended {
+                    self.take()?;
+                }
+                self.commit(proven)?;
             }
         }
         progress.finish();
@@ -413,12 +419,6 @@ impl Loop<'_> {
             self.snapshot.team = self.team.state()?;
         }
         self.snapshot.team.sound()
-    }
-
-    /// Writes a checkpoint of what is on the device.
-    fn checkpoint(&mut self, proven: bool) -> Result<(), Error> {
-        self.take()?;
-        self.commit(proven)
     }
 
     fn commit(&mut self, proven: bool) -> Result<(), Error> {
