@@ -17,6 +17,7 @@ mod common;
 use common::{DeviceTime, host, id};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use natv2::device::Memory;
+use natv2::launch::panels;
 use natv2::ops::{Call, Region, Slot, Threads, cases, pointwise};
 use natv2::random::{Stream, stream};
 use natv2::space::walk::walk;
@@ -92,9 +93,9 @@ fn products(c: &mut Criterion<DeviceTime>) {
         let mut rng = stream(0, "bench/kernels", 0, 0);
         let (x, w) = (numbers(&mut rng, rows * cin, 1.0), numbers(&mut rng, cout * cin, 1.0));
         let (scale, shift) = (numbers(&mut rng, cout, 1.0), numbers(&mut rng, cout, 1.0));
-        let mut panels = vec![0.0; pointwise::panelled_len(cout, cin)];
+        let mut panels = vec![0.0; panels::panelled_len(cout, cin)];
         for (index, &weight) in w.iter().enumerate() {
-            panels[pointwise::panelled_index(cin, index / cin, index % cin)] = weight;
+            panels[panels::panelled_index(cin, index / cin, index % cin)] = weight;
         }
         let mut y = vec![0.0; rows * cout];
         let shape = format!("{rows}x{cin}x{cout}");

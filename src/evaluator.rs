@@ -220,10 +220,7 @@ impl Evaluator {
         let stored = options.stored_statistics && supernets.iter().all(own);
         let images = options.calibration_images;
         let evaluator = Evaluator::on(supernets, space, dataset, images, options.precision, device)?;
-        match stored {
-            true => Ok(Evaluator { stored, ..evaluator }),
-            false => evaluator.recalibrating(),
-        }
+        if stored { Ok(Evaluator { stored, ..evaluator }) } else { evaluator.recalibrating() }
     }
 
     /// Puts super-networks, as [`together`] orders them, with their space on a device, beside data

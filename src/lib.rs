@@ -38,6 +38,7 @@ pub mod engine;
 pub mod evaluator;
 pub mod export;
 pub mod finetune;
+pub mod launch;
 pub mod moo;
 pub mod ops;
 pub mod pipeline;

@@ -7,7 +7,7 @@
 use natv2::device::emulated::{
     self, EmulatedMemory, EmulatedRuntime, EmulatorError, LaunchStatus, ThreadOrder,
 };
-use natv2::device::launch::{Arguments, Geometry};
+use natv2::launch::{Arguments, Geometry};
 
 #[link(name = "natv2_emulator_samples", kind = "static", modifiers = "+whole-archive")]
 unsafe extern "C" {}

@@ -209,9 +209,10 @@ fn interruptions(sets: &[&str]) -> u64 {
         let trained = validated.map(|e| e.validation_top1.unwrap()).fold(0.0, f64::max);
         let inherited = network.inherited_top1.unwrap();
         let keeps = !sets.contains(&"keep=always-train") && inherited >= trained;
-        let (state, best, epochs) = match keeps {
-            true => (NetworkState::Inherited, inherited, 0..=0),
-            false => (NetworkState::FineTuned, trained, 1..=2),
+        let (state, best, epochs) = if keeps {
+            (NetworkState::Inherited, inherited, 0..=0)
+        } else {
+            (NetworkState::FineTuned, trained, 1..=2)
         };
         assert_eq!(network.state, state);
         assert!(epochs.contains(&network.best_epoch) && network.exits == [5]);
@@ -418,9 +419,10 @@ fn an_ensemble_that_no_epoch_makes_better_is_pruned_as_it_was_inherited() {
         let (logits, labels) = validated(&inputs, &inherited, arch, Exits::up_to(arch));
         let full = [0.0667, 0.1333, 0.2, 0.2667, 0.3333];
         let every = [0, 1, 2, 3, 4];
-        let (kept, scored) = match prune {
-            true => best_subset(&logits, &full, &labels),
-            false => (every.to_vec(), Scored::new(&ensemble(&logits, &every, &full), &labels)),
+        let (kept, scored) = if prune {
+            best_subset(&logits, &full, &labels)
+        } else {
+            (every.to_vec(), Scored::new(&ensemble(&logits, &every, &full), &labels))
         };
         assert_eq!(result.exits, kept.iter().map(|exit| exit + 1).collect::<Vec<_>>());
         assert_eq!(result.beta, weights(&full, &kept));

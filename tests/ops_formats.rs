@@ -31,12 +31,10 @@ fn results(device: &dyn Device, format: Format, case: &Case, plain: &Case) -> Ve
     let arena = arena_after(device, case, Threads::All).unwrap();
     let one = |(slot, twin): (natv2::ops::Slot, natv2::ops::Slot)| {
         let elements = &arena[slot.offset..][..slot.len];
-        match slot.len == twin.len {
-            true => Result { numbers: elements.iter().map(|&v| f64::from(v)).collect(), rounded: false },
-            false => Result {
-                numbers: format.unpack(elements).into_iter().map(f64::from).collect(),
-                rounded: true,
-            },
+        if slot.len == twin.len {
+            Result { numbers: elements.iter().map(|&v| f64::from(v)).collect(), rounded: false }
+        } else {
+            Result { numbers: format.unpack(elements).into_iter().map(f64::from).collect(), rounded: true }
         }
     };
     case.results().into_iter().zip(plain.results()).map(one).collect()

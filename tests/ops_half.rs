@@ -10,9 +10,10 @@
 
 use natv2::bench::kernels::{TOLERANCE, arena_after, check};
 use natv2::device::{Cpu, Device, Reference};
+use natv2::launch::panels::{panelled_index, panelled_len};
 use natv2::ops::cases::{Case, half_products, half_rows, half_weights};
 use natv2::ops::halves::{Format, stored};
-use natv2::ops::pointwise::{self, panelled_index, panelled_len};
+use natv2::ops::pointwise;
 use natv2::ops::pointwise_half::{self, PointwiseHalf};
 use natv2::ops::{Call, Region, Slot, Threads};
 

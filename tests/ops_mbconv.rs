@@ -9,11 +9,12 @@
 
 use natv2::bench::kernels::arena_after;
 use natv2::device::{Cpu, Device, Reference};
+use natv2::launch::panels::{panelled_index, panelled_len};
 use natv2::ops::cases::{Case, expand_depthwise_edges, mbconv_edges, mbconv_group};
 use natv2::ops::expand_depthwise;
 use natv2::ops::halves::Format;
 use natv2::ops::mbconv::{Mbconv, fits};
-use natv2::ops::pointwise::{self, panelled_index, panelled_len};
+use natv2::ops::pointwise;
 use natv2::ops::{Call, Region, Slot, Threads, depthwise, squeeze_excite, stem};
 
 mod common;

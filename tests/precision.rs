@@ -152,9 +152,10 @@ fn in_step(
             let (mut wanted, mut found) = (vec![0.0; slot.len], vec![0.0; slot.len]);
             Cpu.download(&arena, slot.offset, &mut wanted).unwrap();
             device.download(&others_arena, slot.offset, &mut found).unwrap();
-            let (found, wanted) = match writes_halves(call, slot) {
-                true => (format.unpack(&found), format.unpack(&wanted)),
-                false => (found, wanted),
+            let (found, wanted) = if writes_halves(call, slot) {
+                (format.unpack(&found), format.unpack(&wanted))
+            } else {
+                (found, wanted)
             };
             // One number in thousands is rounded the other way; sums are as near as in f32. Of a channel
             // that hardly varies beside its mean, the variance has few digits.

@@ -223,9 +223,9 @@ mod emulated {
     use super::*;
     use natv2::data::Selection;
     use natv2::device::emulated::ThreadOrder;
-    use natv2::device::launch::{Arguments, Geometry, RecordedLaunch};
     use natv2::device::{Emulator, Error, Gpu, Runtime};
     use natv2::engine::{Calibration, Engine, Evaluation, Images};
+    use natv2::launch::{Arguments, Geometry, RecordedLaunch};
     use natv2::space::walk::Exits;
     use natv2::space::{Arch, ExitScaling, Family};
     use natv2::supernet::{Blank, Supernet};
@@ -252,9 +252,10 @@ mod emulated {
             Ok(Counting(self.0.beside()?, self.1.clone(), self.2))
         }
         fn allocate(&self, bytes: usize) -> Result<Self::Memory, Error> {
-            match self.2 == Some(bytes) {
-                true => Err(Error::OutOfMemory { device: self.describe(), bytes }),
-                false => self.0.allocate(bytes),
+            if self.2 == Some(bytes) {
+                Err(Error::OutOfMemory { device: self.describe(), bytes })
+            } else {
+                self.0.allocate(bytes)
             }
         }
         fn address(&self, memory: &Self::Memory) -> u64 {

@@ -119,9 +119,10 @@ fn tree(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        match path.is_dir() {
-            true => files.extend(tree(&path)),
-            false => files.push((path.clone(), std::fs::read(&path).unwrap())),
+        if path.is_dir() {
+            files.extend(tree(&path))
+        } else {
+            files.push((path.clone(), std::fs::read(&path).unwrap()))
         }
     }
     files.sort();
@@ -137,10 +138,7 @@ fn seal(folder: &Path, sealed: bool) {
     }
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        match path.is_dir() {
-            true => seal(&path, sealed),
-            false => set(&path, files),
-        }
+        if path.is_dir() { seal(&path, sealed) } else { set(&path, files) }
     }
     set(folder, dirs);
 }

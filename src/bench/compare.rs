@@ -147,11 +147,11 @@ fn runs(folder: &Path) -> Result<Vec<(PathBuf, Vec<String>)>, Error> {
             let path = entry.map_err(failed)?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_string();
             // `change` holds ratios of criterion's own comparison, not times.
-            match path.join("estimates.json").is_file() && name != "change" {
-                true => names.push(name),
+            if path.join("estimates.json").is_file() && name != "change" {
+                names.push(name);
+            } else if path.is_dir() && !path.is_symlink() {
                 // No links: they could lead in circles.
-                false if path.is_dir() && !path.is_symlink() => waiting.push(path),
-                false => {}
+                waiting.push(path);
             }
         }
         if !names.is_empty() {
@@ -212,9 +212,10 @@ pub fn run(options: &Options) -> Result<Report, Error> {
     }
     if benchmarks.is_empty() {
         let list: Vec<&str> = others.keys().map(String::as_str).collect();
-        let found = match list.is_empty() {
-            true => "there are none yet".into(),
-            false => format!("there are {}", list.join(", ")),
+        let found = if list.is_empty() {
+            "there are none yet".into()
+        } else {
+            format!("there are {}", list.join(", "))
         };
         return Err(Error::NoBaseline { folder: folder.clone(), name: baseline.clone(), found });
     }

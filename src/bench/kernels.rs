@@ -151,9 +151,10 @@ impl fmt::Display for Report {
             Precision::F32 => String::new(),
             precision => format!(" in {precision}"),
         };
-        let checked = match self.check_images == self.images {
-            true => String::new(),
-            false => format!(", checked at {}", self.check_images),
+        let checked = if self.check_images == self.images {
+            String::new()
+        } else {
+            format!(", checked at {}", self.check_images)
         };
         writeln!(f, "{}: {} images{precision}{checked}, caches flushed", self.device, self.images)?;
         let (copy, peak) = (self.copy_gigabytes_per_second, self.peak_gigaflops);

@@ -110,10 +110,8 @@ pub fn run(device: Arc<dyn Device>, supernet: &Supernet, options: &Options) -> R
     for (name, students, teacher) in kinds {
         rounds::reset_peak();
         let mut trainer = Trainer::in_precision(device.clone(), supernet.clone(), optimiser, precision)?;
-        let teaching = match teacher {
-            true => Some(trainer.teacher(Arc::new(supernet.clone()), Weighting::Own)?),
-            false => None,
-        };
+        let teaching =
+            if teacher { Some(trainer.teacher(Arc::new(supernet.clone()), Weighting::Own)?) } else { None };
         let seconds = rounds::time(rounds, || {
             trainer.step(&images, &students, teaching.as_ref(), &settings)?;
             Ok::<_, Error>(device.synchronise()?)

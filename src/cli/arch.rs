@@ -293,11 +293,10 @@ impl CostOf {
         let classes = self.network.classes(supernet.as_ref())?;
         let channels = self.network.channels(&arch, supernet.as_ref());
         let cost = cost(&channels, &arch, self.network.exits(&arch)?, classes);
-        match self.json {
-            true => output::json(&cost),
-            false => {
-                output::print(&format!("{} parameters, {} MACs", grouped(cost.params), grouped(cost.macs)))
-            }
+        if self.json {
+            output::json(&cost)
+        } else {
+            output::print(&format!("{} parameters, {} MACs", grouped(cost.params), grouped(cost.macs)))
         }
     }
 }

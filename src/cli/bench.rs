@@ -51,10 +51,7 @@ impl Bench {
 
 /// Prints a report as a table or as JSON.
 fn print(report: &(impl Serialize + Display), json: bool) -> Result<(), Error> {
-    match json {
-        true => output::json(report),
-        false => output::print(&report.to_string()),
-    }
+    if json { output::json(report) } else { output::print(&report.to_string()) }
 }
 
 const AFTER_HELP: &str = "\
@@ -116,9 +113,10 @@ impl Kernels {
         };
         let report = kernels::run(&*device, &options)?;
         print(&report, self.globals.talk.json)?;
-        match report.all_correct() {
-            true => Ok(Exit::Done),
-            false => Err(Error::Check("a kernel is wrong on this device: see the table".into())),
+        if report.all_correct() {
+            Ok(Exit::Done)
+        } else {
+            Err(Error::Check("a kernel is wrong on this device: see the table".into()))
         }
     }
 }

@@ -142,27 +142,25 @@ impl Compare {
         let run = place.display().to_string();
         let page = crate::report::render_comparison(&page::page(&comparison, &config, &place));
         directory.write_where_possible(REPORT_FILE, page.as_bytes())?;
-        match talk.json {
-            true => {
-                let mut value = serde_json::to_value(&comparison).expect("a comparison is JSON");
-                value["run"] = run.into();
-                output::json(&value)?;
-            }
-            false => {
-                let Entrant { variant, seed, config } = &entrants[0];
-                let search = place.join(variant.folder(*seed));
-                let tested = comparison.variants.first().is_some_and(|first| first.test_top1.is_some());
-                let weights = Weights::found(&search, config);
-                output::print(&text(&comparison, &place, &weights.commands(&search, config, tested)))?;
-            }
+        if talk.json {
+            let mut value = serde_json::to_value(&comparison).expect("a comparison is JSON");
+            value["run"] = run.into();
+            output::json(&value)?;
+        } else {
+            let Entrant { variant, seed, config } = &entrants[0];
+            let search = place.join(variant.folder(*seed));
+            let tested = comparison.variants.first().is_some_and(|first| first.test_top1.is_some());
+            let weights = Weights::found(&search, config);
+            output::print(&text(&comparison, &place, &weights.commands(&search, config, tested)))?;
         }
         Ok(Exit::Done)
     }
 
     fn seeds(&self, config: &Config) -> Result<Vec<u64>, Error> {
-        let seeds: Vec<u64> = match self.seeds.is_empty() {
-            true => (0..SEEDS).map(|further| config.seed.saturating_add(further)).collect(),
-            false => self.seeds.clone(),
+        let seeds: Vec<u64> = if self.seeds.is_empty() {
+            (0..SEEDS).map(|further| config.seed.saturating_add(further)).collect()
+        } else {
+            self.seeds.clone()
         };
         match seeds.iter().enumerate().find(|(at, seed)| seeds[..*at].contains(seed)) {
             Some((_, twice)) => Err(Error::Usage(format!("--seeds: {twice} is given twice: once is enough"))),
@@ -309,13 +307,14 @@ fn same_images(
     let dataset = evaluator.dataset();
     let now = (dataset.name().to_string(), dataset.split(Split::Val).len());
     let first = images.get_or_insert_with(|| now.clone());
-    match *first == now {
-        true => Ok(()),
-        false => Err(Error::Usage(format!(
+    if *first == now {
+        Ok(())
+    } else {
+        Err(Error::Usage(format!(
             "variant {} is of {} with {} validation images, and the first of {} with {}: give the data for all, with \
              --set data.name and --set data.validation_images",
             variant.name, now.0, now.1, first.0, first.1
-        ))),
+        )))
     }
 }
 

@@ -171,9 +171,10 @@ fn info(arguments: &DataArgs) -> Result<(), Error> {
         info: Info,
     }
     let info = arguments.open()?.info();
-    match arguments.json {
-        true => output::json(&Versioned { version: 1, info }),
-        false => output::print(&info.to_string()),
+    if arguments.json {
+        output::json(&Versioned { version: 1, info })
+    } else {
+        output::print(&info.to_string())
     }
 }
 

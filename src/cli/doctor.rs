@@ -95,9 +95,10 @@ impl Doctor {
     pub(super) fn run(self) -> Result<Exit, Error> {
         threads::start(None)?;
         let sections = examine();
-        match self.json {
-            true => output::json(&json!({"version": 1, "sections": sections}))?,
-            false => output::print(&text(&sections))?,
+        if self.json {
+            output::json(&json!({"version": 1, "sections": sections}))?
+        } else {
+            output::print(&text(&sections))?
         }
         verdict(&sections).map(|()| Exit::Done)
     }
@@ -111,12 +112,13 @@ fn verdict(sections: &[Section]) -> Result<(), Error> {
     if !devices().any(|finding| finding.name == "cpu") {
         names.push("cpu");
     }
-    match names.is_empty() {
-        true => Ok(()),
-        false => Err(Error::Check(format!(
+    if names.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Check(format!(
             "a device is there and does not work: {}; see the report",
             names.join(", ")
-        ))),
+        )))
     }
 }
 
@@ -276,21 +278,22 @@ fn cuda() -> Vec<Finding> {
     use crate::device::cuda::ImageCache;
     use crate::device::cuda::{CudaError, Nvrtc, architectures, driver_library, probe};
     let embedded = cfg!(natv2_fatbin);
-    let mut findings = vec![match embedded {
-        true => Finding::new(
+    let mut findings = vec![if embedded {
+        Finding::new(
             "kernels",
             State::Ok,
             format!(
                 "compiled into this program for {} (sm: machine code; compute: PTX, for newer cards)",
                 architectures().join(", ")
             ),
-        ),
-        false => Finding::new(
+        )
+    } else {
+        Finding::new(
             "kernels",
             State::Missing,
             "not compiled into this program: NVRTC makes them at run time",
         )
-        .remedy("build where nvcc is on PATH to have them in the program"),
+        .remedy("build where nvcc is on PATH to have them in the program")
     }];
     findings.push(match Nvrtc::load() {
         Ok(nvrtc) => {
@@ -346,16 +349,17 @@ fn cuda() -> Vec<Finding> {
 #[cfg(feature = "cuda")]
 fn library(loaded: &crate::device::cuda::DriverLibrary) -> Finding {
     let path = loaded.path.display();
-    match loaded.stub {
-        false => Finding::info("driver library", path.to_string()),
-        true => Finding::new(
+    if loaded.stub {
+        Finding::new(
             "driver library",
             State::Broken,
             format!("{path}, a toolkit's stub: it stands in for the driver when programs are linked, and runs nothing"),
         )
         .remedy(
             "take its folder off LD_LIBRARY_PATH, so that the driver's own libcuda.so is found, or install the driver",
-        ),
+        )
+    } else {
+        Finding::info("driver library", path.to_string())
     }
 }
 
@@ -437,18 +441,19 @@ impl Probe {
         // NaN counts as the largest of all.
         let difference =
             pairs.map(|(x, y)| (x - y).abs() / largest).fold(0.0f32, |m, d| if d <= m { m } else { d });
-        match logits.len() == self.expected.len() && difference <= TOLERANCE {
-            true => Finding::new(
+        if logits.len() == self.expected.len() && difference <= TOLERANCE {
+            Finding::new(
                 name,
                 State::Ok,
                 format!("{description} works: within {difference:.0e} of the reference"),
-            ),
-            false => Finding::new(
+            )
+        } else {
+            Finding::new(
                 name,
                 State::Broken,
                 format!("{description} computes wrong results: {difference:.1e} from the reference"),
             )
-            .remedy("use another device, and report this with the output of `natv2 doctor --json`"),
+            .remedy("use another device, and report this with the output of `natv2 doctor --json`")
         }
     }
 }

@@ -266,9 +266,10 @@ impl Evaluate {
             ensemble: ensemble.map(|Ensemble { strategy, weights }| Weighted { strategy, weights }),
             precision: self.precision,
         };
-        match talk.json {
-            true => output::json(&report)?,
-            false => output::print(&self.table(&report, evaluator.dataset().name()))?,
+        if talk.json {
+            output::json(&report)?
+        } else {
+            output::print(&self.table(&report, evaluator.dataset().name()))?
         }
         Ok(Exit::Done)
     }

@@ -157,20 +157,17 @@ impl Export {
         }
         let own = supernet.network();
         let same = own.is_some_and(|(own, _)| own.r == arch.r);
-        match self.stored_statistics || (same && !named) {
-            true => {
-                export::probe::check(&network)?;
-                if let Some(card) = &mut network.weights_mut().card.network {
-                    card.statistics.get_or_insert_with(|| "as the weights held them".into());
-                }
+        if self.stored_statistics || (same && !named) {
+            export::probe::check(&network)?;
+            if let Some(card) = &mut network.weights_mut().card.network {
+                card.statistics.get_or_insert_with(|| "as the weights held them".into());
             }
-            false => {
-                let evaluator = Evaluator::open(&options, self.globals.open()?)?;
-                if let Some(note) = evaluator.few_values([(network.arch(), network.exits())])? {
-                    self.globals.talk.note(&format!("note: {note}"));
-                }
-                export::prepare(&mut network, &evaluator)?;
+        } else {
+            let evaluator = Evaluator::open(&options, self.globals.open()?)?;
+            if let Some(note) = evaluator.few_values([(network.arch(), network.exits())])? {
+                self.globals.talk.note(&format!("note: {note}"));
             }
+            export::prepare(&mut network, &evaluator)?;
         }
         let own = supernet.card.network.as_ref().filter(|_| own.is_some());
         let own = own.and_then(|card| Ensemble::said_by(card)?.keeping(card.exits, exits));
@@ -322,9 +319,10 @@ impl Export {
             output::json(&report)?;
             return Ok(Exit::Done);
         }
-        let exits = match arch.family.early_exits {
-            true => format!(", exits {}", numbers.iter().map(usize::to_string).collect::<Vec<_>>().join(",")),
-            false => String::new(),
+        let exits = if arch.family.early_exits {
+            format!(", exits {}", numbers.iter().map(usize::to_string).collect::<Vec<_>>().join(","))
+        } else {
+            String::new()
         };
         let mut text = format!(
             "{out}: {} at {} px{exits}, {} parameters, {} MACs, {} bytes\nstatistics: {statistics}\n",

@@ -78,13 +78,12 @@ impl Finetune {
         };
         let first = summary.networks.first().map_or("network-1.safetensors", |network| &network.weights);
         let first = directory.path().join(first);
-        match talk.json {
-            true => {
-                let mut value = serde_json::to_value(&summary).expect("a summary is JSON");
-                value["run"] = path.into();
-                output::json(&value)?;
-            }
-            false => output::print(&format!(
+        if talk.json {
+            let mut value = serde_json::to_value(&summary).expect("a summary is JSON");
+            value["run"] = path.into();
+            output::json(&value)?;
+        } else {
+            output::print(&format!(
                 "{} networks of {} on {}\n\n{}{}networks: {path}/network-N.safetensors; results: {path}/{}\n\
                  next: {}\n      {}\n",
                 summary.networks.len(),
@@ -95,7 +94,7 @@ impl Finetune {
                 results::SUMMARY_FILE,
                 shown::evaluate_network(&first),
                 shown::export_network(&first, Path::new("net.onnx")),
-            ))?,
+            ))?
         }
         Ok(Exit::Done)
     }
@@ -164,11 +163,10 @@ pub(super) fn picks(networks: &[Finetuned], settings: &config::Finetune) -> Stri
         (None, None) if settings.pick == Pick::Front => "finetune.pick = front".to_string(),
         (None, None) => format!("finetune.pick = {}, finetune.count = {}", settings.pick, settings.count),
     };
-    let alone = match settings.pick == Pick::TradeOff && settings.count == 1 {
-        true => {
-            "a single network is that with the highest trade-off; finetune.pick=best is the most accurate\n"
-        }
-        false => "",
+    let alone = if settings.pick == Pick::TradeOff && settings.count == 1 {
+        "a single network is that with the highest trade-off; finetune.pick=best is the most accurate\n"
+    } else {
+        ""
     };
     format!(
         "picked by {by}: {}\n{alone}others: by finetune.number, finetune.pick (trade-off, front, best) or \

@@ -113,9 +113,10 @@ impl Archs {
 /// # Errors
 /// As [`arch`]; the number of the architecture or the line is named. No architecture at all.
 pub fn archs(value: &str, family: Family) -> Result<Archs, Error> {
-    let Text { place, text } = match value.trim_start().starts_with(['[', '{']) {
-        true => text("--archs", value)?,
-        false => read("--archs", value.strip_prefix('@').unwrap_or(value))?,
+    let Text { place, text } = if value.trim_start().starts_with(['[', '{']) {
+        text("--archs", value)?
+    } else {
+        read("--archs", value.strip_prefix('@').unwrap_or(value))?
     };
     let numbered = |unit: &str, index: usize| format!("{place}, {unit} {}", index + 1);
     let list = |list: &[Value]| -> Result<Vec<Arch>, Error> {
@@ -153,14 +154,13 @@ pub fn archs(value: &str, family: Family) -> Result<Archs, Error> {
             })
             .collect::<Result<_, _>>()?,
     };
-    match archs.is_empty() {
-        true => {
-            Err(Error::Text { place, reason: "there is no architecture in it: give at least one".into() })
-        }
-        false => Ok(match numbers {
+    if archs.is_empty() {
+        Err(Error::Text { place, reason: "there is no architecture in it: give at least one".into() })
+    } else {
+        Ok(match numbers {
             Some(numbers) => Archs { archs, numbers },
             None => Archs::plain(archs),
-        }),
+        })
     }
 }
 
@@ -202,9 +202,10 @@ pub fn resolutions(text: &str) -> Result<Vec<u32>, String> {
             _ => return Err(format!("`{part}`: write one number, or first:last:step")),
         }
     }
-    match !list.is_empty() && list.len() <= 255 && list.is_sorted_by(|a, b| a < b) {
-        true => Ok(list),
-        false => Err("1 to 255 resolutions are needed, ascending, as in 48,56,64 or 192:256:4".into()),
+    if !list.is_empty() && list.len() <= 255 && list.is_sorted_by(|a, b| a < b) {
+        Ok(list)
+    } else {
+        Err("1 to 255 resolutions are needed, ascending, as in 48,56,64 or 192:256:4".into())
     }
 }
 
@@ -218,9 +219,10 @@ pub fn widths(text: &str) -> Result<Vec<f64>, String> {
         width.ok_or_else(|| format!("`{part}` is no width multiplier: give numbers from 0.05 to 8"))
     };
     let list: Vec<f64> = text.split(',').map(number).collect::<Result<_, _>>()?;
-    match list.len() <= 255 && list.is_sorted_by(|a, b| a < b) {
-        true => Ok(list),
-        false => Err("at most 255 width multipliers, ascending, as in 1.0,1.2".into()),
+    if list.len() <= 255 && list.is_sorted_by(|a, b| a < b) {
+        Ok(list)
+    } else {
+        Err("at most 255 width multipliers, ascending, as in 1.0,1.2".into())
     }
 }
 

@@ -124,16 +124,17 @@ impl Logits {
             shape.insert(0, exits.len());
         }
         write(&self.out, &shape, &logits)?;
-        match self.globals.talk.json {
-            true => output::json(&json!({
+        if self.globals.talk.json {
+            output::json(&json!({
                 "version": 1,
                 "out": self.out.display().to_string(),
                 "shape": shape,
                 "calibrated": self.calibrate,
                 "calibration_images": calibration.as_ref().map_or(0, |images| images.len()),
                 "device": engine.device().describe(),
-            }))?,
-            false => self.globals.talk.note(&format!("{}: logits {shape:?}", self.out.display())),
+            }))?
+        } else {
+            self.globals.talk.note(&format!("{}: logits {shape:?}", self.out.display()))
         }
         Ok(Exit::Done)
     }

@@ -75,11 +75,10 @@ impl Report {
                 written.push(file.display().to_string());
             }
         }
-        match self.talk.json {
-            true => output::json(
-                &serde_json::json!({"version": 1, "report": written[0], "charts": written[1..]}),
-            )?,
-            false => output::print(&(written.join("\n") + "\n"))?,
+        if self.talk.json {
+            output::json(&serde_json::json!({"version": 1, "report": written[0], "charts": written[1..]}))?
+        } else {
+            output::print(&(written.join("\n") + "\n"))?
         }
         Ok(Exit::Done)
     }

@@ -53,9 +53,10 @@ impl Run {
         match whole(&config, start, &device, &directory, &stop, talk.progress())? {
             Outcome::Stopped => Ok(stopped(&stop, &talk)),
             Outcome::Finished(summary) => {
-                match talk.json {
-                    true => output::json(&summary)?,
-                    false => output::print(&text(&summary, &config))?,
+                if talk.json {
+                    output::json(&summary)?
+                } else {
+                    output::print(&text(&summary, &config))?
                 }
                 Ok(Exit::Done)
             }

@@ -50,9 +50,10 @@ impl Search {
                 write_report(&directory, &evaluator, &config, &state)?;
                 let weights = Weights::found(directory.path(), &config);
                 let next = weights.commands(directory.path(), &config, state.test_top1.is_some());
-                match talk.json {
-                    true => output::json(&summary)?,
-                    false => output::print(&text(&summary, &config, &next))?,
+                if talk.json {
+                    output::json(&summary)?
+                } else {
+                    output::print(&text(&summary, &config, &next))?
                 }
                 Ok(Exit::Done)
             }

@@ -90,10 +90,7 @@ impl Session {
     pub(super) fn resolve(&self, command: &str) -> Result<(Config, Place), Error> {
         let config = self.with(command, &[])?;
         let path = self.place(&config);
-        let existing = match path.exists() {
-            true => Some(enter(&path, &config)?),
-            false => None,
-        };
+        let existing = if path.exists() { Some(enter(&path, &config)?) } else { None };
         Ok((config, Place { path, existing }))
     }
 }

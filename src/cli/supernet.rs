@@ -144,25 +144,23 @@ impl Insert {
         self.talk.notes_of([network.weights(), &supernet]);
         let done = network.insert(&supernet)?;
         save(&self.out, &done.supernet)?;
-        match self.talk.json {
-            true => output::json(&json!({
+        if self.talk.json {
+            output::json(&json!({
                 "version": 1,
                 "out": self.out.display().to_string(),
                 "family": done.supernet.family.to_string(),
                 "changed": done.changed,
                 "reset": done.reset,
-            })),
-            false => {
-                let reset: Vec<String> = done.reset.iter().map(usize::to_string).collect();
-                let reset = match reset.is_empty() {
-                    true => String::new(),
-                    false => {
-                        format!("; kernel transforms of layers {} are the identity now", reset.join(", "))
-                    }
-                };
-                self.talk.note(&format!("{}: {} tensors changed{reset}", self.out.display(), done.changed));
-                Ok(())
-            }
+            }))
+        } else {
+            let reset: Vec<String> = done.reset.iter().map(usize::to_string).collect();
+            let reset = if reset.is_empty() {
+                String::new()
+            } else {
+                format!("; kernel transforms of layers {} are the identity now", reset.join(", "))
+            };
+            self.talk.note(&format!("{}: {} tensors changed{reset}", self.out.display(), done.changed));
+            Ok(())
         }
     }
 }
@@ -262,19 +260,18 @@ impl Init {
         let net = supernet::Supernet::random(&blank, self.seed.seed)?;
         save(&self.out, &net)?;
         let tensors = net.layout.tensors().len();
-        match self.talk.json {
-            true => output::json(&json!({
+        if self.talk.json {
+            output::json(&json!({
                 "version": 1,
                 "out": self.out.display().to_string(),
                 "family": net.family.to_string(),
                 "tensors": tensors,
                 "parameters": parameters(&net),
-            })),
-            false => {
-                let count = grouped(parameters(&net));
-                self.talk.note(&format!("{}: {tensors} new tensors, {count} parameters", self.out.display()));
-                Ok(())
-            }
+            }))
+        } else {
+            let count = grouped(parameters(&net));
+            self.talk.note(&format!("{}: {tensors} new tensors, {count} parameters", self.out.display()));
+            Ok(())
         }
     }
 }
@@ -295,8 +292,8 @@ impl Convert {
         save(&self.out, &done.supernet)?;
         let counts = [&done.kept, &done.moved, &done.new, &done.dropped].map(Vec::len);
         let [kept, moved, new, dropped] = counts;
-        match self.talk.json {
-            true => output::json(&json!({
+        if self.talk.json {
+            output::json(&json!({
                 "version": 1,
                 "out": self.out.display().to_string(),
                 "from": net.family.to_string(),
@@ -306,16 +303,15 @@ impl Convert {
                 "moved": moved,
                 "new": new,
                 "dropped": dropped,
-            })),
-            false => {
-                self.talk.note(&format!(
+            }))
+        } else {
+            self.talk.note(&format!(
                     "{}: {} to {}: {kept} tensors kept, {moved} moved between plain head and last exit, {new} new, {dropped} left out",
                     self.out.display(),
                     net.family,
                     done.supernet.family
                 ));
-                Ok(())
-            }
+            Ok(())
         }
     }
 }

@@ -49,21 +49,18 @@ impl Train {
         let Some(trained) = prepared.run(&device, &directory, &stop, talk.progress())? else {
             return Ok(stopped(&stop, &talk));
         };
-        match talk.json {
-            true => {
-                let mut value = serde_json::to_value(&trained).expect("a summary is JSON");
-                value["run"] = path.clone().into();
-                value["weights"] = format!("{path}/{}", results::WEIGHTS_FILE).into();
-                output::json(&value)?;
-            }
-            false => {
-                let weights = format!("{path}/{}", results::WEIGHTS_FILE);
-                let table = table(&trained);
-                let Weights { narrow, wide } = Weights::trained(directory.path(), &config);
-                let narrow = narrow.unwrap_or_else(|| weights.clone().into());
-                let next = shown::search_of(&config, &narrow, wide.as_deref());
-                output::print(&format!("{table}\nweights: {weights}\nnext: {next}\n"))?;
-            }
+        if talk.json {
+            let mut value = serde_json::to_value(&trained).expect("a summary is JSON");
+            value["run"] = path.clone().into();
+            value["weights"] = format!("{path}/{}", results::WEIGHTS_FILE).into();
+            output::json(&value)?;
+        } else {
+            let weights = format!("{path}/{}", results::WEIGHTS_FILE);
+            let table = table(&trained);
+            let Weights { narrow, wide } = Weights::trained(directory.path(), &config);
+            let narrow = narrow.unwrap_or_else(|| weights.clone().into());
+            let next = shown::search_of(&config, &narrow, wide.as_deref());
+            output::print(&format!("{table}\nweights: {weights}\nnext: {next}\n"))?;
         }
         Ok(Exit::Done)
     }

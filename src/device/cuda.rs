@@ -39,7 +39,7 @@ pub use memory::CudaMemory;
 pub use nvrtc::{Nvrtc, Output};
 pub use table::KernelTable;
 
-use super::launch::{Arguments, Geometry, RecordedLaunch};
+use crate::launch::{Arguments, Geometry, RecordedLaunch};
 use cudarc::driver::sys::{self, CUdevice_attribute};
 use cudarc::driver::{CudaContext, CudaStream, result};
 use error::Checked;

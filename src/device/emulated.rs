@@ -8,7 +8,7 @@
 //! Where the program was built without a C++ compiler, or without the feature `emulator`,
 //! [`EmulatedRuntime::new`] returns [`EmulatorError::NotBuilt`].
 
-use super::launch::{Arguments, Geometry};
+use crate::launch::{Arguments, Geometry};
 use std::alloc::Layout;
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
@@ -373,7 +373,7 @@ impl Drop for EmulatedMemory {
 #[cfg(natv2_emulator)]
 mod ffi {
     use super::{EmulatorError, KernelInfo, LaunchStatus, ThreadOrder};
-    use crate::device::launch::{Arguments, Geometry};
+    use crate::launch::{Arguments, Geometry};
     use std::ffi::{CStr, c_char, c_int, c_void};
 
     /// Bytes of the longest name that a launch looks for.
@@ -491,7 +491,7 @@ mod ffi {
 #[cfg(not(natv2_emulator))]
 mod ffi {
     use super::{EmulatorError, KernelInfo, ThreadOrder};
-    use crate::device::launch::{Arguments, Geometry};
+    use crate::launch::{Arguments, Geometry};
 
     pub fn kernels() -> Vec<KernelInfo> {
         Vec::new()

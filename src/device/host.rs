@@ -260,9 +260,12 @@ pub(super) fn run<T: Real>(ops: &impl HostOps<T>, call: &Call, r: &Resolver<'_, 
         return run_plain(ops, call, r);
     };
     let (reads, writes) = (call.reads(), call.writes());
-    let numbers = |&slot: &Slot| match reads.contains(&slot) {
-        true => format.widen(r.read(slot)),
-        false => vec![T::nan(); ops::halves::PER_ELEMENT * slot.len],
+    let numbers = |&slot: &Slot| {
+        if reads.contains(&slot) {
+            format.widen(r.read(slot))
+        } else {
+            vec![T::nan(); ops::halves::PER_ELEMENT * slot.len]
+        }
     };
     let mut all: Vec<Vec<T>> = maps.iter().map(numbers).collect();
     let place = |(&slot, numbers): (&Slot, &mut Vec<T>)| Wide {

@@ -17,7 +17,6 @@ pub mod cuda;
 pub mod emulated;
 mod gpu;
 mod host;
-pub mod launch;
 mod measure;
 mod recording;
 mod reference;
@@ -27,16 +26,15 @@ pub use cpu::Cpu;
 #[cfg(feature = "cuda")]
 pub use gpu::Card;
 pub use gpu::{
-    CARD_ARENA_BYTES, CARD_IMAGES, Emulator, Gpu, H100_MULTIPROCESSORS, Launcher, Runtime, geometries,
-    is_launchable, launches,
+    CARD_ARENA_BYTES, CARD_IMAGES, Emulator, Gpu, H100_MULTIPROCESSORS, Runtime, geometries, is_launchable,
+    launches,
 };
-#[cfg(test)]
-pub(crate) use gpu::{Layout, Together, layout};
 pub use measure::{Peak, Peaks, Stamp};
 pub use recording::Recording;
 pub use reference::Reference;
 pub use residents::{Pages, Residents};
 
+use crate::launch;
 use crate::ops::{Call, Threads};
 use std::any::Any;
 use std::sync::Arc;
@@ -69,20 +67,9 @@ pub enum Error {
         /// What it says.
         reason: String,
     },
-    /// A call whose kernel needs more shared memory than a block can have.
-    #[error("{kernel} of this shape does not fit the {shared_bytes} bytes of shared memory of this device")]
-    NoRoom {
-        /// The kernel.
-        kernel: &'static str,
-        /// Bytes there are.
-        shared_bytes: u32,
-    },
-    /// A call with more items than a kernel can count.
-    #[error("a call of {items} items is too large for the GPU's kernels: use smaller batches")]
-    TooLarge {
-        /// Items of the call.
-        items: u64,
-    },
+    /// A call that its kernel cannot be launched for.
+    #[error(transparent)]
+    Launch(#[from] launch::Error),
 }
 
 /// Memory of a device: a number of elements, f32 as seen from the host.

@@ -33,9 +33,10 @@ impl Arena {
         let offset = match self.free.iter().position(|&(_, size)| size >= rounded) {
             Some(index) => {
                 let (start, size) = self.free[index];
-                match size == rounded {
-                    true => drop(self.free.remove(index)),
-                    false => self.free[index] = (start + rounded, size - rounded),
+                if size == rounded {
+                    drop(self.free.remove(index))
+                } else {
+                    self.free[index] = (start + rounded, size - rounded)
                 }
                 start
             }

@@ -131,9 +131,10 @@ impl Engine {
         // Scores are for many images; what logits are asked for may be few, which then have all threads.
         let scored = !program.scores.is_empty();
         let lanes = threads == Threads::All && scored && self.device().lanes() > 1;
-        let values = match lanes {
-            true => self.side_by_side(program, &repeated, images, stop)?,
-            false => self.in_order(program, &repeated, images, threads, stop)?,
+        let values = if lanes {
+            self.side_by_side(program, &repeated, images, stop)?
+        } else {
+            self.in_order(program, &repeated, images, threads, stop)?
         };
         let all = images.len();
         Ok(values.map(|values| Results { values, place: program.results, images: (program.images, all) }))

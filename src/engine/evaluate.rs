@@ -378,12 +378,13 @@ pub(super) fn summarise<'a>(
         images += 1;
     }
     let loss = loss / images as f64;
-    match loss.is_finite() {
-        true => Ok(Evaluation { correct, images, loss }),
-        false => Err(Error::NotFinite {
+    if loss.is_finite() {
+        Ok(Evaluation { correct, images, loss })
+    } else {
+        Err(Error::NotFinite {
             network: serde_json::to_string(arch).unwrap_or_default(),
             loss,
             hint: "the stored batch-norm statistics may not belong to this network: recalibrate, or check the weights",
-        }),
+        })
     }
 }

@@ -267,9 +267,10 @@ impl Lowering<'_> {
         self.results = Arena::with_reserved(results.offset);
         let image = Map { slot: input, side, channels: 3, format: None };
         let roots = tree.roots.iter().map(|&root| (root, Path { x: image, earlier: [None; 2] }));
-        match self.groups() {
-            true => self.levels(tree, roots.collect()),
-            false => roots.for_each(|(root, path)| self.node(tree, root, path)),
+        if self.groups() {
+            self.levels(tree, roots.collect())
+        } else {
+            roots.for_each(|(root, path)| self.node(tree, root, path))
         }
         if !self.averages.averages.is_empty() {
             self.calls.push(Call::from(std::mem::take(&mut self.averages)));
@@ -332,9 +333,10 @@ impl Lowering<'_> {
             let read = self.heads_together(tree, maps());
             let mut next = Vec::new();
             for (id, path) in level {
-                let path = match read.contains(&id) {
-                    true => path,
-                    false => self.step(tree, id, path, outputs.get(&id).copied()),
+                let path = if read.contains(&id) {
+                    path
+                } else {
+                    self.step(tree, id, path, outputs.get(&id).copied())
                 };
                 self.keep(tree, id, path);
                 next.extend(tree.nodes[id].children.iter().map(|&child| (child, path)));
@@ -360,9 +362,10 @@ impl Lowering<'_> {
             }
             Step::Head { stage, leaf } => {
                 let head = self.head_of(tree, stage);
-                match self.groups() && self.mode == Mode::Inference {
-                    true => self.collect(tree, stage, &head, path.x, leaf),
-                    false => self.read(&head, path.x, leaf),
+                if self.groups() && self.mode == Mode::Inference {
+                    self.collect(tree, stage, &head, path.x, leaf)
+                } else {
+                    self.read(&head, path.x, leaf)
                 }
             }
         }
@@ -495,11 +498,10 @@ impl Lowering<'_> {
             position @ (1 | 2) if dense => earlier[position - 1] = Some(input),
             _ => self.free(input),
         }
-        let added: Vec<Slot> = match dense {
-            true => {
-                dense_terms(layer.position + 1).filter_map(|j| earlier[j - 1]).map(|map| map.slot).collect()
-            }
-            false => Vec::new(),
+        let added: Vec<Slot> = if dense {
+            dense_terms(layer.position + 1).filter_map(|j| earlier[j - 1]).map(|map| map.slot).collect()
+        } else {
+            Vec::new()
         };
         if added.is_empty() {
             return Path { x: y, earlier };

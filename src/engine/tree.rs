@@ -97,9 +97,10 @@ pub struct Tree {
 /// The layers of a network up to its last exit, as trees compare them.
 fn layers(channels: &Channels, arch: &Arch, exits: Exits) -> impl Iterator<Item = Layer> {
     walk(channels, arch).filter(move |layer| layer.stage <= exits.last()).map(|layer| {
-        match layer.branches.mbconv {
-            true => layer,
-            false => Layer { kernel: 0, expansion: 0, mid: 0, squeeze: None, ..layer },
+        if layer.branches.mbconv {
+            layer
+        } else {
+            Layer { kernel: 0, expansion: 0, mid: 0, squeeze: None, ..layer }
         }
     })
 }

@@ -107,9 +107,10 @@ impl<'a> Inputs<'a> {
             FinetuneOptimiser::Sgd => false,
             FinetuneOptimiser::Adamw => true,
         };
-        let (rule, decay) = match adam {
-            true => (Rule::AdamW, 0.01),
-            false => (Rule::Sgd { momentum: self.settings.momentum as f32, nesterov: false }, 5e-4),
+        let (rule, decay) = if adam {
+            (Rule::AdamW, 0.01)
+        } else {
+            (Rule::Sgd { momentum: self.settings.momentum as f32, nesterov: false }, 5e-4)
         };
         let decay = self.settings.weight_decay.unwrap_or(decay) as f32;
         Optimiser { rule, decay, decays: Decays::All, clip: None }

@@ -348,10 +348,7 @@ impl Loop<'_> {
             "inherited_top1": inherited.kept_top1});
         state.best = Some(chosen);
         self.journal.append(STAGE, state.total, "chosen", &entry)?;
-        match kept {
-            true => self.finish(subject, &subject.inherited),
-            false => self.begin(Part::Final),
-        }
+        if kept { self.finish(subject, &subject.inherited) } else { self.begin(Part::Final) }
     }
 
     /// Tests a network, once, and writes it down.

@@ -44,9 +44,10 @@ impl Validation {
     /// The network that these weights would become as those of `epoch`: with all its exits, or where it is
     /// pruned with those that are best together.
     pub(super) fn candidate(&self, subject: &Subject<'_>, prune: bool, epoch: u64) -> Best {
-        let (kept, scored) = match prune {
-            true => prune::best_subset(&self.logits, &subject.weights.beta, &self.labels),
-            false => ((0..self.logits.len()).collect(), self.ensemble),
+        let (kept, scored) = if prune {
+            prune::best_subset(&self.logits, &subject.weights.beta, &self.labels)
+        } else {
+            ((0..self.logits.len()).collect(), self.ensemble)
         };
         let exits: Vec<usize> = subject.exits.iter().collect();
         let kept = kept.into_iter().map(|index| exits[index]).collect();
@@ -125,9 +126,10 @@ impl Inputs<'_> {
         let last = kept.last().copied().unwrap_or(usize::from(picked.arch.nd) - 1);
         let arch = Arch { nd: last as u8 + 1, ..picked.arch.clone() }.canonical();
         let list: Vec<String> = one_based(kept).iter().map(usize::to_string).collect();
-        let exits = match picked.arch.family.early_exits {
-            true => Exits::parse(&list.join(","), &arch)?,
-            false => Exits::single(&arch),
+        let exits = if picked.arch.family.early_exits {
+            Exits::parse(&list.join(","), &arch)?
+        } else {
+            Exits::single(&arch)
         };
         // Blocks are numbered from the front, so a shorter network has the names of the longer one.
         let shorter = Network::extract(self.supernet_of(&arch)?, &arch, exits)?;

@@ -209,12 +209,11 @@ impl Front {
     /// The numbers that there are, in words.
     fn has(&self) -> String {
         let numbers: Vec<usize> = self.networks.iter().map(|picked| picked.number).collect();
-        match numbers.iter().enumerate().all(|(index, &number)| number == index + 1) {
-            true => format!("the front has networks 1 to {}", numbers.len()),
-            false => {
-                let list: Vec<String> = numbers.iter().map(usize::to_string).collect();
-                format!("the front has networks {}", list.join(", "))
-            }
+        if numbers.iter().enumerate().all(|(index, &number)| number == index + 1) {
+            format!("the front has networks 1 to {}", numbers.len())
+        } else {
+            let list: Vec<String> = numbers.iter().map(usize::to_string).collect();
+            format!("the front has networks {}", list.join(", "))
         }
     }
 

@@ -142,9 +142,10 @@ pub(super) fn network(
     let dataset = &material.dataset;
     let card = &mut weights.card;
     card.made_on(dataset);
-    card.class_names = match dataset.classes().len() == weights.layout.classes() {
-        true => dataset.classes().to_vec(),
-        false => Vec::new(),
+    card.class_names = if dataset.classes().len() == weights.layout.classes() {
+        dataset.classes().to_vec()
+    } else {
+        Vec::new()
     };
     (card.mean, card.std) = (Some(material.pixels.mean), Some(material.pixels.std));
     let calibration = material.calibration.len();
@@ -262,8 +263,5 @@ fn readable(run: &RunDirectory, result: &Finetuned) -> Result<(), String> {
     let network = Network::load(&run.path().join(&result.weights)).map_err(|error| error.to_string())?;
     let exits: Vec<usize> = network.exits().iter().map(|exit| exit + 1).collect();
     let arch = serde_json::to_value(network.arch()).unwrap_or_default();
-    match arch == result.arch && exits == result.exits {
-        true => Ok(()),
-        false => Err("it is another network's".into()),
-    }
+    if arch == result.arch && exits == result.exits { Ok(()) } else { Err("it is another network's".into()) }
 }

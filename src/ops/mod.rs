@@ -46,54 +46,10 @@ mod units;
 pub mod update;
 mod widened;
 
+pub use crate::launch::{PANEL, Region, Slot};
 pub use crate::space::Activation;
 pub use real::Real;
 pub(crate) use widened::{Widened, widened};
-
-/// Output channels of a panel of pointwise weights.
-pub const PANEL: usize = 16;
-
-/// Which buffer a slot lies in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Region {
-    /// The packed super-network; never written by a plan.
-    Weights,
-    /// Statistics and folded batch norms of one network; read by inference.
-    Network,
-    /// Activations and everything a plan writes.
-    Arena,
-}
-
-/// A range of elements in one of the buffers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Slot {
-    /// The buffer.
-    pub region: Region,
-    /// First element.
-    pub offset: usize,
-    /// Number of elements.
-    pub len: usize,
-}
-
-impl Slot {
-    /// A range of the packed super-network.
-    pub fn weights(offset: usize, len: usize) -> Slot {
-        Slot { region: Region::Weights, offset, len }
-    }
-
-    /// The part of `len` elements that starts `offset` elements into this slot.
-    pub fn part(self, offset: usize, len: usize) -> Slot {
-        debug_assert!(offset + len <= self.len);
-        Slot { offset: self.offset + offset, len, ..self }
-    }
-
-    /// Whether two slots share an element.
-    pub fn overlaps(&self, other: &Slot) -> bool {
-        self.region == other.region
-            && self.offset < other.offset + other.len
-            && other.offset < self.offset + self.len
-    }
-}
 
 /// Memory traffic and arithmetic of a call, for the performance model and the benchmarks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

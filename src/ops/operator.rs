@@ -48,7 +48,7 @@ macro_rules! operator {
         }
 
         impl $name {
-            pub(crate) fn addresses(&self, to: &$crate::device::Launcher<'_>) -> $addresses {
+            pub(crate) fn addresses(&self, to: &$crate::launch::Launcher<'_>) -> $addresses {
                 $addresses {
                     $($field: $crate::ops::operator::address!($kind, to, self.$field),)*
                     p: self.params,
@@ -65,8 +65,8 @@ macro_rules! operator {
 
         #[cfg(test)]
         impl $addresses {
-            pub(crate) fn layout() -> $crate::device::Layout {
-                $crate::device::layout!($twin, $addresses { $($field,)* p })
+            pub(crate) fn layout() -> $crate::launch::Layout {
+                $crate::launch::layout!($twin, $addresses { $($field,)* p })
             }
         }
     };

@@ -62,11 +62,15 @@ pub(crate) fn derivative<T: Real>(activation: u32, x: T) -> T {
                 T::zero()
             }
         }
-        a if a == Activation::HSwish as u32 => match inside {
-            true => x / three + T::of(0.5),
-            false if x >= three => T::one(),
-            false => T::zero(),
-        },
+        a if a == Activation::HSwish as u32 => {
+            if inside {
+                x / three + T::of(0.5)
+            } else if x >= three {
+                T::one()
+            } else {
+                T::zero()
+            }
+        }
         a if a == Activation::HSigmoid as u32 => {
             if inside {
                 T::of(1.0 / 6.0)

@@ -61,12 +61,11 @@ impl Isa {
     /// # Errors
     /// The best set, where the processor does not have `self`.
     pub fn pin(self) -> Result<(), Isa> {
-        match self <= Isa::best() {
-            true => {
-                CURRENT.store(self as u8, Ordering::Relaxed);
-                Ok(())
-            }
-            false => Err(Isa::best()),
+        if self <= Isa::best() {
+            CURRENT.store(self as u8, Ordering::Relaxed);
+            Ok(())
+        } else {
+            Err(Isa::best())
         }
     }
 }

@@ -31,9 +31,6 @@ impl<K: Copy> Tiles<K> {
     pub fn suiting(&self, rows: u64, columns: u64, multiprocessors: u32) -> Tile<K> {
         let cost = |tile: &Tile<K>| columns.next_multiple_of(tile.columns) * tile.cost;
         let best = self.large.into_iter().min_by_key(cost).unwrap_or(self.small);
-        match best.blocks(rows, columns) < 2 * u64::from(multiprocessors) {
-            true => self.small,
-            false => best,
-        }
+        if best.blocks(rows, columns) < 2 * u64::from(multiprocessors) { self.small } else { best }
     }
 }

@@ -97,9 +97,10 @@ pub fn weights(run: &Path, config: &Config) -> Result<Weights, Error> {
     if run.join("front.json").exists() {
         let adapted = |event: &Event| event.stage == search::STAGE && event.kind == "adaptation";
         let trained = ["train", "warmup"].iter().any(|stage| run.join("checkpoints").join(stage).exists());
-        let needed = match run::events(run)?.iter().any(adapted) {
-            true => Some(ADAPTED_FILE),
-            false => trained.then_some(WEIGHTS_FILE),
+        let needed = if run::events(run)?.iter().any(adapted) {
+            Some(ADAPTED_FILE)
+        } else {
+            trained.then_some(WEIGHTS_FILE)
         };
         if let Some(file) = needed.map(|name| run.join(name)).filter(|file| !file.exists()) {
             let reason = "the run's networks belong to these weights, and they are not there: the run is not over, \
@@ -135,12 +136,13 @@ pub fn supernets(run: &Path, config: &Config) -> Result<(Vec<Supernet>, Space), 
 pub fn pick(config: &Config, source: &Path, supernets: &[Supernet]) -> Result<Vec<Picked>, Error> {
     if let Some(text) = &config.finetune.arch {
         let place = "finetune.arch".to_string();
-        let text = match text.trim_start().starts_with('{') {
-            true => text.clone(),
-            false => std::fs::read_to_string(text).map_err(|e| Error::Missing {
+        let text = if text.trim_start().starts_with('{') {
+            text.clone()
+        } else {
+            std::fs::read_to_string(text).map_err(|e| Error::Missing {
                 place: format!("finetune.arch = {text}"),
                 reason: format!("{e}: give an architecture in JSON, or a file with it"),
-            })?,
+            })?
         };
         let given = supernets.first().map(|supernet| Arch::parse(supernet.family, &text));
         let arch = given.ok_or(train::Error::NoSupernet)?.map_err(|source| Error::Given { place, source })?;

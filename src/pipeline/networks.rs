@@ -161,15 +161,13 @@ impl Networks {
         numbers.extend(self.tuned.iter().map(|tuned| tuned.number).filter(|_| self.front.is_empty()));
         numbers.sort_unstable();
         let place = format!("network {number} of {}", self.run.display());
-        let reason = match numbers.iter().enumerate().all(|(index, number)| index + 1 == *number) {
-            _ if numbers.is_empty() => {
-                "the run has no front yet: let the search finish its first iteration".into()
-            }
-            true => format!("the front has networks 1 to {}", numbers.len()),
-            false => {
-                let list: Vec<String> = numbers.iter().map(usize::to_string).collect();
-                format!("the front has networks {}", list.join(", "))
-            }
+        let reason = if numbers.is_empty() {
+            "the run has no front yet: let the search finish its first iteration".into()
+        } else if numbers.iter().enumerate().all(|(index, number)| index + 1 == *number) {
+            format!("the front has networks 1 to {}", numbers.len())
+        } else {
+            let list: Vec<String> = numbers.iter().map(usize::to_string).collect();
+            format!("the front has networks {}", list.join(", "))
         };
         Error::Missing { place, reason }
     }
@@ -199,9 +197,7 @@ fn rows(file: &Path) -> Result<Vec<(usize, Value)>, Error> {
     let Value::Array(rows) = &value["networks"] else {
         return Err(fail("it has no list `networks`".into()));
     };
-    let numbers = match file.ends_with(FRONT) {
-        true => numbers::listed(rows).map_err(fail)?,
-        false => vec![0; rows.len()],
-    };
+    let numbers =
+        if file.ends_with(FRONT) { numbers::listed(rows).map_err(fail)? } else { vec![0; rows.len()] };
     Ok(numbers.into_iter().zip(rows.iter().cloned()).collect())
 }

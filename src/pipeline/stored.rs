@@ -107,15 +107,16 @@ impl Stored {
                 return;
             }
             let there = from.join(&*path);
-            match there.exists() || !path.exists() {
-                true => *path = there,
+            if there.exists() || !path.exists() {
+                *path = there
+            } else {
                 // Everything was moved together, and the command is called from where it now is.
-                false => notes.push(format!(
+                notes.push(format!(
                     "{key} = {} of the run is taken from this folder: there is none in {}, which the run was \
                      called from",
                     path.display(),
                     from.display()
-                )),
+                ))
             }
         };
         let config = &mut self.config;

@@ -44,10 +44,12 @@ pub(super) fn fronts(
         let line = outline(points.iter().map(|(_, xy)| *xy), over.goal, under.goal);
         let mut path = String::new();
         for (px, py) in line.iter().map(|&(vx, vy)| (at(x.place(vx)), at(y.place(vy)))) {
-            let _ = match path.is_empty() {
-                true => write!(path, "M{px} {py}"),
-                false if over.goal == Goal::Minimise => write!(path, "H{px}V{py}"),
-                false => write!(path, "V{py}H{px}"),
+            let _ = if path.is_empty() {
+                write!(path, "M{px} {py}")
+            } else if over.goal == Goal::Minimise {
+                write!(path, "H{px}V{py}")
+            } else {
+                write!(path, "V{py}H{px}")
             };
         }
         if line.len() > 1 {

@@ -92,10 +92,12 @@ pub(super) fn per_cent(value: f64) -> String {
 
 /// A value of a quantity, without its unit; `whole` where all of its values are whole numbers.
 pub(super) fn amount(value: f64, quantity: &Quantity, whole: bool) -> String {
-    match whole {
-        _ if quantity.unit == PER_CENT => per_cent(value),
-        true => count(value),
-        false => figure(value),
+    if quantity.unit == PER_CENT {
+        per_cent(value)
+    } else if whole {
+        count(value)
+    } else {
+        figure(value)
     }
 }
 

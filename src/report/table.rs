@@ -29,11 +29,10 @@ pub(super) fn table(html: &mut String, columns: &[String], rows: &[Row<'_>]) {
     }
     html.push_str("</tr></thead>\n<tbody>\n");
     for Row { key, head, note, cells } in rows {
-        match key.is_empty() {
-            true => html.push_str("<tr>"),
-            false => {
-                let _ = write!(html, "<tr class=\"p\" data-k=\"{}\">", Escaped(key));
-            }
+        if key.is_empty() {
+            html.push_str("<tr>")
+        } else {
+            let _ = write!(html, "<tr class=\"p\" data-k=\"{}\">", Escaped(key));
         }
         let _ = write!(html, "<th scope=\"row\">{head}");
         if !note.is_empty() {

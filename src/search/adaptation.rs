@@ -195,9 +195,10 @@ impl<'a> Adapter<'a> {
         };
         let device = evaluator.engine().shared_device();
         let team = Team::in_precision(&device, supernets.clone(), optimiser, settings.precision.into())?;
-        let weighting = match team.narrowest().family.early_exits {
-            true => train::exit_weights(settings.exit_weights).1,
-            false => Weighting::Own,
+        let weighting = if team.narrowest().family.early_exits {
+            train::exit_weights(settings.exit_weights).1
+        } else {
+            Weighting::Own
         };
         let widest = supernets.last().filter(|_| settings.kd_ratio > 0.0);
         let teacher = widest.map(|widest| team.teacher(Arc::new(widest.clone()), weighting)).transpose()?;

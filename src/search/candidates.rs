@@ -71,9 +71,10 @@ impl Proposal<'_> {
         let inner = Inner {
             proposal: self,
             error: self.fit(|entry| Some(entry.error()))?,
-            latency: match objectives.contains(&Objective::Latency) {
-                true => Some(self.fit(|entry| entry.latency_ms)?),
-                false => None,
+            latency: if objectives.contains(&Objective::Latency) {
+                Some(self.fit(|entry| entry.latency_ms)?)
+            } else {
+                None
             },
         };
         let settings = evolve::Settings {
@@ -93,18 +94,17 @@ impl Proposal<'_> {
         by_error.sort_by(|&a, &b| errors[a].total_cmp(&errors[b]).then_with(|| fresh[a].cmp(&fresh[b])));
 
         let costs: Vec<Objective> = objectives.iter().copied().filter(|&o| o != Objective::Top1).collect();
-        let mut chosen = match costs.is_empty() {
-            true => Vec::new(),
-            false => {
-                let front = points(&self.archive.front(objectives), &costs);
-                let offered = inner.costs(&fresh, &costs)?;
-                let settings = subset::Settings {
-                    population: search.subset_population,
-                    generations: search.subset_generations,
-                };
-                let mut rng = stream(seed, "search/subset", self.iteration, 0);
-                subset::select(&front, &offered, search.candidates, &settings, &mut rng)?
-            }
+        let mut chosen = if costs.is_empty() {
+            Vec::new()
+        } else {
+            let front = points(&self.archive.front(objectives), &costs);
+            let offered = inner.costs(&fresh, &costs)?;
+            let settings = subset::Settings {
+                population: search.subset_population,
+                generations: search.subset_generations,
+            };
+            let mut rng = stream(seed, "search/subset", self.iteration, 0);
+            subset::select(&front, &offered, search.candidates, &settings, &mut rng)?
         };
         for index in by_error {
             if chosen.len() < search.candidates && !chosen.contains(&index) {

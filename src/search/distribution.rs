@@ -149,9 +149,8 @@ fn best_fit(frequencies: &[f64]) -> Vec<f64> {
         (-(x - mean).powi(2) / (2.0 * variance)).exp()
     });
     let mode = (3.0 * mean - least - most).clamp(least, most);
-    let triangular = rounded(count, (least, most), |x| match x < mode {
-        true => (x - least) / (mode - least),
-        false => (most - x) / (most - mode),
+    let triangular = rounded(count, (least, most), |x| {
+        if x < mode { (x - least) / (mode - least) } else { (most - x) / (most - mode) }
     });
     let place = above / range;
     let concentration = place * (1.0 - place) * range * range / variance - 1.0;

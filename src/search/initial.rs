@@ -54,9 +54,10 @@ pub fn distinct(
     let mut misses = 0;
     while drawn.len() < count {
         let genotype = sample(space, policy, rng);
-        match taken.insert(genotype.clone()) {
-            true => drawn.push(genotype),
-            false => misses += 1,
+        if taken.insert(genotype.clone()) {
+            drawn.push(genotype)
+        } else {
+            misses += 1
         }
         if misses > 1000 + 20 * count {
             return Err(Error::SmallSpace { wanted: count });

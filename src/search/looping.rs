@@ -121,11 +121,10 @@ impl Search<'_> {
         if state.fingerprint == self.meter.fingerprint() {
             return Ok(());
         }
-        let remedy = match state.arithmetic == now {
-            true => "give the weights and the data that it began with, or another --run",
-            false => {
-                "choose the device, instruction set and precision that it began with (--device, --isa, search.precision), or another --run"
-            }
+        let remedy = if state.arithmetic == now {
+            "give the weights and the data that it began with, or another --run"
+        } else {
+            "choose the device, instruction set and precision that it began with (--device, --isa, search.precision), or another --run"
         };
         Err(Error::OtherInputs {
             directory: self.run.path().display().to_string(),
@@ -340,13 +339,11 @@ impl Search<'_> {
     fn test(&mut self, state: &mut State) -> Result<bool, Error> {
         let front = state.archive.front(&self.config.search.objectives);
         let genotypes: Vec<_> = front.into_iter().map(|entry| entry.genotype).collect();
-        let test = match self.evaluator.dataset().split(crate::data::Split::Test).is_empty() {
-            true => {
-                self.output
-                    .note("the data set has no test images: the front keeps its validation accuracies");
-                return Ok(true);
-            }
-            false => self.meter.test(&genotypes)?,
+        let test = if self.evaluator.dataset().split(crate::data::Split::Test).is_empty() {
+            self.output.note("the data set has no test images: the front keeps its validation accuracies");
+            return Ok(true);
+        } else {
+            self.meter.test(&genotypes)?
         };
         let Some(test) = test else { return Ok(false) };
         state.test_top1 = Some(test);

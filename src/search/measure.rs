@@ -92,9 +92,10 @@ impl<'a> Meter<'a> {
         let Some(results) = self.evaluate(&archs, genotypes, Split::Val, count, &fingerprint, what)? else {
             return Ok(None);
         };
-        let latencies = match self.config.search.objectives.contains(&Objective::Latency) {
-            true => self.latencies(&archs, genotypes)?,
-            false => Some(vec![None; archs.len()]),
+        let latencies = if self.config.search.objectives.contains(&Objective::Latency) {
+            self.latencies(&archs, genotypes)?
+        } else {
+            Some(vec![None; archs.len()])
         };
         let Some(latencies) = latencies else { return Ok(None) };
         let rows = genotypes.iter().zip(&archs).zip(results.iter().zip(latencies));

@@ -109,16 +109,18 @@ impl Arch {
         };
         let resolution = field("r", "give the side of the image in pixels")?;
         let w = object.get("w").filter(|w| !w.is_null()).map(width).transpose()?;
-        let nd = match family.early_exits {
-            true => single("nd", field("nd", "give the exit to read, 1 to 5")?, &[1, 2, 3, 4, 5])?,
-            false => STAGES as u8,
+        let nd = if family.early_exits {
+            single("nd", field("nd", "give the exit to read, 1 to 5")?, &[1, 2, 3, 4, 5])?
+        } else {
+            STAGES as u8
         };
         let d = list::<STAGES>("d", field("d", "give the five depths")?)?;
         let ks = list::<LAYERS>("ks", field("ks", "give the 20 kernel sizes")?)?;
         let e = list::<LAYERS>("e", field("e", "give the 20 expansion ratios")?)?;
-        let nw = match family.parallel {
-            true => list::<LAYERS>("nw", field("nw", "give the 20 branch masks")?)?,
-            false => [i64::from(INACTIVE.2); LAYERS],
+        let nw = if family.parallel {
+            list::<LAYERS>("nw", field("nw", "give the 20 branch masks")?)?
+        } else {
+            [i64::from(INACTIVE.2); LAYERS]
         };
 
         let mut arch = Arch::largest(family, self::resolution(resolution)?, w);

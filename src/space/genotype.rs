@@ -155,13 +155,14 @@ impl Space {
         if self.family.early_exits {
             genotype.push(arch.nd - 1);
         }
-        genotype.extend((0..LAYERS).map(|index| match arch.is_active(index) {
-            true => {
+        genotype.extend((0..LAYERS).map(|index| {
+            if arch.is_active(index) {
                 let at = |list: &[u8], value: u8| list.iter().position(|&v| v == value).unwrap_or(0) as u8;
                 let mask = if self.family.parallel { at(&BRANCH_MASKS, arch.nw[index]) } else { 0 };
                 1 + 9 * mask + 3 * at(&EXPANSIONS, arch.e[index]) + at(&KERNELS, arch.ks[index])
+            } else {
+                0
             }
-            false => 0,
         }));
         Ok(genotype)
     }
@@ -188,13 +189,14 @@ impl Space {
         }
         let gene = |index: usize, least: u8| -> Result<u8, Error> {
             let value = genotype[index];
-            match (i64::from(least)..=i64::from(self.upper[index])).contains(&value) {
-                true => Ok(value as u8),
-                false => Err(Error::Choice {
+            if (i64::from(least)..=i64::from(self.upper[index])).contains(&value) {
+                Ok(value as u8)
+            } else {
+                Err(Error::Choice {
                     place: format!("gene {index} of the genotype"),
                     value: value.to_string(),
                     choices: format!("{least} to {}", self.upper[index]),
-                }),
+                })
             }
         };
         let r = self.resolutions[usize::from(gene(0, 0)?)];
@@ -237,10 +239,7 @@ impl Space {
     /// not use, so that repaired genotypes are equal exactly if their networks compute the same. (An
     /// architecture that somebody wrote is encoded with the kernel and expansion it names.)
     pub fn repair(&self, genotype: &mut [u8], how: Repair) {
-        let stages = match self.family.early_exits {
-            true => usize::from(genotype[2]) + 1,
-            false => STAGES,
-        };
+        let stages = if self.family.early_exits { usize::from(genotype[2]) + 1 } else { STAGES };
         let first = self.first_layer_gene();
         for (stage, genes) in genotype[first..].chunks_exact_mut(MAX_DEPTH).enumerate() {
             if stage >= stages {

@@ -36,10 +36,8 @@ pub fn show(channels: &Channels, arch: &Arch, exits: Exits, classes: usize) -> S
         }
         if last && exits.contains(layer.stage) {
             let head = head(channels, arch.family, layer.stage);
-            let name = match arch.family.early_exits {
-                true => format!("exit {}", layer.stage + 1),
-                false => "head".into(),
-            };
+            let name =
+                if arch.family.early_exits { format!("exit {}", layer.stage + 1) } else { "head".into() };
             let what = format!("1x1 {} h-swish, pool, 1x1 {} h-swish, linear", head.expand, head.mix);
             row(&name, &what, classes, 1);
         }

@@ -117,10 +117,7 @@ impl Exits {
 
     /// Every exit up to the one that `arch` names.
     pub fn up_to(arch: &Arch) -> Exits {
-        match arch.family.early_exits {
-            true => Exits((1 << arch.nd) - 1),
-            false => Exits::single(arch),
-        }
+        if arch.family.early_exits { Exits((1 << arch.nd) - 1) } else { Exits::single(arch) }
     }
 
     /// The exits of a list such as `1,3,5`, or `all`, for `arch`.
@@ -139,9 +136,10 @@ impl Exits {
                 << (exit.ok_or_else(|| Error::Choice {
                     place: "an entry of the list of exits".into(),
                     value: format!("`{part}`"),
-                    choices: match arch.family.early_exits {
-                        true => format!("1 to {}, the exit of the architecture, or `all`", arch.nd),
-                        false => format!("`all`: family {} has one plain head", arch.family),
+                    choices: if arch.family.early_exits {
+                        format!("1 to {}, the exit of the architecture, or `all`", arch.nd)
+                    } else {
+                        format!("`all`: family {} has one plain head", arch.family)
                     },
                 })? - 1);
         }

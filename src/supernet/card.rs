@@ -116,10 +116,7 @@ impl Card {
 
     /// The resolutions of the search space: the card's, else the paper's.
     pub fn search_resolutions(&self) -> &[u32] {
-        match self.resolutions.is_empty() {
-            true => &PAPER_RESOLUTIONS,
-            false => &self.resolutions,
-        }
+        if self.resolutions.is_empty() { &PAPER_RESOLUTIONS } else { &self.resolutions }
     }
 
     /// Reads the card beside a checkpoint; an empty card if there is none.

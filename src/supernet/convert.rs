@@ -140,17 +140,19 @@ fn converted_card(
     new: usize,
     other_classes: bool,
 ) -> Card {
-    let mut out = match other_classes {
-        false => card.clone(),
-        true => Card { resolutions: card.resolutions.clone(), ..Card::default() },
+    let mut out = if other_classes {
+        Card { resolutions: card.resolutions.clone(), ..Card::default() }
+    } else {
+        card.clone()
     };
     out.family = Some(target.family);
     out.width = Some(source.channels().width);
     out.classes = Some(classes);
     let before = card.trained.as_deref().unwrap_or("unknown");
-    let then = match other_classes && source.family == target.family {
-        true => format!("classifiers for {classes} classes"),
-        false => format!("converted from {} to {}", source.family, target.family),
+    let then = if other_classes && source.family == target.family {
+        format!("classifiers for {classes} classes")
+    } else {
+        format!("converted from {} to {}", source.family, target.family)
     };
     out.trained = Some(match new {
         0 => format!("{before}; {then}"),

@@ -6,8 +6,9 @@
 //! of the checkpoint, and behind them the *derived* part: depthwise filters of sizes 5 and 3, made
 //! by the kernel transform whenever weights change.
 
+use crate::launch::panels::panelled_len;
+use crate::launch::{PANEL, Slot};
 use crate::ops::halves::PER_ELEMENT;
-use crate::ops::{PANEL, Slot, pointwise::panelled_len};
 use crate::space::backbone::{Channels, Head, LAYERS, MAX_DEPTH, STAGE_TABLE, STAGES, expanded, squeezed};
 use crate::space::walk::Exits;
 use crate::space::{Arch, Family};
@@ -218,9 +219,10 @@ impl Layout {
     /// # Panics
     /// If a layout of this family has none there.
     pub fn head_behind(&self, family: Family, stage: usize) -> HeadLayout {
-        match family.early_exits {
-            true => self.exits[stage],
-            false => self.head.expect("a super-network of an SE family has its head"),
+        if family.early_exits {
+            self.exits[stage]
+        } else {
+            self.head.expect("a super-network of an SE family has its head")
         }
     }
 
@@ -231,9 +233,10 @@ impl Layout {
         let mut blocks: Vec<Block> =
             (0..LAYERS).map(|index| b.block(index, &channels, parts.parallel)).collect();
         let head = parts.head.then(|| b.head("", channels.head, classes));
-        let exits = match parts.exits {
-            true => (0..STAGES).map(|i| b.head(&format!("exits.{i}."), channels.exits[i], classes)).collect(),
-            false => Vec::new(),
+        let exits = if parts.exits {
+            (0..STAGES).map(|i| b.head(&format!("exits.{i}."), channels.exits[i], classes)).collect()
+        } else {
+            Vec::new()
         };
         // The derived filters: 3x3 and 5x5 of every layer.
         let (tensors, derived) = (b.tensors, b.len);

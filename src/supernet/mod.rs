@@ -224,9 +224,10 @@ impl Supernet {
                 format!("and its card {} does not describe it: put the card beside it", path.display());
             return Err(Error::OneNetwork { file: checkpoint.file().into(), what });
         }
-        let family = family.or(card.family).unwrap_or(match parts.head || !parts.exits {
-            true => Family::SE_B,
-            false => Family { early_exits: true, ..Family::SE_B },
+        let family = family.or(card.family).unwrap_or(if parts.head || !parts.exits {
+            Family::SE_B
+        } else {
+            Family { early_exits: true, ..Family::SE_B }
         });
         let needed =
             Parts { head: !family.early_exits, exits: family.early_exits, parallel: family.parallel };

@@ -1,9 +1,11 @@
 //! From checkpoint tensors to the packed buffer and back, and the calls that make the derived part.
 
 use super::{Checkpoint, Error, Layout, Packing, Tensor, TensorLayout};
+use crate::launch::panels::panelled_index;
+use crate::launch::{Region, Slot};
+use crate::ops::Call;
 use crate::ops::halves::{Format, PER_ELEMENT};
 use crate::ops::kernel_transform::{self, KernelTransform, KernelTransformGroup};
-use crate::ops::{Call, Region, Slot, pointwise::panelled_index};
 use std::collections::BTreeMap;
 
 impl TensorLayout {

@@ -62,11 +62,10 @@ impl Choices {
         for depth in &mut arch.d {
             *depth = pick(&self.depths, rng);
         }
-        let masks: Vec<u8> = match self.family.parallel {
-            true => {
-                BRANCH_MASKS.into_iter().filter(|m| self.branches.contains(&(m.count_ones() as u8))).collect()
-            }
-            false => vec![arch.nw[0]],
+        let masks: Vec<u8> = if self.family.parallel {
+            BRANCH_MASKS.into_iter().filter(|m| self.branches.contains(&(m.count_ones() as u8))).collect()
+        } else {
+            vec![arch.nw[0]]
         };
         for layer in 0..LAYERS {
             arch.ks[layer] = pick(&self.kernels, rng);

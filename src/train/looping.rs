@@ -235,9 +235,10 @@ impl Loop<'_> {
             return Ok(None);
         }
         let Some(supernet) = &self.snapshot.teacher else { return Ok(None) };
-        let weighting = match supernet.family.early_exits {
-            true => exit_weights(self.task.training.exit_weights).1,
-            false => Weighting::Own,
+        let weighting = if supernet.family.early_exits {
+            exit_weights(self.task.training.exit_weights).1
+        } else {
+            Weighting::Own
         };
         Ok(Some(self.team.teacher(Arc::new(supernet.clone()), weighting)?))
     }
@@ -281,9 +282,10 @@ impl Loop<'_> {
             epoch: state.total / self.task.epoch_steps(),
             step: state.total,
         };
-        let weighting = match phase.full && supernet.family.early_exits {
-            true => exit_weights(self.task.training.exit_weights).0,
-            false => Weighting::Own,
+        let weighting = if phase.full && supernet.family.early_exits {
+            exit_weights(self.task.training.exit_weights).0
+        } else {
+            Weighting::Own
         };
         let count = if phase.full { 1 } else { phase.networks };
         let networks = self.choices(phase).networks(
@@ -323,9 +325,10 @@ impl Loop<'_> {
         self.take()?;
         let last = epoch == phase.total_epochs() as u64;
         let due = last || epoch.is_multiple_of(self.task.training.validation_epochs as u64);
-        let validation = match due && !self.task.material.validation.is_empty() {
-            true => Some(self.validate(phase, epoch)?),
-            false => None,
+        let validation = if due && !self.task.material.validation.is_empty() {
+            Some(self.validate(phase, epoch)?)
+        } else {
+            None
         };
         let (steps, kd_ratio) = (self.task.epoch_steps(), self.taught(phase));
         let state = &mut self.snapshot.state;
@@ -383,10 +386,11 @@ impl Loop<'_> {
         state.phase += 1;
         (state.step, state.begun) = (0, false);
         self.snapshot.team = TeamState::new(weights, self.task.optimiser().rule);
-        match state.phase == self.task.phases.len() {
+        if state.phase == self.task.phases.len() {
             // Proven once it is measured, and then nothing is left to go back from.
-            true => self.commit(false),
-            false => self.begin(),
+            self.commit(false)
+        } else {
+            self.begin()
         }
     }
 

@@ -103,9 +103,10 @@ impl Material {
         let card = &supernet.card;
         let own = card.data.as_deref() == Some(dataset.name());
         let usual = Pixels::usual(dataset.name());
-        let pixels = match own {
-            true => Pixels { mean: card.mean.unwrap_or(usual.mean), std: card.std.unwrap_or(usual.std) },
-            false => usual,
+        let pixels = if own {
+            Pixels { mean: card.mean.unwrap_or(usual.mean), std: card.std.unwrap_or(usual.std) }
+        } else {
+            usual
         };
         let images = loader::training_images(&dataset, with_validation);
         let wanted = training

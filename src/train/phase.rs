@@ -145,11 +145,18 @@ fn target() -> Vec<Phase> {
 
 /// A schedule for two super-networks: the largest network of each on its own, then both together.
 fn side_by_side(phases: Vec<Phase>) -> Vec<Phase> {
-    let each = |phase: Phase| match phase.full {
-        true => [(Widths::Narrow, "narrow"), (Widths::Wide, "wide")]
-            .map(|(widths, name)| Phase { widths, name: format!("{}-{name}", phase.name), ..phase.clone() })
-            .into(),
-        false => vec![phase],
+    let each = |phase: Phase| {
+        if phase.full {
+            [(Widths::Narrow, "narrow"), (Widths::Wide, "wide")]
+                .map(|(widths, name)| Phase {
+                    widths,
+                    name: format!("{}-{name}", phase.name),
+                    ..phase.clone()
+                })
+                .into()
+        } else {
+            vec![phase]
+        }
     };
     phases.into_iter().flat_map(each).collect()
 }

@@ -9,10 +9,10 @@
 //! forward and backward pass writes. Forward and backward read the state (as weights) and write the work buffer; updates do it the other way
 //! round.
 
+use crate::launch::panels::panelled_len;
 use crate::ops::grad::pointwise::{Transpose, TransposeGroup, TransposeParams};
 use crate::ops::half_rows::{self, HalfRows, Job};
 use crate::ops::halves::{Format, PER_ELEMENT};
-use crate::ops::pointwise::panelled_len;
 use crate::ops::update::SumOfSquares;
 use crate::ops::{Call, PANEL, Region, Slot};
 use crate::supernet::{Layout, Panels, derive_calls};

@@ -76,10 +76,8 @@ pub struct Summary {
 pub fn summary(task: &Task<'_>, snapshot: &Snapshot, device: &Arc<dyn Device>) -> Result<Summary, Error> {
     let weights = &snapshot.team.weights;
     let test = task.material.dataset.split(Split::Test);
-    let (split, images) = match test.is_empty() {
-        true => ("val", &task.material.validation[..]),
-        false => ("test", test),
-    };
+    let (split, images) =
+        if test.is_empty() { ("val", &task.material.validation[..]) } else { ("test", test) };
     let resolutions: Vec<u32> = task.material.resolutions.iter().map(|&r| r as u32).collect();
     let widths: Vec<f64> = weights.iter().map(|supernet| supernet.channels().width).collect();
     let (Some(narrow), Some(wide)) = (weights.first(), weights.last()) else { return Err(Error::NoSupernet) };
@@ -130,9 +128,10 @@ pub fn card(task: &Task<'_>, snapshot: &Snapshot, weights: &Supernet) -> Card {
         family: Some(weights.family),
         width: Some(weights.channels().width),
         classes: Some(weights.classes()),
-        class_names: match dataset.classes().len() == weights.classes() {
-            true => dataset.classes().to_vec(),
-            false => Vec::new(),
+        class_names: if dataset.classes().len() == weights.classes() {
+            dataset.classes().to_vec()
+        } else {
+            Vec::new()
         },
         resolutions: searched(resolutions),
         mean: Some(pixels.mean),

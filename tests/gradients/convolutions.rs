@@ -2,12 +2,12 @@
 //! with any step, but for rounding.
 
 use super::{assert_close, dot, numbers, slopes};
+use natv2::launch::panels::{panelled_index, panelled_len};
 use natv2::ops::grad::depthwise::{self as depthwise_grad, DepthwiseWeights};
 use natv2::ops::grad::pointwise::{
     self as pointwise_grad, PointwiseWeights, ScatterArgs, ScatterParams, TransposeArgs, TransposeParams,
 };
 use natv2::ops::grad::stem::{self as stem_grad, StemWeights};
-use natv2::ops::pointwise::{panelled_index, panelled_len};
 use natv2::ops::{depthwise, pointwise, stem};
 
 const STEP: f64 = 0.5;

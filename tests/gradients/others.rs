@@ -1,9 +1,9 @@
 //! Batch norm, squeeze-and-excitation, pools, activations, the kernel transform, losses, updates.
 
 use super::{assert_close, dot, numbers, slopes};
+use natv2::launch::panels::panelled_len;
 use natv2::ops::grad::{activation, batch_norm as bn_grad, kernel_transform as transform_grad};
 use natv2::ops::grad::{pool as pool_grad, squeeze_excite as se_grad};
-use natv2::ops::pointwise::panelled_len;
 use natv2::ops::{Activation, batch_norm, kernel_transform, loss, pool, squeeze_excite, update};
 
 const ACTIVATIONS: [Activation; 4] =

@@ -80,9 +80,10 @@ impl Evaluate {
             None => self.networks(populations)?,
         };
         print(&report, self.globals.talk.json)?;
-        match report.all_equal() {
-            true => Ok(Exit::Done),
-            false => Err(Error::Check("networks gave other results in another way of running them".into())),
+        if report.all_equal() {
+            Ok(Exit::Done)
+        } else {
+            Err(Error::Check("networks gave other results in another way of running them".into()))
         }
     }
 

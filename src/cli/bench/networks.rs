@@ -122,11 +122,12 @@ fn check(layout: &Layout, arch: &Arch, exits: Exits) -> Result<(), Error> {
             "the architecture has width {found}, and the super-network width {width}: give --width {found}"
         )));
     }
-    match layout.holds(arch, exits) {
-        true => Ok(()),
-        false => Err(Error::Usage(
+    if layout.holds(arch, exits) {
+        Ok(())
+    } else {
+        Err(Error::Usage(
             "the weights are those of one network, and this is another: give those of the super-network, or --width"
                 .into(),
-        )),
+        ))
     }
 }

@@ -67,9 +67,10 @@ fn mode(text: &str) -> Result<Mode, String> {
 
 fn machine(text: &str) -> Result<String, String> {
     let name = text.to_lowercase();
-    match ["a100", "h100", "h200", "here", "all"].contains(&&*name) {
-        true => Ok(name),
-        false => Err("machines are a100, h100, h200, here and all".into()),
+    if ["a100", "h100", "h200", "here", "all"].contains(&&*name) {
+        Ok(name)
+    } else {
+        Err("machines are a100, h100, h200, here and all".into())
     }
 }
 

@@ -124,9 +124,10 @@ impl Unpacker<'_> {
             None => return Err(self.damaged(format!("it has more than {MEMBERS} files and folders"))),
         }
         let inside = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-        match inside {
-            true => Ok(self.root.join(path)),
-            false => Err(self.damaged(format!("the path {} leads out of it", path.display()))),
+        if inside {
+            Ok(self.root.join(path))
+        } else {
+            Err(self.damaged(format!("the path {} leads out of it", path.display())))
         }
     }
 

@@ -1,7 +1,7 @@
 //! Errors of the CUDA device.
 
 use super::images::{architectures, release};
-use crate::device::launch::Geometry;
+use crate::launch::Geometry;
 use cudarc::driver::DriverError;
 use cudarc::driver::sys::CUresult;
 

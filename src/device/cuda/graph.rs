@@ -5,7 +5,7 @@
 //! be captured too, and nothing may load a kernel until the capture ends.
 
 use super::error::{Checked, CudaError};
-use crate::device::launch::RecordedLaunch;
+use crate::launch::RecordedLaunch;
 use cudarc::driver::sys::{self, CUgraph, CUgraphExec, CUgraphNode};
 use cudarc::driver::{CudaContext, CudaFunction, CudaStream, result};
 use std::sync::{Arc, Mutex, PoisonError};

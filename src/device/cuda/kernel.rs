@@ -2,7 +2,7 @@
 
 use super::error::{Checked, CudaError};
 use crate::device::emulated;
-use crate::device::launch::Arguments;
+use crate::launch::Arguments;
 use cudarc::driver::CudaFunction;
 use cudarc::driver::sys::CUfunction_attribute;
 use std::sync::atomic::{AtomicBool, Ordering};

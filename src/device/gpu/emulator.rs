@@ -3,7 +3,7 @@
 use super::Runtime;
 use crate::device::Error;
 use crate::device::emulated::{EmulatedEvent, EmulatedMemory, EmulatedRuntime, EmulatorError, ThreadOrder};
-use crate::device::launch::{Arguments, Geometry, RecordedLaunch};
+use crate::launch::{Arguments, Geometry, RecordedLaunch};
 use crate::ops::Threads;
 use std::time::Duration;
 

@@ -8,7 +8,6 @@
 #[cfg(feature = "cuda")]
 mod card;
 mod emulator;
-mod launcher;
 #[cfg(test)]
 mod layout;
 mod timing;
@@ -16,22 +15,14 @@ mod timing;
 #[cfg(feature = "cuda")]
 pub use card::Card;
 pub use emulator::Emulator;
-use launcher::Launch;
-pub use launcher::Launcher;
-#[cfg(test)]
-pub(crate) use launcher::Together;
-#[cfg(test)]
-pub(crate) use layout::{Layout, layout};
 
-use super::launch::{Arguments, Geometry, RecordedLaunch};
 use super::measure::{self, Peaks, Stamp};
 use super::recording::Buffers;
 use super::{Buffer, Device, Error, Memory, Multiprocessors, Recording, Residents};
-use crate::ops::{
-    self, Call, Region, Threads, batch_norm, branches, depthwise, kernel_transform, pointwise, pool,
-};
+use crate::launch::{self, Arguments, Geometry, Launch, Launcher, RecordedLaunch, Region};
+use crate::ops::{self, Call, Threads, batch_norm, branches, depthwise, kernel_transform, pointwise, pool};
 use crate::ops::{preprocess, score, squeeze_excite, stem, sum};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
 use timing::Lazy;
@@ -269,12 +260,25 @@ impl<R: Runtime> Gpu<R> {
     }
 
     /// Gives `launch` every launch of the calls on these buffers.
-    fn each_launch(&self, calls: &[Call], buffers: Buffers, launch: Launch<'_>) -> Result<(), Error> {
+    fn each_launch(
+        &self,
+        calls: &[Call],
+        buffers: Buffers,
+        launch: impl Fn(&'static str, Geometry, &Arguments<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let own = Cell::new(None);
+        let launch = |kernel, geometry, arguments: &Arguments<'_>| {
+            launch(kernel, geometry, arguments).map_err(|error| {
+                own.set(Some(error));
+                launch::Error::Refused
+            })
+        };
         let [weights, network, arena] = buffers;
         let regions = [(Region::Weights, weights), (Region::Network, network), (Region::Arena, arena)];
         let (multiprocessors, shared_bytes) = (self.runtime.multiprocessors(), self.runtime.shared_bytes());
-        let launcher = Launcher::new(regions, multiprocessors, shared_bytes, launch);
-        calls.iter().try_for_each(|call| dispatch(call, &launcher))
+        let launcher = Launcher::new(regions, multiprocessors, shared_bytes, &launch);
+        let launched = calls.iter().try_for_each(|call| dispatch(call, &launcher));
+        launched.map_err(|error| own.take().unwrap_or(Error::Launch(error)))
     }
 
     /// Launches `kernel`, a thread an item, with arguments that hold addresses of `memory` alone.
@@ -293,7 +297,7 @@ impl<R: Runtime> Gpu<R> {
     /// Loads the kernels that the calls launch.
     fn load(&self, calls: &[Call], buffers: Buffers) -> Result<(), Error> {
         let load = |kernel, _: Geometry, _: &Arguments<'_>| self.runtime.load(kernel);
-        self.each_launch(calls, buffers, &load)
+        self.each_launch(calls, buffers, load)
     }
 }
 
@@ -315,7 +319,7 @@ pub fn is_launchable(call: &Call) -> bool {
 }
 
 /// The launches of a call.
-fn dispatch(call: &Call, to: &Launcher<'_>) -> Result<(), Error> {
+fn dispatch(call: &Call, to: &Launcher<'_>) -> Result<(), launch::Error> {
     debug_assert!(is_launchable(call), "{call:?}");
     match call {
         Call::Stem(call) => stem::gpu::launch(call, to),
@@ -421,7 +425,7 @@ impl<R: Runtime> Device for Gpu<R> {
             // What a kernel does inside its slots is what `tests/ops.rs` checks.
             unsafe { self.runtime.launch(kernel, geometry, arguments, threads) }
         };
-        self.each_launch(calls, self.buffers(&memory), &launch)
+        self.each_launch(calls, self.buffers(&memory), launch)
     }
 
     fn record(&self, calls: &[Call], memory: Memory<'_>) -> Result<Option<Recording>, Error> {
@@ -430,7 +434,7 @@ impl<R: Runtime> Device for Gpu<R> {
             launches.borrow_mut().push(RecordedLaunch::new(kernel, geometry, arguments));
             Ok(())
         };
-        self.each_launch(calls, buffers, &launch)?;
+        self.each_launch(calls, buffers, launch)?;
         let graph = self.runtime.graph(launches.into_inner())?;
         Ok(graph.map(|graph| Recording::new(graph, buffers)))
     }
@@ -549,7 +553,8 @@ impl<R: Runtime> Device for Gpu<R> {
 }
 
 #[cfg(test)]
-pub(crate) fn layouts() -> Vec<Layout> {
+pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
+    use crate::launch::layout;
     vec![
         layout!("FillParams", FillArgs { y, quads, value }),
         layout!("CopyArgs", CopyArgs { x, y, quads }),

@@ -9,7 +9,7 @@
 
 use super::{FillArgs, Gpu, PeakArgs, Runtime};
 use crate::device::Error;
-use crate::device::launch::{Arguments, Geometry};
+use crate::launch::{Arguments, Geometry};
 use crate::ops::Threads;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -50,19 +50,16 @@ pub(super) enum Front {
 impl<R: Runtime> Gpu<R> {
     /// What is to run in front: memory is taken here and not when it runs.
     pub(super) fn front(&self, flush: bool) -> Result<Front, Error> {
-        Ok(match flush {
-            true => {
-                let bytes = 2 * self.runtime.cache_bytes();
-                let y = self.flush.address(&self.runtime, bytes)?;
-                self.runtime.load("fill_f32")?;
-                Front::Flush(FillArgs { y, quads: (bytes / 16) as u32, value: 0.0 })
-            }
-            false => {
-                let y = self.cover.address(&self.runtime, COVER_THREADS as usize * size_of::<f32>())?;
-                self.runtime.load("peak_f32")?;
-                let rounds = self.runtime.cover_rounds();
-                Front::Cover(PeakArgs { y, rounds, factor: 0.999, term: 1.0 })
-            }
+        Ok(if flush {
+            let bytes = 2 * self.runtime.cache_bytes();
+            let y = self.flush.address(&self.runtime, bytes)?;
+            self.runtime.load("fill_f32")?;
+            Front::Flush(FillArgs { y, quads: (bytes / 16) as u32, value: 0.0 })
+        } else {
+            let y = self.cover.address(&self.runtime, COVER_THREADS as usize * size_of::<f32>())?;
+            self.runtime.load("peak_f32")?;
+            let rounds = self.runtime.cover_rounds();
+            Front::Cover(PeakArgs { y, rounds, factor: 0.999, term: 1.0 })
         })
     }
 
@@ -102,8 +99,8 @@ impl<R: Runtime> Gpu<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::launch::RecordedLaunch;
     use crate::device::{Buffer, Device, Memory};
+    use crate::launch::RecordedLaunch;
     use crate::ops::update::{Fill, FillParams};
     use crate::ops::{Call, Region, Slot};
     use std::cell::Cell;

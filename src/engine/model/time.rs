@@ -168,9 +168,10 @@ fn apart(blocks: u64, (traffic, tensor, fma): (f64, f64, f64), multiprocessors: 
         Some(count) if blocks > 0 => (blocks as f64 / count).ceil() * count / blocks as f64,
         _ => 1.0,
     };
-    let ideal = match traffic >= arithmetic {
-        true => Parts { traffic, ..Parts::default() },
-        false => Parts { tensor, fma, ..Parts::default() },
+    let ideal = if traffic >= arithmetic {
+        Parts { traffic, ..Parts::default() }
+    } else {
+        Parts { tensor, fma, ..Parts::default() }
     };
     Parts { occupancy: traffic.max(uneven * arithmetic) - alone, ..ideal }
 }

@@ -137,17 +137,16 @@ impl Graph {
 
     /// A batch norm with no convolution before it; folded it is a product and a sum.
     pub fn normalise(&mut self, x: &str, norm: &str, name: &str, activation: Activation) -> String {
-        let y = match self.fold {
-            true => {
-                let (scale, shift): (Vec<f32>, Vec<f32>) =
-                    self.affine(norm).0.iter().map(|&(scale, shift)| (scale as f32, shift as f32)).unzip();
-                let shape = [1, scale.len(), 1, 1];
-                let scale = self.constant(&format!("{norm}.scale"), &shape, &scale);
-                let shift = self.constant(&format!("{norm}.shift"), &shape, &shift);
-                let scaled = self.node("Mul", &[x, &scale], &format!("{name}/scaled"), &[]);
-                self.node("Add", &[&scaled, &shift], &format!("{name}/norm"), &[])
-            }
-            false => self.batch_norm(x, norm, name, activation),
+        let y = if self.fold {
+            let (scale, shift): (Vec<f32>, Vec<f32>) =
+                self.affine(norm).0.iter().map(|&(scale, shift)| (scale as f32, shift as f32)).unzip();
+            let shape = [1, scale.len(), 1, 1];
+            let scale = self.constant(&format!("{norm}.scale"), &shape, &scale);
+            let shift = self.constant(&format!("{norm}.shift"), &shape, &shift);
+            let scaled = self.node("Mul", &[x, &scale], &format!("{name}/scaled"), &[]);
+            self.node("Add", &[&scaled, &shift], &format!("{name}/norm"), &[])
+        } else {
+            self.batch_norm(x, norm, name, activation)
         };
         self.activation(&y, name, activation)
     }

@@ -198,13 +198,11 @@ impl Builder<'_> {
             let name = format!("{block}.parallel.transform");
             let (conv, norm, output) =
                 (format!("{name}.conv"), format!("{name}.bn"), format!("{block}/transform"));
-            terms.push(match layer.cin == layer.cout {
-                true => self.graph.normalise(x, &norm, &output, activation),
-                false => {
-                    let conv =
-                        Convolution { conv: &conv, norm: Some(&norm), bias: true, stride: 1, activation };
-                    self.graph.convolution(x, &output, &conv)
-                }
+            terms.push(if layer.cin == layer.cout {
+                self.graph.normalise(x, &norm, &output, activation)
+            } else {
+                let conv = Convolution { conv: &conv, norm: Some(&norm), bias: true, stride: 1, activation };
+                self.graph.convolution(x, &output, &conv)
             });
         }
         self.graph.sum(&terms, &block)

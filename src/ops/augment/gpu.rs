@@ -1,7 +1,7 @@
 //! Launch geometry of `kernels/augment.cu`.
 
 use super::Augment;
-use crate::device::{Error, Launcher};
+use crate::launch::{Error, Launcher};
 
 /// As many as a table has entries.
 const THREADS: u32 = 256;
@@ -12,8 +12,8 @@ pub(crate) fn launch(call: &Augment, to: &Launcher<'_>) -> Result<(), Error> {
 }
 
 #[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::device::Layout> {
+pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
     use super::{Addresses, Params};
-    use crate::device::layout;
+    use crate::launch::layout;
     vec![layout!("AugmentParams", Params { images, side }), Addresses::layout()]
 }

@@ -4,8 +4,7 @@ use super::{
     ApplyParams, Average, AverageParams, BLOCK_ROWS, BatchFold, BnApply, BnApplyGroup, BnAverage, BnFold,
     BnMerge, BnStatistics, Fold, FoldParams, Merge, MergeParams, StatisticsParams,
 };
-use crate::device::launch::Geometry;
-use crate::device::{Error, Launcher};
+use crate::launch::{Error, Geometry, Launcher};
 use crate::ops::Slot;
 use crate::ops::halves::{chunk, kernel};
 
@@ -207,11 +206,11 @@ pub(crate) fn launch_apply_group(call: &BnApplyGroup, to: &Launcher<'_>) -> Resu
 }
 
 #[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::device::Layout> {
-    use crate::device::{Together, layout};
-    type Averages = Together<AverageArgs, AVERAGES>;
-    type Folds = Together<FoldArgs, FOLDS>;
-    type Applies = Together<ApplyArgs, APPLIES>;
+pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
+    use crate::launch::{Grouped, layout};
+    type Averages = Grouped<AverageArgs, AVERAGES>;
+    type Folds = Grouped<FoldArgs, FOLDS>;
+    type Applies = Grouped<ApplyArgs, APPLIES>;
     vec![
         layout!("StatisticsParams", StatisticsParams { rows, channels, batches, epsilon, format }),
         layout!("StatisticsArgs", StatisticsArgs { x, partials, batch, gamma, beta, scale, shift, p }),

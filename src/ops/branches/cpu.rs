@@ -11,6 +11,7 @@ use super::super::pool::{self, cpu::max_lines};
 use super::super::simd::dispatch;
 use super::super::{Threads, pointwise};
 use super::{Args, BranchArgs, Params};
+use crate::launch::panels::panelled_len;
 use std::cell::RefCell;
 
 thread_local! {
@@ -25,7 +26,7 @@ pub fn run(p: &Params, a: Args<'_, f32>, threads: Threads) {
     assert!(a.x.len() >= p.rows_in() * cin, "input too short");
     let fits = |branch: &Option<BranchArgs<'_, f32>>, outputs: usize| {
         branch.as_ref().is_none_or(|b| {
-            b.w.is_none_or(|w| w.len() >= pointwise::panelled_len(outputs, cin))
+            b.w.is_none_or(|w| w.len() >= panelled_len(outputs, cin))
                 && [b.scale, b.shift].iter().flatten().all(|values| values.len() >= outputs)
         })
     };

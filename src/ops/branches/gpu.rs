@@ -1,8 +1,7 @@
 //! Launch geometry of `kernels/branches.cu`: a block a tile of 32 input pixels.
 
 use super::{Branch, Branches, MAX_CIN, Params};
-use crate::device::launch::Geometry;
-use crate::device::{Error, Launcher};
+use crate::launch::{Error, Geometry, Launcher};
 
 const THREADS: u32 = 128;
 
@@ -66,8 +65,8 @@ pub(crate) fn launch(call: &Branches, to: &Launcher<'_>) -> Result<(), Error> {
 }
 
 #[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::device::Layout> {
-    use crate::device::layout;
+pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
+    use crate::launch::layout;
     vec![
         layout!(
             "BranchesParams",

@@ -26,9 +26,10 @@ pub(super) fn statistics_case(
     };
     let call = BnStatistics {
         params,
-        x: match shifted {
-            true => b.input(batches * rows * channels, Fill::Shifted(channels)),
-            false => b.map(format, batches * rows * channels, Fill::Values(1.0)),
+        x: if shifted {
+            b.input(batches * rows * channels, Fill::Shifted(channels))
+        } else {
+            b.map(format, batches * rows * channels, Fill::Values(1.0))
         },
         partials: b.output(BnStatistics::partials_len(batches, rows, channels)),
         batch: b.output(batches * 2 * channels),

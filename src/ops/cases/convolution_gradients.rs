@@ -2,13 +2,13 @@
 
 use super::forward::in_format;
 use super::{Builder, Case, Fill, pointwise_shape, several};
+use crate::launch::panels::panelled_len;
 use crate::ops::grad::depthwise::{DepthwiseInput, DepthwiseWeights};
 use crate::ops::grad::pointwise::{
     PointwiseWeights, Scatter, ScatterParams, Transpose, TransposeGroup, TransposeParams,
 };
 use crate::ops::grad::stem::StemWeights;
 use crate::ops::halves::{Format, number};
-use crate::ops::pointwise::panelled_len;
 use crate::ops::{Activation, depthwise, stem};
 
 fn pointwise_weights(

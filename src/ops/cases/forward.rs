@@ -1,9 +1,9 @@
 //! Cases of the forward operators but for batch norm.
 
 use super::{Builder, Case, Fill, pointwise_shape, several};
+use crate::launch::panels::panelled_len;
 use crate::ops::branches::{self, Branch};
 use crate::ops::halves::{Format, number};
-use crate::ops::pointwise::panelled_len;
 use crate::ops::{
     Activation, PANEL, Slot, augment, depthwise, kernel_transform, pointwise, pool, preprocess, score,
     squeeze_excite, stem, sum,
@@ -24,10 +24,7 @@ pub(super) fn in_format(format: Option<Format>, name: String) -> String {
 }
 
 fn described(activation: Activation, folded: bool) -> String {
-    match folded {
-        true => format!(", folded, {activation:?}"),
-        false => ", raw".into(),
-    }
+    if folded { format!(", folded, {activation:?}") } else { ", raw".into() }
 }
 
 pub(super) fn stem_case(

@@ -4,6 +4,7 @@
 
 use super::forward::in_format;
 use super::{Builder, Case, Fill, several};
+use crate::launch::panels::panelled_len;
 use crate::ops::grad::activation::{self, Activate, ActivateGrad, ColumnSum, ColumnsParams};
 use crate::ops::grad::batch_norm::{self, BnGradInput, BnGradSums, BnRunning, BnRunningGroup, RunningParams};
 use crate::ops::grad::kernel_transform::{KernelTransformGrad, KernelTransformGradGroup};
@@ -11,7 +12,6 @@ use crate::ops::grad::pool::{GlobalPoolGrad, MaxPoolGrad};
 use crate::ops::grad::squeeze_excite::SqueezeExciteGrad;
 use crate::ops::halves::{Format, number};
 use crate::ops::loss::{self, Loss, SoftTargets, TargetsParams};
-use crate::ops::pointwise::panelled_len;
 use crate::ops::update::{self, AdamW, AdamWSegment, ClipFactor, Segment, Sgd, SgdSegment, SumOfSquares};
 use crate::ops::{Activation, Call, Slot, kernel_transform, pool, squeeze_excite};
 

@@ -8,12 +8,12 @@ use super::forward::{
 };
 use super::gradients::{self, activation_cases, columns_case, input_case, sums_case};
 use super::{Builder, Case, Fill, expand_depthwise, mbconv, mbconv_pass, pointwise_shape};
+use crate::launch::panels::panelled_len;
 use crate::ops::Activation;
 use crate::ops::grad::pointwise::PointwiseWeights;
 use crate::ops::grad::pointwise_half::{self as gradient, PointwiseHalfWeights};
 use crate::ops::half_rows::{self, HalfRows, Job};
 use crate::ops::halves::{Format, PER_ELEMENT, elements, number};
-use crate::ops::pointwise::panelled_len;
 use crate::ops::pointwise_half::{Params, PointwiseHalf, weights_len};
 
 /// A map in the format.

@@ -2,9 +2,9 @@
 //! 16-bit operators are.
 
 use super::{Builder, Case, Fill};
+use crate::launch::panels::panelled_len;
 use crate::ops::halves::{Format, PER_ELEMENT};
 use crate::ops::mbconv::{Mbconv, MbconvGroup, Params, fits};
-use crate::ops::pointwise::panelled_len;
 use crate::ops::pointwise_half::weights_len;
 use crate::ops::{Activation, Call, Slot};
 use crate::space::walk::Layer;
@@ -33,9 +33,10 @@ fn call(b: &mut Builder, format: Format, s: &Shape, given: Option<Slot>) -> Mbco
     let cin = if cin > 0 { cin } else { mid };
     let side_in = if stem { s.side.div_ceil(2) } else { s.side };
     let side_out = side_in.div_ceil(stride);
-    let (x, pixels) = match stem {
-        true => (Fill::Values(1.0), 3 * s.side * s.side),
-        false => (Fill::Halves { format, size: 1.0 }, s.side * s.side * cin / PER_ELEMENT),
+    let (x, pixels) = if stem {
+        (Fill::Values(1.0), 3 * s.side * s.side)
+    } else {
+        (Fill::Halves { format, size: 1.0 }, s.side * s.side * cin / PER_ELEMENT)
     };
     let outputs = s.images * side_out * side_out * cout / PER_ELEMENT;
     let halves = Fill::Halves { format, size: 1.0 };

@@ -2,10 +2,10 @@
 
 use super::mbconv::EVERY_CARD;
 use super::{Builder, Case, Fill};
+use crate::launch::panels::panelled_len;
 use crate::ops::halves::{Format, PER_ELEMENT};
 use crate::ops::mbconv;
 use crate::ops::mbconv_pass::{MbconvPass, MbconvPassGroup, Params, Pass, fits};
-use crate::ops::pointwise::panelled_len;
 use crate::ops::pointwise_half::weights_len;
 use crate::ops::{Activation, Call};
 

@@ -17,10 +17,11 @@ mod mbconv_pass;
 
 use super::augment::{self, OPERATION, OPERATIONS};
 use super::halves::{Format, PER_ELEMENT, elements};
-use super::pointwise::{self, panelled_index};
+use super::pointwise;
 use super::preprocess::WINDOW;
 use super::{Activation, Call, Region, Slot, widened};
 use crate::data::augment::Operation;
+use crate::launch::panels::panelled_index;
 use crate::random::stream;
 use crate::space::walk::Layer;
 use rand::RngExt;

@@ -1,7 +1,7 @@
 //! Launch geometry of `kernels/depthwise.cu` and `kernels/depthwise_half.cu`.
 
 use super::{Depthwise, Params};
-use crate::device::{Error, Launcher};
+use crate::launch::{Error, Launcher};
 use crate::ops::halves::{Format, stored};
 use crate::ops::pool;
 
@@ -120,8 +120,8 @@ fn launch_half(call: &Depthwise, format: Format, to: &Launcher<'_>) -> Result<()
 }
 
 #[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::device::Layout> {
-    use crate::device::layout;
+pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
+    use crate::launch::layout;
     vec![
         layout!(
             "DepthwiseParams",

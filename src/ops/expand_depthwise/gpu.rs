@@ -1,7 +1,7 @@
 //! Launches of `kernels/expand_depthwise.cu`; how blocks go about their work is `mbconv`'s.
 
 use super::{ExpandDepthwise, Params};
-use crate::device::{Error, Launcher};
+use crate::launch::{Error, Launcher};
 use crate::ops::mbconv::blocks::Job;
 use crate::ops::mbconv::gpu::{Launch, planned};
 use crate::ops::mbconv::{Addresses, Block};
@@ -64,7 +64,7 @@ pub(crate) fn launch(call: &ExpandDepthwise, to: &Launcher<'_>) -> Result<(), Er
 }
 
 #[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::device::Layout> {
-    use crate::device::layout;
+pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
+    use crate::launch::layout;
     vec![layout!("ExpandDepthwiseLaunch", PairLaunch { whole, means, batch_images, rounds })]
 }

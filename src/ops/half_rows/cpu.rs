@@ -1,10 +1,10 @@
 //! The host path: a row after another, in pieces of whole rows.
 
 use super::{Args, Params};
+use crate::launch::panels::panelled_index;
 use crate::ops::Threads;
 use crate::ops::halves::PER_ELEMENT;
 use crate::ops::parallel::pieces;
-use crate::ops::pointwise::panelled_index;
 
 /// Rows of a piece of work.
 const ROWS: usize = 16;

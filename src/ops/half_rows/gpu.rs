@@ -1,8 +1,7 @@
 //! Launch geometry of `kernels/half_rows.cu`.
 
 use super::{HalfRows, Job};
-use crate::device::launch::Geometry;
-use crate::device::{Error, Launcher};
+use crate::launch::{Error, Geometry, Launcher};
 use crate::ops::PANEL;
 use crate::ops::halves::Format;
 
@@ -54,8 +53,8 @@ pub(crate) fn launch(call: &HalfRows, to: &Launcher<'_>) -> Result<(), Error> {
 }
 
 #[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::device::Layout> {
-    use crate::device::layout;
+pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
+    use crate::launch::layout;
     vec![
         layout!("HalfRowsJob", JobArgs { w, rows, transposed, cout, cin }),
         layout!("HalfRowsArgs", Args { jobs }),

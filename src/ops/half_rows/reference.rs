@@ -1,8 +1,8 @@
 //! The definition, written out.
 
 use super::{Args, Params};
+use crate::launch::panels::panelled_index;
 use crate::ops::Real;
-use crate::ops::pointwise::panelled_index;
 
 /// Rows of all matrices.
 pub fn run<T: Real>(p: &Params, a: Args<'_, T>) {

@@ -1,7 +1,7 @@
 //! Launch geometry of `kernels/kernel_transform.cu`.
 
 use super::{KernelTransformGroup, Params};
-use crate::device::{Error, Launcher};
+use crate::launch::{Error, Launcher};
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -27,9 +27,9 @@ pub(crate) fn launch(group: &KernelTransformGroup, to: &Launcher<'_>) -> Result<
 }
 
 #[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::device::Layout> {
-    use crate::device::{Together, layout};
-    type Group = Together<Args, GROUP>;
+pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
+    use crate::launch::{Grouped, layout};
+    type Group = Grouped<Args, GROUP>;
     vec![
         layout!("KernelTransformParams", Params { channels, from, to }),
         layout!("KernelTransformArgs", Args { x, matrix, y, p }),

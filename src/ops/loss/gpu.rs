@@ -1,7 +1,7 @@
 //! Launch geometry of `kernels/loss.cu`: a warp an image.
 
 use super::{Loss, SoftTargets};
-use crate::device::{Error, Launcher};
+use crate::launch::{Error, Launcher};
 
 const THREADS: u32 = 128;
 
@@ -16,9 +16,9 @@ pub(crate) fn launch_loss(call: &Loss, to: &Launcher<'_>) -> Result<(), Error> {
 }
 
 #[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::device::Layout> {
+pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
     use super::{LossAddresses, Params, TargetsAddresses, TargetsParams};
-    use crate::device::layout;
+    use crate::launch::layout;
     vec![
         layout!("SoftTargetsParams", TargetsParams { images, classes, stride, weights }),
         TargetsAddresses::layout(),

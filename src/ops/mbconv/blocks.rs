@@ -268,9 +268,10 @@ fn lay_out(job: &Job, images: u32, slice: u32, band_rows: u32) -> Plan {
     let (rows_in, rows_out) = (lines_in * p.side_in, lines_out * p.side_out);
     let expanded_pixel = odd(slice / CHUNK);
     // A filter needs zeros around an image.
-    let (expanded_row, behind) = match job.filters() {
-        true => (expanded_row(p, slice, expanded_pixel), behind(p)),
-        false => (p.side_in * expanded_pixel, 0),
+    let (expanded_row, behind) = if job.filters() {
+        (expanded_row(p, slice, expanded_pixel), behind(p))
+    } else {
+        (p.side_in * expanded_pixel, 0)
     };
     let (groups, tiles) = if job.projects() { columns(p, rows_out) } else { (0, 0) };
     let (vectors, taps) = (2 * slice / 4, p.kernel * p.kernel * slice / 4);
@@ -311,13 +312,12 @@ fn lay_out(job: &Job, images: u32, slice: u32, band_rows: u32) -> Plan {
     }
     // The slices.
     let x_at = behind_slice;
-    let (weights_at, filter_at) = match p.expands() {
-        true => {
-            let row = odd(p.cin / CHUNK);
-            let weights_at = x_at + rows_in * row;
-            (weights_at, weights_at + slice * row + expand_vectors)
-        }
-        false => (x_at, x_at),
+    let (weights_at, filter_at) = if p.expands() {
+        let row = odd(p.cin / CHUNK);
+        let weights_at = x_at + rows_in * row;
+        (weights_at, weights_at + slice * row + expand_vectors)
+    } else {
+        (x_at, x_at)
     };
     let slices = filter_at + filter;
     if !job.projects() {
@@ -339,9 +339,10 @@ fn image_row(p: &Params) -> u32 {
 /// Rows of so many images, with one of zeros before each and one behind the last; or those of an image that a band
 /// needs.
 fn image_rows(p: &Params, images: u32, band_rows: u32) -> u32 {
-    match band_rows == p.side_out {
-        true => images * (p.image_side + 1) + 1,
-        false => 2 * lines(p, images, band_rows).0 + 1,
+    if band_rows == p.side_out {
+        images * (p.image_side + 1) + 1
+    } else {
+        2 * lines(p, images, band_rows).0 + 1
     }
 }
 

@@ -2,8 +2,7 @@
 
 use super::blocks::{Config, Job, THREADS};
 use super::{Addresses, Mbconv, Params};
-use crate::device::launch::Geometry;
-use crate::device::{Error, Launcher};
+use crate::launch::{Error, Geometry, Launcher};
 
 /// A call: `MbconvLaunch`.
 #[repr(C)]
@@ -82,9 +81,9 @@ pub(crate) fn planned(
 }
 
 #[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::device::Layout> {
-    use crate::device::{Together, layout};
-    type Group = Together<Launch, GROUP>;
+pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
+    use crate::launch::{Grouped, layout};
+    type Group = Grouped<Launch, GROUP>;
     vec![
         layout!(
             "MbconvParams",

@@ -333,9 +333,10 @@ impl<T> Front<'_, T> {
         assert!(p.expands() == self.expand.is_some(), "expansion in part");
         assert!(p.expands() || p.has_stem() || p.cin == p.mid, "a map that is not expanded has mid channels");
         assert!(p.mid <= p.weight_channels, "more channels than are stored");
-        let elements = match p.has_stem() {
-            true => (p.images * p.image_side * p.image_side * 3) as usize,
-            false => (p.images * p.pixels_in() * p.cin) as usize / PER_ELEMENT,
+        let elements = if p.has_stem() {
+            (p.images * p.image_side * p.image_side * 3) as usize
+        } else {
+            (p.images * p.pixels_in() * p.cin) as usize / PER_ELEMENT
         };
         assert!(self.x.len() >= elements, "input too short");
     }

@@ -1,7 +1,7 @@
 //! Launches of `kernels/mbconv_passes.cu`; how blocks go about their work is `mbconv`'s.
 
 use super::{MbconvPass, Params, Pass};
-use crate::device::{Error, Launcher};
+use crate::launch::{Error, Launcher};
 use crate::ops::mbconv::Addresses;
 use crate::ops::mbconv::blocks::Job;
 use crate::ops::mbconv::gpu::{Launch, planned};
@@ -75,9 +75,9 @@ pub(crate) fn launch(calls: &[MbconvPass], to: &Launcher<'_>) -> Result<(), Erro
 }
 
 #[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::device::Layout> {
-    use crate::device::{Together, layout};
-    type Group = Together<PassLaunch, GROUP>;
+pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
+    use crate::launch::{Grouped, layout};
+    type Group = Grouped<PassLaunch, GROUP>;
     vec![
         layout!("MbconvPassLaunch", PassLaunch { whole, partials, batch_images }),
         layout!("MbconvPassGroup", Group { calls }),

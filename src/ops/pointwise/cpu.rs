@@ -15,6 +15,7 @@ use super::super::parallel::pieces;
 use super::super::simd::{Kernel, Vector, dispatch};
 use super::super::{PANEL, Threads};
 use super::{Args, Params};
+use crate::launch::panels::panelled_len;
 use std::cell::RefCell;
 
 /// Rows of a strip: the unit of threading, and what one pass over the panels covers.
@@ -30,7 +31,7 @@ pub fn run(p: &Params, a: Args<'_, f32>, threads: Threads) {
     let (rows, cin, cout) = (p.rows(), p.cin as usize, p.cout as usize);
     // The tiles below read and write without further checks.
     assert!(a.x.len() >= p.images as usize * (p.side_in * p.side_in) as usize * cin, "input too short");
-    assert!(a.w.len() >= super::panelled_len(cout, p.weight_cin as usize) && p.cin <= p.weight_cin);
+    assert!(a.w.len() >= panelled_len(cout, p.weight_cin as usize) && p.cin <= p.weight_cin);
     assert!(cout.is_multiple_of(8) && a.y.len() >= rows * cout, "output too short");
     assert!(a.scale.is_none_or(|s| s.len() >= cout) && a.shift.is_none_or(|s| s.len() >= cout));
     assert!(a.residual.is_none_or(|r| r.len() >= rows * cout), "residual too short");

@@ -1,7 +1,7 @@
 //! Launch geometry of `kernels/pointwise.cu`: which tile suits the shape.
 
 use super::{Params, Pointwise};
-use crate::device::{Error, Launcher};
+use crate::launch::{Error, Launcher};
 use crate::ops::tile::{Tile, Tiles};
 
 #[repr(C)]
@@ -47,8 +47,8 @@ pub(crate) fn launch(call: &Pointwise, to: &Launcher<'_>) -> Result<(), Error> {
 }
 
 #[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::device::Layout> {
-    use crate::device::layout;
+pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
+    use crate::launch::layout;
     vec![
         layout!(
             "PointwiseParams",

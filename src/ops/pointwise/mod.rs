@@ -11,7 +11,7 @@ pub mod cpu;
 pub(crate) mod gpu;
 pub mod reference;
 
-use super::{PANEL, Slot, Work};
+use super::{Slot, Work};
 
 /// Shape of a pointwise call, shared with the kernel.
 #[repr(C)]
@@ -61,16 +61,6 @@ impl Params {
         let (image, pixel) = (m / self.pixels(), m % self.pixels());
         (image * side_in + pixel / side_out * stride) * side_in + pixel % side_out * stride
     }
-}
-
-/// Number of stored elements of a panelled matrix `[cout, cin]`.
-pub fn panelled_len(cout: usize, cin: usize) -> usize {
-    cout.div_ceil(PANEL) * PANEL * cin
-}
-
-/// Position of weight `[n, k]` in panels of `cin` rows.
-pub fn panelled_index(cin: usize, n: usize, k: usize) -> usize {
-    (n / PANEL * cin + k) * PANEL + n % PANEL
 }
 
 /// A pointwise call.

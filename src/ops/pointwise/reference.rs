@@ -1,7 +1,8 @@
 //! The definition, written out.
 
 use super::super::real::{Real, activate};
-use super::{Args, Params, panelled_index};
+use super::{Args, Params};
+use crate::launch::panels::panelled_index;
 
 /// Computes the call; see the module for the formula.
 pub fn run<T: Real>(p: &Params, a: Args<'_, T>) {

@@ -1,7 +1,7 @@
 //! Launch geometry of `kernels/pointwise_half.cu`: which tile suits the shape.
 
 use super::PointwiseHalf;
-use crate::device::{Error, Launcher};
+use crate::launch::{Error, Launcher};
 use crate::ops::pointwise;
 use crate::ops::tile::{Tile, Tiles};
 
@@ -66,9 +66,9 @@ pub(crate) fn launch(call: &PointwiseHalf, to: &Launcher<'_>) -> Result<(), Erro
 }
 
 #[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::device::Layout> {
+pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
     use super::{Addresses, Params};
-    use crate::device::layout;
+    use crate::launch::layout;
     vec![layout!("PointwiseHalfParams", Params { shape, output, pooled, format }), Addresses::layout()]
 }
 

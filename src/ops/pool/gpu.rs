@@ -1,7 +1,7 @@
 //! Launch geometry of `kernels/pool.cu`: a thread 16 bytes of channels of an output pixel.
 
 use super::{GlobalPool, MaxPool, Params};
-use crate::device::{Error, Launcher};
+use crate::launch::{Error, Launcher};
 use crate::ops::Slot;
 use crate::ops::halves::{chunk, kernel};
 
@@ -30,8 +30,8 @@ fn launch(kernel: &'static str, p: Params, x: Slot, y: Slot, to: &Launcher<'_>) 
 }
 
 #[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::device::Layout> {
-    use crate::device::layout;
+pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
+    use crate::launch::layout;
     vec![
         layout!("PoolParams", Params { images, side_in, side_out, channels, format }),
         layout!("PoolArgs", Args { x, y, p }),

@@ -1,7 +1,7 @@
 //! Launch geometry of `kernels/preprocess.cu`.
 
 use super::{Params, Preprocess};
-use crate::device::{Error, Launcher};
+use crate::launch::{Error, Launcher};
 
 const THREADS: u32 = 128;
 
@@ -29,8 +29,8 @@ pub(crate) fn launch(call: &Preprocess, to: &Launcher<'_>) -> Result<(), Error> 
 }
 
 #[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::device::Layout> {
-    use crate::device::layout;
+pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
+    use crate::launch::layout;
     vec![
         layout!("PreprocessParams", Params { images, side_in, side_out, first, scale, mean, std }),
         layout!("PreprocessArgs", Args { x, indices, windows, y, p, factor, offset }),

@@ -1,7 +1,7 @@
 //! Launch geometry of `kernels/score.cu`.
 
 use super::{Params, Score};
-use crate::device::{Error, Launcher};
+use crate::launch::{Error, Launcher};
 
 const THREADS: u32 = 128;
 
@@ -22,8 +22,8 @@ pub(crate) fn launch(call: &Score, to: &Launcher<'_>) -> Result<(), Error> {
 }
 
 #[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::device::Layout> {
-    use crate::device::layout;
+pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
+    use crate::launch::layout;
     vec![
         layout!("ScoreParams", Params { images, classes, stride, labelled }),
         layout!("ScoreArgs", Args { logits, labels, out, p }),

@@ -2,8 +2,7 @@
 
 use super::super::PANEL;
 use super::{Params, SqueezeExcite};
-use crate::device::launch::Geometry;
-use crate::device::{Error, Launcher};
+use crate::launch::{Error, Geometry, Launcher};
 use crate::ops::halves::{chunk, kernel};
 
 const THREADS: u32 = 256;
@@ -42,8 +41,8 @@ pub(crate) fn launch(call: &SqueezeExcite, to: &Launcher<'_>) -> Result<(), Erro
 }
 
 #[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::device::Layout> {
-    use crate::device::layout;
+pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
+    use crate::launch::layout;
     vec![
         layout!(
             "SqueezeExciteParams",

@@ -1,9 +1,9 @@
 //! The definition, written out.
 
 use super::super::Activation;
-use super::super::pointwise::panelled_index;
 use super::super::real::{Real, activate};
 use super::{Args, Params};
+use crate::launch::panels::panelled_index;
 
 /// Computes the call; see the module for the formula.
 pub fn run<T: Real>(p: &Params, a: Args<'_, T>) {

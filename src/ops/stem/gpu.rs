@@ -1,8 +1,7 @@
 //! Launch geometry of `kernels/stem.cu`.
 
 use super::{Params, Stem};
-use crate::device::launch::Geometry;
-use crate::device::{Error, Launcher};
+use crate::launch::{Error, Geometry, Launcher};
 use crate::ops::halves::kernel;
 
 const THREADS: u32 = 128;
@@ -38,8 +37,8 @@ pub(crate) fn launch(call: &Stem, to: &Launcher<'_>) -> Result<(), Error> {
 }
 
 #[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::device::Layout> {
-    use crate::device::layout;
+pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
+    use crate::launch::layout;
     vec![
         layout!("StemParams", Params { images, side_in, side_out, cout, activation, format }),
         layout!("StemArgs", Args { x, w, scale, shift, y, p }),

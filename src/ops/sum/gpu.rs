@@ -1,7 +1,7 @@
 //! Launch geometry of `sum_*` in `kernels/elementwise.cu`.
 
 use super::Sum;
-use crate::device::{Error, Launcher};
+use crate::launch::{Error, Launcher};
 use crate::ops::halves::{chunk, kernel};
 
 const THREADS: u32 = 256;
@@ -26,6 +26,6 @@ pub(crate) fn launch(call: &Sum, to: &Launcher<'_>) -> Result<(), Error> {
 }
 
 #[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::device::Layout> {
-    vec![crate::device::layout!("SumParams", Args { a, b, c, d, y, quads })]
+pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
+    vec![crate::launch::layout!("SumParams", Args { a, b, c, d, y, quads })]
 }

@@ -3,8 +3,7 @@
 use super::{
     AdamW, AdamWSegment, BLOCK, ClipFactor, Fill, Segment, Sgd, SgdSegment, SquaresParams, SumOfSquares,
 };
-use crate::device::launch::Geometry;
-use crate::device::{Error, Launcher};
+use crate::launch::{Error, Geometry, Launcher};
 
 const THREADS: u32 = 256;
 
@@ -203,9 +202,9 @@ pub(crate) fn launch_adamw(call: &AdamW, to: &Launcher<'_>) -> Result<(), Error>
 }
 
 #[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::device::Layout> {
+pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
     use super::{ClipAddresses, ClipParams, FillAddresses, FillParams};
-    use crate::device::layout;
+    use crate::launch::layout;
     vec![
         layout!("UpdateFillParams", FillParams { len, value }),
         FillAddresses::layout(),

@@ -72,11 +72,10 @@ impl Variant {
         if !named {
             return Err(format!("the name {:?} cannot be one of a folder: {NAMES}", self.name));
         }
-        match self.sets("seed") || self.sets("profile") {
-            true => {
-                Err("seeds are given with --seeds and the profile with --profile, for all variants".into())
-            }
-            false => Ok(self),
+        if self.sets("seed") || self.sets("profile") {
+            Err("seeds are given with --seeds and the profile with --profile, for all variants".into())
+        } else {
+            Ok(self)
         }
     }
 

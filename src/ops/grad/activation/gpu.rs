@@ -1,7 +1,7 @@
 //! Launch geometry of `kernels/grad_activation.cu`.
 
 use super::{Activate, ActivateGrad, ColumnSum};
-use crate::device::{Error, Launcher};
+use crate::launch::{Error, Launcher};
 use crate::ops::batch_norm::BLOCK_ROWS;
 use crate::ops::halves::{chunk, kernel};
 
@@ -28,9 +28,9 @@ pub(crate) fn launch_columns(call: &ColumnSum, to: &Launcher<'_>) -> Result<(), 
 }
 
 #[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::device::Layout> {
+pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
     use super::{ActivateAddresses, ColumnsAddresses, ColumnsParams, GradAddresses, Params};
-    use crate::device::layout;
+    use crate::launch::layout;
     vec![
         layout!("ActivateParams", Params { len, activation, format }),
         ActivateAddresses::layout(),

@@ -1,7 +1,7 @@
 //! Launch geometry of `kernels/grad_batch_norm.cu`.
 
 use super::{BnGradInput, BnGradSums, BnRunningGroup};
-use crate::device::{Error, Launcher};
+use crate::launch::{Error, Launcher};
 use crate::ops::batch_norm::BLOCK_ROWS;
 use crate::ops::halves::{chunk, kernel};
 
@@ -33,10 +33,10 @@ pub(crate) fn launch_running(group: &BnRunningGroup, to: &Launcher<'_>) -> Resul
 }
 
 #[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::device::Layout> {
+pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
     use super::{InputAddresses, Params, RunningAddresses, RunningParams, SumsAddresses};
-    use crate::device::{Together, layout};
-    type Runnings = Together<RunningAddresses, RUNNINGS>;
+    use crate::launch::{Grouped, layout};
+    type Runnings = Grouped<RunningAddresses, RUNNINGS>;
     vec![
         layout!("BnGradParams", Params { rows, channels, activation, epsilon, format }),
         SumsAddresses::layout(),

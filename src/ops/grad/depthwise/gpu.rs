@@ -2,7 +2,7 @@
 
 use super::super::pointwise::gpu::MERGE;
 use super::{CHUNK, DepthwiseInput, DepthwiseWeights, block_images};
-use crate::device::{Error, Launcher};
+use crate::launch::{Error, Launcher};
 use crate::ops::halves::{chunk, kernel};
 
 const THREADS: u32 = 128;
@@ -48,6 +48,6 @@ pub(crate) fn launch_weights(call: &DepthwiseWeights, to: &Launcher<'_>) -> Resu
 }
 
 #[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::device::Layout> {
+pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
     vec![super::InputAddresses::layout(), super::WeightsAddresses::layout()]
 }

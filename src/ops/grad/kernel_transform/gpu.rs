@@ -1,7 +1,7 @@
 //! Launch geometry of `kernels/grad_kernel_transform.cu`.
 
 use super::{KernelTransformGrad, KernelTransformGradGroup};
-use crate::device::{Error, Launcher};
+use crate::launch::{Error, Launcher};
 
 /// Calls of a launch: `kTransforms`.
 const GROUP: usize = 64;
@@ -22,10 +22,10 @@ pub(crate) fn launch_run(group: &KernelTransformGradGroup, to: &Launcher<'_>) ->
 }
 
 #[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::device::Layout> {
+pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
     use super::{GradAddresses, Params};
-    use crate::device::{Together, layout};
-    type Group = Together<GradAddresses, GROUP>;
+    use crate::launch::{Grouped, layout};
+    type Group = Grouped<GradAddresses, GROUP>;
     vec![
         layout!("KernelTransformGradParams", Params { channels, from, to }),
         GradAddresses::layout(),

@@ -16,7 +16,8 @@ use super::super::super::parallel::pieces;
 use super::super::super::simd::{Kernel, Vector, dispatch};
 use super::super::super::{PANEL, Threads};
 use super::{BLOCK_ROWS, ScatterArgs, ScatterParams, TransposeArgs, TransposeParams, WeightsArgs};
-use crate::ops::pointwise::{Params, panelled_len};
+use crate::launch::panels::panelled_len;
+use crate::ops::pointwise::Params;
 use std::cell::RefCell;
 
 /// Rows that are packed at a time: three panels of them stay in the first-level cache.

@@ -1,7 +1,7 @@
 //! Launch geometry of `kernels/grad_pointwise.cu`.
 
 use super::{BLOCK_ROWS, PointwiseWeights, Scatter, TransposeGroup};
-use crate::device::{Error, Launcher};
+use crate::launch::{Error, Launcher};
 use crate::ops::PANEL;
 use crate::ops::halves::{chunk, kernel};
 
@@ -29,10 +29,7 @@ impl Tile {
     fn suiting(blocks: u64, cin: u64, cout: u64, multiprocessors: u32) -> Tile {
         let padded = |tile: &Tile| tile.tiles(cin, cout) * tile.side * tile.side;
         let few = blocks * WIDE.tiles(cin, cout) < 2 * u64::from(multiprocessors);
-        match few || 3 * padded(&SMALL) < 2 * padded(&WIDE) {
-            true => SMALL,
-            false => WIDE,
-        }
+        if few || 3 * padded(&SMALL) < 2 * padded(&WIDE) { SMALL } else { WIDE }
     }
 }
 
@@ -80,10 +77,10 @@ pub(crate) fn launch_scatter(call: &Scatter, to: &Launcher<'_>) -> Result<(), Er
 }
 
 #[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::device::Layout> {
+pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
     use super::{ScatterAddresses, ScatterParams, TransposeAddresses, TransposeParams, WeightsAddresses};
-    use crate::device::{Together, layout};
-    type Transposes = Together<TransposeAddresses, TRANSPOSES>;
+    use crate::launch::{Grouped, layout};
+    type Transposes = Grouped<TransposeAddresses, TRANSPOSES>;
     vec![
         WeightsAddresses::layout(),
         layout!("TransposeParams", TransposeParams { cout, cin }),

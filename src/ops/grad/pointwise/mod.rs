@@ -9,7 +9,8 @@ pub mod cpu;
 pub(crate) mod gpu;
 pub mod reference;
 
-use super::super::pointwise::{Params, panelled_len};
+use super::super::pointwise::Params;
+use crate::launch::panels::panelled_len;
 use crate::ops::halves::bytes;
 use crate::ops::operator::{group, operator};
 use crate::ops::{PANEL, Work};

@@ -1,7 +1,8 @@
 //! The definitions, written out.
 
 use super::{ScatterArgs, ScatterParams, TransposeArgs, TransposeParams, WeightsArgs};
-use crate::ops::pointwise::{Params, panelled_index};
+use crate::launch::panels::panelled_index;
+use crate::ops::pointwise::Params;
 use crate::ops::{PANEL, Real};
 
 /// Gradient of the weights. The scratch slot is not needed here and left alone.

@@ -2,7 +2,7 @@
 
 use super::super::pointwise::{BLOCK_ROWS, gpu};
 use super::PointwiseHalfWeights;
-use crate::device::{Error, Launcher};
+use crate::launch::{Error, Launcher};
 
 /// One of the kernels, by format: they differ in their tile and their format alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,10 +33,7 @@ impl Tile {
     /// cheap: the wide one reads each operand half as often.
     fn suiting(blocks: u64, cin: u64, cout: u64, multiprocessors: u32) -> Tile {
         let few = blocks * WIDE.tiles(cin, cout) < 2 * u64::from(multiprocessors);
-        match few || cin.max(cout) <= SMALL.side {
-            true => SMALL,
-            false => WIDE,
-        }
+        if few || cin.max(cout) <= SMALL.side { SMALL } else { WIDE }
     }
 }
 
@@ -53,9 +50,9 @@ pub(crate) fn launch_weights(call: &PointwiseHalfWeights, to: &Launcher<'_>) -> 
 }
 
 #[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::device::Layout> {
+pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
     use super::{Params, WeightsAddresses};
-    use crate::device::layout;
+    use crate::launch::layout;
     vec![layout!("PointwiseHalfWeightsParams", Params { shape, format }), WeightsAddresses::layout()]
 }
 

@@ -1,7 +1,7 @@
 //! Launch geometry of `kernels/grad_pool.cu`.
 
 use super::{GlobalPoolGrad, MaxPoolGrad};
-use crate::device::{Error, Launcher};
+use crate::launch::{Error, Launcher};
 use crate::ops::halves::{chunk, kernel};
 
 const THREADS: u32 = 128;
@@ -23,9 +23,9 @@ pub(crate) fn launch_max(call: &MaxPoolGrad, to: &Launcher<'_>) -> Result<(), Er
 }
 
 #[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::device::Layout> {
+pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
     use super::{GlobalAddresses, MaxAddresses, Params};
-    use crate::device::layout;
+    use crate::launch::layout;
     vec![
         layout!("PoolGradParams", Params { images, side_in, side_out, channels, format }),
         GlobalAddresses::layout(),

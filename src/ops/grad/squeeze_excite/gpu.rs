@@ -1,8 +1,7 @@
 //! Launch geometry of `kernels/grad_squeeze_excite.cu`.
 
 use super::SqueezeExciteGrad;
-use crate::device::launch::Geometry;
-use crate::device::{Error, Launcher};
+use crate::launch::{Error, Geometry, Launcher};
 use crate::ops::PANEL;
 use crate::ops::halves::{chunk, kernel};
 
@@ -30,9 +29,9 @@ pub(crate) fn launch_run(call: &SqueezeExciteGrad, to: &Launcher<'_>) -> Result<
 }
 
 #[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::device::Layout> {
+pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
     use super::GradAddresses;
-    use crate::device::layout;
+    use crate::launch::layout;
     use crate::ops::squeeze_excite::Params;
     vec![
         layout!(

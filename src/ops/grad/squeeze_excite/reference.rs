@@ -1,7 +1,7 @@
 //! The definition, written out.
 
 use super::GradArgs;
-use crate::ops::pointwise::panelled_index;
+use crate::launch::panels::panelled_index;
 use crate::ops::real::{activate, derivative};
 use crate::ops::squeeze_excite::Params;
 use crate::ops::{Activation, Real};

@@ -2,7 +2,7 @@
 
 use super::super::pointwise::gpu::MERGE;
 use super::{STRIP, StemWeights};
-use crate::device::{Error, Launcher};
+use crate::launch::{Error, Launcher};
 use crate::ops::halves::kernel;
 
 const THREADS: u32 = 64;
@@ -18,6 +18,6 @@ pub(crate) fn launch_weights(call: &StemWeights, to: &Launcher<'_>) -> Result<()
 }
 
 #[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::device::Layout> {
+pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
     vec![super::WeightsAddresses::layout()]
 }

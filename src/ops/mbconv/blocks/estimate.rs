@@ -85,28 +85,27 @@ fn cycles(job: &Job, plan: &Plan, lanes: u64) -> Cycles {
         let slower = u64::from(multiply_adds) * u64::from(H100_MULTIPLY_ADDS) / lanes.max(1);
         u64::from(multiply_adds + others).max(slower)
     };
-    let (expansion, stem) = match p.expands() {
-        true => {
-            let across = c.slice.div_ceil(8 * EXPAND_TILES);
-            let tiles = EXPAND_TILES.min(c.slice / 8);
-            (products(rows_in.div_ceil(32) * across, tiles, p.cin) * u64::from(slices), 0)
-        }
+    let (expansion, stem) = if p.expands() {
+        let across = c.slice.div_ceil(8 * EXPAND_TILES);
+        let tiles = EXPAND_TILES.min(c.slice / 8);
+        (products(rows_in.div_ceil(32) * across, tiles, p.cin) * u64::from(slices), 0)
+    } else if p.has_stem() {
         // Multiply-adds of a strip, and what it takes to load.
-        false if p.has_stem() => {
-            let strips = rows_in / p.side_in * p.side_in.div_ceil(STEM_STRIP) * p.mid / CHUNK;
-            let strip = issued(27 * STEM_STRIP * CHUNK, 150);
-            (0, rounds(strips, THREADS) * (strip * u64::from(WARPS) / 4))
-        }
-        false => (0, 0),
+        let strips = rows_in / p.side_in * p.side_in.div_ceil(STEM_STRIP) * p.mid / CHUNK;
+        let strip = issued(27 * STEM_STRIP * CHUNK, 150);
+        (0, rounds(strips, THREADS) * (strip * u64::from(WARPS) / 4))
+    } else {
+        (0, 0)
     };
     let projection = products(rows_out.div_ceil(32) * c.groups, c.tiles, p.mid);
     // Multiply-adds of a strip, and what it takes to load and widen its inputs.
     let strip = strip(p);
     let strips = lines_out * p.side_out.div_ceil(strip) * c.slice / 4;
     let row = issued(4 * strip * p.kernel, 6 * ((strip - 1) * p.stride + p.kernel) + 2 * p.kernel);
-    let filter = match job.filters() {
-        true => rounds(strips, THREADS) * (u64::from(slices * p.kernel.min(p.side_in) * WARPS) * row / 4),
-        false => 0,
+    let filter = if job.filters() {
+        rounds(strips, THREADS) * (u64::from(slices * p.kernel.min(p.side_in) * WARPS) * row / 4)
+    } else {
+        0
     };
     let layers = u64::from(2 * p.mid * p.hidden);
     let squeeze_excite = layers * u64::from(c.images.next_multiple_of(4)) / 100;
@@ -134,9 +133,10 @@ fn cycles(job: &Job, plan: &Plan, lanes: u64) -> Cycles {
     let halves = p.mid * (if p.expands() { p.cin } else { 0 } + p.cout);
     let taps = if job.filters() { p.kernel * p.kernel } else { 0 };
     let weights = (u64::from(2 * halves + 4 * taps * p.mid) + 4 * layers) / 64;
-    let input = match p.has_stem() {
-        true => 12 * image_rows(p, c.images, c.band_rows) * p.image_side,
-        false => 2 * rows_in * p.cin,
+    let input = if p.has_stem() {
+        12 * image_rows(p, c.images, c.band_rows) * p.image_side
+    } else {
+        2 * rows_in * p.cin
     };
     let output = 2 * rows_out * if job.end == End::Filtered { p.mid } else { p.cout };
     let maps = u64::from(input + output) / 16;

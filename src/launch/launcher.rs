@@ -1,10 +1,9 @@
 //! What the launch code of an operator works with: addresses of slots, and grids that are checked.
 
-use crate::device::Error;
-use crate::device::launch::{Arguments, Geometry};
-use crate::ops::{Region, Slot};
+use super::{Arguments, Error, Geometry, Region, Slot};
 
-pub(super) type Launch<'a> = &'a dyn Fn(&'static str, Geometry, &Arguments<'_>) -> Result<(), Error>;
+/// What a launcher gives its launches to: it makes them, records them, or counts them.
+pub(crate) type Launch<'a> = &'a dyn Fn(&'static str, Geometry, &Arguments<'_>) -> Result<(), Error>;
 
 /// Launches the kernels of one list of calls.
 pub struct Launcher<'a> {
@@ -18,12 +17,12 @@ pub struct Launcher<'a> {
 /// The arguments of calls that are launched together.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub(crate) struct Together<A, const N: usize> {
+pub(crate) struct Grouped<A, const N: usize> {
     pub(crate) calls: [A; N],
 }
 
 impl<'a> Launcher<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         regions: [(Region, (u64, usize)); 3],
         multiprocessors: u32,
         shared_bytes: u32,
@@ -60,10 +59,7 @@ impl<'a> Launcher<'a> {
     /// # Errors
     /// They cannot.
     pub fn count(&self, items: u64) -> Result<u64, Error> {
-        match items <= u64::from(u32::MAX) {
-            true => Ok(items),
-            false => Err(Error::TooLarge { items }),
-        }
+        if items <= u64::from(u32::MAX) { Ok(items) } else { Err(Error::TooLarge { items }) }
     }
 
     /// `blocks` blocks of `threads` threads.
@@ -131,7 +127,7 @@ impl<'a> Launcher<'a> {
     ) -> Result<(), Error> {
         while let Some((mut geometry, first)) = rows.next().transpose()? {
             // No block looks at what is behind the calls that there are.
-            let mut together = Together { calls: [first; N] };
+            let mut together = Grouped { calls: [first; N] };
             let mut count = 1;
             for (place, row) in together.calls[1..].iter_mut().zip(&mut rows) {
                 let (row, arguments) = row?;
