@@ -114,7 +114,7 @@ fn the_model_counts_what_an_evaluation_runs() {
             recorder.take();
             let found = engine.evaluate_population(&networks, &test, calibration, &|| false, &|_, _| ());
             let ran = recorder.take();
-            let taking = Taking { lanes: 1, orders: 1, chunk: &|_| CHUNK, batches: &|_| BATCHES };
+            let taking = Taking { lanes: 1, streams: 1, chunk: &|_| CHUNK, batches: &|_| BATCHES };
             let workload = Workload { images: 10, calibration: planned };
             let plan = evaluation(&supernet.layout, &networks, workload, taking, Precision::F32);
             assert_eq!(tally(&plan.passes), ran, "{family}");

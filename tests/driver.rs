@@ -267,7 +267,7 @@ mod card {
     fn memory_is_taken_again_without_stopping_the_card_and_never_too_early() {
         let Some(driver) = Driver::new() else { return };
         let card = card();
-        let other = card.beside().expect("another stream").expect("one");
+        let other = card.with_own_stream().expect("another stream").expect("one");
         let case =
             cases::network(1, 32).into_iter().find(|case| case.call.name() == "Pointwise").expect("one");
         let run =

@@ -112,7 +112,7 @@ fn on_the_kernels_too() {
     }
 }
 
-/// What holds on any device. From twenty-four networks on there are groups for both orders of a card.
+/// What holds on any device. From twenty-four networks on there are groups for both streams of a card.
 pub(crate) fn on_any_device(device: &Arc<dyn Device>, precisions: &[Precision], count: usize) {
     for family in ["SE_B", "EE_DP"] {
         for &precision in precisions {

@@ -248,8 +248,8 @@ mod emulated {
         fn arithmetic(&self) -> String {
             self.0.arithmetic()
         }
-        fn beside(&self) -> Result<Counting, Error> {
-            Ok(Counting(self.0.beside()?, self.1.clone(), self.2))
+        fn with_own_stream(&self) -> Result<Counting, Error> {
+            Ok(Counting(self.0.with_own_stream()?, self.1.clone(), self.2))
         }
         fn allocate(&self, bytes: usize) -> Result<Self::Memory, Error> {
             if self.2 == Some(bytes) {

@@ -254,7 +254,7 @@ impl Options<'_> {
         let workload = Workload { images: self.measured_images(), calibration: self.calibration() };
         let forced = |arena: usize| self.batch.unwrap_or_else(|| (takes.chunk)(arena));
         let taking =
-            Taking { lanes: takes.lanes, orders: takes.orders, chunk: &forced, batches: takes.batches };
+            Taking { lanes: takes.lanes, streams: takes.streams, chunk: &forced, batches: takes.batches };
         let target = Target { precision, block_bytes: if self.fuse { takes.block_bytes } else { 0 } };
         Some(evaluation(self.layout, self.networks, workload, taking, target))
     }
@@ -345,8 +345,8 @@ impl Options<'_> {
 struct Takes<'a> {
     /// Lists of calls side by side.
     lanes: usize,
-    /// Orders of one lane.
-    orders: usize,
+    /// CUDA streams of one lane.
+    streams: usize,
     /// Images of a pass.
     chunk: &'a dyn Fn(usize) -> usize,
     /// Recalibration's batches of a pass.
@@ -358,7 +358,7 @@ struct Takes<'a> {
 impl Takes<'_> {
     fn card(shared_bytes: Option<u64>) -> Takes<'static> {
         let block_bytes = shared_bytes.map_or(0, |bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
-        Takes { lanes: 1, orders: 2, chunk: &card_chunk, batches: &card_batches, block_bytes }
+        Takes { lanes: 1, streams: 2, chunk: &card_chunk, batches: &card_batches, block_bytes }
     }
 }
 
@@ -427,8 +427,8 @@ pub fn run(options: &Options<'_>) -> Result<Report, crate::device::Error> {
         let chunk = |arena| device.chunk(arena);
         let batches = |arena| device.batches(arena);
         let (lanes, block_bytes) = (device.lanes(), device.block_bytes());
-        let orders = 1 + usize::from(device.beside()?.is_some());
-        let takes = Takes { lanes, orders, chunk: &chunk, batches: &batches, block_bytes };
+        let streams = 1 + usize::from(device.with_own_stream()?.is_some());
+        let takes = Takes { lanes, streams, chunk: &chunk, batches: &batches, block_bytes };
         let own = options.passes(precision, takes).unwrap_or_else(|| none.clone());
         taken(&machine, &own);
         machines.extend(on(machine, takes));

@@ -2,7 +2,7 @@
 //!
 //! [`Meter`] passes everything on and says how long the host was inside of each kind of request; on a card these
 //! are what launching, recording and copying cost the host, since the card works behind them. It gives as many
-//! orders as are wanted of it. [`Idle`] takes work exactly as the other does and does nothing: what an evaluation
+//! streams as are wanted of it. [`Idle`] takes work exactly as the other does and does nothing: what an evaluation
 //! takes there is the host's own work, planning above all, and the launches of its calls can be counted.
 
 use crate::device::{
@@ -75,7 +75,7 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// On a device, of whose orders it gives `streams`: one, or two where there are two.
+    /// On a device, of whose streams it gives `streams`: one, or two where there are two.
     pub fn new(inner: Arc<dyn Device>, streams: usize) -> Meter {
         Meter { inner, streams, spent: Arc::default() }
     }
@@ -89,7 +89,7 @@ impl Meter {
         result
     }
 
-    /// What was asked since the last time, on all orders.
+    /// What was asked since the last time, on all streams.
     pub fn take(&self) -> Asked {
         let take = |request: Request| {
             let (count, nanos) = &self.spent.0[request as usize];
@@ -174,11 +174,11 @@ impl Device for Meter {
         Ok(started)
     }
 
-    fn beside(&self) -> Result<Option<Arc<dyn Device>>, Error> {
+    fn with_own_stream(&self) -> Result<Option<Arc<dyn Device>>, Error> {
         if self.streams < 2 {
             return Ok(None);
         }
-        let other = self.inner.beside()?;
+        let other = self.inner.with_own_stream()?;
         Ok(other.map(|inner| -> Arc<dyn Device> {
             Arc::new(Meter { inner, streams: self.streams, spent: self.spent.clone() })
         }))
@@ -220,7 +220,7 @@ pub struct Idle {
 }
 
 impl Idle {
-    /// That takes work as another does, on `streams` orders.
+    /// That takes work as another does, on `streams` streams.
     pub fn new(like: Arc<dyn Device>, streams: usize) -> Idle {
         let residents = like.residents().map(|_| Arc::new(Residents::new(usize::MAX)));
         Idle { like, streams, residents, counts: Arc::default(), launches: Arc::default() }
@@ -263,7 +263,7 @@ impl Device for Idle {
         Ok(())
     }
 
-    fn beside(&self) -> Result<Option<Arc<dyn Device>>, Error> {
+    fn with_own_stream(&self) -> Result<Option<Arc<dyn Device>>, Error> {
         let Idle { like, streams, residents, counts, launches } = self;
         let (like, residents) = (like.clone(), residents.clone());
         let (counts, launches) = (counts.clone(), launches.clone());

@@ -221,7 +221,7 @@ impl CudaRuntime {
     /// # Errors
     ///
     /// [`CudaError::Driver`].
-    pub fn beside(&self) -> Result<CudaRuntime, CudaError> {
+    pub fn with_own_stream(&self) -> Result<CudaRuntime, CudaError> {
         self.bind()?;
         let (context, loaded, memory) = (self.context.clone(), self.loaded.clone(), self.memory.clone());
         CudaRuntime::on_new_stream(context, loaded, memory, self.card.clone(), self.cuda_version)

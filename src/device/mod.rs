@@ -177,14 +177,14 @@ pub trait Device: Send + Sync {
         Ok(false)
     }
 
-    /// The same device with an order of its own: what runs there and what runs here do not wait for each
+    /// The same device with a stream of its own: what runs there and what runs here do not wait for each
     /// other, so that the one's small launches fill what the other's leave idle. Memory belongs to
     /// both; who hands a buffer from one to the other calls [`Device::synchronise`] first. `None` where
     /// [`Device::lanes`] does as much.
     ///
     /// # Errors
     /// The device fails.
-    fn beside(&self) -> Result<Option<Arc<dyn Device>>, Error> {
+    fn with_own_stream(&self) -> Result<Option<Arc<dyn Device>>, Error> {
         Ok(None)
     }
 

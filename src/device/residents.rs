@@ -76,7 +76,7 @@ impl Residents {
         let taken: usize = held.iter().flat_map(|held| &held.pages).map(|pages| 4 * pages.elements).sum();
         let (elements, images) = (pixels.len() / 3, pixels.len() / image_bytes.max(1));
         let fits = images <= MOST_IMAGES && taken.saturating_add(4 * elements) <= self.budget;
-        // Whatever order of the device asks for pages next: they are there.
+        // Whatever stream of the device asks for pages next: they are there.
         let allocated = || {
             let buffer = device.allocate(elements)?;
             device.synchronise()?;
@@ -153,7 +153,7 @@ impl Pages {
             staging.extend(packed(&pixels[3 * first..3 * end]));
             device.upload(buffer, first, &staging)?;
         }
-        // Another order of the device may read them as soon as they are said to be there.
+        // Another stream of the device may read them as soon as they are said to be there.
         device.synchronise()?;
         missing.into_iter().for_each(|index| there[index] = true);
         drop(state);

@@ -93,8 +93,8 @@ pub struct Engine {
     budget: usize,
     graphs: Graphs,
     precision: Precision,
-    /// This engine on the device's other order, once it was asked for.
-    beside: OnceLock<Option<Box<Engine>>>,
+    /// This engine on the device's second stream, once it was asked for.
+    second: OnceLock<Option<Box<Engine>>>,
 }
 
 impl Engine {
@@ -116,22 +116,22 @@ impl Engine {
         precision: Precision,
     ) -> Result<Engine, Error> {
         let weights = Arc::new(precision.weights(&*device, &supernet)?);
-        let (pool, recordings, beside) = (Arc::default(), Recordings::default(), OnceLock::new());
+        let (pool, recordings, second) = (Arc::default(), Recordings::default(), OnceLock::new());
         let (budget, graphs) = (BUDGET, Graphs::Auto);
-        Ok(Engine { device, supernet, weights, pool, recordings, budget, graphs, precision, beside })
+        Ok(Engine { device, supernet, weights, pool, recordings, budget, graphs, precision, second })
     }
 
     /// Uses at most about `bytes` for what the networks of a population share: outputs that are kept
     /// for more than one network, and batch norms. Results do not depend on it, only the time does.
     #[must_use]
     pub fn with_budget(self, bytes: usize) -> Engine {
-        Engine { budget: bytes, beside: OnceLock::new(), ..self }
+        Engine { budget: bytes, second: OnceLock::new(), ..self }
     }
 
     /// Records lists of calls so. Results do not depend on it, only the time does.
     #[must_use]
     pub fn with_graphs(self, graphs: Graphs) -> Engine {
-        Engine { graphs, beside: OnceLock::new(), ..self }
+        Engine { graphs, second: OnceLock::new(), ..self }
     }
 
     /// An engine like this one on the same device, with other weights. It uses the buffers that this one
@@ -141,18 +141,18 @@ impl Engine {
     /// The device fails.
     pub fn again(&self, supernet: Arc<Supernet>) -> Result<Engine, Error> {
         let weights = Arc::new(self.precision.weights(&*self.device, &supernet)?);
-        let beside = match self.beside.get() {
-            Some(Some(beside)) => {
-                let (device, pool) = (beside.device.clone(), beside.pool.clone());
-                let beside = self.like(device, supernet.clone(), weights.clone(), pool, OnceLock::from(None));
-                // The weights are there before the other order reads them.
+        let second = match self.second.get() {
+            Some(Some(second)) => {
+                let (device, pool) = (second.device.clone(), second.pool.clone());
+                let second = self.like(device, supernet.clone(), weights.clone(), pool, OnceLock::from(None));
+                // The weights are there before the second stream reads them.
                 self.device.synchronise()?;
-                OnceLock::from(Some(Box::new(beside)))
+                OnceLock::from(Some(Box::new(second)))
             }
             Some(None) => OnceLock::from(None),
             None => OnceLock::new(),
         };
-        Ok(self.like(self.device.clone(), supernet, weights, self.pool.clone(), beside))
+        Ok(self.like(self.device.clone(), supernet, weights, self.pool.clone(), second))
     }
 
     /// The same settings with other parts.
@@ -162,25 +162,25 @@ impl Engine {
         supernet: Arc<Supernet>,
         weights: Arc<Buffer>,
         pool: Arc<Pool>,
-        beside: OnceLock<Option<Box<Engine>>>,
+        second: OnceLock<Option<Box<Engine>>>,
     ) -> Engine {
         let Engine { budget, graphs, precision, .. } = *self;
         let recordings = Recordings::default();
-        Engine { device, supernet, weights, pool, recordings, budget, graphs, precision, beside }
+        Engine { device, supernet, weights, pool, recordings, budget, graphs, precision, second }
     }
 
-    /// The same engine with an order of its own, where the device has another; they share the weights.
-    pub(super) fn beside(&self) -> Result<Option<&Engine>, Error> {
-        if let Some(found) = self.beside.get() {
+    /// The same engine on a second stream, where the device has one; they share the weights.
+    pub(super) fn on_second_stream(&self) -> Result<Option<&Engine>, Error> {
+        if let Some(found) = self.second.get() {
             return Ok(found.as_deref());
         }
-        let other = self.device.beside()?.map(|device| {
+        let other = self.device.with_own_stream()?.map(|device| {
             let (supernet, weights) = (self.supernet.clone(), self.weights.clone());
             Box::new(self.like(device, supernet, weights, Arc::default(), OnceLock::from(None)))
         });
         // The weights are there before the other reads them.
         self.device.synchronise()?;
-        Ok(self.beside.get_or_init(|| other).as_deref())
+        Ok(self.second.get_or_init(|| other).as_deref())
     }
 
     pub(crate) fn budget(&self) -> usize {

@@ -40,7 +40,7 @@ pub(crate) fn fitting(device: &dyn Device, at_hand: Option<Buffer>, len: usize) 
     }
 }
 
-/// Buffers of one order of a device that nothing uses at present, and feeders with theirs.
+/// Buffers of one stream of a device that nothing uses at present, and feeders with theirs.
 #[derive(Default)]
 pub(super) struct Pool {
     /// That which came back last is last.

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// The most networks of a group.
 const GROUP: usize = 32;
-/// The fewest that a group is cut down to so that two orders of a device have something to run.
+/// The fewest that a group is cut down to so that two streams of a device have something to run.
 const SMALL_GROUP: usize = 8;
 
 /// What was measured of a population.
@@ -39,24 +39,24 @@ pub(super) struct Cut {
     pub(super) share: usize,
 }
 
-/// Cuts a population for `lanes` lanes, or one with `orders` orders, and `budget` bytes of memory; a group
+/// Cuts a population for `lanes` lanes, or one with `streams` streams, and `budget` bytes of memory; a group
 /// keeps `fill` lanes busy.
 pub(super) fn cut(
     channels: &Channels,
     networks: &[(Arch, Exits)],
-    (lanes, orders): (usize, usize),
+    (lanes, streams): (usize, usize),
     fill: usize,
     budget: usize,
 ) -> Cut {
     // Batches and chunks keep the lanes busy within a group; only with more lanes than batches
     // are there groups to run side by side.
     let side_by_side = lanes > fill && networks.len() >= 2 * lanes;
-    let size = match (side_by_side, orders) {
+    let size = match (side_by_side, streams) {
         (true, _) => (networks.len() / (2 * lanes)).min(GROUP),
         (false, 0..=1) => GROUP,
-        (false, _) => networks.len().div_ceil(2 * orders).clamp(SMALL_GROUP, GROUP),
+        (false, _) => networks.len().div_ceil(2 * streams).clamp(SMALL_GROUP, GROUP),
     };
-    let share = budget / size_of::<f32>() / lanes.max(1) / orders.max(1);
+    let share = budget / size_of::<f32>() / lanes.max(1) / streams.max(1);
     Cut { groups: groups(channels, networks, size, share), side_by_side, share }
 }
 
@@ -119,11 +119,11 @@ impl Engine {
         let batches = calibration.batches(networks.iter().map(|(arch, exits)| (arch, *exits)))?;
         let channels = self.supernet().channels();
         let fill = batches.map_or(images.len(), |batches| batches.count);
-        let beside = self.beside()?;
-        let orders = 1 + usize::from(beside.is_some());
+        let second = self.on_second_stream()?;
+        let streams = 1 + usize::from(second.is_some());
         let Cut { groups, side_by_side, share } =
-            cut(channels, networks, (self.device().lanes(), orders), fill, self.budget());
-        // What one order ends with, the other need not go on for.
+            cut(channels, networks, (self.device().lanes(), streams), fill, self.budget());
+        // Once one stream has failed, the other need not go on.
         let failed = AtomicBool::new(false);
         let stop = &|| failed.load(Ordering::Relaxed) || stop();
         let run = |engine: &Engine, group: &Vec<usize>, threads| -> Result<Option<Population>, Error> {
@@ -139,17 +139,17 @@ impl Engine {
             group.iter().zip(&results).for_each(|(&index, result)| done(index, result));
             Ok(Some(Population { results, saving: tree.saving() }))
         };
-        let found: Option<Vec<Population>> = match (side_by_side, beside) {
+        let found: Option<Vec<Population>> = match (side_by_side, second) {
             // One at a time from the front, so that the lanes end together.
             (true, _) => {
                 let groups = groups.par_iter().with_max_len(1);
                 groups.map(|group| run(self, group, Threads::One)).collect::<Result<_, Error>>()?
             }
-            // Each order takes the next: one's recalibration runs beside the other's inference.
-            (false, Some(beside)) if groups.len() > 1 => {
+            // Each stream takes the next group: one's recalibration runs while the other infers.
+            (false, Some(second)) if groups.len() > 1 => {
                 let next = AtomicUsize::new(0);
                 let results: Vec<OnceLock<_>> = groups.iter().map(|_| OnceLock::new()).collect();
-                let order = |engine: &Engine| {
+                let stream = |engine: &Engine| {
                     loop {
                         let index = next.fetch_add(1, Ordering::Relaxed);
                         let Some(group) = groups.get(index) else { break };
@@ -159,10 +159,10 @@ impl Engine {
                     }
                 };
                 std::thread::scope(|scope| {
-                    scope.spawn(|| order(beside));
-                    order(self);
+                    scope.spawn(|| stream(second));
+                    stream(self);
                 });
-                // An error first: what the other order has left undone is its consequence.
+                // An error first: what the other stream has left undone is its consequence.
                 let results = results.into_iter().filter_map(OnceLock::into_inner);
                 results.collect::<Result<Vec<_>, Error>>()?.into_iter().collect()
             }

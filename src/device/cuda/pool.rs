@@ -8,7 +8,7 @@
 //! - by anyone, when all its marks have been passed;
 //! - on a stream, when all marks on other streams have been passed: what comes later on that stream comes later
 //!   anyhow. Another stream gets at the block only through someone who has waited for the first
-//!   ([`Device::beside`](crate::device::Device::beside)).
+//!   ([`Device::with_own_stream`](crate::device::Device::with_own_stream)).
 //!
 //! This file knows nothing of the driver, so that the rules are tested without a card.
 

@@ -65,8 +65,8 @@ impl Runtime for Card {
         format!("cuda {major}.{minor}")
     }
 
-    fn beside(&self) -> Result<Card, Error> {
-        self.0.beside().map(Card).map_err(|error| self.failed(error))
+    fn with_own_stream(&self) -> Result<Card, Error> {
+        self.0.with_own_stream().map(Card).map_err(|error| self.failed(error))
     }
 
     fn allocate(&self, bytes: usize) -> Result<CudaMemory, Error> {

@@ -51,7 +51,7 @@ impl Runtime for Emulator {
         "emulated".into()
     }
 
-    fn beside(&self) -> Result<Emulator, Error> {
+    fn with_own_stream(&self) -> Result<Emulator, Error> {
         // Launches have run when they return, so there is nothing to be ordered.
         Ok(self.clone())
     }

@@ -57,7 +57,7 @@ pub trait Runtime: Send + Sync + Sized + 'static {
     ///
     /// # Errors
     /// The device fails.
-    fn beside(&self) -> Result<Self, Error>;
+    fn with_own_stream(&self) -> Result<Self, Error>;
 
     /// Memory filled with NaN (as f32), aligned to at least 256 bytes.
     ///
@@ -447,9 +447,9 @@ impl<R: Runtime> Device for Gpu<R> {
         Ok(true)
     }
 
-    fn beside(&self) -> Result<Option<Arc<dyn Device>>, Error> {
+    fn with_own_stream(&self) -> Result<Option<Arc<dyn Device>>, Error> {
         let residents = self.residents.clone();
-        let runtime = self.runtime.beside()?;
+        let runtime = self.runtime.with_own_stream()?;
         Ok(Some(Arc::new(Gpu { runtime, flush: Lazy::default(), cover: Lazy::default(), residents })))
     }
 

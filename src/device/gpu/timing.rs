@@ -135,7 +135,7 @@ mod tests {
         fn arithmetic(&self) -> String {
             "none".into()
         }
-        fn beside(&self) -> Result<Paper, Error> {
+        fn with_own_stream(&self) -> Result<Paper, Error> {
             Ok(Paper::default())
         }
         fn allocate(&self, bytes: usize) -> Result<usize, Error> {

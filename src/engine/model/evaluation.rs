@@ -27,8 +27,8 @@ pub struct Workload {
 pub struct Taking<'a> {
     /// Lists of calls that run side by side.
     pub lanes: usize,
-    /// Orders that a device of one lane has: see [`Device::beside`](crate::device::Device::beside).
-    pub orders: usize,
+    /// Streams that a device of one lane has: see [`Device::with_own_stream`](crate::device::Device::with_own_stream).
+    pub streams: usize,
     /// Images of an inference pass, where one needs so many elements.
     pub chunk: &'a dyn Fn(usize) -> usize,
     /// Recalibration's batches of a pass, where one needs so many elements.
@@ -61,7 +61,7 @@ pub fn evaluation(
     let Workload { images, calibration } = workload;
     let fill = calibration.map_or(images, |(batches, _)| batches);
     let channels = layout.channels();
-    let cut = cut(channels, networks, (taking.lanes, taking.orders), fill, BUDGET);
+    let cut = cut(channels, networks, (taking.lanes, taking.streams), fill, BUDGET);
     let (mut passes, mut saving, mut largest) = (Vec::new(), Saving::default(), 0);
     for group in cut.groups {
         let members: Vec<(&Arch, Exits)> = group.iter().map(|&i| (&networks[i].0, networks[i].1)).collect();

@@ -26,7 +26,7 @@ fn planned(
     chunk: &dyn Fn(usize) -> usize,
     precision: Precision,
 ) -> Planned {
-    evaluation(layout, networks, workload, Taking { lanes: 1, orders: 1, chunk, batches: &|_| 1 }, precision)
+    evaluation(layout, networks, workload, Taking { lanes: 1, streams: 1, chunk, batches: &|_| 1 }, precision)
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn recalibration_moves_more_and_ends_before_the_classifier() {
         !tallies.contains_key("Score") && tallies["BnStatistics"].launches > tallies["BnStatistics"].calls
     );
     // All batches in one pass: as many bytes, in a fifth of the launches.
-    let together = Taking { lanes: 1, orders: 1, chunk: &card_chunk, batches: &card_batches };
+    let together = Taking { lanes: 1, streams: 1, chunk: &card_chunk, batches: &card_batches };
     let together = total(&evaluation(&layout, &networks, workload, together, Precision::F32).passes);
     assert!(together.launches < more.launches / 4 && together.bytes <= more.bytes, "{together:?}");
     // Statistics fold themselves; the 49 averages are folded at the end, in one launch.
@@ -174,7 +174,7 @@ fn fused(width: f64, images: usize, card: &Machine) -> Vec<Pass> {
     let networks = alone(&Arch::middle(Family::SE_B, 64, None));
     let block_bytes = card.shared_bytes.unwrap() as u32;
     let target = Target { precision: Precision::Bf16, block_bytes };
-    let taking = Taking { lanes: 1, orders: 1, chunk: &card_chunk, batches: &|_| 1 };
+    let taking = Taking { lanes: 1, streams: 1, chunk: &card_chunk, batches: &|_| 1 };
     evaluation(&layout, &networks, Workload { images, calibration: None }, taking, target).passes
 }
 
@@ -252,7 +252,7 @@ fn every_layer_has_what_bounds_it() {
     // Filters of 7, on the largest map with a stride: the first layer.
     let arch = Arch { ks: [7; 20], ..Arch::middle(Family::SE_B, 64, None) };
     let target = Target { precision: Precision::Bf16, block_bytes: h100.shared_bytes.unwrap() as u32 };
-    let taking = Taking { lanes: 1, orders: 1, chunk: &card_chunk, batches: &|_| 1 };
+    let taking = Taking { lanes: 1, streams: 1, chunk: &card_chunk, batches: &|_| 1 };
     let workload = Workload { images: 1000, calibration: None };
     let passes = evaluation(&layout, &alone(&arch), workload, taking, target).passes;
     let layers = layers(&passes, h100);
@@ -303,7 +303,7 @@ fn calls_that_are_launched_together_share_waves() {
     let other = Arch { e: [3; 20], ..one.clone() };
     let both = vec![(one.clone(), Exits::single(&one)), (other.clone(), Exits::single(&other))];
     let target = Target { precision: Precision::Bf16, block_bytes: h100.shared_bytes.unwrap() as u32 };
-    let taking = Taking { lanes: 1, orders: 1, chunk: &card_chunk, batches: &|_| 1 };
+    let taking = Taking { lanes: 1, streams: 1, chunk: &card_chunk, batches: &|_| 1 };
     let mbconvs = |networks: &[(Arch, Exits)]| -> f64 {
         let workload = Workload { images: 50, calibration: None };
         let passes = evaluation(&layout, networks, workload, taking, target).passes;

@@ -1,4 +1,4 @@
-//! A population on a device with two orders of work: both take part, results are those of one order, an
+//! A population on a device with two streams of work: both take part, results are those of one stream, an
 //! error of either comes out, and a stop ends both.
 
 use natv2::device::{Cpu, Device, Error, Memory};
@@ -16,25 +16,25 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 mod common;
 use common::devices::memory_of;
 
-/// What the orders of a device have done.
+/// What the streams of a device have done.
 #[derive(Default)]
 struct Log {
     runs: [AtomicUsize; 2],
     /// Whether networks are being evaluated.
     evaluating: AtomicBool,
-    /// Whether the second order then fails.
+    /// Whether the second stream then fails.
     fails: AtomicBool,
 }
 
-/// One of the orders.
-struct Order {
+/// One of the streams.
+struct OneStream {
     number: usize,
     /// How many there are.
-    orders: usize,
+    streams: usize,
     log: Arc<Log>,
 }
 
-impl Device for Order {
+impl Device for OneStream {
     fn describe(&self) -> String {
         Cpu.describe()
     }
@@ -42,18 +42,18 @@ impl Device for Order {
     fn run(&self, calls: &[Call], memory: Memory<'_>, threads: Threads) -> Result<(), Error> {
         self.log.runs[self.number].fetch_add(1, Ordering::Relaxed);
         // The first leaves something to the second, however late that begins.
-        let alone = || self.number + 1 < self.orders && self.log.runs[1].load(Ordering::Relaxed) == 0;
+        let alone = || self.number + 1 < self.streams && self.log.runs[1].load(Ordering::Relaxed) == 0;
         while self.log.evaluating.load(Ordering::Relaxed) && alone() {
             std::thread::yield_now();
         }
         if self.number == 1 && self.log.fails.load(Ordering::Relaxed) {
-            return Err(Error::Failed { device: "second order".into(), reason: "told to".into() });
+            return Err(Error::Failed { device: "second stream".into(), reason: "told to".into() });
         }
         Cpu.run(calls, memory, threads)
     }
-    fn beside(&self) -> Result<Option<Arc<dyn Device>>, Error> {
-        let (number, orders, log) = (self.number + 1, self.orders, self.log.clone());
-        Ok((number < orders).then(|| Arc::new(Order { number, orders, log }) as Arc<dyn Device>))
+    fn with_own_stream(&self) -> Result<Option<Arc<dyn Device>>, Error> {
+        let (number, streams, log) = (self.number + 1, self.streams, self.log.clone());
+        Ok((number < streams).then(|| Arc::new(OneStream { number, streams, log }) as Arc<dyn Device>))
     }
     fn lanes(&self) -> usize {
         1
@@ -72,11 +72,11 @@ fn images(count: usize, purpose: &str) -> Tensor {
 type Found = Result<Option<Vec<Vec<Evaluation>>>, natv2::engine::Error>;
 
 /// Evaluates forty networks; `stop_after` says after how many.
-fn evaluate(orders: usize, fails: bool, stop_after: usize) -> (Found, Arc<Log>) {
+fn evaluate(streams: usize, fails: bool, stop_after: usize) -> (Found, Arc<Log>) {
     let log = Arc::new(Log::default());
     let blank = Blank { family: Family::SE_B, width: 0.25, classes: 10, scaling: ExitScaling::Once };
     let supernet = Arc::new(Supernet::random(&blank, 3).unwrap());
-    let device = Arc::new(Order { number: 0, orders, log: log.clone() });
+    let device = Arc::new(OneStream { number: 0, streams, log: log.clone() });
     let engine = Engine::new(device, supernet).unwrap();
     let space = Space::new(Family::SE_B, &[32], &[0.25], ExitScaling::Once).unwrap();
     let mut random = stream(3, "networks", 0, 0);
@@ -101,7 +101,7 @@ fn evaluate(orders: usize, fails: bool, stop_after: usize) -> (Found, Arc<Log>) 
 }
 
 #[test]
-fn two_orders_share_a_population_and_leave_the_results_of_one() {
+fn two_streams_share_a_population_and_leave_the_results_of_one() {
     let (one, log) = evaluate(1, false, usize::MAX);
     assert_eq!(log.runs[1].load(Ordering::Relaxed), 0);
     let (two, log) = evaluate(2, false, usize::MAX);
@@ -110,14 +110,14 @@ fn two_orders_share_a_population_and_leave_the_results_of_one() {
 }
 
 #[test]
-fn an_error_of_the_second_order_is_the_result() {
+fn an_error_of_the_second_stream_is_the_result() {
     let (found, _) = evaluate(2, true, usize::MAX);
     let error = found.unwrap_err().to_string();
-    assert!(error.contains("second order") && error.contains("told to"), "{error}");
+    assert!(error.contains("second stream") && error.contains("told to"), "{error}");
 }
 
 #[test]
-fn a_stop_ends_both_orders() {
+fn a_stop_ends_both_streams() {
     let (found, _) = evaluate(2, false, 10);
     assert!(found.unwrap().is_none());
 }
