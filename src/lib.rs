@@ -1,29 +1,30 @@
 //! natv2: multi-objective neural architecture search over weight-sharing super-networks.
 //!
-//! The map of the house. Each module uses only those above it; `config`, `shown`, `run`, `random`, `moo`,
-//! `predictor`, `data` and `report` know nothing of networks.
+//! The map of the house. Each module uses only those above it; a test reads the `use` lines. Down to `report` they know
+//! nothing of networks.
 //!
 //! | module | what lives there |
 //! | --- | --- |
-//! | [`config`] | settings: profiles, configuration files, overrides |
-//! | [`shown`] | commands that are shown to be run next, quoted for a shell |
+//! | [`random`] | random streams, keyed by seed and purpose |
 //! | [`run`] | the run directory: journal, checkpoints, lock, signals, progress |
 //! | [`moo`] | multi-objective optimisation on plain numbers: sorting, NSGA-II, NSGA-III, directions, hypervolume |
 //! | [`predictor`] | accuracy predictors on plain numbers: gradient-boosted trees, bagged CART |
-//! | [`report`] | the report of a run: one HTML file with inline SVG, from plain data |
-//! | [`random`] | random streams, keyed by seed and purpose |
 //! | [`data`] | data sets, splits, the way from pixels to a network's input, training batches, downloads |
+//! | [`config`] | settings: profiles, configuration files, overrides |
+//! | [`shown`] | commands that are shown to be run next, quoted for a shell |
+//! | [`report`] | the report of a run: one HTML file with inline SVG, from plain data |
 //! | [`space`] | what can be searched: families, architectures, genotypes, sampling, exact costs |
-//! | [`supernet`] | the shared weights: layout, checkpoints, cards |
+//! | [`launch`] | the vocabulary of kernel launches: slots, panels of weights, geometry, arguments |
 //! | [`ops`] | the operators: parameters, plain references, fast CPU paths, kernel launches |
+//! | [`supernet`] | the shared weights: layout, checkpoints, cards |
 //! | [`device`] | where networks run |
 //! | [`engine`] | how networks run: plans, arenas, recalibration, evaluation |
 //! | [`train`] | training super-networks: gradients of sub-networks added up, optimisers |
-//! | [`mod@bench`] | this machine's figures: kernels against what the device can do |
 //! | [`evaluator`] | a super-network on a data set: the accuracy of its sub-networks |
 //! | [`export`] | networks that run elsewhere: stand-alone files, ONNX |
 //! | [`mod@finetune`] | found networks on their own: picking, two-step fine-tuning, exits as an ensemble |
 //! | [`search`] | the archive loops of NAT and NATv2, random search, their results and comparisons |
+//! | [`mod@bench`] | this machine's figures: kernels against what the device can do |
 //! | [`pipeline`] | the whole method in one run directory, stage after stage |
 //! | [`cli`] | the command line: one file a subcommand |
 #![deny(unsafe_code)]
@@ -39,6 +40,8 @@ pub mod evaluator;
 pub mod export;
 pub mod finetune;
 pub mod launch;
+#[cfg(test)]
+mod map;
 pub mod moo;
 pub mod ops;
 pub mod pipeline;

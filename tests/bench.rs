@@ -8,7 +8,7 @@ use natv2::data::Source;
 use natv2::device::{self, Cpu, Device, Error, Memory};
 use natv2::engine::Precision;
 use natv2::engine::model::floor::prefixes;
-use natv2::engine::model::{Floor, Pass, Taking, Tally, Until, Workload, evaluation, tally};
+use natv2::engine::model::{Floor, OperatorTally, Pass, ReadTo, Scheduling, Workload, evaluation, tally};
 use natv2::engine::{Calibration, Cropped, Engine};
 use natv2::evaluator::load_supernet;
 use natv2::ops::{Call, Threads};
@@ -33,11 +33,11 @@ use common::devices::memory_of;
 
 /// A CPU of one lane that remembers what it ran.
 #[derive(Default)]
-struct Recorder(Mutex<BTreeMap<&'static str, Tally>>);
+struct Recorder(Mutex<BTreeMap<&'static str, OperatorTally>>);
 
 impl Recorder {
     /// What ran since the last time.
-    fn take(&self) -> BTreeMap<&'static str, Tally> {
+    fn take(&self) -> BTreeMap<&'static str, OperatorTally> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 }
@@ -58,7 +58,7 @@ impl Device for Recorder {
             let (work, launches) = (call.work(), u64::from(device::launches(call)));
             assert!(launches > 0, "{}", call.name());
             *tallies.entry(call.name()).or_default() +=
-                Tally { calls: 1, launches, bytes: work.bytes, flops: work.flops };
+                OperatorTally { calls: 1, launches, bytes: work.bytes, flops: work.flops };
         }
         Cpu.run(calls, memory, threads)
     }
@@ -114,7 +114,7 @@ fn the_model_counts_what_an_evaluation_runs() {
             recorder.take();
             let found = engine.evaluate_population(&networks, &test, calibration, &|| false, &|_, _| ());
             let ran = recorder.take();
-            let taking = Taking { lanes: 1, streams: 1, chunk: &|_| CHUNK, batches: &|_| BATCHES };
+            let taking = Scheduling { lanes: 1, streams: 1, chunk: &|_| CHUNK, batches: &|_| BATCHES };
             let workload = Workload { images: 10, calibration: planned };
             let plan = evaluation(&supernet.layout, &networks, workload, taking, Precision::F32);
             assert_eq!(tally(&plan.passes), ran, "{family}");
@@ -177,7 +177,7 @@ fn floors_are_those_of_the_design() {
     let layout = Layout::new(Channels::new(1.0, ExitScaling::Once), 200, parts_of(Family::SE_B));
     let arch = Arch::middle(Family::SE_B, 64, None);
     let networks = [(arch.clone(), Exits::single(&arch))];
-    let floor = Floor::of(&layout, &prefixes(layout.channels(), &networks), Until::Logits);
+    let floor = Floor::of(&layout, &prefixes(layout.channels(), &networks), ReadTo::Logits);
     let macs = cost(layout.channels(), &arch, networks[0].1, 200).macs;
     assert_eq!((floor.macs, macs), (macs, 22_476_544));
     let bytes = |maps: u64| (2.0 * (maps as f64 + floor.weights as f64 / 100.0)) / 1e6;

@@ -6,13 +6,13 @@
 //! plan, lowered as the engine does it.
 
 use crate::device::Device;
-use crate::engine::fuse::{Choice, choices};
+use crate::engine::fuse::{MbconvChoice, choices};
 use crate::engine::model::floor::{blocks_within, prefixes};
 use crate::engine::model::machine::{card_batches, card_chunk};
 use crate::engine::model::time;
 use crate::engine::model::{
-    Floor, Least, Machine, Parts, Pass, Planned, Precision, Taking, Tally, Until, Workload, evaluation,
-    floor_seconds, layers, seconds, tally, total,
+    EvaluationPlan, Floor, LeastWork, Machine, OperatorTally, Pass, Precision, ReadTo, Scheduling, SecondsBy,
+    Workload, evaluation, floor_seconds, layers, seconds, tally, total,
 };
 use crate::engine::plan::Target;
 use crate::engine::tree::Saving;
@@ -87,7 +87,7 @@ pub struct Row {
     pub operator: &'static str,
     /// Calls, launches, bytes, operations, planned for a card.
     #[serde(flatten)]
-    pub tally: Tally,
+    pub tally: OperatorTally,
     /// Seconds, by machine that runs the precision.
     #[serde(flatten)]
     pub times: Times,
@@ -99,7 +99,7 @@ pub struct Times {
     /// Seconds.
     pub seconds: BTreeMap<String, f64>,
     /// The same, by what they are taken for.
-    pub parts: BTreeMap<String, Parts>,
+    pub parts: BTreeMap<String, SecondsBy>,
     /// What most of them are taken for.
     pub bounds: BTreeMap<String, time::Bound>,
 }
@@ -109,7 +109,7 @@ pub struct Times {
 pub struct Layer {
     /// How it runs.
     #[serde(flatten)]
-    pub choice: Choice,
+    pub choice: MbconvChoice,
     /// What it takes for all images, where it is one call or a pair.
     #[serde(flatten)]
     pub times: Times,
@@ -123,7 +123,7 @@ pub struct Time {
     /// Seconds of the launches among them.
     pub launch_seconds: f64,
     /// All of them, by what they are taken for.
-    pub parts: Parts,
+    pub parts: SecondsBy,
     /// What most of them are taken for.
     pub bound: time::Bound,
     /// The floor's seconds.
@@ -136,7 +136,7 @@ pub struct Time {
 
 /// A machine and what the plan takes on it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct On {
+pub struct MachinePlan {
     /// Its peaks.
     #[serde(flatten)]
     pub machine: Machine,
@@ -145,7 +145,7 @@ pub struct On {
     /// Images of its largest inference pass; 0 where there is none.
     pub chunk: usize,
     /// What its plan comes to.
-    pub plan: Tally,
+    pub plan: OperatorTally,
     /// The plan in f32.
     pub f32: Time,
     /// The plan in bf16; `None` where there is none, or no tensor core to run it on.
@@ -193,7 +193,7 @@ pub struct Report {
     /// What maps are stored in, in all that follows but the machines' own times.
     pub precision: Precision,
     /// The plan for a card: calls, launches, bytes, operations.
-    pub total: Tally,
+    pub total: OperatorTally,
     /// The same, by operator.
     pub operators: Vec<Row>,
     /// Of one network in 16 bits: its MBConvs, which of them are one kernel or a pair, and the block that takes.
@@ -206,7 +206,7 @@ pub struct Report {
     /// Bytes of the plan over those of the floor.
     pub traffic_ratio: f64,
     /// The machines.
-    pub machines: Vec<On>,
+    pub machines: Vec<MachinePlan>,
 }
 
 impl Bound {
@@ -246,15 +246,15 @@ impl Options<'_> {
     }
 
     /// The passes on a machine that takes work so; `None` where there is no such plan.
-    fn passes(&self, precision: Precision, takes: Takes<'_>) -> Option<Planned> {
+    fn passes(&self, precision: Precision, takes: MachineScheduling<'_>) -> Option<EvaluationPlan> {
         if self.mode == Mode::Training {
             let (passes, saving) = (self.step(precision), Saving::default());
-            return Some(Planned { passes, saving, chunk: self.images });
+            return Some(EvaluationPlan { passes, saving, chunk: self.images });
         }
         let workload = Workload { images: self.measured_images(), calibration: self.calibration() };
         let forced = |arena: usize| self.batch.unwrap_or_else(|| (takes.chunk)(arena));
         let taking =
-            Taking { lanes: takes.lanes, streams: takes.streams, chunk: &forced, batches: takes.batches };
+            Scheduling { lanes: takes.lanes, streams: takes.streams, chunk: &forced, batches: takes.batches };
         let target = Target { precision, block_bytes: if self.fuse { takes.block_bytes } else { 0 } };
         Some(evaluation(self.layout, self.networks, workload, taking, target))
     }
@@ -295,13 +295,13 @@ impl Options<'_> {
         if self.mode == Mode::Training {
             return self.training_bound(precision);
         }
-        let logits = of(self.networks, Until::Logits);
+        let logits = of(self.networks, ReadTo::Logits);
         let mut bound = Bound::new((self.measured_images(), logits), 0, precision);
         if self.measured_images() > 0 {
             bound = bound.plus(Bound::new((0, Floor::default()), logits.weights, precision));
         }
         if let Some((batches, batch)) = self.calibration() {
-            let norms = of(self.networks, Until::Norms);
+            let norms = of(self.networks, ReadTo::Norms);
             bound = bound.plus(Bound::new((batches * batch, norms), norms.weights, precision));
         }
         bound
@@ -317,7 +317,7 @@ impl Options<'_> {
         let side = self.side() as u32;
         let one = |arch: &Arch| {
             let network = [(Arch { r: side, ..arch.clone() }, Exits::single(arch))];
-            Floor::of(self.layout, &prefixes(self.layout.channels(), &network), Until::Logits)
+            Floor::of(self.layout, &prefixes(self.layout.channels(), &network), ReadTo::Logits)
         };
         for (arch, _) in self.networks {
             let floor = one(arch);
@@ -342,7 +342,7 @@ impl Options<'_> {
 
 /// How a machine takes work.
 #[derive(Clone, Copy)]
-struct Takes<'a> {
+struct MachineScheduling<'a> {
     /// Lists of calls side by side.
     lanes: usize,
     /// CUDA streams of one lane.
@@ -355,10 +355,10 @@ struct Takes<'a> {
     block_bytes: u32,
 }
 
-impl Takes<'_> {
-    fn card(shared_bytes: Option<u64>) -> Takes<'static> {
+impl MachineScheduling<'_> {
+    fn card(shared_bytes: Option<u64>) -> MachineScheduling<'static> {
         let block_bytes = shared_bytes.map_or(0, |bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
-        Takes { lanes: 1, streams: 2, chunk: &card_chunk, batches: &card_batches, block_bytes }
+        MachineScheduling { lanes: 1, streams: 2, chunk: &card_chunk, batches: &card_batches, block_bytes }
     }
 }
 
@@ -368,11 +368,11 @@ impl Takes<'_> {
 /// A device that is to be measured fails.
 pub fn run(options: &Options<'_>) -> Result<Report, crate::device::Error> {
     let precision = options.precision;
-    let none = Planned { passes: Vec::new(), saving: Saving::default(), chunk: 0 };
+    let none = EvaluationPlan { passes: Vec::new(), saving: Saving::default(), chunk: 0 };
     // What fits the smallest blocks fits all; without a card, those of this process's device.
     let least = options.cards.iter().filter_map(|card| card.shared_bytes).min();
     let own = options.device.map(|device| u64::from(device.block_bytes()));
-    let card = Takes::card(least.or(own));
+    let card = MachineScheduling::card(least.or(own));
     let inference = matches!(options.mode, Mode::Inference | Mode::Evaluation);
     let choices = match options.networks {
         [(arch, _)] if precision != Precision::F32 && options.fuse && inference => {
@@ -386,12 +386,12 @@ pub fn run(options: &Options<'_>) -> Result<Report, crate::device::Error> {
     let bound = |own: Precision| bounds[own as usize];
     let floor = bound(precision);
     let trees = prefixes(options.layout.channels(), options.networks);
-    let on = |machine: Machine, takes: Takes<'_>| {
+    let on = |machine: Machine, takes: MachineScheduling<'_>| {
         let time = |own: Precision| -> Option<Time> {
             let planned = options.passes(own, takes)?;
-            let parts: Parts = seconds(&planned.passes, &machine, own)?.into_values().sum();
+            let parts: SecondsBy = seconds(&planned.passes, &machine, own)?.into_values().sum();
             let Bound { fused_bytes: bytes, flops, filter_flops, .. } = bound(own);
-            let floor_seconds = floor_seconds(Least { bytes, flops, filter_flops }, &machine, own)?;
+            let floor_seconds = floor_seconds(LeastWork { bytes, flops, filter_flops }, &machine, own)?;
             let in_shared = |bytes: u64| blocks_within(&trees, bytes / own.bytes());
             Some(Time {
                 seconds: parts.seconds(),
@@ -408,11 +408,11 @@ pub fn run(options: &Options<'_>) -> Result<Report, crate::device::Error> {
         let bf16 = time(Precision::Bf16);
         let planned = options.passes(precision, takes).unwrap_or_else(|| none.clone());
         let clock = machine.clock();
-        Some(On { chunk: planned.chunk, plan: total(&planned.passes), clock, f32, bf16, machine })
+        Some(MachinePlan { chunk: planned.chunk, plan: total(&planned.passes), clock, f32, bf16, machine })
     };
-    let mut times: Vec<(String, BTreeMap<&'static str, Parts>)> = Vec::new();
-    let mut of_layers: Vec<(String, Vec<Parts>)> = Vec::new();
-    let mut taken = |machine: &Machine, planned: &Planned| {
+    let mut times: Vec<(String, BTreeMap<&'static str, SecondsBy>)> = Vec::new();
+    let mut of_layers: Vec<(String, Vec<SecondsBy>)> = Vec::new();
+    let mut taken = |machine: &Machine, planned: &EvaluationPlan| {
         let name = machine.name.clone();
         times.push((name.clone(), seconds(&planned.passes, machine, precision).unwrap_or_default()));
         of_layers.push((name, layers(&planned.passes, machine)));
@@ -420,7 +420,7 @@ pub fn run(options: &Options<'_>) -> Result<Report, crate::device::Error> {
     let mut machines = Vec::new();
     for card in &options.cards {
         taken(card, &plan);
-        machines.extend(on(card.clone(), Takes::card(card.shared_bytes)));
+        machines.extend(on(card.clone(), MachineScheduling::card(card.shared_bytes)));
     }
     if let Some(device) = options.device {
         let machine = Machine::measured(device)?;
@@ -428,7 +428,7 @@ pub fn run(options: &Options<'_>) -> Result<Report, crate::device::Error> {
         let batches = |arena| device.batches(arena);
         let (lanes, block_bytes) = (device.lanes(), device.block_bytes());
         let streams = 1 + usize::from(device.with_own_stream()?.is_some());
-        let takes = Takes { lanes, streams, chunk: &chunk, batches: &batches, block_bytes };
+        let takes = MachineScheduling { lanes, streams, chunk: &chunk, batches: &batches, block_bytes };
         let own = options.passes(precision, takes).unwrap_or_else(|| none.clone());
         taken(&machine, &own);
         machines.extend(on(machine, takes));
@@ -436,7 +436,7 @@ pub fn run(options: &Options<'_>) -> Result<Report, crate::device::Error> {
     let mut operators: Vec<Row> = tally(&plan.passes)
         .into_iter()
         .map(|(operator, tally)| {
-            let of = |(name, all): &(String, BTreeMap<&str, Parts>)| {
+            let of = |(name, all): &(String, BTreeMap<&str, SecondsBy>)| {
                 all.get(operator).map(|&parts| (name.clone(), parts))
             };
             Row { operator, tally, times: Times::of(times.iter().filter_map(of)) }
@@ -445,7 +445,7 @@ pub fn run(options: &Options<'_>) -> Result<Report, crate::device::Error> {
     let count = choices.len();
     // Where a layer is in more calls than a pair, they cannot be told apart.
     let known = || of_layers.iter().filter(|(_, layers)| layers.len() == count);
-    let layer = |(index, choice): (usize, Choice)| {
+    let layer = |(index, choice): (usize, MbconvChoice)| {
         let times = Times::of(known().map(|(name, layers)| (name.clone(), layers[index])));
         Layer { choice, times }
     };
@@ -481,7 +481,7 @@ pub fn run(options: &Options<'_>) -> Result<Report, crate::device::Error> {
 const VERSION: u32 = 2;
 
 impl Times {
-    fn of(all: impl Iterator<Item = (String, Parts)>) -> Times {
+    fn of(all: impl Iterator<Item = (String, SecondsBy)>) -> Times {
         let mut times = Times::default();
         for (name, parts) in all {
             times.seconds.insert(name.clone(), parts.seconds());
@@ -492,8 +492,8 @@ impl Times {
     }
 
     /// Columns of milliseconds on machines, each with what bounds it.
-    fn columns(&self, machines: &[On]) -> String {
-        let column = |on: &On| {
+    fn columns(&self, machines: &[MachinePlan]) -> String {
+        let column = |on: &MachinePlan| {
             let name = &on.machine.name;
             match self.seconds.get(name).zip(self.bounds.get(name)) {
                 Some((seconds, bound)) => format!(" {:>9.3} {bound:<9}", 1e3 * seconds),
@@ -507,7 +507,8 @@ impl Times {
 impl Report {
     /// Heads of [`Times::columns`].
     fn heads(&self) -> String {
-        let head = |on: &On| format!(" {:>9} {:<9}", format!("{} ms", short(&on.machine.name)), "bound");
+        let head =
+            |on: &MachinePlan| format!(" {:>9} {:<9}", format!("{} ms", short(&on.machine.name)), "bound");
         self.machines.iter().map(head).collect()
     }
 
@@ -527,8 +528,14 @@ impl Report {
             kilo(self.block_bytes)
         )?;
         for Layer { choice, times } in &self.mbconvs {
-            let Choice { layer, sides, channels: [cin, mid, cout], filter: [kernel, stride], hidden, .. } =
-                choice;
+            let MbconvChoice {
+                layer,
+                sides,
+                channels: [cin, mid, cout],
+                filter: [kernel, stride],
+                hidden,
+                ..
+            } = choice;
             let pixels = format!("{} to {}", sides[0], sides[1]);
             let channels = format!("{cin} to {mid} to {cout}");
             let filter = format!("{kernel}x{kernel}/{stride}");
@@ -591,16 +598,16 @@ impl fmt::Display for Report {
         write!(f, "\n{:<20} {:>8} {:>9} {:>11} {:>11}", "operator", "calls", "launches", "MB", "MFLOP")?;
         writeln!(f, "{}", self.heads())?;
         for row in &self.operators {
-            let Tally { calls, launches, bytes, flops } = row.tally;
+            let OperatorTally { calls, launches, bytes, flops } = row.tally;
             let (mb, mflop) = (mega(bytes), mega(flops));
             let columns = row.times.columns(&self.machines);
             writeln!(f, "{:<20} {calls:>8} {launches:>9} {mb:>11.2} {mflop:>11.1}{columns}", row.operator)?;
         }
-        let Tally { calls, launches, bytes, flops } = self.total;
+        let OperatorTally { calls, launches, bytes, flops } = self.total;
         write!(f, "{:<20} {calls:>8} {launches:>9} {:>11.2} {:>11.1}", "total", mega(bytes), mega(flops))?;
-        let of = |on: &On| {
+        let of = |on: &MachinePlan| {
             let name = &on.machine.name;
-            let all: Vec<Parts> =
+            let all: Vec<SecondsBy> =
                 self.operators.iter().filter_map(|row| row.times.parts.get(name)).copied().collect();
             (!all.is_empty()).then(|| (name.clone(), all.into_iter().sum()))
         };

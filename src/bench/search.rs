@@ -65,14 +65,14 @@ pub struct Report {
 }
 
 /// The search that is measured: what it knows after its start.
-struct Begun<'a> {
+struct BegunSearch<'a> {
     evaluator: &'a Evaluator,
     config: &'a Config,
     archive: Archive,
     seen: HashSet<Genotype>,
 }
 
-impl Begun<'_> {
+impl BegunSearch<'_> {
     fn space(&self) -> &Space {
         self.evaluator.space()
     }
@@ -135,12 +135,12 @@ fn evaluate(evaluator: &Evaluator, config: &Config, genotypes: &[Genotype]) -> R
 }
 
 /// The inner search's problem, with the time that its objectives take.
-struct Timed<'a> {
+struct TimedProblem<'a> {
     inner: &'a Inner<'a>,
     seconds: Cell<f64>,
 }
 
-impl Problem for Timed<'_> {
+impl Problem for TimedProblem<'_> {
     fn upper(&self) -> &[u8] {
         self.inner.upper()
     }
@@ -177,7 +177,7 @@ pub fn run(evaluator: &Evaluator, config: &Config, rounds: usize) -> Result<Repo
     let survival = algorithm(search.algorithm, search.objectives.len());
     let mut rng = stream(config.seed, "search/survival", 0, 0);
     archive.survive(&search.objectives, search.archive, survival, &mut rng)?;
-    let begun = Begun { evaluator, config, archive, seen: all.iter().cloned().collect() };
+    let begun = BegunSearch { evaluator, config, archive, seen: all.iter().cloned().collect() };
 
     let mut parts = Vec::new();
     let mut part = |name: String, seconds: Times| parts.push(Row { name, seconds });
@@ -212,7 +212,7 @@ pub fn run(evaluator: &Evaluator, config: &Config, rounds: usize) -> Result<Repo
     let inner = Inner { proposal: &proposal, error, latency: None };
     let (mut whole, mut own, mut last) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..rounds.max(1) + 1 {
-        let timed = Timed { inner: &inner, seconds: Cell::new(0.0) };
+        let timed = TimedProblem { inner: &inner, seconds: Cell::new(0.0) };
         let start = Instant::now();
         let outcome = evolve::run(&timed, &settings, &mut stream(config.seed, "search/inner", 1, 0))?;
         let seconds = start.elapsed().as_secs_f64();

@@ -82,7 +82,7 @@ pub struct Host {
 
 /// The round that does not count: it loads kernels, finds memory, and records what is kept for the others.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct First {
+pub struct FirstRound {
     /// Seconds of the evaluation.
     pub seconds: f64,
     /// What it asks of the device.
@@ -102,7 +102,7 @@ pub struct Way {
     /// When programs are recorded: `auto`, `always` or `never`.
     pub graphs: &'static str,
     /// The first evaluation.
-    pub first: First,
+    pub first: FirstRound,
     /// Seconds of a later one.
     pub seconds: Times,
     /// Networks a second.
@@ -119,7 +119,7 @@ pub struct Way {
 
 /// What was measured.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Found {
+pub struct Measurements {
     /// What a launch costs.
     pub launch: Launch,
     /// The ways.
@@ -177,7 +177,7 @@ pub fn launch_costs(device: &dyn Device) -> Result<Launch, crate::device::Error>
 }
 
 /// A super-network of random weights, and noise.
-struct Ground<'a> {
+struct Workbench<'a> {
     device: Arc<dyn Device>,
     supernet: Arc<Supernet>,
     test: SplitImages<'a>,
@@ -186,7 +186,7 @@ struct Ground<'a> {
     rounds: usize,
 }
 
-impl Ground<'_> {
+impl Workbench<'_> {
     fn engine(&self, device: Arc<dyn Device>, graphs: Graphs) -> Result<Engine, Error> {
         Ok(Engine::in_precision(device, self.supernet.clone(), self.precision)?.with_graphs(graphs))
     }
@@ -221,7 +221,7 @@ impl Ground<'_> {
         meter.take();
         let start = Instant::now();
         let results = self.evaluate(&engine, networks)?;
-        let first = First { seconds: start.elapsed().as_secs_f64(), asked: meter.take() };
+        let first = FirstRound { seconds: start.elapsed().as_secs_f64(), asked: meter.take() };
         let rounds = self.rounds.max(1);
         let mut seconds = Vec::with_capacity(rounds);
         let mut equal = true;
@@ -274,7 +274,7 @@ pub(super) fn random(space: &Space, count: usize, seed: u64) -> Result<Networks,
 ///
 /// # Errors
 /// A width or a resolution that there is not, a device that fails, a loss that is no number.
-pub fn run(device: Arc<dyn Device>, options: &Options) -> Result<(Found, Arc<Supernet>), Error> {
+pub fn run(device: Arc<dyn Device>, options: &Options) -> Result<(Measurements, Arc<Supernet>), Error> {
     let Options { family, width, classes, images, calibration_images, seed, .. } = *options;
     let blank = Blank { family, width, classes, scaling: ExitScaling::Once };
     let supernet = Arc::new(Supernet::random(&blank, seed)?);
@@ -288,7 +288,7 @@ pub fn run(device: Arc<dyn Device>, options: &Options) -> Result<(Found, Arc<Sup
     let of = |split| SplitImages::new(&dataset, dataset.split(split), pixels);
     let (test, train) = (of(Split::Test), of(Split::Train));
     let launch = launch_costs(&*device).map_err(engine::Error::from)?;
-    let ground = Ground {
+    let ground = Workbench {
         supernet: supernet.clone(),
         test,
         calibration: Calibration::Batches {
@@ -328,7 +328,7 @@ pub fn run(device: Arc<dyn Device>, options: &Options) -> Result<(Found, Arc<Sup
             }
         }
     }
-    Ok((Found { launch, ways }, supernet))
+    Ok((Measurements { launch, ways }, supernet))
 }
 
 /// Each once, in the order in which they come first.

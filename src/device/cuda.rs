@@ -156,7 +156,7 @@ pub struct CudaRuntime {
     // Fields are dropped in this order: what belongs to the context goes before it.
     staging: Mutex<Staging>,
     /// What is loaded of the kernels, and the memory, for all streams of the card.
-    loaded: Arc<Loaded>,
+    loaded: Arc<LoadedKernels>,
     memory: Arc<CardMemory>,
     stream: Arc<CudaStream>,
     stream_id: StreamId,
@@ -165,7 +165,7 @@ pub struct CudaRuntime {
     cuda_version: (u32, u32),
 }
 
-struct Loaded {
+struct LoadedKernels {
     kernels: KernelTable<Kernel>,
     images: Mutex<Images>,
 }
@@ -195,7 +195,7 @@ impl CudaRuntime {
             return Err(CudaError::OldDriver { cuda_version });
         }
         let context = CudaContext::new(ordinal).call("cuDevicePrimaryCtxRetain")?;
-        let loaded = Loaded {
+        let loaded = LoadedKernels {
             kernels: KernelTable::default(),
             images: Mutex::new(Images::new(card.compute_capability, cuda_version)),
         };
@@ -205,7 +205,7 @@ impl CudaRuntime {
 
     fn on_new_stream(
         context: Arc<CudaContext>,
-        loaded: Arc<Loaded>,
+        loaded: Arc<LoadedKernels>,
         memory: Arc<CardMemory>,
         card: CardInfo,
         cuda_version: (u32, u32),

@@ -21,12 +21,12 @@ type Note = Box<dyn Fn(&str) + Send + Sync>;
 /// The data sets on a device.
 pub struct Residents {
     budget: usize,
-    held: Mutex<Vec<Held>>,
+    held: Mutex<Vec<KnownDataset>>,
     note: Mutex<Option<Note>>,
 }
 
 /// A data set that was asked for.
-struct Held {
+struct KnownDataset {
     /// Its pixels on the host, by which it is known; while this is here no others are at their address.
     pixels: Weak<Vec<u8>>,
     /// Its pixels here, or nothing where they do not fit.
@@ -97,7 +97,7 @@ impl Residents {
             let there = vec![false; images.div_ceil(PAGE)];
             Arc::new(Pages { image: image_bytes / 3, state: RwLock::new((buffer, there)), elements })
         });
-        held.push(Held { pixels: Arc::downgrade(pixels), pages: pages.clone() });
+        held.push(KnownDataset { pixels: Arc::downgrade(pixels), pages: pages.clone() });
         Ok(pages)
     }
 

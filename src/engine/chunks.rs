@@ -7,7 +7,7 @@
 //! one copy, whatever the number of heads.
 
 use super::plan::Program;
-use super::prepare::Prepared;
+use super::prepare::FoldedNetworks;
 use super::repeated::Repeated;
 use super::{Engine, Error, Images};
 use crate::device::{Buffer, Memory};
@@ -60,7 +60,7 @@ impl Results {
 }
 
 /// The results of chunk after chunk, some of which wait on the device.
-struct Waiting<'a> {
+struct PendingResults<'a> {
     engine: &'a Engine,
     place: Slot,
     /// Where they wait; none where each is read at once.
@@ -70,11 +70,11 @@ struct Waiting<'a> {
     read: Vec<f32>,
 }
 
-impl<'a> Waiting<'a> {
+impl<'a> PendingResults<'a> {
     /// Of which at most so many wait.
-    fn new(engine: &'a Engine, place: Slot, most: usize) -> Result<Waiting<'a>, Error> {
+    fn new(engine: &'a Engine, place: Slot, most: usize) -> Result<PendingResults<'a>, Error> {
         let buffer = (most > 1).then(|| engine.arena(most * place.len)).transpose()?;
-        Ok(Waiting { engine, place, buffer, most, count: 0, read: Vec::new() })
+        Ok(PendingResults { engine, place, buffer, most, count: 0, read: Vec::new() })
     }
 
     /// Takes what a chunk has left in its arena.
@@ -121,7 +121,7 @@ impl Engine {
     pub(super) fn over(
         &self,
         program: &Program,
-        prepared: &Prepared,
+        prepared: &FoldedNetworks,
         images: &dyn Images,
         threads: Threads,
         stop: &(dyn Fn() -> bool + Sync),
@@ -151,7 +151,7 @@ impl Engine {
         let chunks = images.len().div_ceil(program.images);
         let mut arena = self.arena(program.arena_len)?;
         let most = waiting(program.results.len, chunks, self.device().lanes());
-        let mut waiting = Waiting::new(self, program.results, most)?;
+        let mut waiting = PendingResults::new(self, program.results, most)?;
         for index in 0..chunks {
             if stop() {
                 return Ok(None);
@@ -246,7 +246,7 @@ mod tests {
         let chunk = |index: usize| (0..32).map(move |i| if i == 7 { -0.0 } else { (100 * index + i) as f32 });
         let wanted: Vec<u32> = (0..5).flat_map(chunk).map(f32::to_bits).collect();
         for most in [1, 2, 3, 5, 9] {
-            let mut waiting = Waiting::new(&engine, place, most).unwrap();
+            let mut waiting = PendingResults::new(&engine, place, most).unwrap();
             let mut arena = engine.arena(64).unwrap();
             for index in 0..5 {
                 let values: Vec<f32> = chunk(index).collect();

@@ -7,7 +7,7 @@
 //! them at the same places.
 
 use super::emit::{Norm, Product};
-use super::passes::Measured;
+use super::passes::PassStatistics;
 use super::plan::{Lowering, Map, Mode};
 use super::tree::{Step, Tree};
 use crate::device::H100_MULTIPROCESSORS;
@@ -42,7 +42,7 @@ pub(super) enum Source<'a> {
 
 /// What an MBConv is made of.
 #[derive(Clone, Copy)]
-pub(super) struct Parts<'a> {
+pub(super) struct MbconvParts<'a> {
     pub(super) source: Source<'a>,
     /// The depthwise filter `[kernel, kernel, stored]`.
     pub(super) filter: (Slot, usize),
@@ -60,10 +60,10 @@ pub(super) struct Parts<'a> {
     pub(super) activation: Activation,
 }
 
-impl<'a> Parts<'a> {
+impl<'a> MbconvParts<'a> {
     /// The MBConv of an elastic layer.
-    pub(super) fn of(layer: &Layer, block: &'a Block) -> Parts<'a> {
-        Parts {
+    pub(super) fn of(layer: &Layer, block: &'a Block) -> MbconvParts<'a> {
+        MbconvParts {
             source: Source::Expansion(block.expand, &block.expand_bn),
             filter: (block.filter(layer.kernel), block.channels),
             filter_bn: &block.depthwise_bn,
@@ -110,7 +110,7 @@ pub(super) enum Fusing {
 /// An MBConv that is to run, with its batch norms.
 pub(super) struct Fused<'a> {
     pub(super) params: mbconv::Params,
-    pub(super) parts: Parts<'a>,
+    pub(super) parts: MbconvParts<'a>,
     /// Of what makes the map; none where the input is it.
     pub(super) source: Option<Norm>,
     pub(super) filter: Norm,
@@ -120,7 +120,12 @@ pub(super) struct Fused<'a> {
 }
 
 /// The shape of a call on an input of that side and so many channels.
-fn shape(parts: &Parts<'_>, (side_in, cin): (usize, usize), images: usize, format: Format) -> mbconv::Params {
+fn shape(
+    parts: &MbconvParts<'_>,
+    (side_in, cin): (usize, usize),
+    images: usize,
+    format: Format,
+) -> mbconv::Params {
     let squeeze = parts.squeeze;
     let (side, weight_cin) = match parts.source {
         Source::Input => (side_in, 0),
@@ -156,7 +161,7 @@ fn shape(parts: &Parts<'_>, (side_in, cin): (usize, usize), images: usize, forma
 
 /// An MBConv of 16-bit inference, and how it runs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Choice {
+pub struct MbconvChoice {
     /// The layer's stage and its position there, from 1.
     pub layer: [usize; 2],
     /// Sides of its input and output map.
@@ -177,15 +182,15 @@ pub struct Choice {
 
 /// The MBConvs of a network for `images` images at a time on a device whose blocks can have `block_bytes`
 /// of shared memory, in order.
-pub fn choices(layout: &Layout, arch: &Arch, images: usize, block_bytes: u32) -> Vec<Choice> {
+pub fn choices(layout: &Layout, arch: &Arch, images: usize, block_bytes: u32) -> Vec<MbconvChoice> {
     let choice = |layer: &Layer| {
         let block = &layout.blocks[layer.index];
         // Both formats have the same shapes.
-        let params = shape(&Parts::of(layer, block), (layer.side_in, layer.cin), images, Format::Bf16);
+        let params = shape(&MbconvParts::of(layer, block), (layer.side_in, layer.cin), images, Format::Bf16);
         let fused = mbconv::fits(&params, block_bytes);
         let half = expand_depthwise::Params { shape: params.front(), batch_images: None };
         let pair = || expand_depthwise::block(&half, block_bytes, H100_MULTIPROCESSORS);
-        Choice {
+        MbconvChoice {
             layer: [layer.stage + 1, layer.position + 1],
             sides: [layer.side_in, layer.side_out],
             channels: [layer.cin, layer.mid, layer.cout],
@@ -219,7 +224,7 @@ impl Lowering<'_> {
         }
         let layout = self.layout;
         let fused = whole.iter().map(|(id, x, layer, params)| {
-            let parts = Parts::of(layer, &layout.blocks[layer.index]);
+            let parts = MbconvParts::of(layer, &layout.blocks[layer.index]);
             self.next_norm = self.norms_at[*id];
             let source = self.source_norm(&parts);
             self.ready(*params, parts, source, *x, layer.shortcut.then_some(*x))
@@ -234,14 +239,14 @@ impl Lowering<'_> {
         let branches = layer.branches;
         let alone = branches.mbconv && !branches.pointwise && !branches.transform;
         let block = &self.layout.blocks[layer.index];
-        match alone.then(|| self.fusing(&Parts::of(layer, block), x)).flatten()? {
+        match alone.then(|| self.fusing(&MbconvParts::of(layer, block), x)).flatten()? {
             Fusing::Whole(params) => Some(params),
             Fusing::Pair(_) => None,
         }
     }
 
     /// How it runs on `x`, if there are such calls in this plan.
-    pub(super) fn fusing(&self, parts: &Parts<'_>, x: Map) -> Option<Fusing> {
+    pub(super) fn fusing(&self, parts: &MbconvParts<'_>, x: Map) -> Option<Fusing> {
         let format = self.format.filter(|_| self.block_bytes > 0)?;
         let params = shape(parts, (x.side, x.channels), self.images, format);
         // Whether what comes before the last call is there, and that call.
@@ -272,7 +277,7 @@ impl Lowering<'_> {
     }
 
     /// The batch norm of what makes the map: the first of an MBConv.
-    pub(super) fn source_norm(&mut self, parts: &Parts<'_>) -> Option<Norm> {
+    pub(super) fn source_norm(&mut self, parts: &MbconvParts<'_>) -> Option<Norm> {
         match parts.source {
             Source::Input => None,
             Source::Expansion(_, bn) | Source::Stem { bn, .. } => Some(self.norm(bn, parts.mid, None)),
@@ -283,7 +288,7 @@ impl Lowering<'_> {
     fn ready<'a>(
         &mut self,
         params: mbconv::Params,
-        parts: Parts<'a>,
+        parts: MbconvParts<'a>,
         source: Option<Norm>,
         x: Map,
         residual: Option<Map>,
@@ -297,7 +302,7 @@ impl Lowering<'_> {
     pub(super) fn fused(
         &mut self,
         fusing: Fusing,
-        parts: &Parts<'_>,
+        parts: &MbconvParts<'_>,
         source: Option<Norm>,
         x: Map,
         residual: Option<Map>,
@@ -317,7 +322,7 @@ impl Lowering<'_> {
         let measured = self.passes_before(std::slice::from_ref(fused)).pop();
         let of = |norm: &Norm| (norm.scale, norm.shift);
         let (source, filter) = match &measured {
-            Some(Measured { source, filter }) => {
+            Some(PassStatistics { source, filter }) => {
                 (source.map(|vectors| (vectors.scale, vectors.shift)), (filter.scale, filter.shift))
             }
             None => (fused.source.as_ref().map(of), of(&fused.filter)),
@@ -426,7 +431,8 @@ mod tests {
             assert!(choices.iter().all(|choice| choice.fused != choice.pair.is_some()));
             assert!(choices[0].fused, "{:?}", choices[0]);
             assert_eq!(choices[3].fused, all, "{:?}", choices[3]);
-            let fits = |choice: &Choice| choice.block.is_some_and(|block| block.shared_bytes <= block_bytes);
+            let fits =
+                |choice: &MbconvChoice| choice.block.is_some_and(|block| block.shared_bytes <= block_bytes);
             assert!(choices.iter().all(|choice| choice.fused == fits(choice)));
             let target = Target { precision: Precision::F16, block_bytes };
             let (program, _) = lower(&layout, &arch, Exits::single(&arch), 100, Mode::Inference, target);

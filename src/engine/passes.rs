@@ -24,7 +24,7 @@ pub(super) struct Vectors {
 /// What the passes before the last have found, to be given back: of what makes the map, if it is not the
 /// input, and of the filter.
 #[derive(Clone, Copy)]
-pub(super) struct Measured {
+pub(super) struct PassStatistics {
     pub(super) source: Option<Vectors>,
     pub(super) filter: Vectors,
 }
@@ -37,7 +37,7 @@ impl Lowering<'_> {
     }
 
     /// The passes before the last of MBConvs that run together; none in inference.
-    pub(super) fn passes_before(&mut self, fused: &[Fused<'_>]) -> Vec<Measured> {
+    pub(super) fn passes_before(&mut self, fused: &[Fused<'_>]) -> Vec<PassStatistics> {
         if self.mode == Mode::Inference {
             return Vec::new();
         }
@@ -56,11 +56,11 @@ impl Lowering<'_> {
             .map(|(one, &expand)| (self.call(one, Pass::Filtered, [expand, None]), &one.filter));
         let calls = calls.collect();
         let filter = self.pass(calls, true);
-        expand.into_iter().zip(filter).map(|(source, filter)| Measured { source, filter }).collect()
+        expand.into_iter().zip(filter).map(|(source, filter)| PassStatistics { source, filter }).collect()
     }
 
     /// Gives back what passes have found.
-    pub(super) fn give_back(&mut self, measured: Measured) {
+    pub(super) fn give_back(&mut self, measured: PassStatistics) {
         let vectors = measured.source.into_iter().chain([measured.filter]);
         vectors.for_each(|vectors| self.arena.give_back(vectors.both));
     }

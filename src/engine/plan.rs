@@ -19,7 +19,7 @@
 
 use super::Precision;
 use super::arena::Arena;
-use super::fuse::{Parts, Source};
+use super::fuse::{MbconvParts, Source};
 use super::heads::Heads;
 use super::tree::{Step, Tree, section_len};
 use crate::ops::batch_norm::{BnAverage, BnFold};
@@ -429,7 +429,7 @@ impl Lowering<'_> {
         let (layout, channels) = (self.layout, *self.layout.channels());
         let weights = Slot::weights(layout.first.depthwise, 9 * channels.stem);
         let filters = Slot::weights(layout.first.stem, 27 * channels.stem);
-        let block = |source| Parts {
+        let block = |source| MbconvParts {
             source,
             filter: (weights, channels.stem),
             filter_bn: &layout.first.depthwise_bn,
@@ -524,7 +524,7 @@ impl Lowering<'_> {
         let branches = layer.branches;
         let shortcut = layer.shortcut.then_some(x);
         let running = [branches.mbconv, branches.pointwise, branches.transform];
-        let parts = branches.mbconv.then(|| Parts::of(layer, &block));
+        let parts = branches.mbconv.then(|| MbconvParts::of(layer, &block));
         let fusing = parts.and_then(|parts| Some((self.fusing(&parts, x)?, parts)));
         match &block.parallel {
             Some(parallel) if running.iter().filter(|&&runs| runs).count() > 1 => {

@@ -30,7 +30,7 @@ pub struct Population {
 }
 
 /// How a population is cut for a device.
-pub(super) struct Cut {
+pub(super) struct Grouping {
     /// Networks that run as one tree.
     pub(super) groups: Vec<Vec<usize>>,
     /// Whether groups run side by side, each on one lane.
@@ -47,7 +47,7 @@ pub(super) fn cut(
     (lanes, streams): (usize, usize),
     fill: usize,
     budget: usize,
-) -> Cut {
+) -> Grouping {
     // Batches and chunks keep the lanes busy within a group; only with more lanes than batches
     // are there groups to run side by side.
     let side_by_side = lanes > fill && networks.len() >= 2 * lanes;
@@ -57,7 +57,7 @@ pub(super) fn cut(
         (false, _) => networks.len().div_ceil(2 * streams).clamp(SMALL_GROUP, GROUP),
     };
     let share = budget / size_of::<f32>() / lanes.max(1) / streams.max(1);
-    Cut { groups: groups(channels, networks, size, share), side_by_side, share }
+    Grouping { groups: groups(channels, networks, size, share), side_by_side, share }
 }
 
 /// The engine of some of different widths that has a network; the first where none has, which says so.
@@ -121,7 +121,7 @@ impl Engine {
         let fill = batches.map_or(images.len(), |batches| batches.count);
         let second = self.on_second_stream()?;
         let streams = 1 + usize::from(second.is_some());
-        let Cut { groups, side_by_side, share } =
+        let Grouping { groups, side_by_side, share } =
             cut(channels, networks, (self.device().lanes(), streams), fill, self.budget());
         // Once one stream has failed, the other need not go on.
         let failed = AtomicBool::new(false);

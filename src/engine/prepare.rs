@@ -12,7 +12,7 @@ use crate::space::walk::Exits;
 use rayon::prelude::*;
 
 /// Networks whose batch norms are folded: the buffer whose start is their section.
-pub(super) struct Prepared(pub(super) Buffer);
+pub(super) struct FoldedNetworks(pub(super) Buffer);
 
 /// Recalibration's batches, as they will be run.
 #[derive(Clone, Copy)]
@@ -59,12 +59,12 @@ impl Engine {
         batches: Option<Batches<'_>>,
         threads: Threads,
         stop: &(dyn Fn() -> bool + Sync),
-    ) -> Result<Option<Prepared>, Error> {
+    ) -> Result<Option<FoldedNetworks>, Error> {
         let Some(batches) = batches else {
             let (_, section) = self.lower(tree, 1, Mode::Inference, Reads::Scores);
             let mut arena = self.arena(section.len)?;
             self.run(&[Call::from(section.stored)], &mut arena, threads)?;
-            return Ok(Some(Prepared(arena)));
+            return Ok(Some(FoldedNetworks(arena)));
         };
         let lower = |at_once: usize| {
             let mode = Mode::Recalibration { batches: batches.count, at_once };
@@ -109,7 +109,7 @@ impl Engine {
         let mut arena = self.arena(section.len)?;
         self.device().upload(&mut arena, 0, &sums)?;
         self.run(&[Call::from(section.averaged)], &mut arena, threads)?;
-        Ok(Some(Prepared(arena)))
+        Ok(Some(FoldedNetworks(arena)))
     }
 
     /// Fills a section with as many batches a run as the device takes, fewer in the last; `lower` gives
@@ -121,7 +121,7 @@ impl Engine {
         batches: Batches<'_>,
         threads: Threads,
         stop: &(dyn Fn() -> bool + Sync),
-    ) -> Result<Option<Prepared>, Error> {
+    ) -> Result<Option<FoldedNetworks>, Error> {
         let at_once = even(batches.count, self.device().batches(one.0.arena_len));
         let (program, section) = if at_once > 1 { lower(at_once) } else { one };
         let mut arena = self.arena(program.arena_len)?;
@@ -141,7 +141,7 @@ impl Engine {
             self.repeated(&rest.calls, self.weights(), 1).run(&mut arena, threads)?;
         }
         self.run(&[Call::from(section.averaged)], &mut arena, threads)?;
-        Ok(Some(Prepared(arena)))
+        Ok(Some(FoldedNetworks(arena)))
     }
 
     /// Calls that write to `arena` and need no other network.

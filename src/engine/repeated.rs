@@ -52,13 +52,13 @@ impl FromStr for Graphs {
 #[derive(Default)]
 pub(super) struct Recordings {
     /// That which came last is last.
-    programs: Mutex<Vec<Arc<Remembered>>>,
+    programs: Mutex<Vec<Arc<RecordedProgram>>>,
     /// Whether the device has said that there is nothing to be saved.
     useless: AtomicBool,
 }
 
 /// A program: the same calls are the same program, whatever they were made for.
-struct Remembered {
+struct RecordedProgram {
     calls: Vec<Call>,
     /// Runs so far, and those that were announced.
     runs: AtomicUsize,
@@ -68,12 +68,12 @@ struct Remembered {
 
 impl Recordings {
     /// The program of these calls, which will run `runs` times.
-    fn program(&self, calls: &[Call], runs: usize) -> Arc<Remembered> {
+    fn program(&self, calls: &[Call], runs: usize) -> Arc<RecordedProgram> {
         let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
         let found = programs.iter().position(|program| program.calls == calls);
         let program = found.map(|index| programs.remove(index)).unwrap_or_else(|| {
             let (runs, recordings) = (AtomicUsize::new(0), Mutex::default());
-            Arc::new(Remembered { calls: calls.to_vec(), runs, recordings })
+            Arc::new(RecordedProgram { calls: calls.to_vec(), runs, recordings })
         });
         program.runs.fetch_add(runs, Ordering::Relaxed);
         programs.push(program.clone());
@@ -84,7 +84,7 @@ impl Recordings {
     }
 }
 
-impl Remembered {
+impl RecordedProgram {
     fn recordings(&self) -> MutexGuard<'_, Vec<Arc<Recording>>> {
         self.recordings.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -98,7 +98,7 @@ pub(super) struct Repeated<'a> {
     network: &'a Buffer,
     recordings: &'a Recordings,
     /// What is remembered of them, if they are to be recorded.
-    program: Option<Arc<Remembered>>,
+    program: Option<Arc<RecordedProgram>>,
 }
 
 impl<'a> Repeated<'a> {
@@ -109,7 +109,7 @@ impl<'a> Repeated<'a> {
         (weights, network): (&'a Buffer, &'a Buffer),
         runs: usize,
     ) -> Repeated<'a> {
-        let pays = |program: &Arc<Remembered>| match graphs {
+        let pays = |program: &Arc<RecordedProgram>| match graphs {
             Graphs::Auto => program.runs.load(Ordering::Relaxed) >= LEAST_RUNS,
             Graphs::Always => true,
             Graphs::Never => false,
@@ -155,7 +155,7 @@ impl<'a> Repeated<'a> {
         Memory { weights: self.weights, network: self.network, arena }
     }
 
-    fn record(&self, program: &Remembered, memory: Memory<'_>) -> Result<Option<Arc<Recording>>, Error> {
+    fn record(&self, program: &RecordedProgram, memory: Memory<'_>) -> Result<Option<Arc<Recording>>, Error> {
         if self.recordings.useless.load(Ordering::Relaxed) {
             return Ok(None);
         }

@@ -438,7 +438,7 @@ impl Loop<'_> {
         let (watch, remedy) = (&self.snapshot.state.watch, self.inputs.remedy());
         state.watch = watch
             .rolled_back(state.watch.clone(), reason, remedy)
-            .map_err(|hopeless| Error::Hopeless { number: picked.number, hopeless })?;
+            .map_err(|hopeless| Error::KeepsDiverging { number: picked.number, hopeless })?;
         let factor = state.watch.rate_factor();
         self.output
             .note(&format!("step {at}: {reason}; back to step {} with {factor} of the rate", state.total));

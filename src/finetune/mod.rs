@@ -134,11 +134,11 @@ pub enum Error {
     },
     /// A training that diverges however small the rate.
     #[error("network {number}: {hopeless}")]
-    Hopeless {
+    KeepsDiverging {
         /// The network.
         number: usize,
         /// How often, why, and what to do.
-        hopeless: train::checks::Hopeless,
+        hopeless: train::checks::KeepsDiverging,
     },
     /// A run whose checkpoints went away while it ran.
     #[error("the run's checkpoints are gone: begin again with another --run")]

@@ -4,6 +4,8 @@
 //! their addresses, works out a [`Geometry`], and hands over the struct that its kernel takes. What becomes of a launch,
 //! the device decides that made the launcher: it starts the kernel, records the launch, or counts it.
 
+// Arguments are handed to drivers as pointers.
+#[allow(unsafe_code)]
 mod arguments;
 mod error;
 mod launcher;

@@ -97,7 +97,7 @@ pub enum Error {
     Train(Box<train::Error>),
     /// Divergence of the adaptation, again and again.
     #[error("adaptation: {0}")]
-    Hopeless(#[from] train::checks::Hopeless),
+    KeepsDiverging(#[from] train::checks::KeepsDiverging),
     /// Checkpoints that went away while the search ran.
     #[error("the run's checkpoints are gone: begin again with another --run")]
     NoCheckpoint,

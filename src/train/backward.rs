@@ -7,7 +7,7 @@
 //!
 //! The gradient of a map is stored as the map is, those of weights and of all per-channel numbers in f32.
 
-use super::places::gradient;
+use super::slots::gradient;
 use super::tape::{Convolution, Gate, Map, Node, Norm, Tape};
 use crate::engine::plan::BN_EPSILON;
 use crate::ops::grad::activation::{ActivateGrad, ColumnSum, ColumnsParams};

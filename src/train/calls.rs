@@ -5,8 +5,8 @@
 
 use super::loss_scale::LossScale;
 use super::optimiser::{self, Optimiser};
-use super::places::Places;
-use super::program::{self, Objective, Shared};
+use super::program::{self, Objective, StepSlots};
+use super::slots::TrainingSlots;
 use super::{Student, Weighting};
 use crate::engine::Precision;
 use crate::ops::Call;
@@ -34,7 +34,7 @@ pub struct StepShape<'a> {
 
 /// Calls and the elements of the buffer that they write.
 #[derive(Debug, Clone)]
-pub struct List {
+pub struct CallList {
     /// The calls, in order.
     pub calls: Vec<Call>,
     /// Elements of the buffer.
@@ -42,15 +42,15 @@ pub struct List {
 }
 
 /// The calls of one optimiser step.
-pub fn step_calls(layout: &Layout, optimiser: &Optimiser, shape: &StepShape<'_>) -> Vec<List> {
+pub fn step_calls(layout: &Layout, optimiser: &Optimiser, shape: &StepShape<'_>) -> Vec<CallList> {
     let &StepShape { students, teacher, images, side, dropout, precision } = shape;
     let format = precision.format();
-    let places = Places::new(layout, format);
+    let places = TrainingSlots::new(layout, format);
     let networks: Vec<(Arch, Exits)> = students.iter().map(|student| student.network(side)).collect();
-    let shared = Shared::new(layout, &places, format, (images, side), (&networks, dropout));
+    let shared = StepSlots::new(layout, &places, format, (images, side), (&networks, dropout));
     let parts = (layout, &places, &shared);
     let mut lists = Vec::new();
-    let mut push = |calls: Vec<Call>, arena_len: usize| lists.push(List { calls, arena_len });
+    let mut push = |calls: Vec<Call>, arena_len: usize| lists.push(CallList { calls, arena_len });
     if let Some(family) = teacher {
         let arch = Arch::largest(family, side as u32, None);
         let (exits, weights) = (Weighting::Own.exits(&arch), Weighting::Own.weights());

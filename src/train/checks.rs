@@ -109,7 +109,7 @@ pub fn validated(error: &engine::Error) -> Option<Reason> {
 /// A training that diverged more often than it may.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("the training diverged {times} times, the last time because {reason}: {remedy}")]
-pub struct Hopeless {
+pub struct KeepsDiverging {
     /// How often.
     pub times: u32,
     /// What was wrong last, in words.
@@ -197,11 +197,16 @@ impl Watch {
     ///
     /// # Errors
     /// This phase has gone back too often.
-    pub fn rolled_back(&self, restored: Watch, reason: &Reason, remedy: Remedy) -> Result<Watch, Hopeless> {
+    pub fn rolled_back(
+        &self,
+        restored: Watch,
+        reason: &Reason,
+        remedy: Remedy,
+    ) -> Result<Watch, KeepsDiverging> {
         let rollbacks = self.rollbacks.max(restored.rollbacks) + 1;
         if rollbacks > MOST_ROLLBACKS {
             let (reason, remedy) = (reason.to_string(), remedy.to_string());
-            return Err(Hopeless { times: rollbacks, reason, remedy });
+            return Err(KeepsDiverging { times: rollbacks, reason, remedy });
         }
         Ok(Watch { rollbacks, ..restored })
     }

@@ -24,10 +24,10 @@ pub mod material;
 mod optimiser;
 mod optimiser_state;
 pub mod phase;
-mod places;
 mod program;
 pub mod rate;
 pub mod results;
+mod slots;
 mod state;
 pub(crate) mod tally;
 mod tape;
@@ -35,7 +35,7 @@ mod task;
 mod team;
 mod trainer;
 
-pub use calls::{List, StepShape, step_calls};
+pub use calls::{CallList, StepShape, step_calls};
 pub use looping::{Outcome, train};
 pub use loss_scale::LossScale;
 pub use optimiser::{Decays, Optimiser, Rule};
@@ -118,7 +118,7 @@ pub enum Error {
     Diverged(checks::Reason),
     /// Divergence again and again.
     #[error(transparent)]
-    Hopeless(#[from] checks::Hopeless),
+    KeepsDiverging(#[from] checks::KeepsDiverging),
     /// A run whose checkpoints went away while it ran.
     #[error("the run's checkpoints are gone: begin again with another --run")]
     NoCheckpoint,

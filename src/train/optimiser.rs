@@ -3,7 +3,7 @@
 //! A step updates whole tensors: a tensor is touched if any sub-network of the step used a part of
 //! it, and then momentum and weight decay act on all of it; a tensor that none used stays as it is.
 
-use super::places::{Places, arena};
+use super::slots::{TrainingSlots, arena};
 use crate::ops::grad::kernel_transform::{KernelTransformGrad, KernelTransformGradGroup};
 use crate::ops::update::{
     AdamW, AdamWParams, AdamWSegment, ClipFactor, ClipParams, Segment, Sgd, SgdParams, SgdSegment,
@@ -114,7 +114,7 @@ fn segment(tensor: &TensorLayout) -> Segment {
 /// by one over `unscale`, and a step takes that back.
 pub(super) fn norm(
     layout: &Layout,
-    places: &Places,
+    places: &TrainingSlots,
     touched: &BTreeSet<usize>,
     clip: Option<f32>,
     unscale: f32,
@@ -144,7 +144,7 @@ impl Optimiser {
     pub(super) fn update(
         &self,
         layout: &Layout,
-        places: &Places,
+        places: &TrainingSlots,
         touched: &BTreeSet<usize>,
         steps: &[u64],
         rate: f32,

@@ -1,7 +1,7 @@
 //! What one network does in a step: forward, losses, backward, running statistics.
 
 use super::backward::Backward;
-use super::places::{Places, arena};
+use super::slots::{TrainingSlots, arena};
 use super::tape::Tape;
 use crate::engine::arena::Arena;
 use crate::ops::grad::batch_norm::{BnRunning, BnRunningGroup, RunningParams};
@@ -20,10 +20,10 @@ const BN_MOMENTUM: f32 = 0.1;
 /// What goes into the networks of a step and comes out of them, at places that none of them works on: what
 /// maps are stored as, the batch, the teacher's answer to it, and each student's dropout masks and scores.
 #[derive(Debug, Clone)]
-pub(super) struct Shared {
+pub(super) struct StepSlots {
     /// Unless it is f32.
     pub format: Option<Format>,
-    /// All scores, student by student: behind [`Places::clip`], so that one copy reads all that a step finds.
+    /// All scores, student by student: behind [`TrainingSlots::clip`], so that one copy reads all that a step finds.
     pub scores: Slot,
     /// `[images]`
     pub labels: Slot,
@@ -34,35 +34,35 @@ pub(super) struct Shared {
     /// The teacher's probabilities `[images, stride]`.
     pub teacher: Slot,
     /// What each student has alone.
-    pub students: Vec<Own>,
+    pub students: Vec<StudentSlots>,
     /// Elements of the work buffer up to here.
     pub end: usize,
 }
 
 /// What a student has alone, for every exit read.
 #[derive(Debug, Clone)]
-pub(super) struct Own {
+pub(super) struct StudentSlots {
     /// Loss, scaled, and correctness: `[images, 2]`.
     pub scores: Vec<Slot>,
     /// Dropout masks, if there is dropout.
     pub masks: Vec<Slot>,
 }
 
-impl Shared {
+impl StepSlots {
     /// For the students, read at their exits, and masks if there is `dropout`.
     pub(super) fn new(
         layout: &Layout,
-        places: &Places,
+        places: &TrainingSlots,
         format: Option<Format>,
         (images, side): (usize, usize),
         (students, dropout): (&[(Arch, Exits)], bool),
-    ) -> Shared {
+    ) -> StepSlots {
         let mut free = Arena::with_reserved(places.reserved);
-        let mut own: Vec<Own> = students
+        let mut own: Vec<StudentSlots> = students
             .iter()
             .map(|(_, exits)| {
                 let scores = exits.iter().map(|_| free.take(score::PER_IMAGE * images)).collect();
-                Own { scores, masks: Vec::new() }
+                StudentSlots { scores, masks: Vec::new() }
             })
             .collect();
         let scores = arena(places.reserved, free.len() - places.reserved);
@@ -75,7 +75,7 @@ impl Shared {
         let sent = arena(labels.offset, last.offset + last.len - labels.offset);
         let input = free.take(images * side * side * 3);
         let teacher = free.take(images * stride(layout));
-        Shared { format, scores, labels, sent, input, teacher, students: own, end: free.len() }
+        StepSlots { format, scores, labels, sent, input, teacher, students: own, end: free.len() }
     }
 }
 
@@ -116,7 +116,7 @@ pub(super) struct Program {
 
 /// Lowers student number `number`.
 pub(super) fn student(
-    (layout, places, shared): (&Layout, &Places, &Shared),
+    (layout, places, shared): (&Layout, &TrainingSlots, &StepSlots),
     number: usize,
     (arch, exits): (&Arch, Exits),
     images: usize,
@@ -170,7 +170,7 @@ pub(super) fn student(
 /// Lowers a teacher: its forward pass with batch statistics, and the probabilities that it leaves at
 /// the shared place.
 pub(super) fn teacher(
-    (layout, places, shared): (&Layout, &Places, &Shared),
+    (layout, places, shared): (&Layout, &TrainingSlots, &StepSlots),
     (arch, exits): (&Arch, Exits),
     images: usize,
     weights: [f32; 5],
@@ -206,7 +206,7 @@ pub(super) fn teacher(
 }
 
 fn tape<'a>(
-    (layout, places, shared): (&'a Layout, &'a Places, &Shared),
+    (layout, places, shared): (&'a Layout, &'a TrainingSlots, &StepSlots),
     images: usize,
     masks: &[Slot],
 ) -> Tape<'a> {

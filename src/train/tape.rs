@@ -7,7 +7,7 @@
 //! Maps are f32 or a 16-bit format, as in inference: then 1x1 convolutions are calls of their own operator
 //! on 16-bit rows, and pooled features with all that follows them, gates, and per-channel numbers are f32.
 
-use super::places::Places;
+use super::slots::TrainingSlots;
 use crate::engine::arena::Arena;
 use crate::engine::plan::BN_EPSILON;
 use crate::ops::batch_norm::{ApplyParams, BatchFold, BnApply, BnStatistics, StatisticsParams};
@@ -133,7 +133,7 @@ pub(super) enum Node {
 /// The pass and its record.
 pub(super) struct Tape<'a> {
     pub layout: &'a Layout,
-    pub places: &'a Places,
+    pub places: &'a TrainingSlots,
     pub images: usize,
     /// What maps are stored as, unless it is f32.
     pub format: Option<Format>,

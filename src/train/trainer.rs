@@ -2,8 +2,8 @@
 
 use super::loss_scale::LossScale;
 use super::optimiser::{self, Optimiser, Rule};
-use super::places::{Places, arena};
-use super::program::{self, Objective, Program, Shared};
+use super::program::{self, Objective, Program, StepSlots};
+use super::slots::{TrainingSlots, arena};
 use super::{Error, OptimiserState, Weighting};
 use crate::data::loader::{self, Loader, Position};
 use crate::data::{self, Dataset, Source};
@@ -117,11 +117,11 @@ pub struct Gradient {
 }
 
 /// A step that is under way.
-pub(super) struct Launched(Accumulated);
+pub(super) struct LaunchedStep(AccumulatedGradient);
 
 /// A gradient in the work buffer.
-struct Accumulated {
-    shared: Shared,
+struct AccumulatedGradient {
+    shared: StepSlots,
     touched: BTreeSet<usize>,
     last: Option<Program>,
 }
@@ -129,7 +129,7 @@ struct Accumulated {
 /// A network whose answers others learn from: a copy, which training does not touch.
 pub struct Teacher {
     supernet: Arc<Supernet>,
-    places: Places,
+    places: TrainingSlots,
     weights: Buffer,
     arch: Arch,
     weighting: Weighting,
@@ -140,7 +140,7 @@ pub struct Trainer {
     device: Arc<dyn Device>,
     supernet: Supernet,
     precision: Precision,
-    places: Places,
+    places: TrainingSlots,
     optimiser: Optimiser,
     loss_scale: LossScale,
     state: Buffer,
@@ -172,7 +172,7 @@ impl Trainer {
         optimiser: Optimiser,
         precision: Precision,
     ) -> Result<Trainer, Error> {
-        let places = Places::new(&supernet.layout, precision.format());
+        let places = TrainingSlots::new(&supernet.layout, precision.format());
         let state = state_of(&*device, &supernet, &places)?;
         let work = device.allocate(places.reserved)?;
         let steps = vec![0; supernet.layout.tensors().len()];
@@ -219,7 +219,7 @@ impl Trainer {
                 file: supernet.file.display().to_string(),
             });
         }
-        let places = Places::new(&supernet.layout, self.precision.format());
+        let places = TrainingSlots::new(&supernet.layout, self.precision.format());
         let weights = self.precision.weights(&*self.device, &supernet)?;
         let arch = Arch::largest(supernet.family, 32, Some(supernet.channels().width));
         Ok(Teacher { supernet, places, weights, arch, weighting })
@@ -248,14 +248,14 @@ impl Trainer {
         students: &[Student],
         teacher: Option<&Teacher>,
         settings: &Settings,
-    ) -> Result<Launched, Error> {
+    ) -> Result<LaunchedStep, Error> {
         let accumulated = self.accumulate(batch, students, teacher, settings)?;
         self.update(&accumulated.touched, settings.rate)?;
-        Ok(Launched(accumulated))
+        Ok(LaunchedStep(accumulated))
     }
 
     /// What came of a step, once the device is through with it.
-    pub(super) fn finish(&mut self, Launched(accumulated): Launched) -> Result<Report, Error> {
+    pub(super) fn finish(&mut self, LaunchedStep(accumulated): LaunchedStep) -> Result<Report, Error> {
         let (mut report, unmoved) = self.report(&accumulated)?;
         if unmoved {
             accumulated.touched.iter().for_each(|&index| self.steps[index] -= 1);
@@ -313,7 +313,7 @@ impl Trainer {
         students: &[Student],
         teacher: Option<&Teacher>,
         settings: &Settings,
-    ) -> Result<Accumulated, Error> {
+    ) -> Result<AccumulatedGradient, Error> {
         let images = batch.labels.len();
         self.check(batch, students)?;
         let layout = &self.supernet.layout;
@@ -321,7 +321,7 @@ impl Trainer {
         let networks: Vec<(Arch, Exits)> =
             students.iter().map(|student| student.network(batch.side)).collect();
         let dropout = settings.dropout > 0.0;
-        let shared = Shared::new(layout, &self.places, format, (images, batch.side), (&networks, dropout));
+        let shared = StepSlots::new(layout, &self.places, format, (images, batch.side), (&networks, dropout));
         let mut programs = Vec::new();
         for (number, (arch, exits)) in networks.iter().enumerate() {
             let kd_ratio = if teacher.is_some() { settings.kd_ratio } else { 0.0 };
@@ -362,7 +362,11 @@ impl Trainer {
         }
         let layout = &self.supernet.layout;
         run(&*self.device, &optimiser::derived_gradients(layout, &offsets), &self.state, &mut self.work)?;
-        Ok(Accumulated { shared, touched: optimiser::tensors(layout, &offsets), last: programs.pop() })
+        Ok(AccumulatedGradient {
+            shared,
+            touched: optimiser::tensors(layout, &offsets),
+            last: programs.pop(),
+        })
     }
 
     /// Makes the work buffer at least so large, whatever it holds.
@@ -418,7 +422,7 @@ impl Trainer {
     }
 
     /// Sends labels and all students' dropout masks, which are drawn here.
-    fn send(&mut self, shared: &Shared, labels: &[u32], settings: &Settings) -> Result<(), Error> {
+    fn send(&mut self, shared: &StepSlots, labels: &[u32], settings: &Settings) -> Result<(), Error> {
         let start = shared.sent.offset;
         self.staging.clear();
         self.staging.resize(shared.sent.len, 0.0);
@@ -439,7 +443,10 @@ impl Trainer {
 
     /// Waits for the device and reads what a step has found, in one copy: each student's loss over all exits
     /// and correct answers of the last, the norm, and whether the optimiser took no step for it.
-    fn report(&mut self, Accumulated { shared, .. }: &Accumulated) -> Result<(Report, bool), Error> {
+    fn report(
+        &mut self,
+        AccumulatedGradient { shared, .. }: &AccumulatedGradient,
+    ) -> Result<(Report, bool), Error> {
         let images = shared.labels.len;
         let start = self.places.clip.offset;
         let found = &mut self.staging;
@@ -520,7 +527,7 @@ impl Trainer {
 }
 
 /// A state buffer with a super-network's weights, and an optimiser's zeros.
-fn state_of(device: &dyn Device, supernet: &Supernet, places: &Places) -> Result<Buffer, Error> {
+fn state_of(device: &dyn Device, supernet: &Supernet, places: &TrainingSlots) -> Result<Buffer, Error> {
     let mut state = device.allocate(places.state_len)?;
     device.upload(&mut state, 0, &supernet.packed)?;
     let none = device.allocate(0)?;

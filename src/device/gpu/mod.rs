@@ -25,7 +25,7 @@ use crate::ops::{preprocess, score, squeeze_excite, stem, sum};
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
-use timing::Lazy;
+use timing::LazyMemory;
 
 /// Bytes that an arena on a card may well have; an eighth of a small card's memory.
 pub const CARD_ARENA_BYTES: usize = 1 << 30;
@@ -193,9 +193,9 @@ pub trait Runtime: Send + Sync + Sized + 'static {
 pub struct Gpu<R: Runtime> {
     runtime: R,
     /// What the cache is flushed with.
-    flush: Lazy<R::Memory>,
+    flush: LazyMemory<R::Memory>,
     /// What the kernel writes that keeps the card busy before something is timed.
-    cover: Lazy<R::Memory>,
+    cover: LazyMemory<R::Memory>,
     residents: Arc<Residents>,
 }
 
@@ -240,7 +240,7 @@ impl<R: Runtime> Gpu<R> {
     /// The device on that runtime.
     pub fn new(runtime: R) -> Gpu<R> {
         let residents = Arc::new(Residents::new(runtime.resident_budget()));
-        Gpu { runtime, flush: Lazy::default(), cover: Lazy::default(), residents }
+        Gpu { runtime, flush: LazyMemory::default(), cover: LazyMemory::default(), residents }
     }
 
     /// Lets data sets take at most `bytes`. Results do not depend on it.
@@ -450,7 +450,12 @@ impl<R: Runtime> Device for Gpu<R> {
     fn with_own_stream(&self) -> Result<Option<Arc<dyn Device>>, Error> {
         let residents = self.residents.clone();
         let runtime = self.runtime.with_own_stream()?;
-        Ok(Some(Arc::new(Gpu { runtime, flush: Lazy::default(), cover: Lazy::default(), residents })))
+        Ok(Some(Arc::new(Gpu {
+            runtime,
+            flush: LazyMemory::default(),
+            cover: LazyMemory::default(),
+            residents,
+        })))
     }
 
     fn lanes(&self) -> usize {

@@ -18,15 +18,15 @@ use std::time::Duration;
 const COVER_THREADS: u32 = 256;
 
 /// Memory that is taken when first asked for.
-pub(super) struct Lazy<M>(Mutex<Option<M>>);
+pub(super) struct LazyMemory<M>(Mutex<Option<M>>);
 
-impl<M> Default for Lazy<M> {
-    fn default() -> Lazy<M> {
-        Lazy(Mutex::new(None))
+impl<M> Default for LazyMemory<M> {
+    fn default() -> LazyMemory<M> {
+        LazyMemory(Mutex::new(None))
     }
 }
 
-impl<M> Lazy<M> {
+impl<M> LazyMemory<M> {
     /// Its address, of `bytes` bytes.
     fn address<R: Runtime<Memory = M>>(&self, runtime: &R, bytes: usize) -> Result<u64, Error> {
         let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -40,7 +40,7 @@ impl<M> Lazy<M> {
 
 /// What runs in front of what is timed.
 #[derive(Clone, Copy)]
-pub(super) enum Front {
+pub(super) enum BeforeTiming {
     /// Overwrites the card's caches.
     Flush(FillArgs),
     /// Keeps the card busy and leaves the caches alone.
@@ -49,24 +49,24 @@ pub(super) enum Front {
 
 impl<R: Runtime> Gpu<R> {
     /// What is to run in front: memory is taken here and not when it runs.
-    pub(super) fn front(&self, flush: bool) -> Result<Front, Error> {
+    pub(super) fn front(&self, flush: bool) -> Result<BeforeTiming, Error> {
         Ok(if flush {
             let bytes = 2 * self.runtime.cache_bytes();
             let y = self.flush.address(&self.runtime, bytes)?;
             self.runtime.load("fill_f32")?;
-            Front::Flush(FillArgs { y, quads: (bytes / 16) as u32, value: 0.0 })
+            BeforeTiming::Flush(FillArgs { y, quads: (bytes / 16) as u32, value: 0.0 })
         } else {
             let y = self.cover.address(&self.runtime, COVER_THREADS as usize * size_of::<f32>())?;
             self.runtime.load("peak_f32")?;
             let rounds = self.runtime.cover_rounds();
-            Front::Cover(PeakArgs { y, rounds, factor: 0.999, term: 1.0 })
+            BeforeTiming::Cover(PeakArgs { y, rounds, factor: 0.999, term: 1.0 })
         })
     }
 
-    pub(super) fn run_front(&self, front: &Front) -> Result<(), Error> {
+    pub(super) fn run_front(&self, front: &BeforeTiming) -> Result<(), Error> {
         match front {
-            Front::Flush(args) => self.launch_items("fill_f32", args.quads as usize, args),
-            Front::Cover(args) => {
+            BeforeTiming::Flush(args) => self.launch_items("fill_f32", args.quads as usize, args),
+            BeforeTiming::Cover(args) => {
                 let geometry = Geometry::linear(1, COVER_THREADS);
                 // SAFETY: `front` has taken a float of `y` for every thread.
                 unsafe { self.runtime.launch("peak_f32", geometry, &Arguments::of(args), Threads::All) }

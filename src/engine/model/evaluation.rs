@@ -24,7 +24,7 @@ pub struct Workload {
 
 /// How a device takes them.
 #[derive(Clone, Copy)]
-pub struct Taking<'a> {
+pub struct Scheduling<'a> {
     /// Lists of calls that run side by side.
     pub lanes: usize,
     /// Streams that a device of one lane has: see [`Device::with_own_stream`](crate::device::Device::with_own_stream).
@@ -37,7 +37,7 @@ pub struct Taking<'a> {
 
 /// The passes of an evaluation.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Planned {
+pub struct EvaluationPlan {
     /// Recalibration and inference of every tree.
     pub passes: Vec<Pass>,
     /// What the trees save.
@@ -53,9 +53,9 @@ pub fn evaluation(
     layout: &Layout,
     networks: &[(Arch, Exits)],
     workload: Workload,
-    taking: Taking<'_>,
+    taking: Scheduling<'_>,
     target: impl Into<Target>,
-) -> Planned {
+) -> EvaluationPlan {
     let target = target.into();
     let precision = target.precision;
     let Workload { images, calibration } = workload;
@@ -99,5 +99,5 @@ pub fn evaluation(
             largest = largest.max(chunk);
         }
     }
-    Planned { passes, saving, chunk: largest }
+    EvaluationPlan { passes, saving, chunk: largest }
 }

@@ -47,7 +47,7 @@ impl std::ops::AddAssign for Floor {
 
 /// Whether networks are read to their logits, or only as far as the last batch norm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Until {
+pub enum ReadTo {
     /// Logits: inference.
     Logits,
     /// The last batch norm: recalibration.
@@ -65,7 +65,7 @@ pub fn prefixes(channels: &Channels, networks: &[(Arch, Exits)]) -> Vec<Tree> {
 
 impl Floor {
     /// The floor of the networks of some trees.
-    pub fn of(layout: &Layout, trees: &[Tree], until: Until) -> Floor {
+    pub fn of(layout: &Layout, trees: &[Tree], until: ReadTo) -> Floor {
         let mut floor = Floor::default();
         for tree in trees {
             for node in &tree.nodes {
@@ -86,7 +86,7 @@ fn side_behind(tree: &Tree, stage: usize) -> usize {
     layer.map_or(0, |layer| layer.side_out)
 }
 
-fn step(layout: &Layout, tree: &Tree, step: &Step, until: Until) -> Floor {
+fn step(layout: &Layout, tree: &Tree, step: &Step, until: ReadTo) -> Floor {
     let channels = layout.channels();
     let mut cost = Cost::default();
     let (fused, unfused, filter, blocks) = match step {
@@ -117,8 +117,8 @@ fn step(layout: &Layout, tree: &Tree, step: &Step, until: Until) -> Floor {
             cost.head_expansion(&head, side);
             let (input, wide) = (head.cin * side * side, head.expand * side * side);
             match until {
-                Until::Norms => (input, input + wide, 0, 0),
-                Until::Logits => {
+                ReadTo::Norms => (input, input + wide, 0, 0),
+                ReadTo::Logits => {
                     let classes = layout.classes();
                     cost.head_classifier(&head, classes);
                     (input + classes, input + 2 * wide + 2 * head.expand + 2 * head.mix + classes, 0, 0)

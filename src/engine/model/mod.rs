@@ -10,7 +10,7 @@
 //!           + max(bytes / bandwidth, operations / rate of each unit, shared out in blocks)     any other call
 //! ```
 //!
-//! and by its [`Parts`] what for: traffic, launches, products on tensor cores, other arithmetic, multiprocessors that
+//! and by its [`SecondsBy`] what for: traffic, launches, products on tensor cores, other arithmetic, multiprocessors that
 //! wait. The largest of them is what bounds it. Calls do not overlap. Where all maps of a pass stay in a cache, only
 //! weights and images are traffic, and the cache is taken to be as fast as it must be. No plan beats its [`Floor`]:
 //! the longest of the least traffic, the products and the depthwise filters, each at full rate. A plan is judged by its
@@ -27,10 +27,10 @@ pub mod machine;
 pub mod time;
 
 pub use super::Precision;
-pub use evaluation::{Planned, Taking, Workload, evaluation};
-pub use floor::{Floor, Until};
+pub use evaluation::{EvaluationPlan, Scheduling, Workload, evaluation};
+pub use floor::{Floor, ReadTo};
 pub use machine::Machine;
-pub use time::{Bound, Parts};
+pub use time::{Bound, SecondsBy};
 
 use super::plan::Program;
 use crate::device::geometries;
@@ -71,7 +71,7 @@ pub struct Pass {
 
 /// What the calls of one operator come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct Tally {
+pub struct OperatorTally {
     /// Calls.
     pub calls: u64,
     /// Kernels launched on a card.
@@ -82,8 +82,8 @@ pub struct Tally {
     pub flops: u64,
 }
 
-impl std::ops::AddAssign for Tally {
-    fn add_assign(&mut self, other: Tally) {
+impl std::ops::AddAssign for OperatorTally {
+    fn add_assign(&mut self, other: OperatorTally) {
         self.calls += other.calls;
         self.launches += other.launches;
         self.bytes += other.bytes;
@@ -123,7 +123,7 @@ impl Pass {
     }
 
     /// What each call takes on a machine, once.
-    fn parts(&self, machine: &Machine) -> impl Iterator<Item = (&Item, Parts)> {
+    fn parts(&self, machine: &Machine) -> impl Iterator<Item = (&Item, SecondsBy)> {
         let cached = 4 * self.arena_len as u64 <= machine.cache_bytes;
         self.items.iter().map(move |item| {
             let bytes = if cached { item.outside } else { item.work.bytes };
@@ -133,8 +133,8 @@ impl Pass {
 
     /// What the MBConvs of elastic layers take on a machine in all runs, in order, where they are one call or a pair;
     /// a pair ends with its projection.
-    fn layers(&self, machine: &Machine) -> Vec<Parts> {
-        let mut layers: Vec<Parts> = Vec::new();
+    fn layers(&self, machine: &Machine) -> Vec<SecondsBy> {
+        let mut layers: Vec<SecondsBy> = Vec::new();
         let mut in_pair = false;
         for (item, parts) in self.parts(machine) {
             match item.operator {
@@ -155,10 +155,10 @@ impl Pass {
 }
 
 /// What passes come to, by operator.
-pub fn tally(passes: &[Pass]) -> BTreeMap<&'static str, Tally> {
-    let mut tallies: BTreeMap<&'static str, Tally> = BTreeMap::new();
+pub fn tally(passes: &[Pass]) -> BTreeMap<&'static str, OperatorTally> {
+    let mut tallies: BTreeMap<&'static str, OperatorTally> = BTreeMap::new();
     for (pass, item) in passes.iter().flat_map(|pass| pass.items.iter().map(move |item| (pass, item))) {
-        *tallies.entry(item.operator).or_default() += Tally {
+        *tallies.entry(item.operator).or_default() += OperatorTally {
             calls: pass.runs,
             launches: pass.runs * item.launches,
             bytes: pass.runs * item.work.bytes,
@@ -169,8 +169,8 @@ pub fn tally(passes: &[Pass]) -> BTreeMap<&'static str, Tally> {
 }
 
 /// What passes come to as a whole.
-pub fn total(passes: &[Pass]) -> Tally {
-    let mut sum = Tally::default();
+pub fn total(passes: &[Pass]) -> OperatorTally {
+    let mut sum = OperatorTally::default();
     tally(passes).into_values().for_each(|tally| sum += tally);
     sum
 }
@@ -181,8 +181,8 @@ pub fn seconds(
     passes: &[Pass],
     machine: &Machine,
     precision: Precision,
-) -> Option<BTreeMap<&'static str, Parts>> {
-    let mut sums: BTreeMap<&'static str, Parts> = BTreeMap::new();
+) -> Option<BTreeMap<&'static str, SecondsBy>> {
+    let mut sums: BTreeMap<&'static str, SecondsBy> = BTreeMap::new();
     for pass in passes.iter().filter(|_| machine.runs(precision)) {
         for (item, parts) in pass.parts(machine) {
             *sums.entry(item.operator).or_default() += parts.times(pass.runs as f64);
@@ -192,21 +192,21 @@ pub fn seconds(
 }
 
 /// What a call takes on a machine whose caches hold nothing of it.
-pub fn estimate(call: &Call, machine: &Machine) -> Parts {
+pub fn estimate(call: &Call, machine: &Machine) -> SecondsBy {
     let item = Item::new(call, None);
     time::parts(&item, item.work.bytes, machine)
 }
 
 /// What the MBConvs of the elastic layers of one network's inference take on a machine, in order, where each is one
 /// call or a pair.
-pub fn layers(passes: &[Pass], machine: &Machine) -> Vec<Parts> {
+pub fn layers(passes: &[Pass], machine: &Machine) -> Vec<SecondsBy> {
     let scores = |pass: &&Pass| pass.items.iter().any(|item| item.operator == "Score");
     passes.iter().find(scores).map(|pass| pass.layers(machine)).unwrap_or_default()
 }
 
 /// The least that a plan moves and computes, in whatever calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Least {
+pub struct LeastWork {
     /// Bytes.
     pub bytes: u64,
     /// Operations.
@@ -216,8 +216,8 @@ pub struct Least {
 }
 
 /// The least seconds of that on a machine, without a launch; `None` where the precision does not run there.
-pub fn floor_seconds(least: Least, machine: &Machine, precision: Precision) -> Option<f64> {
-    let Least { bytes, flops, filter_flops } = least;
+pub fn floor_seconds(least: LeastWork, machine: &Machine, precision: Precision) -> Option<f64> {
+    let LeastWork { bytes, flops, filter_flops } = least;
     let traffic = bytes as f64 / machine.bandwidth;
     let arithmetic = match precision {
         Precision::F32 => flops as f64 / machine.f32_flops,

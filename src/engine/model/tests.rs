@@ -14,7 +14,7 @@ fn alone(arch: &Arch) -> Vec<(Arch, Exits)> {
     vec![(arch.clone(), Exits::single(arch))]
 }
 
-fn inference(layout: &Layout, networks: &[(Arch, Exits)], images: usize) -> Planned {
+fn inference(layout: &Layout, networks: &[(Arch, Exits)], images: usize) -> EvaluationPlan {
     let workload = Workload { images, calibration: None };
     planned(layout, networks, workload, &|_| images, Precision::F32)
 }
@@ -25,8 +25,14 @@ fn planned(
     workload: Workload,
     chunk: &dyn Fn(usize) -> usize,
     precision: Precision,
-) -> Planned {
-    evaluation(layout, networks, workload, Taking { lanes: 1, streams: 1, chunk, batches: &|_| 1 }, precision)
+) -> EvaluationPlan {
+    evaluation(
+        layout,
+        networks,
+        workload,
+        Scheduling { lanes: 1, streams: 1, chunk, batches: &|_| 1 },
+        precision,
+    )
 }
 
 #[test]
@@ -35,7 +41,7 @@ fn a_plan_moves_what_its_unfused_operators_move() {
         let layout = layout(family, 1.0);
         let arch = Arch { nw: [nw; 20], ..Arch::middle(family, 64, None) };
         let networks = alone(&arch);
-        let floor = Floor::of(&layout, &prefixes(layout.channels(), &networks), Until::Logits);
+        let floor = Floor::of(&layout, &prefixes(layout.channels(), &networks), ReadTo::Logits);
         let macs = cost(layout.channels(), &arch, Exits::single(&arch), 200).macs;
         assert_eq!(floor.macs, macs, "{family}");
         assert!(floor.fused < floor.unfused, "{family}");
@@ -68,7 +74,7 @@ fn recalibration_moves_more_and_ends_before_the_classifier() {
         !tallies.contains_key("Score") && tallies["BnStatistics"].launches > tallies["BnStatistics"].calls
     );
     // All batches in one pass: as many bytes, in a fifth of the launches.
-    let together = Taking { lanes: 1, streams: 1, chunk: &card_chunk, batches: &card_batches };
+    let together = Scheduling { lanes: 1, streams: 1, chunk: &card_chunk, batches: &card_batches };
     let together = total(&evaluation(&layout, &networks, workload, together, Precision::F32).passes);
     assert!(together.launches < more.launches / 4 && together.bytes <= more.bytes, "{together:?}");
     // Statistics fold themselves; the 49 averages are folded at the end, in one launch.
@@ -76,7 +82,7 @@ fn recalibration_moves_more_and_ends_before_the_classifier() {
     assert_eq!(tallies["BnStatistics"].calls, 5 * 49);
     let trees = prefixes(layout.channels(), &networks);
     let (norms, logits) =
-        (Floor::of(&layout, &trees, Until::Norms), Floor::of(&layout, &trees, Until::Logits));
+        (Floor::of(&layout, &trees, ReadTo::Norms), Floor::of(&layout, &trees, ReadTo::Logits));
     assert!(norms.macs < logits.macs && norms.weights < logits.weights && norms.fused < logits.fused);
 }
 
@@ -89,7 +95,7 @@ fn a_shared_prefix_is_counted_once() {
     let (alone, both) =
         (alone(&one), vec![(one.clone(), Exits::single(&one)), (other.clone(), Exits::single(&other))]);
     let floor = |networks: &[(Arch, Exits)]| {
-        Floor::of(&layout, &prefixes(layout.channels(), networks), Until::Logits)
+        Floor::of(&layout, &prefixes(layout.channels(), networks), ReadTo::Logits)
     };
     let (single, pair) = (floor(&alone), floor(&both));
     // They differ in the last layer: that and the head run twice.
@@ -118,7 +124,7 @@ fn time_follows_peaks_launches_and_caches() {
     let passes = inference(&layout, &alone(&Arch::middle(Family::SE_B, 48, None)), 10).passes;
     let all = total(&passes);
     let time = |machine: &Machine, precision| -> f64 {
-        seconds(&passes, machine, precision).unwrap().values().map(Parts::seconds).sum()
+        seconds(&passes, machine, precision).unwrap().values().map(SecondsBy::seconds).sum()
     };
     let plain = time(&machine, Precision::F32);
     // Between the longer of the two roofs and both behind one another.
@@ -174,11 +180,11 @@ fn fused(width: f64, images: usize, card: &Machine) -> Vec<Pass> {
     let networks = alone(&Arch::middle(Family::SE_B, 64, None));
     let block_bytes = card.shared_bytes.unwrap() as u32;
     let target = Target { precision: Precision::Bf16, block_bytes };
-    let taking = Taking { lanes: 1, streams: 1, chunk: &card_chunk, batches: &|_| 1 };
+    let taking = Scheduling { lanes: 1, streams: 1, chunk: &card_chunk, batches: &|_| 1 };
     evaluation(&layout, &networks, Workload { images, calibration: None }, taking, target).passes
 }
 
-fn sum(passes: &[Pass], card: &Machine) -> Parts {
+fn sum(passes: &[Pass], card: &Machine) -> SecondsBy {
     seconds(passes, card, Precision::Bf16).unwrap().into_values().sum()
 }
 
@@ -231,7 +237,7 @@ fn times_are_never_below_the_roofline_and_grow_with_the_work() {
             last = parts.seconds();
             let layout = layout(Family::SE_B, 1.0);
             let passes = inference(&layout, &alone(&Arch::middle(Family::SE_B, 64, None)), images).passes;
-            let parts: Parts = seconds(&passes, card, Precision::F32).unwrap().into_values().sum();
+            let parts: SecondsBy = seconds(&passes, card, Precision::F32).unwrap().into_values().sum();
             assert!(parts.seconds() >= roofline(&passes, card, Precision::F32), "{images} on {}", card.name);
             assert!(parts.tensor == 0.0 && parts.fma + parts.traffic > 0.0);
         }
@@ -252,7 +258,7 @@ fn every_layer_has_what_bounds_it() {
     // Filters of 7, on the largest map with a stride: the first layer.
     let arch = Arch { ks: [7; 20], ..Arch::middle(Family::SE_B, 64, None) };
     let target = Target { precision: Precision::Bf16, block_bytes: h100.shared_bytes.unwrap() as u32 };
-    let taking = Taking { lanes: 1, streams: 1, chunk: &card_chunk, batches: &|_| 1 };
+    let taking = Scheduling { lanes: 1, streams: 1, chunk: &card_chunk, batches: &|_| 1 };
     let workload = Workload { images: 1000, calibration: None };
     let passes = evaluation(&layout, &alone(&arch), workload, taking, target).passes;
     let layers = layers(&passes, h100);
@@ -260,11 +266,11 @@ fn every_layer_has_what_bounds_it() {
     assert_eq!(layers[0].bound(), Bound::Fma, "{:?}", layers[0]);
     // With the stem they are all MBConvs that there are.
     let all = seconds(&passes, h100, Precision::Bf16).unwrap()["Mbconv"].seconds();
-    let elastic: f64 = layers.iter().map(Parts::seconds).sum();
+    let elastic: f64 = layers.iter().map(SecondsBy::seconds).sum();
     assert!(elastic < all && elastic > 0.8 * all, "{elastic} of {all}");
     // A single image is too little for a card: what it takes are launches, and waits.
     let few = evaluation(&layout, &alone(&arch), Workload { images: 1, calibration: None }, taking, target);
-    let parts: Parts = seconds(&few.passes, h100, Precision::Bf16).unwrap().into_values().sum();
+    let parts: SecondsBy = seconds(&few.passes, h100, Precision::Bf16).unwrap().into_values().sum();
     assert!(parts.launches + parts.occupancy > 0.9 * parts.seconds(), "{parts:?}");
     // On larger images, pairs.
     let large = Arch { r: 160, ..arch };
@@ -280,16 +286,16 @@ fn filters_are_a_floor_of_their_own() {
     let h100 = &Machine::cards()[1];
     let layout = layout(Family::SE_B, 1.0);
     let networks = alone(&Arch::middle(Family::SE_B, 64, None));
-    let floor = Floor::of(&layout, &prefixes(layout.channels(), &networks), Until::Logits);
+    let floor = Floor::of(&layout, &prefixes(layout.channels(), &networks), ReadTo::Logits);
     assert!(floor.filter_macs > floor.macs / 20 && floor.filter_macs < floor.macs / 4, "{floor:?}");
     let seconds = |least, precision| floor_seconds(least, h100, precision).unwrap();
     let (flops, filter_flops) = (2 * floor.macs, 2 * floor.filter_macs);
-    let least = Least { bytes: 0, flops, filter_flops };
+    let least = LeastWork { bytes: 0, flops, filter_flops };
     assert_eq!(seconds(least, Precision::Bf16), filter_flops as f64 / h100.f32_flops);
-    let products = Least { filter_flops: 0, ..least };
+    let products = LeastWork { filter_flops: 0, ..least };
     assert_eq!(seconds(products, Precision::Bf16), flops as f64 / h100.tensor_flops.unwrap());
     assert_eq!(seconds(least, Precision::F32), flops as f64 / h100.f32_flops);
-    let bytes = Least { bytes: 1 << 40, ..least };
+    let bytes = LeastWork { bytes: 1 << 40, ..least };
     assert_eq!(seconds(bytes, Precision::Bf16), (1u64 << 40) as f64 / h100.bandwidth);
 }
 
@@ -303,12 +309,12 @@ fn calls_that_are_launched_together_share_waves() {
     let other = Arch { e: [3; 20], ..one.clone() };
     let both = vec![(one.clone(), Exits::single(&one)), (other.clone(), Exits::single(&other))];
     let target = Target { precision: Precision::Bf16, block_bytes: h100.shared_bytes.unwrap() as u32 };
-    let taking = Taking { lanes: 1, streams: 1, chunk: &card_chunk, batches: &|_| 1 };
+    let taking = Scheduling { lanes: 1, streams: 1, chunk: &card_chunk, batches: &|_| 1 };
     let mbconvs = |networks: &[(Arch, Exits)]| -> f64 {
         let workload = Workload { images: 50, calibration: None };
         let passes = evaluation(&layout, networks, workload, taking, target).passes;
         let all = seconds(&passes, h100, Precision::Bf16).unwrap();
-        ["Mbconv", "MbconvGroup"].iter().filter_map(|name| all.get(name)).map(Parts::seconds).sum()
+        ["Mbconv", "MbconvGroup"].iter().filter_map(|name| all.get(name)).map(SecondsBy::seconds).sum()
     };
     let (together, apart) = (mbconvs(&both), mbconvs(&alone(&one)) + mbconvs(&alone(&other)));
     assert!(together < apart, "{together} and {apart}");

@@ -13,7 +13,7 @@ use std::fmt;
 
 /// Seconds, by what they are taken for.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
-pub struct Parts {
+pub struct SecondsBy {
     /// Bytes between memory, caches and processor.
     pub traffic: f64,
     /// From one kernel to the next.
@@ -38,7 +38,7 @@ pub enum Bound {
     Occupancy,
 }
 
-impl Parts {
+impl SecondsBy {
     /// All of them.
     pub fn seconds(&self) -> f64 {
         self.traffic + self.launches + self.tensor + self.fma + self.occupancy
@@ -57,8 +57,8 @@ impl Parts {
     }
 
     /// So many times.
-    pub fn times(self, count: f64) -> Parts {
-        Parts {
+    pub fn times(self, count: f64) -> SecondsBy {
+        SecondsBy {
             traffic: count * self.traffic,
             launches: count * self.launches,
             tensor: count * self.tensor,
@@ -68,8 +68,8 @@ impl Parts {
     }
 }
 
-impl std::ops::AddAssign for Parts {
-    fn add_assign(&mut self, other: Parts) {
+impl std::ops::AddAssign for SecondsBy {
+    fn add_assign(&mut self, other: SecondsBy) {
         self.traffic += other.traffic;
         self.launches += other.launches;
         self.tensor += other.tensor;
@@ -78,9 +78,9 @@ impl std::ops::AddAssign for Parts {
     }
 }
 
-impl std::iter::Sum for Parts {
-    fn sum<I: Iterator<Item = Parts>>(all: I) -> Parts {
-        let mut sum = Parts::default();
+impl std::iter::Sum for SecondsBy {
+    fn sum<I: Iterator<Item = SecondsBy>>(all: I) -> SecondsBy {
+        let mut sum = SecondsBy::default();
         all.for_each(|one| sum += one);
         sum
     }
@@ -99,7 +99,7 @@ impl fmt::Display for Bound {
 }
 
 /// Seconds of a call whose traffic is `bytes`, on a machine.
-pub(super) fn parts(item: &Item, bytes: u64, machine: &Machine) -> Parts {
+pub(super) fn parts(item: &Item, bytes: u64, machine: &Machine) -> SecondsBy {
     let traffic = bytes as f64 / machine.bandwidth;
     let tensor = item.tensor_flops as f64 / machine.product_flops();
     let fma = (item.work.flops - item.tensor_flops) as f64 / machine.f32_flops;
@@ -107,9 +107,9 @@ pub(super) fn parts(item: &Item, bytes: u64, machine: &Machine) -> Parts {
     match fused(&item.jobs, machine) {
         // No unit is quicker than its peak.
         Some(estimate) if traffic.max(tensor).max(fma) > estimate.seconds() => {
-            let longest = Parts { traffic, tensor, fma, ..Parts::default() }.bound();
+            let longest = SecondsBy { traffic, tensor, fma, ..SecondsBy::default() }.bound();
             let of = |bound: Bound, seconds: f64| if longest == bound { seconds } else { 0.0 };
-            Parts {
+            SecondsBy {
                 traffic: of(Bound::Traffic, traffic),
                 tensor: of(Bound::Tensor, tensor),
                 fma: of(Bound::Fma, fma),
@@ -117,14 +117,14 @@ pub(super) fn parts(item: &Item, bytes: u64, machine: &Machine) -> Parts {
                 occupancy: 0.0,
             }
         }
-        Some(estimate) => Parts { launches, ..estimate },
-        None => Parts { launches, ..apart(item.blocks, (traffic, tensor, fma), machine.multiprocessors) },
+        Some(estimate) => SecondsBy { launches, ..estimate },
+        None => SecondsBy { launches, ..apart(item.blocks, (traffic, tensor, fma), machine.multiprocessors) },
     }
 }
 
 /// Seconds of calls by the estimate of their blocks, without launches; `None` where there are none, or the machine has
 /// no blocks that they fit.
-fn fused(jobs: &[Job], machine: &Machine) -> Option<Parts> {
+fn fused(jobs: &[Job], machine: &Machine) -> Option<SecondsBy> {
     let shared_bytes = u32::try_from(machine.shared_bytes?).unwrap_or(u32::MAX);
     let (count, multiply_adds, clock) = (machine.multiprocessors?, machine.multiply_adds?, machine.clock()?);
     let mut kernels: BTreeMap<_, Vec<Estimate>> = BTreeMap::new();
@@ -132,7 +132,7 @@ fn fused(jobs: &[Job], machine: &Machine) -> Option<Parts> {
         let estimate = job.estimate(shared_bytes, count, multiply_adds)?;
         kernels.entry(job.kernel()).or_default().push(estimate);
     }
-    let mut sum: Option<Parts> = None;
+    let mut sum: Option<SecondsBy> = None;
     for ((.., together), estimates) in &kernels {
         for launch in estimates.chunks(*together) {
             *sum.get_or_insert_default() += of_launch(launch, count).times(1.0 / clock);
@@ -143,7 +143,7 @@ fn fused(jobs: &[Job], machine: &Machine) -> Option<Parts> {
 
 /// Cycles of calls that are launched together. Their blocks come one after the other, as many at a time as of the
 /// largest of them are resident.
-fn of_launch(launch: &[Estimate], multiprocessors: u32) -> Parts {
+fn of_launch(launch: &[Estimate], multiprocessors: u32) -> SecondsBy {
     let blocks: u32 = launch.iter().map(|estimate| estimate.blocks).sum();
     let most = launch.iter().map(|estimate| estimate.resident).min().unwrap_or(1);
     let resident = resident(blocks, most, multiprocessors);
@@ -156,11 +156,11 @@ fn of_launch(launch: &[Estimate], multiprocessors: u32) -> Parts {
     let each = |cycles: &dyn Fn(&Estimate) -> u64| all(cycles) / f64::from(multiprocessors);
     let (tensor, fma) = (each(&|e| e.block.tensor), each(&|e| e.block.multiply_adds));
     let traffic = each(&|e| e.block.traffic);
-    Parts { tensor, fma, traffic, launches: 0.0, occupancy: (cycles - tensor - fma - traffic).max(0.0) }
+    SecondsBy { tensor, fma, traffic, launches: 0.0, occupancy: (cycles - tensor - fma - traffic).max(0.0) }
 }
 
 /// Seconds of a call of so many blocks that has these when nothing is in its way, without launches.
-fn apart(blocks: u64, (traffic, tensor, fma): (f64, f64, f64), multiprocessors: Option<u32>) -> Parts {
+fn apart(blocks: u64, (traffic, tensor, fma): (f64, f64, f64), multiprocessors: Option<u32>) -> SecondsBy {
     let arithmetic = tensor + fma;
     let alone = traffic.max(arithmetic);
     // The multiprocessor with the most blocks has so much more than its share.
@@ -169,9 +169,9 @@ fn apart(blocks: u64, (traffic, tensor, fma): (f64, f64, f64), multiprocessors: 
         _ => 1.0,
     };
     let ideal = if traffic >= arithmetic {
-        Parts { traffic, ..Parts::default() }
+        SecondsBy { traffic, ..SecondsBy::default() }
     } else {
-        Parts { tensor, fma, ..Parts::default() }
+        SecondsBy { tensor, fma, ..SecondsBy::default() }
     };
-    Parts { occupancy: traffic.max(uneven * arithmetic) - alone, ..ideal }
+    SecondsBy { occupancy: traffic.max(uneven * arithmetic) - alone, ..ideal }
 }

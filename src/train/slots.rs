@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 
 /// Offsets in both buffers for one super-network.
 #[derive(Debug, Clone)]
-pub(super) struct Places {
+pub(super) struct TrainingSlots {
     /// Where the transposed panels of the panels at an offset are.
     transposed: BTreeMap<usize, usize>,
     /// First element of the transposed rows, each matrix as far into them as the layout's rows are.
@@ -43,9 +43,9 @@ pub(super) struct Places {
     pub reserved: usize,
 }
 
-impl Places {
+impl TrainingSlots {
     /// Places for maps in a 16-bit format, or in f32.
-    pub(super) fn new(layout: &Layout, format: Option<Format>) -> Places {
+    pub(super) fn new(layout: &Layout, format: Option<Format>) -> TrainingSlots {
         let (mut transposed, mut refresh) = (BTreeMap::new(), derive_calls(layout));
         let transposed_rows = layout.len_with_rows().next_multiple_of(PANEL);
         let (mut end, panels) = match format {
@@ -76,7 +76,7 @@ impl Places {
         let partials =
             arena(after(squares), SumOfSquares::partials_len(tensors.iter().map(|tensor| tensor.len)));
         let clip = arena(after(partials), 3);
-        Places {
+        TrainingSlots {
             transposed,
             transposed_rows,
             refresh,
