@@ -76,7 +76,7 @@ fn plan(c: &mut Criterion) {
     let workload = Workload { images: 2000, calibration: Some((5, 100)) };
     group.bench_function(id(&named, "model", "100 networks, 500 and 2,000 images"), |b| {
         b.iter(|| {
-            let taking = Scheduling { lanes: 1, orders: 1, chunk: &card_chunk, batches: &card_batches };
+            let taking = Scheduling { lanes: 1, streams: 1, chunk: &card_chunk, batches: &card_batches };
             let planned = evaluation(&layout, black_box(&networks), workload, taking, Precision::F32);
             seconds(&planned.passes, card, Precision::F32)
         });

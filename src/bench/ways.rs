@@ -305,7 +305,7 @@ pub fn run(device: Arc<dyn Device>, options: &Options) -> Result<(Measurements, 
         Some(_) => distinct(&options.graphs),
         None => vec![Graphs::Never],
     };
-    let streams = match device.beside().map_err(engine::Error::from)? {
+    let streams = match device.with_own_stream().map_err(engine::Error::from)? {
         Some(_) => distinct(&options.streams),
         None => vec![1],
     };

@@ -34,7 +34,7 @@ impl Arena {
             Some(index) => {
                 let (start, size) = self.free[index];
                 if size == rounded {
-                    drop(self.free.remove(index))
+                    self.free.remove(index);
                 } else {
                     self.free[index] = (start + rounded, size - rounded)
                 }

@@ -3,7 +3,7 @@
 use super::{Arguments, Error, Geometry, Region, Slot};
 
 /// What a launcher gives its launches to: it makes them, records them, or counts them.
-pub(crate) type Launch<'a> = &'a dyn Fn(&'static str, Geometry, &Arguments<'_>) -> Result<(), Error>;
+type Launch<'a> = &'a dyn Fn(&'static str, Geometry, &Arguments<'_>) -> Result<(), Error>;
 
 /// Launches the kernels of one list of calls.
 pub struct Launcher<'a> {

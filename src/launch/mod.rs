@@ -16,8 +16,9 @@ mod slot;
 
 pub use arguments::{Arguments, Geometry, MOST_ARGUMENTS, RecordedLaunch};
 pub use error::Error;
+#[cfg(test)]
+pub(crate) use launcher::Grouped;
 pub use launcher::Launcher;
-pub(crate) use launcher::{Grouped, Launch};
 #[cfg(test)]
 pub(crate) use layout::{Layout, layout};
 pub use panels::PANEL;

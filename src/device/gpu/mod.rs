@@ -19,7 +19,7 @@ pub use emulator::Emulator;
 use super::measure::{self, Peaks, Stamp};
 use super::recording::Buffers;
 use super::{Buffer, Device, Error, Memory, Multiprocessors, Recording, Residents};
-use crate::launch::{self, Arguments, Geometry, Launch, Launcher, RecordedLaunch, Region};
+use crate::launch::{self, Arguments, Geometry, Launcher, RecordedLaunch, Region};
 use crate::ops::{self, Call, Threads, batch_norm, branches, depthwise, kernel_transform, pointwise, pool};
 use crate::ops::{preprocess, score, squeeze_excite, stem, sum};
 use std::cell::{Cell, RefCell};

@@ -4,12 +4,12 @@
 //! as many pixels, and the lines of the input under them, pooled into a small buffer first. The products are the strips
 //! of the pointwise operator, so every output is made as it makes it.
 
+use super::super::Threads;
 use super::super::batch_norm::{ApplyArgs, ApplyParams, cpu::apply_rows};
 use super::super::parallel::{SPLIT, pieces_at};
 use super::super::pointwise::cpu::{STRIP, Strip};
 use super::super::pool::{self, cpu::max_lines};
 use super::super::simd::dispatch;
-use super::super::{Threads, pointwise};
 use super::{Args, BranchArgs, Params};
 use crate::launch::panels::panelled_len;
 use std::cell::RefCell;
