@@ -14,12 +14,14 @@ mod cuda;
 #[cfg(feature = "emulator")]
 #[path = "build/emulator.rs"]
 mod emulator;
+#[path = "build/files.rs"]
+mod files;
 #[path = "build/kernel_names.rs"]
 mod kernel_names;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::{env, fs, thread};
+use std::{env, thread};
 
 /// Where things are.
 struct Paths {
@@ -48,18 +50,6 @@ fn main() {
     emulator::build(&paths);
 }
 
-/// The files directly in `folder` with this extension, sorted by name.
-fn files_with_extension(folder: &Path, extension: &str) -> Vec<PathBuf> {
-    let entries =
-        fs::read_dir(folder).unwrap_or_else(|error| panic!("cannot list {}: {error}", folder.display()));
-    let mut files: Vec<PathBuf> = entries
-        .map(|entry| entry.unwrap_or_else(|error| panic!("cannot list {}: {error}", folder.display())).path())
-        .filter(|path| path.extension().is_some_and(|found| found == extension))
-        .collect();
-    files.sort();
-    files
-}
-
 /// What `work` makes of each item, in their order; as many at a time as cargo allows.
 fn side_by_side<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let jobs = env::var("NUM_JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(1usize).max(1);
@@ -82,11 +72,4 @@ fn side_by_side<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) ->
     });
     results.sort_by_key(|&(index, _)| index);
     results.into_iter().map(|(_, result)| result).collect()
-}
-
-/// The name of a file without its extension.
-fn stem(path: &Path) -> &str {
-    path.file_stem()
-        .and_then(|name| name.to_str())
-        .unwrap_or_else(|| panic!("{} is not UTF-8", path.display()))
 }

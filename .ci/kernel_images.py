@@ -30,7 +30,10 @@ def virtual(arch):
 FLAGS = ["-std=c++17", "-O3", "-lineinfo", "-fatbin", "-Xfatbin", "-compress-all"]
 FLAGS += [f"-gencode=arch={virtual(arch)},code={arch}" for arch in ARCHITECTURES]
 FLAGS += ["-gencode=arch=compute_80,code=compute_80"]
-TOLD = [f"-I{KERNELS}", "-Xptxas", "-v", "--keep"]
+# Those of build/files.rs, where headers are, as build/cuda.rs gives them.
+FOLDERS = sorted(folder for folder in KERNELS.iterdir() if folder.is_dir() and folder.name != "emulator")
+INCLUDES = [word for folder in FOLDERS for word in ("-I", str(folder))]
+TOLD = [*INCLUDES, "-Xptxas", "-v", "--keep"]
 # Times that a file is compiled again before its images are said to have changed. nvcc's front end goes by addresses
 # now and then: of one file it makes one of a few images, an instruction or a register apart.
 TRIES = 4
@@ -112,7 +115,12 @@ def settled(measure, table):
 def common_of(nvcc):
     """What the images of all files depend on."""
     common = run(nvcc, "--version")[0].encode() + " ".join(FLAGS + TOLD).encode()
-    return common + b"".join(header.read_bytes() for header in sorted(KERNELS.glob("*.cuh")))
+    return common + b"".join(header.read_bytes() for header in files("cuh"))
+
+
+def files(extension):
+    """The kernels' files with this extension, in the order of their names."""
+    return sorted((file for folder in FOLDERS for file in folder.glob(f"*.{extension}")), key=lambda file: file.stem)
 
 
 def images():
@@ -121,4 +129,4 @@ def images():
     if nvcc is None:
         sys.exit("no nvcc: see the message of .ci/install-cuda-compiler above")
     common = common_of(nvcc)
-    return side_by_side(lambda source: compiled(nvcc, source, common), sorted(KERNELS.glob("*.cu")))
+    return side_by_side(lambda source: compiled(nvcc, source, common), files("cu"))

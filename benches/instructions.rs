@@ -8,7 +8,7 @@
 //! differ by some 0.03 per cent between runs. Without valgrind nothing is counted, and a line says so.
 
 mod common;
-#[path = "../tests/predictor/table.rs"]
+#[path = "../tests/search/predictor/table.rs"]
 mod table;
 
 use common::synthetic::Synthetic;

@@ -4,7 +4,7 @@
 //! timed on one thread; a second fit shows what the folds gain from all.
 
 mod common;
-#[path = "../tests/predictor/table.rs"]
+#[path = "../tests/search/predictor/table.rs"]
 mod table;
 
 use common::{host, id};

@@ -17,7 +17,6 @@ use common::{DeviceTime, host, id};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use natv2::data::augment::{Preset, Renderer};
 use natv2::data::{Dataset, Source, Spec, Split, open};
-use natv2::evaluator::Pixels;
 use natv2::random::stream;
 use natv2::space::{Arch, ExitScaling, Family};
 use natv2::supernet::{Blank, Supernet};
@@ -122,12 +121,12 @@ fn augment(c: &mut Criterion<DeviceTime>) {
     let mut group = c.benchmark_group("training");
     group.throughput(Throughput::Elements(AUGMENTED)).sample_size(20);
     for (data, preset, r) in cases {
-        let pixels = Pixels::usual(data.name());
+        let pixels = data.facts().pixels;
         let augmentation = preset.augmentation();
         let mut renderer =
             Renderer::new(data, r, pixels.mean, pixels.std, augmentation.pad).expect("settings");
         let mut out = vec![0.0; r * r * 3];
-        let name = format!("{}, {} to {r} px", preset.name(), data.side());
+        let name = format!("{}, {} to {r} px", preset.as_str(), data.side());
         group.bench_function(id(&host(1), "augment", name), |b| {
             b.iter(|| {
                 for (position, &index) in (0..AUGMENTED).zip(data.split(Split::Train)) {

@@ -1,6 +1,6 @@
 //! The architectures that nvcc compiles for, and the flags that say so.
 //!
-//! `tests/build_script.rs` includes this file too.
+//! `tests/scripts/build_script.rs` includes this file too.
 
 /// What is compiled for by default: machine code for sm_80 and sm_90, and PTX that newer cards translate.
 pub const DEFAULT: &str = "sm_80,sm_90,compute_80";
@@ -38,10 +38,7 @@ pub fn parse(list: &str) -> Result<Vec<Architecture>, String> {
             found.push(architecture);
         }
     }
-    match found.is_empty() {
-        true => parse(DEFAULT),
-        false => Ok(found),
-    }
+    if found.is_empty() { parse(DEFAULT) } else { Ok(found) }
 }
 
 /// nvcc's flags for a fatbin of these architectures.

@@ -12,18 +12,19 @@
 
 use crate::architectures::{self, Architecture};
 use crate::cache::Key;
+use crate::files::{kernel_files, kernel_folders, stem};
 use crate::kernel_names::kernel_names;
-use crate::{Paths, files_with_extension, side_by_side, stem};
+use crate::{Paths, side_by_side};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-/// Compiles every `kernels/*.cu` and writes `kernels.rs`.
+/// Compiles every file of kernels and writes `kernels.rs`.
 pub fn build(paths: &Paths) {
-    let sources = files_with_extension(&paths.kernels, "cu");
-    let headers = files_with_extension(&paths.kernels, "cuh");
+    let sources = kernel_files(&paths.kernels, "cu");
+    let headers = kernel_files(&paths.kernels, "cuh");
     let nvcc = find_nvcc();
     let (architectures, flags) = asked_for();
     let mut release = None;
@@ -59,7 +60,7 @@ pub fn build(paths: &Paths) {
         let _ = writeln!(text, "    KernelHeader {{ name: {name:?}, text: include_str!({header:?}) }},");
     }
     text.push_str("];\npub static KERNELS: &[(&str, usize)] = &[\n");
-    for (name, file) in table_of_kernels(&paths.kernels, &sources) {
+    for (name, file) in table_of_kernels(&sources, &headers) {
         let _ = writeln!(text, "    ({name:?}, {file}),");
     }
     text.push_str("];\n");
@@ -89,8 +90,11 @@ fn asked_for() -> (Vec<Architecture>, Vec<String>) {
 }
 
 /// All kernels by name, each with the number of its file.
-fn table_of_kernels(folder: &Path, sources: &[PathBuf]) -> BTreeMap<String, usize> {
-    let header = |name: &str| fs::read_to_string(folder.join(name)).ok();
+fn table_of_kernels(sources: &[PathBuf], headers: &[PathBuf]) -> BTreeMap<String, usize> {
+    let header = |name: &str| {
+        let file = headers.iter().find(|file| file.file_name().is_some_and(|found| found == name))?;
+        fs::read_to_string(file).ok()
+    };
     let mut table = BTreeMap::new();
     for (file, source) in sources.iter().enumerate() {
         let text = fs::read_to_string(source)
@@ -159,8 +163,8 @@ fn compile_all(compiler: &Compiler<'_>, paths: &Paths, sources: &[PathBuf], head
         .collect();
 
     let mut failures = Vec::new();
-    let results =
-        side_by_side(&outdated, |(source, fatbin, _)| compile(compiler, &paths.kernels, source, fatbin));
+    let folders = kernel_folders(&paths.kernels);
+    let results = side_by_side(&outdated, |(source, fatbin, _)| compile(compiler, &folders, source, fatbin));
     for ((_, fatbin, key), result) in outdated.iter().zip(results) {
         match result {
             Ok(()) => key.note(fatbin),
@@ -170,10 +174,14 @@ fn compile_all(compiler: &Compiler<'_>, paths: &Paths, sources: &[PathBuf], head
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-fn compile(compiler: &Compiler<'_>, include: &Path, source: &Path, fatbin: &Path) -> Result<(), String> {
+fn compile(compiler: &Compiler<'_>, folders: &[PathBuf], source: &Path, fatbin: &Path) -> Result<(), String> {
     let nvcc = compiler.nvcc;
     let mut command = Command::new(nvcc);
-    command.args(compiler.flags).arg("-I").arg(include).arg("-o").arg(fatbin).arg(source);
+    command.args(compiler.flags);
+    for folder in folders {
+        command.arg("-I").arg(folder);
+    }
+    command.arg("-o").arg(fatbin).arg(source);
     let output = command.output().map_err(|error| format!("cannot run {}: {error}", nvcc.display()))?;
     if output.status.success() {
         return Ok(());

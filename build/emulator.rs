@@ -1,14 +1,15 @@
-//! The kernels for the CPU: `kernels/*.cu` and the emulator, by the C++ compiler.
+//! The kernels for the CPU: those of `kernels/` and the emulator, by the C++ compiler.
 //!
 //! Makes the static library `natv2_emulator`, linked whole, because a kernel is found by a static
 //! object that registers it and that nothing refers to. `cfg(natv2_emulator)` says that it is
 //! there; where no C++ compiler works, a warning says so and the build goes on without it.
 //!
 //! A second library, `natv2_emulator_samples`, holds the emulator's own sample kernels; only the
-//! test `tests/emulator.rs` links it.
+//! program `tests/device` links it.
 
 use crate::cache::Key;
-use crate::{Paths, files_with_extension, side_by_side, stem};
+use crate::files::{files_with_extension, kernel_files, kernel_folders, stem};
+use crate::{Paths, side_by_side};
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
@@ -28,9 +29,9 @@ pub fn build(paths: &Paths) {
     }
 
     let mut headers = files_with_extension(&folder, "h");
-    headers.extend(files_with_extension(&paths.kernels, "cuh"));
+    headers.extend(kernel_files(&paths.kernels, "cuh"));
     let mut sources = files_with_extension(&folder, "cpp");
-    sources.extend(files_with_extension(&paths.kernels, "cu"));
+    sources.extend(kernel_files(&paths.kernels, "cu"));
     let objects = compile(paths, &sources, &headers);
     cc::Build::new()
         .cpp(true)
@@ -71,7 +72,7 @@ fn compiler(paths: &Paths) -> cc::Build {
         .cargo_metadata(false)
         .define("NATV2_EMULATOR", None)
         .include(paths.kernels.join("emulator"))
-        .include(&paths.kernels)
+        .includes(kernel_folders(&paths.kernels))
         .opt_level(2)
         // Kernels read pairs of halves as words, as CUDA code does.
         .flag("-fno-strict-aliasing")

@@ -2,7 +2,7 @@
 //!
 //! Macros put many of them together, so the file goes through a preprocessor of its own: as much of C's as the
 //! files use. It expands everything but the macros that declare a kernel; the first argument of each is a name.
-//! What it does not know is an error and not a guess. `tests/build_script.rs` includes this file too.
+//! What it does not know is an error and not a guess. `tests/scripts/build_script.rs` includes this file too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -103,10 +103,7 @@ impl Preprocessor<'_> {
                 _ => return Err(format!("a directive that is not known: {line}")),
             }
         }
-        match branches.is_empty() {
-            true => Ok(()),
-            false => Err("#if without #endif".to_owned()),
-        }
+        if branches.is_empty() { Ok(()) } else { Err("#if without #endif".to_owned()) }
     }
 
     /// Headers of the project, each once, as all of them say; those of the compiler declare no kernels.
@@ -294,9 +291,10 @@ fn matched(
     if parameters.is_empty() && arguments.iter().all(Vec::is_empty) {
         arguments.clear();
     }
-    match arguments.len() == parameters.len() {
-        true => Ok(arguments),
-        false => Err(format!("{name} takes {} arguments and is given {}", parameters.len(), arguments.len())),
+    if arguments.len() == parameters.len() {
+        Ok(arguments)
+    } else {
+        Err(format!("{name} takes {} arguments and is given {}", parameters.len(), arguments.len()))
     }
 }
 

@@ -55,7 +55,7 @@ pack() {
 
     export NVCC=$nvcc NATV2_CUDA_ARCHS=$arch NATV2_LINEINFO=0
     # The checks come with the program, which is compiled once so: on its own it would have other dependencies.
-    built=$(cargo test --profile pack --locked --test card --no-run --message-format=json) || exit 1
+    built=$(cargo test --profile pack --locked --test device --no-run --message-format=json) || exit 1
     program=$(executable bin <<<"$built") && checks=$(executable test <<<"$built") || exit 1
     [ -x "$program" ] && [ -x "$checks" ] || { complain "cargo did not say what it has built"; exit 1; }
 
@@ -142,10 +142,13 @@ wanted() { # name
     [ -z "$only" ] || [[ $only == *,$1,* ]]
 }
 
-# A group of checks on the device of NATV2_TEST_DEVICE. That none is skipped unseen, they are counted first.
-checks() { # name limit
-    wanted "$1" && expected=$(./natv2-checks "$1::" --list 2>/dev/null | grep -c ': test$')
-    step "$1" "$2" tests ./natv2-checks "$1::" --test-threads "$(sized 4 2)"
+# A group of checks on the device of NATV2_TEST_DEVICE: those whose names begin with one of some words. That none is
+# skipped unseen, they are counted first.
+checks() { # name limit beginnings...
+    local name=$1 limit=$2
+    shift 2
+    wanted "$name" && expected=$(./natv2-checks --list "${@/#/::}" 2>/dev/null | grep -c ': test$')
+    step "$name" "$limit" tests ./natv2-checks --test-threads "$(sized 4 2)" "${@/#/::}"
 }
 
 images=$(sized 1000 1)
@@ -160,9 +163,9 @@ all_steps() {
     step doctor "$(sized 13 120)" doctor ./natv2 doctor --json
 
     # Whether it is right.
-    checks fused "$(sized 60 400)"
-    checks golden "$(sized 50 400)"
-    checks engine "$(sized 30 300)"
+    checks fused "$(sized 60 400)" fused_
+    checks golden "$(sized 50 400)" golden_ operators_
+    checks engine "$(sized 30 300)" engine_
 
     # How fast it is.
     step peaks "$(sized 8 60)" json ./natv2 bench kernels --device "$device" --only none --json
@@ -186,7 +189,7 @@ all_steps() {
     local tool
     for tool in memcheck racecheck; do
         step "$tool" 50 sanitizer compute-sanitizer --tool "$tool" --error-exitcode 1 \
-            ./natv2-checks fused:: --test-threads 4
+            ./natv2-checks --test-threads 4 ::fused_
     done
 
     # What it is for.

@@ -3,32 +3,20 @@
 //! This is where pixels meet networks: [`Evaluator::open`] loads weights, card and images, and
 //! checks that they belong together; what the card leaves open is filled in from the data set.
 
-mod images;
-
-pub use images::{Pixels, SplitImages};
-
-use crate::data::{self, Dataset, Spec, Split, Validation};
+use crate::data::{self, Dataset, Pixels, Split, Validation};
 use crate::device::Device;
 use crate::engine::ensemble::ExitEvaluations;
 use crate::engine::{
-    self, Calibration, Engine, Evaluation, Graphs, Population, Precision, evaluate_widths, of_width,
+    self, CALIBRATION_BATCH, Calibration, Engine, Evaluation, Graphs, Population, Precision, SplitImages,
+    evaluate_widths, of_width, whole_batches,
 };
+use crate::exit::Exit;
 use crate::space::walk::Exits;
 use crate::space::{self, Arch, Family, MIN_RESOLUTION, Space};
-use crate::supernet::{self, Card, Checkpoint, Supernet};
+use crate::supernet::{self, Card, Supernet};
 use sha2::{Digest, Sha256};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-
-/// Images of a recalibration batch.
-pub const CALIBRATION_BATCH: usize = 100;
-
-/// The small super-network that ships with the package, trained on the embedded digits.
-const BUILT_IN: (&str, &[u8], &str) = (
-    "(built in) ofa_mbv3_w025_digits.safetensors",
-    include_bytes!("../checkpoints/ofa_mbv3_w025_digits.safetensors"),
-    include_str!("../checkpoints/ofa_mbv3_w025_digits.card.json"),
-);
 
 /// What can go wrong between weights and data.
 #[derive(Debug, thiserror::Error)]
@@ -65,16 +53,6 @@ pub enum Error {
         /// What is wrong.
         source: data::Error,
     },
-    /// Super-networks that cannot be searched side by side.
-    #[error("{first} and {second} cannot be searched side by side: {what}", first = .first.display(), second = .second.display())]
-    Together {
-        /// One.
-        first: PathBuf,
-        /// The other.
-        second: PathBuf,
-        /// In what they differ, or do not, and what to do.
-        what: String,
-    },
     /// A split without images.
     #[error("the {split} split of data set `{dataset}` has no images: {remedy}")]
     EmptySplit {
@@ -85,6 +63,20 @@ pub enum Error {
         /// What to do.
         remedy: &'static str,
     },
+}
+
+impl Error {
+    /// The code to leave the program with.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Error::Supernet(error) => error.exit(),
+            Error::Data(error) | Error::OfCard { source: error, .. } => error.exit(),
+            Error::Space(error) => error.exit(),
+            Error::Engine(error) => error.exit(),
+            Error::Classes { .. } => Exit::Usage,
+            Error::EmptySplit { .. } => Exit::Failure,
+        }
+    }
 }
 
 /// What to open. What is `None` follows the card, or the data set.
@@ -126,94 +118,25 @@ pub struct Evaluator {
     space: Space,
 }
 
-/// Loads a checkpoint and its card, or the built-in ones.
-///
-/// # Errors
-/// A checkpoint or card that cannot be read or does not fit.
-pub fn load_supernet(weights: Option<&Path>, family: Option<Family>) -> Result<Supernet, supernet::Error> {
-    match weights {
-        Some(file) => Supernet::load(file, family),
-        None => {
-            let (name, bytes, card) = BUILT_IN;
-            let card = Card::parse(card, Path::new(name))?;
-            Supernet::from_checkpoint(&Checkpoint::parse(bytes, Path::new(name))?, card, family)
-        }
-    }
-}
-
-/// Puts super-networks of different widths, at least one, in order, and gives the space of all of them: NATv2
-/// searches two side by side.
-///
-/// # Errors
-/// Different families, classes, resolutions or pixels, or the same width twice.
-pub fn together(mut supernets: Vec<Supernet>) -> Result<(Vec<Supernet>, Space), Error> {
-    supernets.sort_by(|a, b| a.channels().width.total_cmp(&b.channels().width));
-    for pair in supernets.windows(2) {
-        let (a, b) = (&pair[0], &pair[1]);
-        let differ = |what: &str, a: String, b: String| (a != b).then(|| format!("{what} {a} and {b}"));
-        let pixels = |card: &Card| format!("{:?} {:?}", card.mean, card.std);
-        let what = differ("families are", a.family.to_string(), b.family.to_string())
-            .or_else(|| differ("classes are", a.classes().to_string(), b.classes().to_string()))
-            .or_else(|| {
-                let resolutions = |s: &Supernet| format!("{:?}", s.card.search_resolutions());
-                differ("resolutions of their cards are", resolutions(a), resolutions(b))
-            })
-            .or_else(|| differ("mean and deviation of their cards are", pixels(&a.card), pixels(&b.card)))
-            .or_else(|| b.has_width(Some(a.channels().width)).then(|| "both have the same width".into()));
-        if let Some(what) = what {
-            let what = format!("{what}; give super-networks that differ in width alone");
-            return Err(Error::Together { first: a.file.clone(), second: b.file.clone(), what });
-        }
-    }
-    let widths: Vec<f64> = supernets.iter().map(|supernet| supernet.channels().width).collect();
-    let narrow = &supernets[0];
-    let space = Space::new(narrow.family, narrow.card.search_resolutions(), &widths, narrow.scaling())?;
-    Ok((supernets, space))
-}
-
-/// The data set that is asked for, else that of the weights' card, else the digits; its folder and splits too
-/// are the card's where they are not given. What the card says about its own data set holds for no other.
-pub fn data_of(
-    name: Option<String>,
-    dir: Option<PathBuf>,
-    validation: Validation,
-    card: Option<&Card>,
-) -> Spec {
-    let name = name.or_else(|| card?.data.clone()).unwrap_or_else(|| "digits".into());
-    let own = card.filter(|card| card.data.as_ref() == Some(&name));
-    let dir = dir.or_else(|| own?.data_dir.clone());
-    // A split that is given in one way is not the card's in the other.
-    let given = validation.images.is_some() || validation.fraction.is_some();
-    let of_card = own
-        .filter(|_| !given)
-        .map(|card| Validation { images: card.validation_images, fraction: card.validation_fraction });
-    Spec { name, dir, validation: of_card.unwrap_or(validation), side: None }
-}
-
-/// As many of `images` as make whole batches of a recalibration, or all where there is not one.
-pub fn whole_batches(images: usize) -> usize {
-    images - if images > CALIBRATION_BATCH { images % CALIBRATION_BATCH } else { 0 }
-}
-
 impl Evaluator {
     /// Loads weights and data and puts the super-network on the device.
     ///
     /// # Errors
     /// Weights or data that cannot be read, or that do not belong together.
     pub fn open(options: &Options, device: Arc<dyn Device>) -> Result<Evaluator, Error> {
-        let mut supernets = vec![load_supernet(options.weights.as_deref(), options.family)?];
-        if let Some(wide) = &options.wide_weights {
-            supernets.push(load_supernet(Some(wide), options.family)?);
-        }
-        let (supernets, space) = together(supernets)?;
+        let (weights, wide_weights) = (options.weights.as_deref(), options.wide_weights.as_deref());
+        let (supernets, space) = Supernet::open_all(weights, wide_weights, options.family)?;
         let validation =
             Validation { images: options.validation_images, fraction: options.validation_fraction };
-        let card = supernets.first().map(|supernet| &supernet.card);
-        let spec = data_of(options.data.clone(), options.data_dir.clone(), validation, card);
+        let first = &supernets[0];
+        let spec = first.card.spec(options.data.clone(), options.data_dir.clone(), validation);
         let of_card = options.data_dir.is_none() && spec.dir.is_some();
-        let failed = |source| match supernets.first().filter(|_| of_card) {
-            Some(supernet) => Error::OfCard { card: Card::path(&supernet.file), source },
-            None => Error::Data(source),
+        let failed = |source| {
+            if of_card {
+                Error::OfCard { card: Card::path(&first.file), source }
+            } else {
+                Error::Data(source)
+            }
         };
         let dataset = Arc::new(data::open(&spec).map_err(failed)?);
         let own = |supernet: &Supernet| supernet.network().is_some();
@@ -223,7 +146,7 @@ impl Evaluator {
         if stored { Ok(Evaluator { stored, ..evaluator }) } else { evaluator.recalibrating() }
     }
 
-    /// Puts super-networks, as [`together`] orders them, with their space on a device, beside data
+    /// Puts super-networks, as [`supernet::together`] orders them, with their space on a device, beside data
     /// that are loaded. Without `calibration_images` it is the card's number, or the data set's usual.
     ///
     /// # Errors
@@ -249,22 +172,18 @@ impl Evaluator {
     ) -> Result<Evaluator, Error> {
         let supernet = &supernets[0];
         let card = &supernet.card;
-        let name = dataset.name();
         if dataset.classes().len() != supernet.classes() {
             return Err(Error::Classes {
-                dataset: name.into(),
+                dataset: dataset.name().into(),
                 found: dataset.classes().len(),
                 file: supernet.file.clone(),
                 expected: supernet.classes(),
             });
         }
-        let usual = Pixels::usual(name);
-        let pixels = Pixels { mean: card.mean.unwrap_or(usual.mean), std: card.std.unwrap_or(usual.std) };
-        let calibration_images = calibration_images.or(card.calibration_images).unwrap_or(match name {
-            "cifar10" | "cifar100" => 960,
-            "tiny-imagenet" => 1000,
-            _ => 500,
-        });
+        let facts = dataset.facts();
+        let pixels = card.pixels(facts.pixels);
+        let calibration_images =
+            calibration_images.or(card.calibration_images).unwrap_or(facts.calibration_images);
         let engine = |supernet| Engine::in_precision(device.clone(), Arc::new(supernet), precision);
         let engines = supernets.into_iter().map(engine).collect::<Result<_, _>>()?;
         Ok(Evaluator { engines, dataset, pixels, calibration_images, stored: false, space })

@@ -5,15 +5,17 @@
 //!
 //! | module | what lives there |
 //! | --- | --- |
+//! | [`exit`] | the codes that the program ends with, and which error ends with which |
+//! | [`words`] | enums of words, as files, settings and flags write them |
 //! | [`random`] | random streams, keyed by seed and purpose |
 //! | [`run`] | the run directory: journal, checkpoints, lock, signals, progress |
 //! | [`moo`] | multi-objective optimisation on plain numbers: sorting, NSGA-II, NSGA-III, directions, hypervolume |
 //! | [`predictor`] | accuracy predictors on plain numbers: gradient-boosted trees, bagged CART |
 //! | [`data`] | data sets, splits, the way from pixels to a network's input, training batches, downloads |
-//! | [`config`] | settings: profiles, configuration files, overrides |
-//! | [`shown`] | commands that are shown to be run next, quoted for a shell |
 //! | [`report`] | the report of a run: one HTML file with inline SVG, from plain data |
 //! | [`space`] | what can be searched: families, architectures, genotypes, sampling, exact costs |
+//! | [`config`] | settings: profiles, configuration files, overrides |
+//! | [`shown`] | commands that are shown to be run next, quoted for a shell |
 //! | [`launch`] | the vocabulary of kernel launches: slots, panels of weights, geometry, arguments |
 //! | [`ops`] | the operators: parameters, plain references, fast CPU paths, kernel launches |
 //! | [`supernet`] | the shared weights: layout, checkpoints, cards |
@@ -37,6 +39,7 @@ pub mod data;
 pub mod device;
 pub mod engine;
 pub mod evaluator;
+pub mod exit;
 pub mod export;
 pub mod finetune;
 pub mod launch;
@@ -54,3 +57,4 @@ pub mod shown;
 pub mod space;
 pub mod supernet;
 pub mod train;
+pub mod words;

@@ -1,4 +1,5 @@
-//! Checks that the map of the house in `lib.rs` is true: every module stands in it, and uses only those above it.
+//! Checks that the map of the house in `lib.rs` is true: every module stands in it, and uses only those above it. And
+//! that the links of the documents lead to files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -134,4 +135,37 @@ fn an_arrow_up_is_seen_however_it_is_written() {
     let mut upside_down = modules();
     upside_down.reverse();
     assert!(arrows_up(&upside_down).len() > 100);
+}
+
+#[test]
+fn links_of_the_documents_lead_to_files() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut documents = vec![root.join("README.md"), root.join("kernels/README.md")];
+    documents.extend(fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path()));
+    let mut followed = 0;
+    for document in documents.iter().filter(|path| path.extension().is_some_and(|kind| kind == "md")) {
+        let text = fs::read_to_string(document).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = link.split('#').next().unwrap_or_default();
+            if !file.is_empty() && !file.contains("://") {
+                let target = document.parent().unwrap().join(file);
+                assert!(target.exists(), "{}: no {file}", document.display());
+                followed += 1;
+            }
+        }
+    }
+    assert!(followed > 40);
+}
+
+/// The glossary and the comments of the walks name files in backquotes.
+#[test]
+fn files_that_the_glossary_names_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = include_str!("../docs/glossary.md");
+    let named: Vec<&str> =
+        text.split('`').skip(1).step_by(2).filter(|word| word.starts_with("src/")).collect();
+    assert!(named.len() > 30);
+    for file in named {
+        assert!(root.join(file).exists(), "no {file}");
+    }
 }

@@ -155,7 +155,7 @@ pub struct OfRun<'a> {
     pub config: &'a Config,
     /// The weights that the accuracies of its front belong to; `None` is the built-in super-network.
     pub weights: Option<&'a Path>,
-    /// Those of the wider super-network, where there are two.
+    /// The weights of the wider super-network, where there are two.
     pub wide_weights: Option<&'a Path>,
     /// Whether its front was measured on test images. Where there are none it is only on validation images.
     pub tested: bool,
@@ -171,7 +171,7 @@ impl OfRun<'_> {
             .maybe_file("--weights", self.weights)
             .maybe_file("--wide-weights", self.wide_weights)
             .maybe("--family", supernet.family.filter(|_| given))
-            .maybe("--data", data.name)
+            .maybe("--data", data.name.as_ref())
             .maybe_file("--data-dir", data.dir.as_deref())
             .maybe("--validation-images", data.validation_images)
             .maybe("--validation-fraction", data.validation_fraction)
@@ -246,7 +246,7 @@ pub fn search_of(config: &Config, weights: &Path, wide_weights: Option<&Path>) -
         .maybe("--profile", not_quick(config.profile))
         .set_path("supernet.weights", Some(weights))
         .set_path("supernet.wide_weights", wide_weights)
-        .set("data.name", data.name)
+        .set("data.name", data.name.as_ref())
         .set_path("data.dir", data.dir.as_deref())
         .set("data.validation_images", data.validation_images)
         .set("data.validation_fraction", data.validation_fraction)

@@ -13,7 +13,7 @@
 #
 #   check-sanitizers.sh [FILE.cu | FILE.cpp ...]
 #
-# takes all of kernels/*.cu and of tests/, and any further files named. A file with checks needs
+# takes all files of kernels and of tests/, and any further files named. A file with checks needs
 # only to include tests/check.h. NATV2_SANITIZE=plain|ucontext|address|undefined|thread runs one
 # way alone; CXX picks the compiler; NATV2_SANITIZE_DIR says where to build.
 set -euo pipefail
@@ -28,7 +28,17 @@ modes=${NATV2_SANITIZE:-plain ucontext address thread}
 [ "$modes" = undefined ] && modes=address
 
 runtime=("$emulator"/*.cpp)
-all=("$kernels"/*.cu "$emulator"/tests/*.cu "$emulator"/tests/*.cpp "$@")
+folders=() sources=()
+for folder in "$kernels"/*/; do
+    folder=${folder%/}
+    if [ "$folder" != "$emulator" ]; then
+        folders+=("$folder")
+        for source in "$folder"/*.cu; do
+            if [ -e "$source" ]; then sources+=("$source"); fi
+        done
+    fi
+done
+all=("${sources[@]}" "$emulator"/tests/*.cu "$emulator"/tests/*.cpp "$@")
 own=("$emulator"/tests/*.cu "$emulator"/tests/{driver,samples_check,bugs_check}.cpp)
 
 # Prints one compile command a line for what is out of date.
@@ -36,7 +46,7 @@ commands() { # mode
     local mode=$1 common sanitize="" file object newest
     # Lines for stack traces, no variables: following these through mbconv.cu takes the compiler minutes.
     common="-std=c++17 -O1 -g1 -Wall -Wextra -Wno-unknown-pragmas -fno-strict-aliasing -fno-omit-frame-pointer"
-    common+=" -ffp-contract=off -DNATV2_EMULATOR -I$emulator -I$kernels -I$emulator/tests"
+    common+=" -ffp-contract=off -DNATV2_EMULATOR -I$emulator -I$emulator/tests ${folders[*]/#/-I}"
     case $mode in
         plain) common+=" -O2" ;;
         ucontext) common+=" -O2 -DNAT_EMULATOR_UCONTEXT" ;;
@@ -49,7 +59,7 @@ commands() { # mode
             sanitize="-fsanitize=thread" ;;
         *) echo "NATV2_SANITIZE is $mode; it takes plain, ucontext, address, undefined or thread" >&2; exit 2 ;;
     esac
-    newest=$(ls -t "$emulator"/*.h "$emulator"/tests/*.h "$kernels"/*.cuh "${BASH_SOURCE[0]}" | head -1)
+    newest=$(ls -t "$emulator"/*.h "$emulator"/tests/*.h "$kernels"/*/*.cuh "${BASH_SOURCE[0]}" | head -1)
     local checked=("${all[@]}")
     [ "$mode" = ucontext ] && checked=("${own[@]}")
     for file in "${runtime[@]}" "${checked[@]}"; do

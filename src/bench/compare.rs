@@ -6,6 +6,7 @@
 //! medians; one that is slower by more than the bound is a regression. The instruction counts of
 //! `benches/instructions.rs` are files of the same form.
 
+use crate::exit::exits;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -42,6 +43,8 @@ pub enum Error {
         found: String,
     },
 }
+
+exits! { Error: Failure [Read, Form, NoBaseline] }
 
 /// What to compare.
 #[derive(Debug, Clone, PartialEq)]

@@ -10,8 +10,8 @@ use super::ways;
 use crate::data::Split;
 use crate::device::Device;
 use crate::engine::tree::Saving;
-use crate::engine::{Calibration, Engine, Evaluation, Images, Precision};
-use crate::evaluator::{CALIBRATION_BATCH, Error, Evaluator, whole_batches};
+use crate::engine::{CALIBRATION_BATCH, Calibration, Engine, Evaluation, Images, Precision, whole_batches};
+use crate::evaluator::{Error, Evaluator};
 use crate::ops::Threads;
 use crate::space::show::grouped;
 use crate::space::walk::Exits;
@@ -288,10 +288,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let precision = match self.precision {
-            Precision::F32 => String::new(),
-            precision => format!(" in {precision}"),
-        };
+        let precision = self.precision.unless_f32(" in ");
         writeln!(
             f,
             "{}: {} of width {}{}, {} images of {} each, recalibrated on {}\n",

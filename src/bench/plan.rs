@@ -21,33 +21,24 @@ use crate::space::walk::Exits;
 use crate::space::{Arch, Family, cost};
 use crate::supernet::Layout;
 use crate::train::{Decays, Optimiser, Rule, StepShape, Student, Weighting, step_calls};
+use crate::words::words;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// What is planned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// Images with stored statistics.
-    Inference,
-    /// The statistics of training images.
-    Recalibration,
-    /// Both: what a search does with every network.
-    Evaluation,
-    /// One optimiser step.
-    Training,
-}
-
-impl Mode {
-    /// All, as they are written.
-    pub const ALL: [(&'static str, Mode); 4] = [
-        ("inference", Mode::Inference),
-        ("recalibration", Mode::Recalibration),
-        ("evaluation", Mode::Evaluation),
-        ("training", Mode::Training),
-    ];
-}
+words!(
+    /// What is planned.
+    Mode {
+        /// Images with stored statistics.
+        Inference = "inference",
+        /// The statistics of training images.
+        Recalibration = "recalibration",
+        /// Both: what a search does with every network.
+        Evaluation = "evaluation",
+        /// One optimiser step.
+        Training = "training",
+    }
+);
 
 /// What to plan.
 pub struct Options<'a> {
@@ -582,11 +573,11 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mega = |value: u64| value as f64 / 1e6;
         let Report { family, width, classes, networks, .. } = self;
-        let mode = Mode::ALL.iter().find(|(_, mode)| *mode == self.mode).map_or("", |(name, _)| name);
         writeln!(
             f,
-            "{mode}: {networks} network{} of {family}, width {width}, {classes} classes, {:.2} MMACs an image; \
+            "{}: {networks} network{} of {family}, width {width}, {classes} classes, {:.2} MMACs an image; \
              {} images, {} to recalibrate",
+            self.mode,
             if *networks == 1 { "" } else { "s" },
             mega(self.macs),
             self.images,

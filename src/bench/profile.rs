@@ -9,8 +9,8 @@
 use super::kernels::peak_of_products;
 use crate::data::Source;
 use crate::device::{Buffer, Device, Error as DeviceError, Memory, Peaks, Residents};
-use crate::engine::{Calibration, Engine, Error as EngineError, Images, Precision};
-use crate::evaluator::CALIBRATION_BATCH;
+use crate::engine::{CALIBRATION_BATCH, Calibration, Engine, Error as EngineError, Images, Precision};
+use crate::ops::sums::added;
 use crate::ops::{Call, Threads};
 use crate::random::stream;
 use crate::space::walk::Exits;
@@ -83,7 +83,7 @@ pub struct Pass {
 /// An evaluation or a training step.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Profile {
-    /// Which.
+    /// Its name in the table.
     pub work: &'static str,
     /// Images that go through the networks, those that recalibrate included.
     pub images: usize,
@@ -139,15 +139,7 @@ struct Sum {
     seconds: f64,
 }
 
-impl std::ops::AddAssign for Sum {
-    fn add_assign(&mut self, other: Sum) {
-        self.calls += other.calls;
-        self.bytes += other.bytes;
-        self.flops += other.flops;
-        self.least += other.least;
-        self.seconds += other.seconds;
-    }
-}
+added!(Sum { calls, bytes, flops, least, seconds });
 
 impl Sum {
     fn row(self, operator: &'static str, peaks: Peaks, whole: f64) -> Row {
@@ -426,10 +418,7 @@ impl fmt::Display for Report {
             if self.networks == 1 { "" } else { "s" },
             self.family,
             self.width,
-            match self.precision {
-                Precision::F32 => String::new(),
-                precision => format!(" in {precision}"),
-            },
+            self.precision.unless_f32(" in "),
             self.macs as f64 / 1e6
         )?;
         let (copy, peak) = (self.copy_gigabytes_per_second, self.peak_gigaflops);
@@ -469,11 +458,10 @@ impl fmt::Display for Report {
 mod tests {
     use super::*;
     use crate::device::Cpu;
-    use crate::evaluator::load_supernet;
 
     #[test]
     fn times_belong_to_the_pass_that_took_them() {
-        let supernet = load_supernet(None, None).unwrap();
+        let supernet = Supernet::open(None, None).unwrap();
         let arch = Arch { d: [2; 5], ..Arch::largest(supernet.family, 32, None) };
         let networks = [(arch.clone(), Exits::single(&arch))];
         let options = Options {

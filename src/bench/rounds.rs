@@ -19,7 +19,7 @@ pub struct Times {
 }
 
 impl Times {
-    /// Of the times of at least one round.
+    /// Summarises the times of at least one round.
     pub fn of(mut seconds: Vec<f64>) -> Times {
         seconds.sort_by(f64::total_cmp);
         let at = |index: usize| seconds.get(index).copied().unwrap_or(f64::NAN);

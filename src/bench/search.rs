@@ -14,7 +14,7 @@ use crate::moo::evolve::{self, Problem};
 use crate::moo::{Points, subset};
 use crate::predictor::{Ensemble, Features};
 use crate::random::stream;
-use crate::search::candidates::{Inner, Proposal};
+use crate::search::candidates::{InnerProblem, Proposal};
 use crate::search::{Archive, Entry, Error, algorithm, initial, points};
 use crate::space::sample::Policy;
 use crate::space::walk::Exits;
@@ -136,7 +136,7 @@ fn evaluate(evaluator: &Evaluator, config: &Config, genotypes: &[Genotype]) -> R
 
 /// The inner search's problem, with the time that its objectives take.
 struct TimedProblem<'a> {
-    inner: &'a Inner<'a>,
+    inner: &'a InnerProblem<'a>,
     seconds: Cell<f64>,
 }
 
@@ -209,7 +209,7 @@ pub fn run(evaluator: &Evaluator, config: &Config, rounds: usize) -> Result<Repo
         ..evolve::Settings::default()
     };
     let proposal = begun.proposal();
-    let inner = Inner { proposal: &proposal, error, latency: None };
+    let inner = InnerProblem { proposal: &proposal, error, latency: None };
     let (mut whole, mut own, mut last) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..rounds.max(1) + 1 {
         let timed = TimedProblem { inner: &inner, seconds: Cell::new(0.0) };

@@ -220,7 +220,7 @@ pub struct Idle {
 }
 
 impl Idle {
-    /// That takes work as another does, on `streams` streams.
+    /// A device that takes work as another does, on `streams` streams.
     pub fn new(like: Arc<dyn Device>, streams: usize) -> Idle {
         let residents = like.residents().map(|_| Arc::new(Residents::new(usize::MAX)));
         Idle { like, streams, residents, counts: Arc::default(), launches: Arc::default() }

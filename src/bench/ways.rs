@@ -9,8 +9,10 @@ use super::rounds::Times;
 use super::watch::{Asked, Idle, Meter};
 use crate::data::{Dataset, Split};
 use crate::device::{Device, Memory};
-use crate::engine::{self, Calibration, Engine, Evaluation, Graphs, Images, Precision};
-use crate::evaluator::{CALIBRATION_BATCH, Error, Pixels, SplitImages};
+use crate::engine::{
+    self, CALIBRATION_BATCH, Calibration, Engine, Evaluation, Graphs, Images, Precision, SplitImages,
+};
+use crate::evaluator::Error;
 use crate::ops::update::{Fill, FillParams};
 use crate::ops::{Call, Region, Slot, Threads};
 use crate::random::stream;
@@ -57,11 +59,11 @@ pub struct Options {
 pub struct Launch {
     /// Kernels of a list.
     pub calls: usize,
-    /// Of the host, until it can go on.
+    /// Time of the host until it can go on.
     pub host_us: f64,
-    /// From the first to the end of the last, a kernel.
+    /// Time from the first kernel to the end of the last, divided by their number.
     pub us: f64,
-    /// Of the host to record a list, a kernel of it; `None` where nothing is recorded.
+    /// Time of the host to record a kernel of a list; `None` where nothing is recorded.
     pub recording_us: Option<f64>,
     /// As `host_us`, where the list was recorded.
     pub graph_host_us: Option<f64>,
@@ -284,7 +286,7 @@ pub fn run(device: Arc<dyn Device>, options: &Options) -> Result<(Measurements, 
     let space = Space::new(family, &resolutions, &[width], ExitScaling::Once)?;
     let side = resolutions.last().copied().unwrap_or(0);
     let dataset = Dataset::noise((calibration_images, images), side as usize, classes, seed);
-    let pixels = Pixels::usual(dataset.name());
+    let pixels = dataset.facts().pixels;
     let of = |split| SplitImages::new(&dataset, dataset.split(split), pixels);
     let (test, train) = (of(Split::Test), of(Split::Train));
     let launch = launch_costs(&*device).map_err(engine::Error::from)?;

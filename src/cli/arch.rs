@@ -1,16 +1,14 @@
 //! `natv2 arch`: everything on the search space alone, without running a network.
 
 use super::{Error, Seed, input, output};
-use crate::evaluator;
+use crate::exit::Exit;
 use crate::random::stream;
-use crate::run::Exit;
 use crate::space::backbone::{PAPER_RESOLUTIONS, PAPER_WIDTHS};
 use crate::space::sample::{Policy, sample};
 use crate::space::show::{grouped, show};
 use crate::space::walk::Exits;
 use crate::space::{self, Channels, ExitScaling, Family, Space, cost};
 use crate::supernet::Supernet;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -119,7 +117,7 @@ pub struct Sample {
     number: u32,
     /// natv2: an optional layer ends its stage with probability 1/3. nat: every gene uniform, which
     /// makes nearly all stages full.
-    #[arg(long, default_value = "natv2", value_parser = policy())]
+    #[arg(long, default_value = "natv2", value_parser = input::word::<Policy>())]
     policy: Policy,
     #[command(flatten)]
     seed: Seed,
@@ -141,13 +139,6 @@ pub struct Show {
     arch: Option<String>,
 }
 
-fn policy() -> impl TypedValueParser<Value = Policy> {
-    PossibleValuesParser::new(["natv2", "nat"]).map(|name| match name.as_str() {
-        "nat" => Policy::Nat,
-        _ => Policy::NatV2,
-    })
-}
-
 /// A family, named or that of some weights.
 #[derive(Debug, Args)]
 struct FamilyArgs {
@@ -163,7 +154,7 @@ struct FamilyArgs {
 impl FamilyArgs {
     fn load(&self) -> Result<(Family, Option<Supernet>), Error> {
         let supernet = match &self.weights {
-            Some(file) => Some(evaluator::load_supernet(Some(file), self.family)?),
+            Some(file) => Some(Supernet::open(Some(file), self.family)?),
             None => None,
         };
         let family = supernet.as_ref().map(|s| s.family).or(self.family).unwrap_or(Family::SE_B);
@@ -210,15 +201,8 @@ struct NetworkArgs {
     exits: Option<String>,
     /// EE families: whether the width multiplier scales the exits once, or twice as in the OFAv2
     /// authors' programs [default: that of --weights, else once].
-    #[arg(long, value_name = "RULE", value_parser = scaling())]
+    #[arg(long, value_name = "RULE", value_parser = input::word::<ExitScaling>())]
     exit_scaling: Option<ExitScaling>,
-}
-
-pub(super) fn scaling() -> impl TypedValueParser<Value = ExitScaling> {
-    PossibleValuesParser::new(["once", "twice"]).map(|name| match name.as_str() {
-        "twice" => ExitScaling::Twice,
-        _ => ExitScaling::Once,
-    })
 }
 
 impl NetworkArgs {
@@ -233,8 +217,7 @@ impl NetworkArgs {
 
     fn exits(&self, arch: &space::Arch) -> Result<Exits, Error> {
         match &self.exits {
-            Some(text) => Exits::parse(text, arch)
-                .map_err(|source| Error::Given { place: format!("--exits {text}"), source }),
+            Some(text) => Exits::parse(text, arch).map_err(Error::given(format!("--exits {text}"))),
             None => Ok(Exits::single(arch)),
         }
     }
@@ -270,8 +253,7 @@ impl Encode {
     fn run(self) -> Result<(), Error> {
         let (space, _) = self.space.load()?;
         let arch = input::arch(&self.arch, space.family())?;
-        let genotype =
-            space.encode(&arch).map_err(|source| Error::Given { place: "--arch".into(), source })?;
+        let genotype = space.encode(&arch).map_err(Error::given("--arch"))?;
         output::json(&genotype)
     }
 }
@@ -279,9 +261,7 @@ impl Encode {
 impl Decode {
     fn run(self) -> Result<(), Error> {
         let (space, _) = self.space.load()?;
-        let arch = space
-            .decode_genes(&input::genotype(&self.genotype)?)
-            .map_err(|source| Error::Given { place: "GENOTYPE".into(), source })?;
+        let arch = space.decode_genes(&input::genotype(&self.genotype)?).map_err(Error::given("GENOTYPE"))?;
         output::json(&arch)
     }
 }

@@ -11,7 +11,7 @@ mod train;
 use super::{Error, Globals, output};
 use crate::bench::kernels;
 use crate::engine::Precision;
-use crate::run::Exit;
+use crate::exit::Exit;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::fmt::Display;

@@ -1,18 +1,19 @@
 //! `natv2 compare`: other search methods, and other settings, on the same super-network and budget.
 
 use super::session::{Session, enough_values, stopped};
-use super::shared::{self, Taken};
+use super::shared::{self, Attempt};
 use super::{Error, Talk, output};
 use crate::config::{self, Config, Method};
 use crate::data::Split;
 use crate::evaluator::{self, Evaluator};
+use crate::exit::Exit;
 use crate::pipeline::found::Weights;
 use crate::pipeline::options;
 use crate::pipeline::whole::{REPORT_FILE, write_report};
-use crate::run::{Exit, RunDirectory, StopFlag};
+use crate::run::{RunDirectory, StopFlag};
 use crate::search::compare::budget::{self, Budget, Counts};
 use crate::search::compare::page;
-use crate::search::compare::results::{self, Comparison, Finished, Spread};
+use crate::search::compare::results::{self, Comparison, FinishedSearch, Spread};
 use crate::search::compare::{Variant, incomparable};
 use crate::search::{Outcome, search};
 use crate::shown::{self, OfRun};
@@ -77,8 +78,8 @@ pub struct Compare {
     budget: Budget,
 }
 
-/// A search that belongs to a comparison.
-struct Entrant {
+/// A search of a comparison.
+struct SearchToCompare {
     variant: Variant,
     seed: u64,
     config: Config,
@@ -101,7 +102,7 @@ impl Compare {
         }
         // Weights and data of the first must be good before a directory is made.
         let device = self.session.globals.open()?;
-        let mut open = Open { options: options(&entrants[0].config)?, evaluator: None };
+        let mut open = OpenData { options: options(&entrants[0].config), evaluator: None };
         let evaluator = open.evaluator.insert(Evaluator::open(&open.options, device.clone())?);
         talk.notes_of(evaluator.supernets());
         enough_values(evaluator, &talk)?;
@@ -110,22 +111,22 @@ impl Compare {
 
         let mut images = None;
         let search = |index: usize| {
-            let entrant: &Entrant = &entrants[index];
+            let entrant: &SearchToCompare = &entrants[index];
             let (of, Variant { name, .. }, seed) = (entrants.len(), &entrant.variant, entrant.seed);
             let folder = place.join(entrant.variant.folder(seed));
-            let Some(directory) = shared::take(&folder, &entrant.config)? else { return Ok(Taken::InUse) };
+            let Some(directory) = shared::take(&folder, &entrant.config)? else { return Ok(Attempt::InUse) };
             talk.note(&format!("search {} of {of}: {name}, seed {seed}", index + 1));
             let evaluator = open.get(&entrant.config, &device)?;
             same_images(&mut images, evaluator, &entrant.variant)?;
             Ok(match entrant.search(evaluator, &directory, &stop, &talk)? {
-                Some(result) => Taken::Done(result),
-                None => Taken::Stopped,
+                Some(result) => Attempt::Done(result),
+                None => Attempt::Stopped,
             })
         };
         let Some(results) = shared::every(entrants.len(), search, &stop, &talk)? else {
             return Ok(stopped(&stop, &talk));
         };
-        let mut finished: Vec<(Variant, Vec<Finished>)> = Vec::new();
+        let mut finished: Vec<(Variant, Vec<FinishedSearch>)> = Vec::new();
         for (entrant, result) in entrants.iter().zip(results) {
             match finished.iter_mut().find(|(variant, _)| *variant == entrant.variant) {
                 Some((_, runs)) => runs.push(result),
@@ -147,7 +148,7 @@ impl Compare {
             value["run"] = run.into();
             output::json(&value)?;
         } else {
-            let Entrant { variant, seed, config } = &entrants[0];
+            let SearchToCompare { variant, seed, config } = &entrants[0];
             let search = place.join(variant.folder(*seed));
             let tested = comparison.variants.first().is_some_and(|first| first.test_top1.is_some());
             let weights = Weights::found(&search, config);
@@ -178,10 +179,8 @@ impl Compare {
             let settings = vec![format!("search.method={method}")];
             variants.push(Variant { name: method.clone(), settings });
         }
-        let refuse = |flag: &str, text: &String, reason: String| Error::Text {
-            place: format!("{flag} {text}"),
-            reason,
-        };
+        let refuse =
+            |flag: &str, text: &String, reason: String| Error::unusable(&format!("{flag} {text}"), reason);
         for text in &self.vary {
             variants.extend(Variant::vary(text).map_err(|reason| refuse("--vary", text, reason))?);
         }
@@ -198,7 +197,7 @@ impl Compare {
     }
 
     /// Every search, all variants of a seed before the next seed; says what budget each variant has.
-    fn entrants(&self, seeds: &[u64], talk: &Talk) -> Result<Vec<Entrant>, Error> {
+    fn entrants(&self, seeds: &[u64], talk: &Talk) -> Result<Vec<SearchToCompare>, Error> {
         let mut resolved: Vec<(Variant, Config)> = Vec::new();
         for mut variant in self.variants()? {
             let mut config = self.session.with("search", &variant.settings)?;
@@ -222,7 +221,7 @@ impl Compare {
         let entrant = |seed: u64, variant: &Variant| {
             let further = [variant.settings.clone(), vec![format!("seed={seed}")]].concat();
             let config = self.session.with("search", &further)?;
-            Ok(Entrant { variant: variant.clone(), seed, config })
+            Ok(SearchToCompare { variant: variant.clone(), seed, config })
         };
         let all = seeds.iter().flat_map(|&seed| resolved.iter().map(move |(variant, _)| (seed, variant)));
         all.map(|(seed, variant)| entrant(seed, variant)).collect()
@@ -246,7 +245,7 @@ fn planned(variant: &Variant, config: &Config) -> String {
     )
 }
 
-impl Entrant {
+impl SearchToCompare {
     /// A directory that is there already must be this search's.
     fn check(&self, comparison: &Path) -> Result<(), Error> {
         let path = comparison.join(self.variant.folder(self.seed)).join("config.toml");
@@ -264,31 +263,31 @@ impl Entrant {
         directory: &RunDirectory,
         stop: &StopFlag,
         talk: &Talk,
-    ) -> Result<Option<Finished>, Error> {
+    ) -> Result<Option<FinishedSearch>, Error> {
         match search(&self.config, evaluator, directory, stop, talk.progress())? {
             Outcome::Stopped => Ok(None),
             Outcome::Finished(_, state) => {
                 write_report(directory, evaluator, &self.config, &state)?;
-                Ok(Some(Finished::new(self.seed, *state, directory.path())?))
+                Ok(Some(FinishedSearch::new(self.seed, *state, directory.path())?))
             }
         }
     }
 }
 
-/// The super-network and the data that are open.
-struct Open {
+/// The super-network and the data that the last search used. The next search uses them again if it can.
+struct OpenData {
     options: evaluator::Options,
     evaluator: Option<Evaluator>,
 }
 
-impl Open {
+impl OpenData {
     /// Those of a configuration, opened unless they are.
     fn get(
         &mut self,
         config: &Config,
         device: &std::sync::Arc<dyn crate::device::Device>,
     ) -> Result<&Evaluator, Error> {
-        let wanted = options(config)?;
+        let wanted = options(config);
         let open = match self.evaluator.take() {
             Some(evaluator) if self.options == wanted => evaluator,
             _ => Evaluator::open(&wanted, device.clone())?,

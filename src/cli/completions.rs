@@ -1,7 +1,7 @@
 //! `natv2 completions`.
 
 use super::{Cli, Error, output};
-use crate::run::Exit;
+use crate::exit::Exit;
 use clap::{Args, CommandFactory};
 
 const AFTER_HELP: &str = "\

@@ -1,12 +1,14 @@
 //! `natv2 data`: downloading data sets, what they hold, and whether they are whole.
 
 use super::{Error, output, threads};
+use crate::data::facts::{listed, shares_help};
 #[cfg(feature = "fetch")]
 use crate::data::fetch;
-use crate::data::{Dataset, Info, Spec, Split, Validation, open};
-use crate::run::Exit;
+use crate::data::{Dataset, Facts, Info, NAMES, Spec, Split, Validation, open};
+use crate::exit::Exit;
 #[cfg(feature = "fetch")]
 use crate::run::{Output, StopFlag};
+use crate::space::show::grouped;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
@@ -26,27 +28,36 @@ names it; what is merely absent, such as the test images or a class without trai
 warning (exit code 0).";
 
 #[cfg(feature = "fetch")]
-const FETCH_HELP: &str = "\
+fn fetch_help() -> String {
+    let folders = listed(fetch::archives().map(|archive| archive.folder));
+    let files = fetch::archives().map(|archive| archive.file).collect::<Vec<_>>().join(", ");
+    format!(
+        "\
 Examples:
   natv2 data fetch cifar10 --data-dir DATA_FOLDER
   natv2 data fetch tiny-imagenet --data-dir DATA_FOLDER --url https://mirror.example.org/files
 
-Makes DATA_FOLDER/cifar-10-batches-bin, cifar-100-binary or tiny-imagenet-200, whole or not at all,
+Makes DATA_FOLDER/{folders}, whole or not at all,
 after checking the published MD5; a server that sends more than the published archive is cut off, and
 nothing of it is kept. A download that was cut off goes on where it stopped when the same command is
 given again; a data set that is there and whole is left alone. Tiny ImageNet is published over plain
 http: https is tried first, and where its host does not answer that, or with --url http://.., the MD5
 alone guards it, which a note says. Where there is no network,
-put the archive (cifar-10-binary.tar.gz, cifar-100-binary.tar.gz, tiny-imagenet-200.zip) into the
+put the archive ({files}) into the
 folder by other means: it is then checked and unpacked from there. Proxies are taken from
-HTTPS_PROXY, HTTP_PROXY and NO_PROXY. Ctrl-C stops with exit code 75 and keeps what has come.";
+HTTPS_PROXY, HTTP_PROXY and NO_PROXY. Ctrl-C stops with exit code 75 and keeps what has come."
+    )
+}
 
 /// `natv2 data`.
 #[derive(Debug, Subcommand)]
 pub enum Data {
-    /// Download CIFAR-10, CIFAR-100 or Tiny ImageNet, check and unpack it.
+    /// Download a published data set.
     #[cfg(feature = "fetch")]
-    #[command(after_help = FETCH_HELP)]
+    #[command(
+        about = format!("Download {}, check and unpack it", listed(fetch::archives().map(|archive| archive.title))),
+        after_help = fetch_help()
+    )]
     Fetch(FetchArgs),
     /// Count images by split and class.
     #[command(after_help = INFO_HELP)]
@@ -60,7 +71,7 @@ pub enum Data {
 #[cfg(feature = "fetch")]
 #[derive(Debug, Args)]
 pub struct FetchArgs {
-    /// Data set: cifar10, cifar100 or tiny-imagenet.
+    #[arg(help = format!("Data set: {}", listed(fetch::archives().map(|archive| archive.name))))]
     name: String,
     /// The folder that its folder is to be in; made if it is missing.
     #[arg(long, value_name = "FOLDER")]
@@ -79,8 +90,12 @@ pub struct FetchArgs {
 /// A data set to open.
 #[derive(Debug, Args)]
 pub struct DataArgs {
-    /// Data set: digits, cifar10, cifar100, tiny-imagenet or image-folder.
-    #[arg(value_name = "NAME", required_unless_present = "data", conflicts_with = "data")]
+    #[arg(
+        help = format!("Data set: {}", listed(NAMES)),
+        value_name = "NAME",
+        required_unless_present = "data",
+        conflicts_with = "data"
+    )]
     name: Option<String>,
     /// The same, as other subcommands have it.
     #[arg(long, value_name = "NAME")]
@@ -91,8 +106,7 @@ pub struct DataArgs {
     /// CIFAR: images of the validation split, the last of the training images [default: a tenth].
     #[arg(long, value_name = "N")]
     validation_images: Option<u32>,
-    /// Folders: share of the validation split in each class [default: 0.1; tiny-imagenet 0.15].
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", help = shares_help())]
     validation_fraction: Option<f64>,
     /// image-folder: side in pixels to which every image is brought.
     #[arg(long, value_name = "PIXELS")]
@@ -224,20 +238,17 @@ fn warnings(info: &Info) -> Vec<String> {
             ));
         }
     }
-    if info.name.starts_with("cifar") {
+    if let Some(records) = Facts::of(&info.name).ok().and_then(Facts::records) {
         let [train, val, test] = [0, 1, 2].map(|split| info.splits[split].images);
-        if 0 < train + val && train + val < 50_000 {
-            warnings.push(format!("{} of 50,000 training images are here", train + val));
-        }
-        for (found, published, what) in [(train + val, 50_000, "training"), (test, 10_000, "test")] {
+        let parts = [(train + val, records.published[0], "training"), (test, records.published[1], "test")];
+        for (found, published, what) in parts {
             if found > published {
                 warnings.push(format!(
                     "{found} {what} images are here, and {published} were published: a batch may be there twice"
                 ));
+            } else if 0 < found && found < published {
+                warnings.push(format!("{found} of {} {what} images are here", grouped(published as u64)));
             }
-        }
-        if 0 < test && test < 10_000 {
-            warnings.push(format!("{test} of 10,000 test images are here"));
         }
     }
     warnings

@@ -8,10 +8,9 @@ use super::threads::{self, ThreadCount};
 use super::{Error, output};
 use crate::device::{self, Device};
 use crate::engine::{Calibration, Cropped, Engine};
-use crate::evaluator;
+use crate::exit::Exit;
 use crate::ops::simd::Isa;
 use crate::random::stream;
-use crate::run::Exit;
 use crate::space::Arch;
 use crate::space::walk::Exits;
 use crate::supernet::{Supernet, Tensor};
@@ -403,7 +402,7 @@ struct Probe {
 
 impl Probe {
     fn new() -> Result<Probe, Error> {
-        let supernet = Arc::new(evaluator::load_supernet(None, None)?);
+        let supernet = Arc::new(Supernet::open(None, None)?);
         let mut arch = Arch::largest(supernet.family, 32, None);
         (arch.ks, arch.e, arch.d) = ([5; 20], [3; 20], [2; 5]);
         let mut rng = stream(0, "doctor", 0, 0);

@@ -1,15 +1,9 @@
 //! Everything that can end a subcommand, and the exit code that it ends with.
-//!
-//! The rule: what was asked for is wrong use (2) — arguments, configuration, architectures and
-//! genotypes outside the space, weights and data that do not belong together. What was found is a
-//! failure (1) — files that are missing, damaged or cannot be written, a machine without the device.
 
 use crate::bench::compare;
+use crate::exit::exits;
 use crate::ops::simd::Isa;
-use crate::run::Exit;
-use crate::{
-    config, data, device, engine, evaluator, export, finetune, pipeline, run, search, space, supernet, train,
-};
+use crate::{pipeline, space};
 use std::io;
 use std::path::PathBuf;
 
@@ -17,65 +11,13 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The configuration.
+    /// Whatever a stage of a run can fail by, in a stage or in any other command: weights, data, the device ..
     #[error(transparent)]
-    Config(#[from] config::Error),
-    /// The run directory.
-    #[error(transparent)]
-    Run(#[from] run::Error),
-    /// Weights and data together.
-    #[error(transparent)]
-    Evaluator(#[from] evaluator::Error),
-    /// The weights.
-    #[error(transparent)]
-    Supernet(#[from] supernet::Error),
-    /// The data set.
-    #[error(transparent)]
-    Data(#[from] data::Error),
+    Stage(Box<pipeline::Error>),
     /// A download.
     #[cfg(feature = "fetch")]
     #[error(transparent)]
-    Fetch(#[from] data::fetch::Error),
-    /// The search space.
-    #[error(transparent)]
-    Space(#[from] space::Error),
-    /// Running networks.
-    #[error(transparent)]
-    Engine(#[from] engine::Error),
-    /// The device.
-    #[error(transparent)]
-    Device(#[from] device::Error),
-    /// An export.
-    #[error(transparent)]
-    Export(#[from] export::Error),
-    /// The search.
-    #[error(transparent)]
-    Search(Box<search::Error>),
-    /// Training failed.
-    #[error(transparent)]
-    Train(Box<train::Error>),
-    /// Fine-tuning failed.
-    #[error(transparent)]
-    Finetune(Box<finetune::Error>),
-    /// A stage of a run failed.
-    #[error(transparent)]
-    Pipeline(Box<pipeline::Error>),
-    /// An architecture or genotype that was given, and where.
-    #[error("{place}: {source}")]
-    Given {
-        /// The flag, or the file and line.
-        place: String,
-        /// What is wrong.
-        source: space::Error,
-    },
-    /// Text given with a flag, or a file named there, that cannot be read as what it should be.
-    #[error("{place}: {reason}")]
-    Text {
-        /// The flag or the file.
-        place: String,
-        /// What is wrong, and what would be right.
-        reason: String,
-    },
+    Fetch(#[from] crate::data::fetch::Error),
     /// Flags that do not go together, or one that is missing.
     #[error("{0}")]
     Usage(String),
@@ -139,184 +81,100 @@ pub enum Error {
     Check(String),
 }
 
+exits! { Error:
+    Done [ClosedPipe],
+    Usage [Usage, TooLarge],
+    Failure [Inputs, Output, Stdout, Threads, Isa, Check];
+    held [Stage, #[cfg(feature = "fetch")] Fetch, Compare]
+}
+
+impl<E> From<E> for Error
+where
+    pipeline::Error: From<E>,
+{
+    fn from(error: E) -> Error {
+        Error::Stage(Box::new(error.into()))
+    }
+}
+
 impl Error {
-    /// The code to leave the program with.
-    pub fn exit(&self) -> Exit {
-        match self {
-            Error::Config(_)
-            | Error::Space(_)
-            | Error::Given { .. }
-            | Error::Text { .. }
-            | Error::Usage(_)
-            | Error::TooLarge { .. } => Exit::Usage,
-            Error::Run(error) => error.exit(),
-            Error::Evaluator(error) => of_evaluator(error),
-            Error::Supernet(error) => of_supernet(error),
-            Error::Data(error) => of_data(error),
-            #[cfg(feature = "fetch")]
-            Error::Fetch(error) => of_fetch(error),
-            Error::Engine(error) => of_engine(error),
-            Error::Export(error) => of_export(error),
-            Error::Search(error) => of_search(error),
-            Error::Train(error) => of_train(error),
-            Error::Finetune(error) => of_finetune(error),
-            Error::Pipeline(error) => of_pipeline(error),
-            Error::ClosedPipe => Exit::Done,
-            Error::Device(_)
-            | Error::Inputs { .. }
-            | Error::Output { .. }
-            | Error::Stdout(_)
-            | Error::Threads { .. }
-            | Error::Isa { .. }
-            | Error::Compare(_)
-            | Error::Check(_) => Exit::Failure,
+    /// What is wrong with an architecture or genotype that was given there.
+    pub(super) fn given(place: impl Into<String>) -> impl FnOnce(space::Error) -> Error {
+        |source| pipeline::Error::Given { place: place.into(), source }.into()
+    }
+
+    /// Text that was given there, by a flag or in a file, and that cannot be read as what it should be.
+    pub(super) fn unusable(place: &str, reason: impl Into<String>) -> Error {
+        pipeline::Error::Unusable { place: place.into(), reason: reason.into() }.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::Exit;
+    use crate::{
+        config, data, device, engine, evaluator, export, finetune, launch, moo, predictor, run, search,
+        supernet, train,
+    };
+
+    /// That an error ends the program with that code, whichever others it comes through.
+    macro_rules! ends {
+        ($exit:ident, $error:expr; $($through:ty),*) => {
+            assert_eq!($error.exit(), Exit::$exit);
+            assert_eq!(Error::from($error).exit(), Exit::$exit, "{:?}", $error);
+            $(
+                assert_eq!(<$through>::from($error).exit(), Exit::$exit, "{:?}", $error);
+                assert_eq!(Error::from(<$through>::from($error)).exit(), Exit::$exit, "{:?}", $error);
+            )*
+        };
+    }
+
+    #[test]
+    fn an_error_ends_the_program_alike_however_many_hold_it() {
+        let (name, reason, file) = (String::new, String::new, PathBuf::new);
+        let unknown = || data::Error::UnknownDataset { name: name() };
+        let no_folder = || data::Error::MissingFolder { folder: file() };
+        ends!(Usage, unknown(); evaluator::Error, train::Error, search::Error, finetune::Error, pipeline::Error);
+        ends!(Failure, no_folder(); evaluator::Error, train::Error, search::Error, finetune::Error, pipeline::Error);
+        for (exit, source) in [(Exit::Usage, unknown()), (Exit::Failure, no_folder())] {
+            assert_eq!(evaluator::Error::OfCard { card: file(), source }.exit(), exit);
         }
+        let family = space::Family::SE_B;
+        let not_served = || supernet::Error::Family { file: file(), family, what: name() };
+        let damaged = || supernet::Error::Format { file: file(), reason: reason() };
+        ends!(Usage, not_served(); evaluator::Error, train::Error, finetune::Error, pipeline::Error);
+        ends!(Failure, damaged(); evaluator::Error, train::Error, finetune::Error, pipeline::Error);
+        let outside = || space::Error::UnknownFamily { name: name() };
+        ends!(Usage, outside(); engine::Error, evaluator::Error, train::Error, search::Error, finetune::Error);
+        let other = || engine::Error::OtherNetwork { file: name() };
+        let nothing = || engine::Error::NoImages { what: "" };
+        ends!(Usage, other(); evaluator::Error, export::Error, train::Error, search::Error, finetune::Error);
+        ends!(Failure, nothing(); evaluator::Error, export::Error, train::Error, search::Error, finetune::Error);
+        let absent = || device::Error::Unavailable { name: name(), reason: reason() };
+        ends!(Failure, absent(); engine::Error, export::Error, train::Error, finetune::Error, pipeline::Error);
+        assert_eq!(device::Error::from(launch::Error::TooLarge { items: 0 }).exit(), Exit::Failure);
+        let not_a_run = || run::Error::NotARun { path: file(), reason: "" };
+        let gone = || run::Error::NoCheckpoint;
+        ends!(Usage, not_a_run(); train::Error, search::Error, finetune::Error, pipeline::Error);
+        ends!(Failure, gone(); train::Error, search::Error, finetune::Error, pipeline::Error);
+        let undefined = || config::Error::Set { text: name() };
+        ends!(Usage, undefined(); pipeline::Error);
+        let classes = || evaluator::Error::Classes { dataset: name(), found: 0, file: file(), expected: 1 };
+        ends!(Usage, classes(); search::Error, export::Error, pipeline::Error);
+        let diverged = || train::Error::OtherState;
+        ends!(Failure, diverged(); search::Error, finetune::Error, pipeline::Error);
+        ends!(Usage, search::Error::SmallSpace { wanted: 1 }; pipeline::Error);
+        ends!(Failure, search::Error::from(predictor::Error::Empty); pipeline::Error);
+        ends!(Failure, search::Error::from(moo::Error::SingleObjective { objectives: 2 }); pipeline::Error);
+        ends!(Usage, finetune::Error::NothingPicked(reason()); pipeline::Error);
+        ends!(Failure, export::Error::NotFinite { value: 0.0 }; pipeline::Error);
     }
-}
 
-impl From<search::Error> for Error {
-    fn from(error: search::Error) -> Error {
-        Error::Search(Box::new(error))
-    }
-}
-
-impl From<finetune::Error> for Error {
-    fn from(error: finetune::Error) -> Error {
-        Error::Finetune(Box::new(error))
-    }
-}
-
-impl From<pipeline::Error> for Error {
-    fn from(error: pipeline::Error) -> Error {
-        Error::Pipeline(Box::new(error))
-    }
-}
-
-impl From<train::Error> for Error {
-    fn from(error: train::Error) -> Error {
-        Error::Train(Box::new(error))
-    }
-}
-
-fn of_pipeline(error: &pipeline::Error) -> Exit {
-    match error {
-        pipeline::Error::Evaluator(error) => of_evaluator(error),
-        pipeline::Error::Supernet(error) => of_supernet(error),
-        pipeline::Error::Data(error) => of_data(error),
-        pipeline::Error::Engine(error) => of_engine(error),
-        pipeline::Error::Run(error) => error.exit(),
-        pipeline::Error::Train(error) => of_train(error),
-        pipeline::Error::Search(error) => of_search(error),
-        pipeline::Error::Finetune(error) => of_finetune(error),
-        pipeline::Error::Export(error) => of_export(error),
-        pipeline::Error::Device(_) => Exit::Failure,
-        pipeline::Error::Config(_)
-        | pipeline::Error::Space(_)
-        | pipeline::Error::Given { .. }
-        | pipeline::Error::Missing { .. } => Exit::Usage,
-    }
-}
-
-fn of_export(error: &export::Error) -> Exit {
-    match error {
-        export::Error::Evaluator(error) => of_evaluator(error),
-        export::Error::Engine(error) => of_engine(error),
-        _ => Exit::Failure,
-    }
-}
-
-fn of_evaluator(error: &evaluator::Error) -> Exit {
-    match error {
-        evaluator::Error::Supernet(error) => of_supernet(error),
-        evaluator::Error::Data(error) | evaluator::Error::OfCard { source: error, .. } => of_data(error),
-        evaluator::Error::Engine(error) => of_engine(error),
-        evaluator::Error::Space(_) | evaluator::Error::Classes { .. } | evaluator::Error::Together { .. } => {
-            Exit::Usage
-        }
-        evaluator::Error::EmptySplit { .. } => Exit::Failure,
-    }
-}
-
-fn of_supernet(error: &supernet::Error) -> Exit {
-    match error {
-        supernet::Error::Family { .. }
-        | supernet::Error::Width { .. }
-        | supernet::Error::OneNetwork { .. }
-        | supernet::Error::Blank { .. } => Exit::Usage,
-        _ => Exit::Failure,
-    }
-}
-
-fn of_data(error: &data::Error) -> Exit {
-    match error {
-        data::Error::UnknownDataset { .. }
-        | data::Error::UnknownSplit { .. }
-        | data::Error::NoFolderGiven { .. }
-        | data::Error::ValidationTooLarge { .. }
-        | data::Error::OutOfRange { .. }
-        | data::Error::SettingDoesNotApply { .. } => Exit::Usage,
-        _ => Exit::Failure,
-    }
-}
-
-#[cfg(feature = "fetch")]
-fn of_fetch(error: &data::fetch::Error) -> Exit {
-    match error {
-        data::fetch::Error::NotFetched { .. } => Exit::Usage,
-        data::fetch::Error::Stopped { .. } => Exit::Stopped,
-        _ => Exit::Failure,
-    }
-}
-
-fn of_engine(error: &engine::Error) -> Exit {
-    match error {
-        engine::Error::Space(_)
-        | engine::Error::Width { .. }
-        | engine::Error::OtherNetwork { .. }
-        | engine::Error::OneValue { .. } => Exit::Usage,
-        _ => Exit::Failure,
-    }
-}
-
-fn of_search(error: &search::Error) -> Exit {
-    match error {
-        search::Error::Evaluator(error) => of_evaluator(error),
-        search::Error::Engine(error) => of_engine(error),
-        search::Error::Run(error) => error.exit(),
-        search::Error::Data(error) => of_data(error),
-        search::Error::Train(error) => of_train(error),
-        search::Error::Space(_) | search::Error::SmallSpace { .. } | search::Error::OtherInputs { .. } => {
-            Exit::Usage
-        }
-        _ => Exit::Failure,
-    }
-}
-
-fn of_train(error: &train::Error) -> Exit {
-    match error {
-        train::Error::Engine(error) => of_engine(error),
-        train::Error::Run(error) => error.exit(),
-        train::Error::Data(error) => of_data(error),
-        train::Error::Supernet(error) => of_supernet(error),
-        train::Error::Together(error) => of_evaluator(error),
-        train::Error::Space(_) | train::Error::Classes { .. } | train::Error::OtherInputs { .. } => {
-            Exit::Usage
-        }
-        _ => Exit::Failure,
-    }
-}
-
-fn of_finetune(error: &finetune::Error) -> Exit {
-    match error {
-        finetune::Error::Engine(error) => of_engine(error),
-        finetune::Error::Run(error) => error.exit(),
-        finetune::Error::Data(error) => of_data(error),
-        finetune::Error::Supernet(error) => of_supernet(error),
-        finetune::Error::Train(error) => of_train(error),
-        finetune::Error::Space(_)
-        | finetune::Error::NothingPicked(_)
-        | finetune::Error::NoExits { .. }
-        | finetune::Error::OtherInputs { .. } => Exit::Usage,
-        _ => Exit::Failure,
+    #[test]
+    fn a_closed_pipe_is_no_failure_and_a_stopped_download_can_be_resumed() {
+        assert_eq!(Error::ClosedPipe.exit(), Exit::Done);
+        #[cfg(feature = "fetch")]
+        assert_eq!(Error::from(data::fetch::Error::Stopped { file: PathBuf::new() }).exit(), Exit::Stopped);
     }
 }

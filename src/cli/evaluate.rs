@@ -2,11 +2,13 @@
 
 use super::input::Archs;
 use super::{Error, Globals, Images, Weights, input, output};
+use crate::data::facts::shares_help;
 use crate::engine::ensemble::Strategy;
 use crate::engine::{Evaluation, Precision};
 use crate::evaluator::{Evaluator, Options};
+use crate::exit::Exit;
 use crate::export::Ensemble;
-use crate::run::{Exit, Progress};
+use crate::run::Progress;
 use crate::space::show::grouped;
 use crate::space::walk::Exits;
 use crate::space::{Arch, Cost, cost};
@@ -68,8 +70,7 @@ pub struct Evaluate {
     /// else a tenth].
     #[arg(long, value_name = "N")]
     validation_images: Option<u32>,
-    /// Folders: share of the validation split in each class [default: 0.1; tiny-imagenet 0.15].
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", help = shares_help())]
     validation_fraction: Option<f64>,
     /// What maps are stored as while networks run: f32, f16 or bf16.
     #[arg(long, value_name = "PRECISION", default_value = "f32")]

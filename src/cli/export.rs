@@ -2,14 +2,16 @@
 
 use super::session::stored;
 use super::{Error, Globals, input, output};
+use crate::data::NAMES;
+use crate::data::facts::listed;
 use crate::engine::Precision;
 use crate::engine::ensemble::Strategy;
-use crate::evaluator::{Evaluator, Options, load_supernet};
+use crate::evaluator::{Evaluator, Options};
+use crate::exit::Exit;
 use crate::export::{self, Accuracies, Ensemble, NetworkState, onnx};
 use crate::pipeline::found::Weights;
 use crate::pipeline::networks::{Chosen, Networks};
 use crate::pipeline::standing::nothing_found;
-use crate::run::Exit;
 use crate::shown;
 use crate::space::show::grouped;
 use crate::space::walk::Exits;
@@ -98,9 +100,11 @@ pub struct Export {
     /// Take the batch-norm statistics that the weights hold; no data set is needed.
     #[arg(long, conflicts_with_all = ["data", "data_dir", "calibration_images"])]
     stored_statistics: bool,
-    /// Data set to recalibrate on: digits, cifar10, cifar100, tiny-imagenet or image-folder [default:
-    /// the run's, else the card's].
-    #[arg(long, value_name = "NAME")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        help = format!("Data set to recalibrate on: {} [default: the run's, else the card's]", listed(NAMES))
+    )]
     data: Option<String>,
     /// Its folder, or the parent of that; digits needs none.
     #[arg(long, value_name = "FOLDER")]
@@ -180,28 +184,21 @@ impl Export {
     fn source(&self) -> Result<Source, Error> {
         if let (Some(run), Some(id)) = (&self.run, &self.network) {
             let stored = stored(run, &self.globals.talk)?;
-            let Weights { narrow, wide } = Weights::found(run, &stored.config);
             let given = self.stored_statistics || self.data.is_some() || self.data_dir.is_some();
             let data = stored.config.data.dir.as_deref().filter(|_| !given);
-            for path in [narrow.as_deref(), wide.as_deref(), data] {
-                stored.check(path)?;
-            }
+            stored.check(Weights::found(run, &stored.config).files().chain(data))?;
             let networks = Networks::open(run, &stored.config)?;
             if networks.is_empty() {
                 return Err(Error::Usage(nothing_found(run, &stored)?));
             }
             let Chosen { number, state, arch, supernet, weights, known } =
                 named(&networks, id.trim(), self.inherited)?;
-            let family = supernet.network().is_none().then_some(networks.options()?.family).flatten();
-            let options = Options {
-                weights: weights.narrow,
-                wide_weights: weights.wide,
-                family,
-                ..networks.options()?
-            };
+            let family = supernet.network().is_none().then_some(networks.options().family).flatten();
+            let options =
+                Options { weights: weights.narrow, wide_weights: weights.wide, family, ..networks.options() };
             return Ok(Source { number, state: Some(state), arch, supernet, known, options });
         }
-        let supernet = load_supernet(self.weights.as_deref(), self.family)?;
+        let supernet = Supernet::open(self.weights.as_deref(), self.family)?;
         let arch = input::arch_or_own(self.arch.as_deref(), &supernet)?;
         let state = match supernet.network() {
             Some(_) => NetworkState::of(&supernet.card),
@@ -361,7 +358,7 @@ fn named(networks: &Networks, id: &str, inherited: bool) -> Result<Chosen, Error
     let arch = if genes || id.starts_with('[') {
         let text = if genes { format!("[{}]", id.replace('-', ",")) } else { id.to_string() };
         let genes = input::genotype(&text)?;
-        space.decode_genes(&genes).map_err(|source| Error::Given { place: "--network".into(), source })?
+        space.decode_genes(&genes).map_err(Error::given("--network"))?
     } else if id.starts_with(['{', '@']) {
         input::arch(id, space.family())?
     } else {

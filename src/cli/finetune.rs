@@ -3,10 +3,11 @@
 use super::session::{Session, stopped};
 use super::{Error, output};
 use crate::config::{self, Pick};
+use crate::exit::Exit;
 use crate::export::NetworkState;
 use crate::finetune::{Finetuned, Inputs, Outcome, finetune, results};
 use crate::pipeline::found;
-use crate::run::{self, Exit, StopFlag};
+use crate::run::{self, StopFlag};
 use crate::shown;
 use crate::space::show::grouped;
 use crate::train::material::dataset;
@@ -62,7 +63,7 @@ impl Finetune {
         };
         let (supernets, _) = found::supernets_of_front(&source, &own)?;
         talk.notes_of(&supernets);
-        let dataset = Arc::new(dataset(&own, supernets.first().map(|supernet| &supernet.card))?);
+        let dataset = Arc::new(dataset(&own, &supernets[0].card)?);
         let picked = found::pick(&config, &source, &supernets)?;
         let device = self.session.globals.open()?;
         let settings = (config.seed, &config.finetune, &config.train);

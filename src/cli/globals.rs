@@ -1,9 +1,9 @@
 //! Flags that many subcommands share.
 
 use super::{Error, output, threads};
-use crate::data::Split;
+use crate::data::facts::listed;
+use crate::data::{NAMES, Split};
 use crate::device::{self, Device};
-use crate::evaluator;
 use crate::ops::simd::Isa;
 use crate::run::Output;
 use crate::space::Family;
@@ -135,8 +135,8 @@ pub struct Seed {
 /// The images that networks are measured and recalibrated on.
 #[derive(Debug, Clone, Args)]
 pub struct Images {
-    /// Data set: digits, cifar10, cifar100, tiny-imagenet or image-folder [default: the card's].
-    #[arg(long, value_name = "NAME")]
+    /// Name of the data set.
+    #[arg(long, value_name = "NAME", help = format!("Data set: {} [default: the card's]", listed(NAMES)))]
     pub data: Option<String>,
     /// Its folder, or the parent of that; digits needs none.
     #[arg(long, value_name = "FOLDER")]
@@ -170,6 +170,6 @@ impl Weights {
     /// # Errors
     /// A checkpoint or card that cannot be read or does not fit.
     pub fn load(&self) -> Result<Supernet, supernet::Error> {
-        evaluator::load_supernet(self.weights.as_deref(), self.family)
+        Supernet::open(self.weights.as_deref(), self.family)
     }
 }

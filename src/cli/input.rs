@@ -5,9 +5,16 @@ use crate::engine::ensemble::Strategy;
 use crate::space::walk::Exits;
 use crate::space::{Arch, Family, MAX_RESOLUTION, MIN_RESOLUTION};
 use crate::supernet::Supernet;
+use crate::words::Word;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::Value;
 use std::io::Read;
 use std::path::Path;
+
+/// Reads one of the words of a list; help shows them all.
+pub fn word<T: Word + Clone + Send + Sync>() -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(T::WORDS).try_map(|word| T::of_word(&word).ok_or(word))
+}
 
 /// No text file that a flag names is larger; more is another kind of file.
 const LARGEST_FILE: u64 = 256 << 20;
@@ -28,7 +35,7 @@ fn text(flag: &str, value: &str) -> Result<Text, Error> {
 
 fn read(flag: &str, file: &str) -> Result<Text, Error> {
     let place = format!("{flag} {file}");
-    let fail = |reason: String| Error::Text { place: place.clone(), reason };
+    let fail = |reason: String| Error::unusable(&place, reason);
     let open = std::fs::File::open(Path::new(file));
     let mut text = String::new();
     open.and_then(|file| file.take(LARGEST_FILE + 1).read_to_string(&mut text))
@@ -45,7 +52,7 @@ fn read(flag: &str, file: &str) -> Result<Text, Error> {
 /// A file that cannot be read, text that is no architecture of the family.
 pub fn arch(value: &str, family: Family) -> Result<Arch, Error> {
     let Text { place, text } = text("--arch", value)?;
-    Arch::parse(family, &text).map_err(|source| Error::Given { place, source })
+    Arch::parse(family, &text).map_err(Error::given(place))
 }
 
 /// The architecture of `--arch`, or that of weights that are those of one network.
@@ -84,9 +91,7 @@ pub fn exits(
     }
     match (list.or(ensemble.map(|_| "all")), supernet.network()) {
         (Some("all"), Some((_, own))) => Ok(own),
-        (Some(list), _) => {
-            Exits::parse(list, arch).map_err(|source| Error::Given { place: flag.into(), source })
-        }
+        (Some(list), _) => Exits::parse(list, arch).map_err(Error::given(flag)),
         (None, _) => Ok(Exits::single(arch)),
     }
 }
@@ -123,8 +128,7 @@ pub fn archs(value: &str, family: Family) -> Result<Archs, Error> {
         list.iter()
             .enumerate()
             .map(|(index, value)| {
-                Arch::from_json(family, value)
-                    .map_err(|source| Error::Given { place: numbered("architecture", index), source })
+                Arch::from_json(family, value).map_err(Error::given(numbered("architecture", index)))
             })
             .collect()
     };
@@ -142,20 +146,17 @@ pub fn archs(value: &str, family: Family) -> Result<Archs, Error> {
         Ok(value @ Value::Object(_)) => list(&[value])?,
         Err(error) if text.trim_start().starts_with('[') => {
             let reason = format!("it is not a JSON list of architectures: {error}");
-            return Err(Error::Text { place, reason });
+            return Err(Error::unusable(&place, reason));
         }
         _ => text
             .lines()
             .enumerate()
             .filter(|(_, line)| !line.trim().is_empty())
-            .map(|(index, line)| {
-                Arch::parse(family, line)
-                    .map_err(|source| Error::Given { place: numbered("line", index), source })
-            })
+            .map(|(index, line)| Arch::parse(family, line).map_err(Error::given(numbered("line", index))))
             .collect::<Result<_, _>>()?,
     };
     if archs.is_empty() {
-        Err(Error::Text { place, reason: "there is no architecture in it: give at least one".into() })
+        Err(Error::unusable(&place, "there is no architecture in it: give at least one"))
     } else {
         Ok(match numbers {
             Some(numbers) => Archs { archs, numbers },
@@ -170,7 +171,7 @@ pub fn archs(value: &str, family: Family) -> Result<Archs, Error> {
 /// A file that cannot be read, text that is no such list.
 pub fn genotype(value: &str) -> Result<Vec<i64>, Error> {
     let Text { place, text } = text("GENOTYPE", value)?;
-    let fail = |reason: String| Error::Text { place: place.clone(), reason };
+    let fail = |reason: String| Error::unusable(&place, reason);
     let values: Vec<Value> = serde_json::from_str(&text).map_err(|e| {
         fail(format!("a genotype is a JSON list of whole numbers such as [0,0,9,9,0,..]: {e}"))
     })?;

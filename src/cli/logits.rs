@@ -3,8 +3,8 @@
 use super::{Error, Globals, Weights, input, output};
 use crate::engine::ensemble::{self, Strategy};
 use crate::engine::{Calibration, Cropped, Engine, Images};
+use crate::exit::Exit;
 use crate::export::Ensemble;
-use crate::run::Exit;
 use crate::space::Arch;
 use crate::supernet::Tensor;
 use crate::supernet::numbers::{READ, Unread, floats};

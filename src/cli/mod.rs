@@ -41,7 +41,7 @@ mod train;
 pub use error::Error;
 pub use globals::{Globals, Images, Machine, Seed, Talk, Weights};
 
-use crate::run::Exit;
+use crate::exit::Exit;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::process::ExitCode;

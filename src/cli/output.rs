@@ -1,5 +1,6 @@
-//! Standard output, standard error, and the files that a command writes where its user says. The first two
-//! never panic: a reader that has gone away ends the program quietly ([`Error::ClosedPipe`]).
+//! Standard output, standard error, and the files that a command writes where its user says.
+//!
+//! Printing never panics. A reader that has gone away ends the program quietly ([`Error::ClosedPipe`]).
 
 use super::Error;
 use crate::run;
@@ -56,7 +57,7 @@ pub fn file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 
 fn refused(path: &Path, error: run::Error) -> Error {
     match error {
-        error @ run::Error::NoFile { .. } => Error::Run(error),
+        error @ run::Error::NoFile { .. } => error.into(),
         error => Error::Output { file: path.into(), reason: run::reason_of(&error) },
     }
 }

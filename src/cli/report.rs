@@ -3,11 +3,12 @@
 use super::session::{stored, stored_state};
 use super::{Error, Talk, output};
 use crate::config::Config;
+use crate::exit::Exit;
 use crate::pipeline::found::{self, Weights};
 use crate::pipeline::standing::{Kind, nothing_found};
 use crate::pipeline::whole::{REPORT_FILE, report};
 use crate::report::{charts, render_comparison};
-use crate::run::{self, Exit};
+use crate::run;
 use crate::search::about::About;
 use crate::search::compare;
 use crate::search::compare::results::{self, Comparison};
@@ -49,9 +50,7 @@ impl Report {
             Some(about) => (about.space()?, about.classes),
             // A run of an earlier version.
             None => {
-                for path in [&weights.narrow, &weights.wide] {
-                    stored.check(path.as_deref())?;
-                }
+                stored.check(weights.files())?;
                 let (supernets, space) = found::supernets(&self.run, &stored.config)?;
                 (space, supernets.first().map_or(0, |supernet| supernet.classes()))
             }

@@ -3,10 +3,11 @@
 use super::session::{Session, stopped};
 use super::{Error, finetune, output, search, train};
 use crate::config::{Config, Exits};
+use crate::exit::Exit;
 use crate::pipeline::found::Weights;
 use crate::pipeline::whole::REPORT_FILE;
 use crate::pipeline::{Outcome, Summary, begin, whole};
-use crate::run::{Exit, StopFlag};
+use crate::run::StopFlag;
 use crate::shown;
 use clap::Args;
 use std::fmt::Write;

@@ -1,11 +1,12 @@
 //! `natv2 search`: sub-networks with the best trade-offs of a trained super-network.
 
-use super::session::{Opened, Session, stopped};
+use super::session::{OpenRun, Session, stopped};
 use super::{Error, output};
 use crate::config::{Config, Objective};
+use crate::exit::Exit;
 use crate::pipeline::found::Weights;
 use crate::pipeline::whole::write_report;
-use crate::run::{Exit, StopFlag};
+use crate::run::StopFlag;
 use crate::search::results::{Network, Summary};
 use crate::search::{Outcome, search};
 use crate::shown::OfRun;
@@ -41,7 +42,7 @@ impl Search {
     pub(super) fn run(self) -> Result<Exit, Error> {
         let talk = self.session.globals.talk;
         let stop = StopFlag::install()?;
-        let Opened { config, evaluator, directory } = self.session.open("search")?;
+        let OpenRun { config, evaluator, directory } = self.session.open("search")?;
         let path = directory.path().display();
         talk.note(&format!("run directory: {path}"));
         match search(&config, &evaluator, &directory, &stop, talk.progress())? {

@@ -1,16 +1,18 @@
-//! What the commands that work in a run directory share: their flags, the configuration, the
-//! directory, and what the weights and the data come to.
+//! What the commands that work in a run directory share: their flags, and how they open the configuration,
+//! the weights, the data and the directory.
 
 use super::{Error, Globals, Talk};
 use crate::config::keys::KEYS;
 use crate::config::{self, Config, Profile};
 use crate::engine::Precision;
 use crate::evaluator::Evaluator;
+use crate::exit::Exit;
 use crate::pipeline::found::Weights;
-use crate::pipeline::stored::{Origin, Stored};
+use crate::pipeline::stored::{Origin, StoredRun};
 use crate::pipeline::whole::evaluator;
-use crate::run::{self, Exit, RunDirectory, StopFlag};
+use crate::run::{self, RunDirectory, StopFlag};
 use crate::search::{self, State};
+use crate::words::{Word, listed, parsed};
 use clap::Args;
 use std::path::{Path, PathBuf};
 
@@ -28,7 +30,7 @@ pub struct Session {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
     /// Where settings that were not given come from: paper, quick or tiny [default: quick].
-    #[arg(long, value_name = "PROFILE", value_parser = profile)]
+    #[arg(long, value_name = "PROFILE")]
     profile: Option<Profile>,
     /// Seed of all random numbers: the same seed gives the same result [default: 0].
     #[arg(long, value_name = "N")]
@@ -41,10 +43,7 @@ pub struct Session {
     pub(super) globals: Globals,
 }
 
-pub(super) fn profile(text: &str) -> Result<Profile, String> {
-    let found = Profile::ALL.iter().copied().find(|profile| profile.as_str() == text);
-    found.ok_or_else(|| "profiles are paper, quick and tiny".to_string())
-}
+parsed!(Profile, String, |text| format!("profiles are {}", listed(Profile::WORDS)));
 
 /// The settings that one precision for everything comes to. Those of all stages, whatever the command: so it
 /// means the same to each of those that share a run directory.
@@ -54,7 +53,7 @@ fn in_precision(precision: Precision) -> impl Iterator<Item = String> {
 }
 
 /// A run that is open.
-pub(super) struct Opened {
+pub(super) struct OpenRun {
     pub(super) config: Config,
     pub(super) evaluator: Evaluator,
     pub(super) directory: RunDirectory,
@@ -62,14 +61,14 @@ pub(super) struct Opened {
 
 impl Session {
     /// Resolves the configuration, loads weights and data, and opens the run directory.
-    pub(super) fn open(&self, command: &str) -> Result<Opened, Error> {
+    pub(super) fn open(&self, command: &str) -> Result<OpenRun, Error> {
         let (config, place) = self.resolve(command)?;
         let weights = Weights::trained(place.path(), &config);
         let evaluator = evaluator(&config, weights, &self.globals.open()?)?;
         self.globals.talk.notes_of(evaluator.supernets());
         enough_values(&evaluator, &self.globals.talk)?;
         let directory = place.enter(&config)?;
-        Ok(Opened { config, evaluator, directory })
+        Ok(OpenRun { config, evaluator, directory })
     }
 
     /// The configuration, with further settings over those that were given.
@@ -87,11 +86,11 @@ impl Session {
 
     /// The configuration and its run directory, which is opened already where it exists: a run is
     /// compared before anything is loaded, and made only when weights and data are good.
-    pub(super) fn resolve(&self, command: &str) -> Result<(Config, Place), Error> {
+    pub(super) fn resolve(&self, command: &str) -> Result<(Config, RunPlace), Error> {
         let config = self.with(command, &[])?;
         let path = self.place(&config);
         let existing = if path.exists() { Some(enter(&path, &config)?) } else { None };
-        Ok((config, Place { path, existing }))
+        Ok((config, RunPlace { path, existing }))
     }
 }
 
@@ -114,12 +113,12 @@ pub(super) fn stopped(stop: &StopFlag, talk: &Talk) -> Exit {
 }
 
 /// Where a run is or will be.
-pub(super) struct Place {
+pub(super) struct RunPlace {
     path: PathBuf,
     existing: Option<RunDirectory>,
 }
 
-impl Place {
+impl RunPlace {
     /// The directory, which need not exist.
     pub(super) fn path(&self) -> &Path {
         &self.path
@@ -147,8 +146,8 @@ pub(super) fn enter(path: &Path, config: &Config) -> Result<RunDirectory, Error>
 }
 
 /// The configuration stored in a run directory.
-pub(super) fn stored(path: &Path, talk: &Talk) -> Result<Stored, Error> {
-    let stored = Stored::read(path)?;
+pub(super) fn stored(path: &Path, talk: &Talk) -> Result<StoredRun, Error> {
+    let stored = StoredRun::read(path)?;
     stored.notes.iter().for_each(|note| talk.note(&format!("note: {note}")));
     Ok(stored)
 }

@@ -1,12 +1,14 @@
 //! One directory that several processes work on, as the jobs of an array do.
 //!
-//! The directory itself is held for an instant at a time: to say what it is for, and to write results. Each piece
-//! of work has a run directory inside, held while it lasts. Who finds a piece in use takes the next, and comes
-//! back: what another has finished meanwhile is read, what it has left is gone on with.
+//! A process locks the directory itself only for an instant: to say what it is for, and to write results. Each
+//! piece of work has a run directory inside, which is locked while the work lasts. A process that finds a piece
+//! locked takes the next one and comes back later. Then it reads what another process has finished, and goes on
+//! with what another has left unfinished.
 
 use super::session;
 use super::{Error, Talk};
 use crate::config::Config;
+use crate::pipeline;
 use crate::run::{self, RunDirectory, StopFlag};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -16,8 +18,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Whoever waits for longer says so.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What became of a piece of work.
-pub(super) enum Taken<T> {
+/// How an attempt at a piece of work ended.
+pub(super) enum Attempt<T> {
     /// Its result.
     Done(T),
     /// Another process has it.
@@ -32,7 +34,9 @@ pub(super) enum Taken<T> {
 /// As [`session::enter`].
 pub(super) fn take(path: &Path, config: &Config) -> Result<Option<RunDirectory>, Error> {
     match session::enter(path, config) {
-        Err(Error::Run(run::Error::InUse { .. })) => Ok(None),
+        Err(Error::Stage(error)) if matches!(*error, pipeline::Error::Run(run::Error::InUse { .. })) => {
+            Ok(None)
+        }
         entered => entered.map(Some),
     }
 }
@@ -65,7 +69,7 @@ pub(super) fn enter(
 /// A piece fails.
 pub(super) fn every<T>(
     count: usize,
-    mut work: impl FnMut(usize) -> Result<Taken<T>, Error>,
+    mut work: impl FnMut(usize) -> Result<Attempt<T>, Error>,
     stop: &StopFlag,
     talk: &Talk,
 ) -> Result<Option<Vec<T>>, Error> {
@@ -75,9 +79,9 @@ pub(super) fn every<T>(
         let mut took = false;
         for (index, result) in done.iter_mut().enumerate().filter(|(_, result)| result.is_none()) {
             match work(index)? {
-                Taken::Done(value) => (*result, took) = (Some(value), true),
-                Taken::InUse => {}
-                Taken::Stopped => return Ok(None),
+                Attempt::Done(value) => (*result, took) = (Some(value), true),
+                Attempt::InUse => {}
+                Attempt::Stopped => return Ok(None),
             }
         }
         match () {
@@ -125,10 +129,10 @@ mod tests {
         let work = |index: usize| {
             if held[index] > 0 {
                 held[index] -= 1;
-                return Ok(Taken::InUse);
+                return Ok(Attempt::InUse);
             }
             order.push(index);
-            Ok(Taken::Done(10 * index))
+            Ok(Attempt::Done(10 * index))
         };
         let results = every(3, work, &StopFlag::new(), &talk).unwrap();
         assert_eq!((results, order), (Some(vec![0, 10, 20]), vec![0, 2, 1]));
@@ -139,9 +143,9 @@ mod tests {
         let talk = Talk { quiet: true, json: false };
         let stop = StopFlag::new();
         stop.request();
-        assert!(every(1, |_| Ok(Taken::<()>::InUse), &stop, &talk).unwrap().is_none());
-        let mut outcomes = VecDeque::from([Taken::Done(1), Taken::Stopped]);
-        let work = |_| Ok(outcomes.pop_front().unwrap_or(Taken::InUse));
+        assert!(every(1, |_| Ok(Attempt::<()>::InUse), &stop, &talk).unwrap().is_none());
+        let mut outcomes = VecDeque::from([Attempt::Done(1), Attempt::Stopped]);
+        let work = |_| Ok(outcomes.pop_front().unwrap_or(Attempt::InUse));
         assert!(every(3, work, &StopFlag::new(), &talk).unwrap().is_none());
     }
 }

@@ -3,8 +3,9 @@
 use super::session::{stored, stored_state};
 use super::{Error, Talk, output};
 use crate::config::Config;
+use crate::exit::Exit;
 use crate::pipeline::standing::{self, Kind, searches};
-use crate::run::{self, Exit};
+use crate::run;
 use crate::search::{self, Iteration, State};
 use crate::train::tally::left_out;
 use clap::Args;

@@ -1,8 +1,7 @@
 //! `natv2 supernet`: what a super-network holds, new ones, and one family made into another.
 
-use super::arch::scaling;
-use super::{Error, Seed, Talk, Weights, output};
-use crate::run::Exit;
+use super::{Error, Seed, Talk, Weights, input, output};
+use crate::exit::Exit;
 use crate::space::show::grouped;
 use crate::space::{Arch, ExitScaling, Family, cost, walk::Exits};
 use crate::supernet::init::parts_of;
@@ -63,7 +62,7 @@ pub struct Init {
     classes: usize,
     /// How often the width multiplier applies to the exits' heads: once, or twice as in the authors'
     /// programs.
-    #[arg(long, value_name = "RULE", default_value = "once", value_parser = scaling())]
+    #[arg(long, value_name = "RULE", default_value = "once", value_parser = input::word::<ExitScaling>())]
     exit_scaling: ExitScaling,
     /// Safetensors file to write, with NAME.card.json beside it; files that are there are replaced.
     #[arg(long, value_name = "FILE")]
@@ -97,7 +96,7 @@ pub struct Convert {
     classes: Option<usize>,
     /// How often the width multiplier applies to new exits' heads: once or twice [default: as the
     /// file's exits, else once].
-    #[arg(long, value_name = "RULE", value_parser = scaling())]
+    #[arg(long, value_name = "RULE", value_parser = input::word::<ExitScaling>())]
     exit_scaling: Option<ExitScaling>,
     /// Safetensors file to write, with NAME.card.json beside it; files that are there are replaced.
     #[arg(long, value_name = "FILE")]

@@ -2,9 +2,10 @@
 
 use super::session::{Session, stopped};
 use super::{Error, output};
+use crate::exit::Exit;
 use crate::pipeline::found::Weights;
 use crate::pipeline::training::{Stage, Trained, prepare};
-use crate::run::{Exit, StopFlag};
+use crate::run::StopFlag;
 use crate::shown;
 use crate::space::show::grouped;
 use crate::train::results::{self, Measured, Summary};

@@ -1,6 +1,7 @@
 //! What can be wrong with a configuration. Every message names the key, the value and what would
 //! be right; all of them are wrong use (exit code 2).
 
+use crate::exit::exits;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -114,6 +115,8 @@ pub enum Error {
         differences: Vec<Difference>,
     },
 }
+
+exits! { Error: Usage [Read, Syntax, Set, UnknownKey, Shape, Value, Conflict, Differs] }
 
 /// Differences that a message names.
 const NAMED: usize = 6;

@@ -8,9 +8,10 @@ use toml::{Table, Value};
 
 use super::error::{Error, Origin};
 use super::keys::{self, Key, Kind};
-use super::profiles::{self, Given};
-use super::schema::{Config, DataName, Method, Profile};
-use super::training::Schedule;
+use super::profiles::{Given, Profile};
+use super::training::{Phase, Schedule};
+use super::{Config, Method};
+use crate::data::Facts;
 
 /// Checked values by key, with where they came from.
 type Settings = BTreeMap<&'static str, (Value, Origin)>;
@@ -38,6 +39,7 @@ pub(super) fn resolve(
     }
 
     let given = Given {
+        command,
         profile: typed(&settings, "profile").unwrap_or(Profile::Quick),
         method: typed(&settings, "search.method").unwrap_or(Method::Natv2),
         archive: typed(&settings, "search.archive"),
@@ -45,7 +47,7 @@ pub(super) fn resolve(
         train: typed(&settings, "train.schedule").unwrap_or(Schedule::Eps),
         warmup: typed(&settings, "warmup.schedule").unwrap_or(Schedule::Target),
     };
-    let config = overlay(&profiles::defaults(command, &given), &settings)?;
+    let config = overlay(&Config::usual(&given), &settings)?;
     check_together(&config)?;
     Ok(config)
 }
@@ -184,6 +186,7 @@ fn in_range(kind: Kind, number: f64) -> bool {
 
 /// The entries of `[[train.phases]]`, each checked by the keys of a phase.
 fn phases(name: &str, list: &[Value], origin: &Origin) -> Result<Value, Error> {
+    let usual = Table::try_from(Phase::new("", 1, 1.0)).unwrap_or_default();
     let mut phases: Vec<Value> = Vec::with_capacity(list.len());
     for (number, table) in list.iter().filter_map(Value::as_table).enumerate() {
         let name = format!("{name}[{}]", number + 1);
@@ -191,7 +194,7 @@ fn phases(name: &str, list: &[Value], origin: &Origin) -> Result<Value, Error> {
         for (field, value) in table {
             let path = format!("{name}.{field}");
             let Some(key) = keys::PHASE_KEYS.iter().find(|key| key.path == field) else {
-                let nearest = keys::nearest_of(keys::PHASE_KEYS, field);
+                let nearest = keys::nearest_of(&keys::PHASE_KEYS, field);
                 return Err(Error::UnknownKey { origin: origin.clone(), key: path, nearest });
             };
             phase.insert(field.clone(), checked(&path, key.kind, value.clone(), origin)?);
@@ -207,7 +210,7 @@ fn phases(name: &str, list: &[Value], origin: &Origin) -> Result<Value, Error> {
             let reason = format!("is the second phase called {twin}: every phase needs a name of its own");
             return Err(Error::Shape { origin: origin.clone(), key: name, reason });
         }
-        phases.push(Value::Table(phase));
+        phases.push(Value::Table(usual.clone().into_iter().chain(phase).collect()));
     }
     Ok(Value::Array(phases))
 }
@@ -277,12 +280,12 @@ fn check_together(config: &Config) -> Result<(), Error> {
             return conflict("supernet.wide_width", &wide, reason);
         }
     }
-    if let Some(name) = config.data.name
-        && name != DataName::Digits
+    if let Some(name) = &config.data.name
         && config.data.dir.is_none()
+        && !Facts::of(name).is_ok_and(Facts::is_built_in)
     {
         let reason = "data.dir must say where its files are".into();
-        return conflict("data.name", &format!("{:?}", name.as_str()), reason);
+        return conflict("data.name", &format!("{name:?}"), reason);
     }
     Ok(())
 }

@@ -2,8 +2,9 @@
 //!
 //! Layers, the later over the earlier: the profile's values (`paper`, `quick`, `tiny`), the
 //! configuration file, `--set key=value`. The profile itself, and the choices that others follow
-//! (`search.method`), are read from all layers first. [`keys`] is the one table of every key with
-//! what it allows and means; reading, checking, and the comments of a written file follow from it.
+//! (`search.method`), are read from all layers first. A setting is
+//! one row in the file of its section, with what it means, what it allows and its usual value; [`keys`] is
+//! the table of all of them, from which reading, checking and the comments of a written file follow.
 //!
 //! [`load`] gives a [`Config`] in which everything is decided but what only the weights' card or
 //! the data set can say; those keys are absent, and `None`. Relative paths, wherever they are
@@ -13,33 +14,69 @@ mod error;
 mod finetune;
 pub mod keys;
 mod layers;
+mod precision;
 mod profiles;
-mod schema;
+mod search;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod training;
 
 pub use error::Error;
 pub use finetune::{Exits, Finetune, FinetuneOptimiser, Keep, Pick};
-pub use schema::{
-    Adaptation, Algorithm, Augmentation, Config, Data, DataName, Distribution, Encoding, ExitScaling, Family,
-    Method, Objective, Policy, Precision, Predictor, PredictorKind, Profile, Run, RunWarmup, Search,
-    Supernet, TargetScaling,
-};
-pub use training::{Decay, ExitWeights, Optimiser, Phase, Schedule, Teacher, Training, Widths};
+pub use precision::Precision;
+pub use profiles::Profile;
+pub use search::{Adaptation, Algorithm, Distribution, Method, Objective, Predictor, Search};
+pub use sources::{Data, Run, RunWarmup, Supernet};
+pub use training::{Decays, Optimiser, Phase, Schedule, Teacher, Training, Widths};
 
 use std::fmt::Write;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use toml::Value;
 
+use crate::words::{Word, words};
 use keys::KEYS;
+use profiles::Given;
 
 /// A configuration file is a page of text. More than this is a mistake (weights given for it).
 const LARGEST: u64 = 1 << 20;
+
+/// All settings of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The subcommand that this was loaded for. No setting: neither stored nor compared, so that
+    /// the stages of one run share a directory.
+    #[serde(skip)]
+    pub command: String,
+    /// Seed of every random stream; at most `i64::MAX`.
+    pub seed: u64,
+    /// Where the values come from that were not given.
+    pub profile: Profile,
+    /// The stages of a whole run.
+    pub run: Run,
+    /// The data set.
+    pub data: Data,
+    /// The super-network.
+    pub supernet: Supernet,
+    /// Training of a super-network.
+    pub train: Training,
+    /// Warm-up of a super-network on a target data set.
+    pub warmup: Training,
+    /// The search.
+    pub search: Search,
+    /// The accuracy predictor.
+    pub predictor: Predictor,
+    /// Training between the rounds of the search.
+    pub adaptation: Adaptation,
+    /// Fine-tuning of what a search has found.
+    pub finetune: Finetune,
+}
 
 /// The configuration of a command: the profile's values, under the file's, under `sets`
 /// (`key=value`, values in TOML, quotes optional for text).
@@ -102,6 +139,24 @@ pub struct Difference {
 }
 
 impl Config {
+    /// With the values that hold where nobody gives others.
+    fn usual(given: &Given) -> Config {
+        Config {
+            command: given.command.into(),
+            seed: 0,
+            profile: given.profile,
+            run: Run::usual(),
+            data: Data::usual(),
+            supernet: Supernet::usual(given),
+            train: Training::usual(given, given.train),
+            warmup: Training::usual(given, given.warmup),
+            search: Search::usual(given),
+            predictor: Predictor::usual(given),
+            adaptation: Adaptation::usual(given),
+            finetune: Finetune::usual(given),
+        }
+    }
+
     /// The value of every key, in the order of [`KEYS`]; `None` where it is absent.
     fn values(&self) -> Vec<(&'static keys::Key, Option<Value>)> {
         // A Config has no map with other than string keys and no number beyond i64: the fields are

@@ -7,6 +7,10 @@ use std::fs;
 use proptest::prelude::*;
 
 use super::*;
+use crate::data::augment::Preset;
+use crate::predictor::Encoding;
+use crate::space::sample::Policy;
+use crate::space::{Family, Strategy};
 
 fn of(sets: &[&str]) -> Result<Config, Error> {
     let sets: Vec<String> = sets.iter().map(|text| text.to_string()).collect();
@@ -38,7 +42,7 @@ fn without_anything_it_is_the_quick_natv2_search_of_the_built_in_digits() {
     assert_eq!((search.archive, search.oversample, search.iterations, search.candidates), (60, 5, 6, 5));
     assert_eq!(search.objectives, [Objective::Top1, Objective::Params, Objective::Macs]);
     assert_eq!((search.method, search.algorithm), (Method::Natv2, Algorithm::Nsga3));
-    assert_eq!((config.data.name, &config.supernet.weights), (None, &None));
+    assert_eq!((&config.data.name, &config.supernet.weights), (&None, &None));
     assert_eq!((search.calibration_images, search.eval_images), (None, None));
     assert_eq!(config.adaptation.epochs, 0);
 }
@@ -56,7 +60,7 @@ fn paper_has_the_published_counts_of_both_methods() {
     assert_eq!((a.epochs, a.distribution, a.top), (5, Distribution::Categorical, 150));
     assert_eq!((a.networks, a.batch, a.epoch_images, &a.resolutions), (4, 256, None, &None));
     assert_eq!((a.rate, a.warmup_epochs, a.warmup_rate), (2.5e-3, 5, 1e-4));
-    assert_eq!((a.weight_decay, a.clip, a.kd_ratio, a.exit_weights), (3e-4, 5.0, 1.0, ExitWeights::Desc));
+    assert_eq!((a.weight_decay, a.clip, a.kd_ratio, a.exit_weights), (3e-4, 5.0, 1.0, Strategy::Desc));
 
     let nat = of(&["profile=paper", "search.method=nat"]).unwrap();
     assert_eq!((nat.search.archive, nat.search.candidates, nat.search.iterations), (100, 8, 30));
@@ -67,12 +71,12 @@ fn paper_has_the_published_counts_of_both_methods() {
 fn policies_follow_the_method_where_they_are_not_given() {
     let policies =
         |config: &Config| (config.search.initialisation, config.search.update, config.search.growth);
-    for (method, policy) in [("natv2", Policy::Natv2), ("nat", Policy::Nat), ("random", Policy::Natv2)] {
+    for (method, policy) in [("natv2", Policy::NatV2), ("nat", Policy::Nat), ("random", Policy::NatV2)] {
         let config = of(&[&format!("search.method={method}")]).unwrap();
         assert_eq!(policies(&config), (policy, policy, policy));
     }
     let mixed = of(&["search.method=nat", "search.growth=natv2"]).unwrap();
-    assert_eq!(policies(&mixed), (Policy::Nat, Policy::Nat, Policy::Natv2));
+    assert_eq!(policies(&mixed), (Policy::Nat, Policy::Nat, Policy::NatV2));
 }
 
 #[test]
@@ -109,12 +113,12 @@ fn set_takes_toml_bare_words_paths_and_lists() {
     ])
     .unwrap();
     assert_eq!(config.search.objectives, [Objective::Top1, Objective::Latency]);
-    assert_eq!(config.data.name, Some(DataName::Cifar10));
+    assert_eq!(config.data.name.as_deref(), Some("cifar10"));
     assert_eq!(config.data.dir.as_deref(), Some(Path::new("/data/my sets/cifar = 10")));
     assert_eq!(config.supernet.weights.as_deref(), Some(Path::new("2024")));
     assert_eq!(config.data.validation_fraction, Some(0.25));
     assert_eq!(config.search.archive, 1000);
-    assert_eq!(config.supernet.family, Some(Family::EeD));
+    assert_eq!(config.supernet.family, Some("EE_D".parse().unwrap()));
     for text in ["[\"macs\", 'top1']", "[macs,top1]", "macs,top1", "\"macs\",\"top1\""] {
         let config = of(&[&format!("search.objectives={text}")]).unwrap();
         assert_eq!(config.search.objectives, [Objective::Macs, Objective::Top1], "{text}");
@@ -265,9 +269,9 @@ fn every_key_has_a_field_and_every_field_a_key() {
     full.data.validation_images = Some(1);
     full.data.validation_fraction = Some(0.5);
     full.supernet.weights = Some("w".into());
-    full.supernet.family = Some(Family::SeB);
+    full.supernet.family = Some(Family::SE_B);
     full.supernet.width = Some(1.0);
-    full.data.augmentation = Some(Augmentation::None);
+    full.data.augmentation = Some(Preset::None);
     full.supernet.classes = Some(1);
     full.supernet.wide_weights = Some("w".into());
     full.supernet.wide_width = Some(1.2);
@@ -312,7 +316,7 @@ fn every_key_has_a_field_and_every_field_a_key() {
 
 #[test]
 fn every_word_of_a_key_is_one_of_the_schema() {
-    for key in KEYS {
+    for key in KEYS.iter() {
         let (keys::Kind::Choice(words) | keys::Kind::Choices(words)) = key.kind else { continue };
         for word in words {
             let dir = if key.path == "data.name" { "data.dir=d" } else { "seed=1" };
@@ -321,8 +325,8 @@ fn every_word_of_a_key_is_one_of_the_schema() {
             assert!(value.unwrap().to_string().contains(word), "{} {word}", key.path);
         }
     }
-    assert_eq!(Family::ALL.len(), 8);
-    assert_eq!(Family::EeDp.to_string(), "EE_DP");
+    assert_eq!(Family::WORDS.len(), 8);
+    assert_eq!(Family::all().last().unwrap().to_string(), "EE_DP");
 }
 
 #[test]
@@ -332,7 +336,7 @@ fn a_written_file_explains_every_key_and_reads_back_to_the_same() {
             [&["search.method=nat"][..], &["data.name=cifar10", "data.dir=C:\\data \"x\"\n", "seed=7"]]
         {
             let sets: Vec<String> = sets.iter().map(|text| text.to_string()).collect();
-            let config = load("search", None, &sets, Some(*profile)).unwrap();
+            let config = load("search", None, &sets, Some(profile)).unwrap();
             let text = config.to_toml();
             let again = from_file(&text).unwrap();
             assert_eq!(again, config);
@@ -451,15 +455,15 @@ fn both_trainings_follow_their_schedule_and_the_profile() {
     assert_eq!((train.schedule, train.scale, train.batch, train.clip), (Schedule::Eps, 1.0, 64, 0.0));
     assert_eq!(
         (train.momentum, train.nesterov, train.weight_decay, train.decay),
-        (0.9, true, 3e-5, Decay::Weights)
+        (0.9, true, 3e-5, Decays::Weights)
     );
-    assert_eq!((train.teacher, train.exit_weights), (Teacher::Pet, ExitWeights::Asc));
+    assert_eq!((train.teacher, train.exit_weights), (Teacher::Pet, Strategy::Asc));
     assert_eq!((warmup.schedule, warmup.scale, warmup.batch, warmup.clip), (Schedule::Target, 1.0, 256, 5.0));
     assert_eq!(
         (warmup.momentum, warmup.nesterov, warmup.weight_decay, warmup.decay),
-        (0.9, false, 3e-4, Decay::All)
+        (0.9, false, 3e-4, Decays::All)
     );
-    assert_eq!((warmup.teacher, warmup.exit_weights), (Teacher::Fixed, ExitWeights::Desc));
+    assert_eq!((warmup.teacher, warmup.exit_weights), (Teacher::Fixed, Strategy::Desc));
     assert_eq!((train.validation_epochs, warmup.validation_epochs, warmup.validation_networks), (1, 10, 32));
     let other = of(&["train.schedule=ofa", "warmup.schedule=full", "warmup.teacher=none"]).unwrap();
     assert_eq!((other.train.teacher, other.train.scale), (Teacher::Fixed, 0.2));
@@ -498,7 +502,11 @@ fn the_ready_configurations_are_the_published_ones() {
         let path = entry.unwrap().path();
         let config = load("run", Some(&path), &[], None).unwrap();
         let name = path.file_stem().unwrap().to_str().unwrap().to_string();
-        assert_eq!((config.profile, config.supernet.family), (Profile::Paper, Some(Family::EeD)), "{name}");
+        assert_eq!(
+            (config.profile, config.supernet.family),
+            (Profile::Paper, Some("EE_D".parse().unwrap())),
+            "{name}"
+        );
         let (search, adaptation) = (&config.search, &config.adaptation);
         assert_eq!(
             (search.archive, search.oversample, search.iterations, search.candidates),
@@ -508,8 +516,12 @@ fn the_ready_configurations_are_the_published_ones() {
         if name.starts_with("supernet") {
             assert_eq!((config.supernet.width, config.supernet.wide_width), (Some(1.0), Some(1.2)));
         } else {
-            assert_eq!((config.finetune.exits, config.finetune.prune), (Exits::Unif, false), "{name}");
-            assert_eq!(config.data.name.unwrap().as_str(), name);
+            assert_eq!(
+                (config.finetune.exits, config.finetune.prune),
+                (Exits::Ensemble(Strategy::Unif), false),
+                "{name}"
+            );
+            assert_eq!(config.data.name.as_deref(), Some(&*name));
         }
         found.push(name);
     }
@@ -574,5 +586,16 @@ proptest! {
         let again = layers::resolve("search", Some((Path::new("x"), &text)), &[], None).unwrap();
         prop_assert_eq!(again.hash(), config.hash());
         prop_assert_eq!(again, config);
+    }
+}
+
+#[test]
+fn what_holds_without_a_setting_is_what_is_known_of_the_data_sets() {
+    let absent = |path: &str| keys::find(path).unwrap().absent.unwrap();
+    for facts in &crate::data::facts::ALL {
+        let usual = facts.augmentation.as_str();
+        assert!(absent("data.augmentation").contains(usual), "{}: {usual}", facts.name);
+        let images = facts.calibration_images.to_string();
+        assert!(absent("search.calibration_images").contains(&images), "{}: {images}", facts.name);
     }
 }

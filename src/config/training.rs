@@ -3,182 +3,178 @@
 //! Both sections have the same keys. A phase is an entry of `[[train.phases]]`, or comes from a
 //! built-in schedule; either way it is a [`Phase`], and nothing else tells a training what to do.
 
-use std::fmt;
+use super::keys::{IMAGES, Kind, section};
+use super::profiles::Given;
+use super::{Precision, words};
+use crate::space::Strategy;
 
-use serde::{Deserialize, Serialize};
+section! {
+    /// `[train]`, `[warmup]`. Progressive shrinking has the once-for-all package's settings, the warm-up on a
+    /// target data set those of NAT's and NATv2's programs.
+    Training, pub(super) fn usual(given: &Given, schedule: Schedule);
 
-use super::schema::{Precision, words};
+    /// The phases: extended progressive shrinking (OFAv2), progressive shrinking (OFA), the largest network
+    /// alone, NATv2's warm-up.
+    schedule: Schedule => schedule;
 
-/// `[train]`, `[warmup]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Training {
-    /// The built-in schedule, where `phases` gives none.
-    pub schedule: Schedule,
-    /// The phases, in order; `None`: those of `schedule`.
-    pub phases: Option<Vec<Phase>>,
-    /// Factor on the epochs of a built-in schedule.
-    pub scale: f64,
-    /// Factor on every phase's rates.
-    pub rate_scale: f64,
+    /// Phases of your own, in order: tables with name, epochs, rate, and what else differs from the usual.
+    #[absent = "those of the schedule"]
+    phases: Option<Vec<Phase>>, Kind::Phases => None;
+
+    // A fifth of the epochs; so little that each phase keeps one.
+    /// Factor on the epochs of the schedule, of which each phase keeps at least one; 1 is as published.
+    scale: f64, Kind::Between(0.0, 1000.0) => given.of(1.0, 0.2, 0.001);
+
+    /// Factor on every phase's rates; published rates are for SGD and the published batch.
+    rate_scale: f64, Kind::Between(0.0, 1e6) => 1.0;
+
+    // Small data sets have few steps an epoch.
     /// Images of a step.
-    pub batch: usize,
-    /// Images of an epoch; `None`: all training images, once each.
-    pub epoch_images: Option<usize>,
-    /// Sides of which each step draws one, in pixels; `None`: as the card and the data set say.
-    pub resolutions: Option<Vec<u32>>,
-    /// What maps and their gradients are stored as in a step; weights are f32.
-    pub precision: Precision,
+    batch: usize, Kind::Whole(2, 65_536) =>
+        if schedule.is_target() { given.of(256, 256, 16) } else { given.of(64, 32, 16) };
+
+    /// Images of an epoch, drawn anew for each.
+    #[absent = "all training images, once each"]
+    epoch_images: Option<usize>, IMAGES => given.in_tiny(48);
+
+    /// Sides in pixels, of which each step draws one.
+    #[absent = "those of the weights' card and the multiples of 4 between, else 48 to 64 in steps of 4"]
+    resolutions: Option<Vec<u32>>, Kind::Ascending(32, 1024) =>
+        given.of(None, Some(vec![32, 36, 40, 44, 48]), Some(vec![32]));
+
+    /// What maps and their gradients are stored as in a step; weights, their gradients and the optimiser are
+    /// f32, and losses of f16 are scaled.
+    precision: Precision => Precision::F32;
+
     /// The optimiser.
-    pub optimiser: Optimiser,
-    /// Momentum of SGD, in [0, 1); the first beta of AdamW.
-    pub momentum: f64,
+    optimiser: Optimiser => Optimiser::Sgd;
+
+    /// SGD's momentum; the first beta of AdamW.
+    momentum: f64, Kind::From(0.0, 1.0) => 0.9;
+
     /// Whether SGD's momentum is Nesterov's.
-    pub nesterov: bool,
-    /// Weight decay, in [0, 1).
-    pub weight_decay: f64,
-    /// What decays.
-    pub decay: Decay,
+    nesterov: bool => !schedule.is_target();
+
+    /// Weight decay.
+    weight_decay: f64, Kind::From(0.0, 1.0) => if schedule.is_target() { 3e-4 } else { 3e-5 };
+
+    /// What decays: all but batch norms and biases, or all.
+    decay: Decays => if schedule.is_target() { Decays::All } else { Decays::Weights };
+
     /// Largest norm of a step's gradient; 0 does not clip.
-    pub clip: f64,
-    /// The teacher of phases that do not name theirs.
-    pub teacher: Teacher,
-    /// Weights of the exits, in joint training and in the teacher's ensemble.
-    pub exit_weights: ExitWeights,
-    /// Epochs between validations; the end of a phase is always one.
-    pub validation_epochs: usize,
-    /// Sub-networks of a validation.
-    pub validation_networks: usize,
-    /// Validation images of a validation; `None`: all.
-    pub validation_images: Option<usize>,
-    /// Images for batch-norm statistics; `None`: as the card says.
-    pub calibration_images: Option<usize>,
-    /// Steps between checkpoints.
-    pub checkpoint_steps: usize,
+    clip: f64, Kind::From(0.0, 1e9) => if schedule.is_target() { 5.0 } else { 0.0 };
+
+    /// Who teaches sub-networks: nobody, the largest network after its own phase, or after the phase before.
+    /// Follows the schedule.
+    teacher: Teacher => match schedule {
+        Schedule::Eps => Teacher::Pet,
+        Schedule::Ofa | Schedule::Target => Teacher::Fixed,
+        Schedule::Full => Teacher::None,
+    };
+
+    /// Weights of early exits in joint training and in a teacher's sum of logits: the last most, the first
+    /// most, all alike, first in the loss and last in the sum.
+    exit_weights: Strategy => if schedule.is_target() { Strategy::Desc } else { Strategy::Asc };
+
+    /// Epochs between validations; a phase ends with one.
+    validation_epochs: usize, Kind::Whole(1, 100_000) =>
+        if schedule.is_target() { 10 } else { given.of(1, 5, 5) };
+
+    /// Sub-networks of a validation, of the smallest and largest of every dimension.
+    validation_networks: usize, Kind::Whole(1, 1000) => given.of(32, 8, 2);
+
+    /// Images of the validation split that a validation looks at, the first in file order.
+    #[absent = "all of them"]
+    validation_images: Option<usize>, IMAGES => given.in_tiny(50);
+
+    /// Training images that recompute the batch-norm statistics before a validation.
+    #[absent = "as the weights' card says for the same data set, else 960"]
+    calibration_images: Option<usize>, IMAGES => given.in_tiny(50);
+
+    /// Steps between checkpoints: the most that an interruption costs.
+    checkpoint_steps: usize, IMAGES => given.of(500, 100, 4);
 }
 
-/// A phase of a training.
-///
-/// The lists say which values sub-networks are drawn from; a dimension without one stays at its
-/// largest. `branches` matters to families with parallel blocks only, `exits` to those with early
-/// exits only.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Phase {
+section! {
+    /// A phase of a training.
+    ///
+    /// The lists say which values sub-networks are drawn from; a dimension without one stays at its
+    /// largest. `branches` matters to families with parallel blocks only, `exits` to those with early
+    /// exits only.
+    Phase, pub fn new(name: &str, epochs: usize, rate: f64);
+
     /// Its name, unlike that of any other phase of the training.
-    pub name: String,
-    /// Epochs after the warm-up, along the cosine.
-    pub epochs: usize,
+    name: String, Kind::Name => name.into();
+
+    /// Epochs along the cosine, after the warm-up.
+    epochs: usize, Kind::Whole(1, 100_000) => epochs;
+
     /// Rate at the start of the cosine.
-    pub rate: f64,
-    /// Epochs before that.
-    #[serde(default)]
-    pub warmup_epochs: usize,
-    /// Rate at the start of the warm-up; `None` is a flat warm-up at `rate`.
-    #[serde(default)]
-    pub warmup_rate: Option<f64>,
+    rate: f64, Kind::Between(0.0, 100.0) => rate;
+
+    /// Epochs of warm-up.
+    #[absent = "0"]
+    warmup_epochs: usize, Kind::Whole(0, 100_000) => 0;
+
+    /// Rate at its start.
+    #[absent = "as rate: a flat warm-up"]
+    warmup_rate: Option<f64>, Kind::From(0.0, 100.0) => None;
+
     /// Sub-networks of a step, whose gradients are added up.
-    #[serde(default = "one")]
-    pub networks: usize,
+    #[absent = "1"]
+    networks: usize, Kind::Whole(1, 64) => 1;
+
     /// Whether the largest network alone is trained, at all its exits together.
-    #[serde(default)]
-    pub full: bool,
+    #[absent = "false"]
+    full: bool => false;
+
     /// Depthwise kernels.
-    #[serde(default = "largest::kernels")]
-    pub kernels: Vec<u8>,
+    #[absent = "[7]"]
+    kernels: Vec<u8>, Kind::Numbers(&[3, 5, 7]) => vec![7];
+
     /// Expansion ratios.
-    #[serde(default = "largest::expansions")]
-    pub expansions: Vec<u8>,
-    /// Depths.
-    #[serde(default = "largest::depths")]
-    pub depths: Vec<u8>,
-    /// Numbers of parallel branches.
-    #[serde(default = "largest::branches")]
-    pub branches: Vec<u8>,
+    #[absent = "[6]"]
+    expansions: Vec<u8>, Kind::Numbers(&[3, 4, 6]) => vec![6];
+
+    /// Depths: layers of a stage.
+    #[absent = "[4]"]
+    depths: Vec<u8>, Kind::Numbers(&[2, 3, 4]) => vec![4];
+
+    /// Numbers of parallel branches of a layer.
+    #[absent = "[3]"]
+    branches: Vec<u8>, Kind::Numbers(&[1, 2, 3]) => vec![3];
+
     /// Exits, from 1.
-    #[serde(default = "largest::exits")]
-    pub exits: Vec<u8>,
-    /// Channels are sorted by importance on entry, where this is given: all of them at 0; from 1 on
-    /// the channels that the s largest expansions below the largest have in common stay in front.
-    #[serde(default)]
-    pub sort: Option<usize>,
+    #[absent = "[5]"]
+    exits: Vec<u8>, Kind::Numbers(&[1, 2, 3, 4, 5]) => vec![5];
+
+    /// Channels are sorted by importance on entry, where this is given: all of them at 0; from 1 on the
+    /// channels that the s largest expansions below the largest have in common stay in front.
+    #[absent = "channels stay"]
+    sort: Option<usize>, Kind::Whole(0, 2) => None;
+
     /// Which of the super-networks that train together are trained.
-    #[serde(default)]
-    pub widths: Widths,
-    /// The teacher; `None` is the training's, and none in a phase of the largest network alone.
-    #[serde(default)]
-    pub teacher: Option<Teacher>,
+    #[absent = "all"]
+    widths: Widths => Widths::All;
+
+    /// Its teacher: by default none in a phase of the largest network alone.
+    #[absent = "the training's"]
+    teacher: Option<Teacher> => None;
+
     /// Weight of the distillation loss.
-    #[serde(default = "full_ratio")]
-    pub kd_ratio: f64,
-    /// Label smoothing, in [0, 1).
-    #[serde(default = "smoothing")]
-    pub label_smoothing: f64,
-    /// Dropout before the classifiers, in [0, 1).
-    #[serde(default = "smoothing")]
-    pub dropout: f64,
-}
+    #[absent = "1"]
+    kd_ratio: f64, Kind::From(0.0, 1000.0) => 1.0;
 
-fn one() -> usize {
-    1
-}
+    /// Label smoothing.
+    #[absent = "0.1"]
+    label_smoothing: f64, Kind::From(0.0, 1.0) => 0.1;
 
-fn full_ratio() -> f64 {
-    1.0
-}
-
-fn smoothing() -> f64 {
-    0.1
-}
-
-/// Dimensions that a phase does not name.
-mod largest {
-    pub(super) fn kernels() -> Vec<u8> {
-        vec![7]
-    }
-
-    pub(super) fn expansions() -> Vec<u8> {
-        vec![6]
-    }
-
-    pub(super) fn depths() -> Vec<u8> {
-        vec![4]
-    }
-
-    pub(super) fn branches() -> Vec<u8> {
-        vec![3]
-    }
-
-    pub(super) fn exits() -> Vec<u8> {
-        vec![5]
-    }
+    /// Dropout before the classifiers.
+    #[absent = "0.1"]
+    dropout: f64, Kind::From(0.0, 1.0) => 0.1;
 }
 
 impl Phase {
-    /// A phase with every dimension at its largest and the usual losses.
-    pub fn new(name: &str, epochs: usize, rate: f64) -> Phase {
-        Phase {
-            name: name.into(),
-            epochs,
-            rate,
-            warmup_epochs: 0,
-            warmup_rate: None,
-            networks: one(),
-            full: false,
-            kernels: largest::kernels(),
-            expansions: largest::expansions(),
-            depths: largest::depths(),
-            branches: largest::branches(),
-            exits: largest::exits(),
-            sort: None,
-            widths: Widths::All,
-            teacher: None,
-            kd_ratio: full_ratio(),
-            label_smoothing: smoothing(),
-            dropout: smoothing(),
-        }
-    }
-
     /// All its epochs, warm-up included.
     pub fn total_epochs(&self) -> usize {
         self.warmup_epochs + self.epochs
@@ -198,6 +194,13 @@ words!(
         Target = "target",
     }
 );
+
+impl Schedule {
+    fn is_target(self) -> bool {
+        self == Schedule::Target
+    }
+}
+
 words!(
     /// An optimiser.
     Optimiser {
@@ -208,9 +211,9 @@ words!(
     }
 );
 words!(
-    /// Which parameters decay.
-    Decay {
-        /// All but those of batch norms and biases.
+    /// Which tensors decay.
+    Decays {
+        /// Those of more than one dimension: neither batch norms nor biases, as in OFA.
         Weights = "weights",
         /// All.
         All = "all",
@@ -229,27 +232,12 @@ words!(
 );
 words!(
     /// Which super-networks a phase trains, where two of different widths train together.
-    #[derive(Default)]
     Widths {
         /// Both; each sub-network is one of either.
-        #[default]
         All = "all",
         /// The narrow one.
         Narrow = "narrow",
         /// The wide one.
         Wide = "wide",
-    }
-);
-words!(
-    /// How the exits are weighted, in their joint loss and in the sum of their logits (AEP).
-    ExitWeights {
-        /// The last exit most.
-        Asc = "asc",
-        /// The first exit most.
-        Desc = "desc",
-        /// All alike.
-        Unif = "unif",
-        /// The first most in the loss, the last most in the sum.
-        Mix = "mix",
     }
 );

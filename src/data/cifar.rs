@@ -10,46 +10,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Dataset, Error, Spec, Validation, entries, folder_of, folder_or_child, index_range};
-
-const SIDE: usize = 32;
-const PLANE: usize = SIDE * SIDE;
-
-/// What tells the two data sets apart.
-pub(super) struct Kind {
-    name: &'static str,
-    folder: &'static str,
-    expected: &'static str,
-    /// Label bytes before the pixels; the last one is used.
-    label_bytes: usize,
-    classes: &'static [&'static str],
-    /// The number by which a training file is ordered, or nothing if the name is not of one.
-    training_file: fn(&str) -> Option<u32>,
-    test_file: &'static str,
-}
-
-pub(super) static CIFAR10: Kind = Kind {
-    name: "cifar10",
-    folder: "cifar-10-batches-bin",
-    expected: "data_batch_1.bin to data_batch_5.bin and test_batch.bin (the binary version)",
-    label_bytes: 1,
-    classes: &["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
-    training_file: |name| name.strip_prefix("data_batch_")?.strip_suffix(".bin")?.parse().ok(),
-    test_file: "test_batch.bin",
-};
-
-pub(super) static CIFAR100: Kind = Kind {
-    name: "cifar100",
-    folder: "cifar-100-binary",
-    expected: "train.bin and test.bin (the binary version)",
-    label_bytes: 2,
-    classes: &CIFAR100_FINE,
-    training_file: |name| (name == "train.bin").then_some(0),
-    test_file: "test.bin",
-};
+use super::facts::Records;
+use super::{Dataset, Error, Facts, Spec, Validation, entries, folder_or_child, index_range};
 
 #[rustfmt::skip]
-const CIFAR100_FINE: [&str; 100] = [
+pub(super) const CIFAR100_FINE: [&str; 100] = [
     "apple", "aquarium_fish", "baby", "bear", "beaver", "bed", "bee", "beetle", "bicycle", "bottle",
     "bowl", "boy", "bridge", "bus", "butterfly", "camel", "can", "castle", "caterpillar", "cattle",
     "chair", "chimpanzee", "clock", "cloud", "cockroach", "couch", "crab", "crocodile", "cup", "dinosaur",
@@ -62,16 +27,13 @@ const CIFAR100_FINE: [&str; 100] = [
     "train", "trout", "tulip", "turtle", "wardrobe", "whale", "willow_tree", "wolf", "woman", "worm",
 ];
 
-pub(super) fn open(kind: &'static Kind, spec: &Spec) -> Result<Dataset, Error> {
-    let given = folder_of(spec, kind.name, kind.expected)?;
-    let folder = folder_or_child(given, kind.folder, |path| holds(kind, path))?.ok_or_else(|| {
-        Error::NoFiles { dataset: kind.name, folder: given.to_owned(), expected: kind.expected }
-    })?;
-
+pub(super) fn open(facts: &'static Facts, records: &Records, spec: &Spec) -> Result<Dataset, Error> {
+    let folder = folder_or_child(spec, facts, |path| holds(records, path))?;
+    let name = facts.name;
     let mut dataset = Dataset {
-        name: kind.name,
-        classes: kind.classes.iter().map(|&name| name.to_owned()).collect(),
-        side: SIDE,
+        facts,
+        classes: records.classes.iter().map(|&name| name.to_owned()).collect(),
+        side: records.side,
         scale: 255.0,
         images: Arc::default(),
         labels: Vec::new(),
@@ -80,7 +42,7 @@ pub(super) fn open(kind: &'static Kind, spec: &Spec) -> Result<Dataset, Error> {
     };
     let mut training: Vec<(u32, PathBuf)> = entries(&folder)?
         .into_iter()
-        .filter_map(|path| Some(((kind.training_file)(path.file_name()?.to_str()?)?, path)))
+        .filter_map(|path| Some((number_of(records, path.file_name()?.to_str()?)?, path)))
         .collect();
     training.sort();
     if let Some(twins) = training.windows(2).find(|twins| twins[0].0 == twins[1].0) {
@@ -88,19 +50,19 @@ pub(super) fn open(kind: &'static Kind, spec: &Spec) -> Result<Dataset, Error> {
             first: twins[0].1.clone(),
             second: twins[1].1.clone(),
             number: twins[0].0,
-            dataset: kind.name,
+            dataset: name,
         });
     }
     for (_, file) in &training {
-        read(kind, file, &mut dataset)?;
+        read(records, file, &mut dataset)?;
     }
     let train_count = dataset.len();
-    let test = folder.join(kind.test_file);
+    let test = folder.join(records.test_file);
     if test.is_file() {
-        read(kind, &test, &mut dataset)?;
+        read(records, &test, &mut dataset)?;
     }
 
-    let held_back = validation_count(kind, &spec.validation, train_count)?;
+    let held_back = validation_count(facts, &spec.validation, train_count)?;
     dataset.splits = [
         index_range(0..train_count - held_back)?.collect(),
         index_range(train_count - held_back..train_count)?.collect(),
@@ -109,31 +71,39 @@ pub(super) fn open(kind: &'static Kind, spec: &Spec) -> Result<Dataset, Error> {
     Ok(dataset)
 }
 
-fn holds(kind: &Kind, folder: &Path) -> bool {
-    folder.join(kind.test_file).is_file()
-        || entries(folder).is_ok_and(|paths| {
-            paths
-                .iter()
-                .any(|path| path.file_name().and_then(|n| n.to_str()).and_then(kind.training_file).is_some())
-        })
+/// The number by which a training file is ordered, or nothing if the name is not of one.
+fn number_of(records: &Records, name: &str) -> Option<u32> {
+    match records.training_files.split_once('*') {
+        Some((before, after)) => name.strip_prefix(before)?.strip_suffix(after)?.parse().ok(),
+        None => (name == records.training_files).then_some(0),
+    }
 }
 
-fn validation_count(kind: &Kind, validation: &Validation, available: usize) -> Result<usize, Error> {
+fn holds(records: &Records, folder: &Path) -> bool {
+    let is_training = |path: &PathBuf| {
+        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| number_of(records, name).is_some())
+    };
+    folder.join(records.test_file).is_file()
+        || entries(folder).is_ok_and(|paths| paths.iter().any(is_training))
+}
+
+fn validation_count(facts: &Facts, validation: &Validation, available: usize) -> Result<usize, Error> {
     match *validation {
         // Only the test file is there: nothing to hold back, and nothing to train on anyway.
         _ if available == 0 => Ok(0),
         Validation { images: Some(asked), .. } if asked >= available => {
-            Err(Error::ValidationTooLarge { asked, available, dataset: kind.name })
+            Err(Error::ValidationTooLarge { asked, available, dataset: facts.name })
         }
         Validation { images: Some(asked), .. } => Ok(asked),
         Validation { fraction: Some(fraction), .. } => Ok(Validation::share_of(fraction, available)),
-        _ => Ok(available / 10),
+        _ => Ok((available as f64 * facts.held_back.unwrap_or(0.0)) as usize),
     }
 }
 
 /// Append the records of a file.
-fn read(kind: &Kind, file: &Path, dataset: &mut Dataset) -> Result<(), Error> {
-    let record_size = kind.label_bytes + 3 * PLANE;
+fn read(records: &Records, file: &Path, dataset: &mut Dataset) -> Result<(), Error> {
+    let plane = records.side * records.side;
+    let record_size = records.label_bytes + 3 * plane;
     let bytes = std::fs::read(file).map_err(|source| Error::Read { path: file.to_owned(), source })?;
     if bytes.is_empty() {
         return Err(Error::EmptyFile { file: file.to_owned(), record: record_size });
@@ -143,28 +113,28 @@ fn read(kind: &Kind, file: &Path, dataset: &mut Dataset) -> Result<(), Error> {
             file: file.to_owned(),
             size: bytes.len() as u64,
             record: record_size,
-            dataset: kind.name,
+            dataset: dataset.name(),
         });
     }
     let count = bytes.len() / record_size;
     dataset.labels.reserve(count);
     let images = Arc::make_mut(&mut dataset.images);
-    images.reserve(count * 3 * PLANE);
+    images.reserve(count * 3 * plane);
     for (record, content) in bytes.chunks_exact(record_size).enumerate() {
-        let (labels, planes) = content.split_at(kind.label_bytes);
-        let label = labels[kind.label_bytes - 1];
-        if usize::from(label) >= kind.classes.len() {
+        let (labels, planes) = content.split_at(records.label_bytes);
+        let label = labels[records.label_bytes - 1];
+        if usize::from(label) >= records.classes.len() {
             return Err(Error::LabelOutOfRange {
                 file: file.to_owned(),
                 record,
                 label,
-                classes: kind.classes.len(),
-                dataset: kind.name,
+                classes: records.classes.len(),
+                dataset: dataset.facts.name,
             });
         }
         dataset.labels.push(u32::from(label));
-        let (red, others) = planes.split_at(PLANE);
-        let (green, blue) = others.split_at(PLANE);
+        let (red, others) = planes.split_at(plane);
+        let (green, blue) = others.split_at(plane);
         images.extend(red.iter().zip(green).zip(blue).flat_map(|((&r, &g), &b)| [r, g, b]));
     }
     Ok(())

@@ -6,13 +6,13 @@
 
 use std::sync::Arc;
 
-use super::{Dataset, Error, Spec};
+use super::{Dataset, Error, Facts, Spec};
 
 static RECORDS: &[u8] = include_bytes!("assets/digits.bin");
 const SIDE: usize = 8;
 const RECORD: usize = 1 + SIDE * SIDE;
 
-pub(super) fn open(spec: &Spec) -> Result<Dataset, Error> {
+pub(super) fn open(facts: &'static Facts, spec: &Spec) -> Result<Dataset, Error> {
     for (setting, given) in [
         ("data.validation_images", spec.validation.images.is_some()),
         ("data.validation_fraction", spec.validation.fraction.is_some()),
@@ -20,7 +20,7 @@ pub(super) fn open(spec: &Spec) -> Result<Dataset, Error> {
         if given {
             let instead =
                 "its splits are fixed (index modulo 5: 3 is validation, 4 is test); remove the setting";
-            return Err(Error::SettingDoesNotApply { setting, dataset: "digits", instead });
+            return Err(Error::SettingDoesNotApply { setting, dataset: facts.name, instead });
         }
     }
     let mut images = Vec::with_capacity(RECORDS.len() / RECORD * SIDE * SIDE * 3);
@@ -31,7 +31,7 @@ pub(super) fn open(spec: &Spec) -> Result<Dataset, Error> {
     }
     let of_rest = |rests: &[u32]| (0..labels.len() as u32).filter(|i| rests.contains(&(i % 5))).collect();
     Ok(Dataset {
-        name: "digits",
+        facts,
         classes: (0..10).map(|digit| digit.to_string()).collect(),
         side: SIDE,
         scale: 16.0,

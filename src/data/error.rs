@@ -1,5 +1,7 @@
 //! What can be wrong with a data set, each with the file or setting and what to do about it.
 
+use crate::exit::exits;
+use crate::words::Word;
 use std::path::PathBuf;
 
 /// A failure to open a data set or to make a transform.
@@ -12,7 +14,7 @@ pub enum Error {
         name: String,
     },
     /// No split of that name.
-    #[error("unknown split `{name}`; known splits: train, val, test")]
+    #[error("unknown split `{name}`; known splits: {}", super::Split::WORDS.join(", "))]
     UnknownSplit {
         /// The name asked for.
         name: String,
@@ -183,7 +185,7 @@ pub enum Error {
         count: usize,
     },
     /// No augmentation of that name.
-    #[error("unknown augmentation `{name}`; known presets: {}; or give a table of `policy`, `pad`, `crop`, `flip`", super::augment::Preset::ALL.map(super::augment::Preset::name).join(", "))]
+    #[error("unknown augmentation `{name}`; known presets: {}; or give a table of `policy`, `pad`, `crop`, `flip`", super::augment::Preset::WORDS.join(", "))]
     UnknownAugmentation {
         /// The name asked for.
         name: String,
@@ -224,6 +226,17 @@ pub enum Error {
         /// The name given.
         name: String,
     },
+}
+
+exits! { Error:
+    Usage [
+        UnknownDataset, UnknownSplit, NoFolderGiven, ValidationTooLarge, OutOfRange, SettingDoesNotApply,
+    ],
+    Failure [
+        MissingFolder, NoFiles, EmptyFile, PartialRecord, LabelOutOfRange, SameBatch, Read, UndecodableImage,
+        MixedSizes, NoImages, UnknownClass, BadLine, TooManyImages, UnknownAugmentation, NothingToTrainOn,
+        LoaderThread, Loader, UnknownResize,
+    ]
 }
 
 fn did_you_mean(name: &str) -> String {

@@ -19,29 +19,16 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::decode::{Picture, decode, fit};
-use super::{Dataset, Error, Spec, Validation, entries, folder_of, folder_or_child, index_range};
-
-const TINY_IMAGENET: &str = "tiny-imagenet";
-const TINY_IMAGENET_FILES: &str = "wnids.txt, words.txt, train/ and val/ (the official layout)";
-const IMAGE_FOLDER: &str = "image-folder";
-const IMAGE_FOLDER_FILES: &str = "one folder a class with .jpg, .jpeg or .png files in it";
-/// The share of the validation split where nothing else is said.
-const IMAGE_FOLDER_FRACTION: f64 = 0.1;
-/// The same for Tiny ImageNet: 15,000 of 100,000 images, as the OFAv2 experiments have it.
-const TINY_IMAGENET_FRACTION: f64 = 0.15;
+use super::{Dataset, Error, Facts, Spec, Validation, entries, folder_of, folder_or_child, index_range};
 
 /// Images that are yet to be decoded: file and label.
 type Files = Vec<(PathBuf, u32)>;
 
-pub(super) fn tiny_imagenet(spec: &Spec) -> Result<Dataset, Error> {
-    refuse_validation_images(spec, TINY_IMAGENET)?;
-    let given = folder_of(spec, TINY_IMAGENET, TINY_IMAGENET_FILES)?;
+/// A data set with the lists of Tiny ImageNet.
+pub(super) fn listed(facts: &'static Facts, spec: &Spec) -> Result<Dataset, Error> {
+    let fraction = held_back(facts, spec)?;
     let holds = |path: &Path| path.join("wnids.txt").is_file() && path.join("train").is_dir();
-    let folder = folder_or_child(given, "tiny-imagenet-200", holds)?.ok_or_else(|| Error::NoFiles {
-        dataset: TINY_IMAGENET,
-        folder: given.to_owned(),
-        expected: TINY_IMAGENET_FILES,
-    })?;
+    let folder = folder_or_child(spec, facts, holds)?;
 
     let mut wnids: Vec<String> =
         lines(&folder.join("wnids.txt"))?.into_iter().filter(|line| !line.trim().is_empty()).collect();
@@ -55,13 +42,14 @@ pub(super) fn tiny_imagenet(spec: &Spec) -> Result<Dataset, Error> {
         wnids.iter().map(|wnid| images_below(&folder.join("train").join(wnid))).collect::<Result<_, _>>()?;
     let test = annotated(&folder.join("val"), &wnids)?;
     let names = class_names(&folder, &wnids)?;
-    let (train, val) = hold_back(training, spec.validation.fraction.unwrap_or(TINY_IMAGENET_FRACTION));
-    load(TINY_IMAGENET, names, [train, val, test], None)
+    let (train, val) = hold_back(training, fraction);
+    load(facts, names, [train, val, test], None)
 }
 
-pub(super) fn image_folder(spec: &Spec) -> Result<Dataset, Error> {
-    refuse_validation_images(spec, IMAGE_FOLDER)?;
-    let folder = folder_of(spec, IMAGE_FOLDER, IMAGE_FOLDER_FILES)?;
+/// Any tree with a folder a class.
+pub(super) fn any(facts: &'static Facts, spec: &Spec) -> Result<Dataset, Error> {
+    let fraction = held_back(facts, spec)?;
+    let folder = folder_of(spec, facts)?;
     let root = if is_split(&folder.join("train"))? { folder.join("train") } else { folder.to_owned() };
     let mut names = Vec::new();
     let mut training = Vec::new();
@@ -81,13 +69,12 @@ pub(super) fn image_folder(spec: &Spec) -> Result<Dataset, Error> {
             }
         }
     }
-    let fraction = spec.validation.fraction.unwrap_or(IMAGE_FOLDER_FRACTION);
     let splits = match others {
         [Some(val), Some(test)] => {
             if spec.validation.fraction.is_some() {
                 return Err(Error::SettingDoesNotApply {
                     setting: "data.validation_fraction",
-                    dataset: IMAGE_FOLDER,
+                    dataset: facts.name,
                     instead: "this folder has `val` beside `test`; remove the setting, or one of the folders",
                 });
             }
@@ -98,14 +85,16 @@ pub(super) fn image_folder(spec: &Spec) -> Result<Dataset, Error> {
             [train, held_back, test.or(val).unwrap_or_default()]
         }
     };
-    load(IMAGE_FOLDER, names, splits, spec.side)
+    load(facts, names, splits, spec.side)
 }
 
-fn refuse_validation_images(spec: &Spec, dataset: &'static str) -> Result<(), Error> {
+/// The share of each class that is the validation split; a number of images is refused.
+fn held_back(facts: &Facts, spec: &Spec) -> Result<f64, Error> {
     let instead = "it holds back a share of each class; use `data.validation_fraction`";
+    let (setting, dataset) = ("data.validation_images", facts.name);
     match spec.validation.images {
-        Some(_) => Err(Error::SettingDoesNotApply { setting: "data.validation_images", dataset, instead }),
-        None => Ok(()),
+        Some(_) => Err(Error::SettingDoesNotApply { setting, dataset, instead }),
+        None => Ok(spec.validation.fraction.or(facts.held_back).unwrap_or(0.0)),
     }
 }
 
@@ -228,7 +217,7 @@ fn take_turns(classes: Vec<Vec<PathBuf>>) -> Files {
 
 /// Decode everything. Without a `side` the first image's is that of all.
 fn load(
-    name: &'static str,
+    facts: &'static Facts,
     classes: Vec<String>,
     splits: [Files; 3],
     side: Option<usize>,
@@ -267,7 +256,7 @@ fn load(
 
     let [train, val, test] = splits.each_ref().map(Vec::len);
     Ok(Dataset {
-        name,
+        facts,
         classes,
         side: common,
         scale: 255.0,

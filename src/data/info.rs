@@ -42,10 +42,10 @@ impl Dataset {
             for &index in self.split(split) {
                 per_class[self.label(index) as usize] += 1;
             }
-            SplitInfo { split: split.name().to_owned(), images: self.split(split).len(), per_class }
+            SplitInfo { split: split.to_string(), images: self.split(split).len(), per_class }
         };
         Info {
-            name: self.name.to_owned(),
+            name: self.name().to_owned(),
             side: self.side,
             scale: self.scale,
             classes: self.classes.clone(),

@@ -69,14 +69,14 @@ pub struct Batch {
     pub labels: Vec<u32>,
     /// Height and width, in pixels: the step's resolution.
     pub side: usize,
-    /// Which step it is for.
+    /// The step that the batch is for.
     pub position: Position,
     /// Images x side x side x 3, normalised; empty where they are described.
     pixels: Vec<f32>,
-    /// Which images, and what happens to each; empty where they are made.
+    /// Images of a described batch, by their indices; empty where the pixels are made.
     indices: Vec<u32>,
     drawn: Vec<Drawn>,
-    /// Where they are described: the data set, mean and standard deviation.
+    /// A described batch's data set, mean and standard deviation.
     described: Option<(Arc<Dataset>, [f32; 3], [f32; 3])>,
     home: Pool,
 }

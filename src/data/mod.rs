@@ -5,7 +5,8 @@
 //! [`Transform`] then makes batches of f32 in NHWC order at any resolution, for evaluation;
 //! for training a [`loader::Loader`] makes shuffled and augmented ones ([`augment`]) on threads of
 //! its own. Where a device makes the images out of stored pixels, a [`Selection`] says which ones and
-//! how. [`fetch`] downloads the published sets. Nothing here knows of networks or devices.
+//! how. [`fetch`] downloads the published sets. What is known of each by its name is a row of [`facts`]. Nothing
+//! here knows of networks or devices.
 //!
 //! | name | read from | images | validation split |
 //! | --- | --- | --- | --- |
@@ -30,6 +31,7 @@ mod cifar;
 mod decode;
 mod digits;
 mod error;
+pub mod facts;
 #[cfg(feature = "fetch")]
 pub mod fetch;
 mod folder;
@@ -41,17 +43,15 @@ mod selection;
 mod transform;
 
 pub use error::Error;
+pub use facts::{Facts, NAMES, Pixels};
 pub use info::{Info, SplitInfo};
 pub use selection::{Selection, Source};
 pub use transform::{RESOLUTIONS, Real, Resize, Transform};
 
-use std::fmt;
+use crate::words::{parsed, words};
+use facts::Layout;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
-
-/// The names that [`open`] knows.
-pub const NAMES: [&str; 5] = ["digits", "cifar10", "cifar100", "tiny-imagenet", "image-folder"];
 
 /// Which data set to open, from where, and how to split it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -103,52 +103,25 @@ impl Validation {
     }
 }
 
-/// A part of a data set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Split {
-    /// Training images; the validation images are not among them.
-    Train,
-    /// Images held back from training, on which a search measures.
-    Val,
-    /// Images that nothing but the last measurement looks at.
-    Test,
-}
-
-impl Split {
-    /// All three, in order.
-    pub const ALL: [Self; 3] = [Self::Train, Self::Val, Self::Test];
-
-    /// `train`, `val` or `test`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Train => "train",
-            Self::Val => "val",
-            Self::Test => "test",
-        }
+words!(
+    /// A part of a data set.
+    #[derive(PartialOrd, Ord)]
+    Split {
+        /// Training images; the validation images are not among them.
+        Train = "train",
+        /// Images held back from training, on which a search measures.
+        Val = "val",
+        /// Images that nothing but the last measurement looks at.
+        Test = "test",
     }
-}
+);
 
-impl fmt::Display for Split {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Split {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self, Error> {
-        Self::ALL
-            .into_iter()
-            .find(|split| split.name() == name)
-            .ok_or_else(|| Error::UnknownSplit { name: name.to_owned() })
-    }
-}
+parsed!(Split, Error, |name| Error::UnknownSplit { name: name.to_owned() });
 
 /// A data set in memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
-    name: &'static str,
+    facts: &'static Facts,
     classes: Vec<String>,
     side: usize,
     scale: f32,
@@ -161,9 +134,14 @@ pub struct Dataset {
 }
 
 impl Dataset {
+    /// What is known of it by its name.
+    pub fn facts(&self) -> &'static Facts {
+        self.facts
+    }
+
     /// Its name, one of [`NAMES`], or `noise`.
     pub fn name(&self) -> &'static str {
-        self.name
+        self.facts.name
     }
 
     /// The names of its classes, in the order of the labels.
@@ -224,7 +202,7 @@ impl Dataset {
 
     /// The folder that it was read from, or its parent; `None` where it is built in.
     pub fn folder(&self) -> Option<&Path> {
-        self.origin()?.dir.as_deref().filter(|_| self.name != "digits")
+        self.origin()?.dir.as_deref().filter(|_| !self.facts.is_built_in())
     }
 
     /// The images of a split, in file order. May be empty, for example where the test file is
@@ -240,23 +218,23 @@ impl Dataset {
 /// An unknown name or setting, a missing folder, and every kind of damaged file: see [`Error`].
 pub fn open(spec: &Spec) -> Result<Dataset, Error> {
     spec.validation.check()?;
-    if let (Some(_), Some(&dataset)) =
-        (spec.side, NAMES.iter().find(|&&n| n == spec.name && n != "image-folder"))
+    let facts = Facts::of(&spec.name);
+    if let (Some(_), Ok(facts)) = (spec.side, &facts)
+        && facts.layout != Layout::Folders
     {
-        let instead = "its images have one size; remove the setting";
-        return Err(Error::SettingDoesNotApply { setting: "data.side", dataset, instead });
+        let (setting, instead) = ("data.side", "its images have one size; remove the setting");
+        return Err(Error::SettingDoesNotApply { setting, dataset: facts.name, instead });
     }
     if let Some(side) = spec.side.filter(|side| !(1..=1024).contains(side)) {
         let expected = "a side from 1 to 1024 pixels is needed";
         return Err(Error::OutOfRange { setting: "data.side", value: side.to_string(), expected });
     }
-    let dataset = match spec.name.as_str() {
-        "digits" => digits::open(spec),
-        "cifar10" => cifar::open(&cifar::CIFAR10, spec),
-        "cifar100" => cifar::open(&cifar::CIFAR100, spec),
-        "tiny-imagenet" => folder::tiny_imagenet(spec),
-        "image-folder" => folder::image_folder(spec),
-        _ => Err(Error::UnknownDataset { name: spec.name.clone() }),
+    let facts = facts?;
+    let dataset = match &facts.layout {
+        Layout::BuiltIn => digits::open(facts, spec),
+        Layout::Records(records) => cifar::open(facts, records, spec),
+        Layout::Listed => folder::listed(facts, spec),
+        Layout::Folders => folder::any(facts, spec),
     }?;
     // Whoever is told of it later may be in another working directory.
     let dir = spec.dir.as_ref().map(|dir| std::path::absolute(dir).unwrap_or_else(|_| dir.clone()));
@@ -264,26 +242,23 @@ pub fn open(spec: &Spec) -> Result<Dataset, Error> {
 }
 
 /// The folder that a specification names, checked to be one.
-fn folder_of<'a>(spec: &'a Spec, dataset: &'static str, expected: &'static str) -> Result<&'a Path, Error> {
+fn folder_of<'a>(spec: &'a Spec, facts: &Facts) -> Result<&'a Path, Error> {
+    let Facts { name: dataset, expected, .. } = *facts;
     let folder = spec.dir.as_deref().ok_or(Error::NoFolderGiven { dataset, expected })?;
     if folder.is_dir() { Ok(folder) } else { Err(Error::MissingFolder { folder: folder.to_owned() }) }
 }
 
-/// `folder` itself if it `holds` the data set, else its subfolder `official`, else the first of
-/// its subfolders, in name order, that does.
-fn folder_or_child(
-    folder: &Path,
-    official: &str,
-    holds: impl Fn(&Path) -> bool,
-) -> Result<Option<PathBuf>, Error> {
-    let named = folder.join(official);
-    if holds(folder) {
-        return Ok(Some(folder.to_owned()));
+/// The folder that a specification names if it `holds` the data set, else its subfolder of the published name,
+/// else the first of its subfolders, in name order, that does.
+fn folder_or_child(spec: &Spec, facts: &Facts, holds: impl Fn(&Path) -> bool) -> Result<PathBuf, Error> {
+    let folder = folder_of(spec, facts)?;
+    let named = facts.archive.as_ref().map(|archive| folder.join(archive.folder));
+    if let Some(found) = [Some(folder.to_owned()), named].into_iter().flatten().find(|path| holds(path)) {
+        return Ok(found);
     }
-    if holds(&named) {
-        return Ok(Some(named));
-    }
-    Ok(entries(folder)?.into_iter().find(|path| path.is_dir() && holds(path)))
+    let found = entries(folder)?.into_iter().find(|path| path.is_dir() && holds(path));
+    let Facts { name: dataset, expected, .. } = *facts;
+    found.ok_or(Error::NoFiles { dataset, folder: folder.to_owned(), expected })
 }
 
 /// What is in a folder, in name order, without hidden entries.

@@ -1,9 +1,23 @@
 //! Data sets of noise, for measuring: pixels and classes are drawn, so nothing can be learned from them.
 
 use super::Dataset;
+use super::augment::Preset;
+use super::facts::{Facts, Layout, PHOTOS};
 use crate::random::stream;
 use rand::{Rng, RngExt};
 use std::sync::Arc;
+
+/// No row of [`facts::ALL`](super::facts::ALL): nobody can ask for it by name.
+static NOISE: Facts = Facts {
+    name: "noise",
+    layout: Layout::BuiltIn,
+    expected: "",
+    held_back: None,
+    pixels: PHOTOS,
+    augmentation: Preset::Photos,
+    calibration_images: 500,
+    archive: None,
+};
 
 impl Dataset {
     /// `test` images to measure on behind `train` that recalibrate, of `side` x `side` pixels and `classes`
@@ -18,7 +32,7 @@ impl Dataset {
         let last = u32::try_from(train + test).expect("images that 32 bits count");
         let labels = (0..last).map(|_| random.random_range(0..classes) as u32).collect();
         Dataset {
-            name: "noise",
+            facts: &NOISE,
             classes: (0..classes).map(|class| class.to_string()).collect(),
             side,
             scale: 255.0,

@@ -16,33 +16,26 @@
 
 use std::ops::RangeInclusive;
 use std::ops::{Add, Div, Mul, Sub};
-use std::str::FromStr;
 
 use rayon::prelude::*;
 
 use super::{Dataset, Error};
+use crate::words::{parsed, words};
 
 /// The resolutions that a transform takes, in pixels.
 pub const RESOLUTIONS: RangeInclusive<usize> = 32..=1024;
 
-/// How images are brought to a resolution, as a card names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Resize {
-    /// Half-pixel centres, no antialiasing, clamped at the edge.
-    #[default]
-    Bilinear,
-}
-
-impl FromStr for Resize {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self, Error> {
-        match name {
-            "bilinear" => Ok(Self::Bilinear),
-            _ => Err(Error::UnknownResize { name: name.to_owned() }),
-        }
+words!(
+    /// How images are brought to a resolution, as a card names it.
+    #[derive(Default)]
+    Resize {
+        /// Half-pixel centres, no antialiasing, clamped at the edge.
+        #[default]
+        Bilinear = "bilinear",
     }
-}
+);
+
+parsed!(Resize, Error, |name| Error::UnknownResize { name: name.to_owned() });
 
 /// Floating-point types that [`Transform::reference`] computes in.
 pub trait Real:
@@ -333,7 +326,7 @@ mod tests {
     fn dataset(side: usize, scale: f32, images: Vec<u8>) -> Dataset {
         let count = images.len() / (side * side * 3);
         Dataset {
-            name: "digits",
+            facts: crate::data::Facts::of("digits").unwrap(),
             classes: vec!["only".to_owned()],
             side,
             scale,

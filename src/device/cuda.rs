@@ -10,7 +10,7 @@
 //!
 //! # What has not run on a card
 //!
-//! Nothing in this folder has, so far. In its place there is a driver of paper (`tests/driver/`), whose streams do
+//! Nothing in this folder has, so far. In its place there is a driver of paper (`tests/device/driver/`), whose streams do
 //! nothing before somebody waits and whose kernels are the emulator's: all of this runs on it but for the images, which
 //! it does not look at. What needs no driver is checked by itself: which kernels there are and in which file, NVRTC and
 //! its cache on disk, when memory may be used again (`pool.rs`), when the carve-out is asked for, what errors say.

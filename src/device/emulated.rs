@@ -1,4 +1,4 @@
-//! The emulated device: the kernels of `kernels/*.cu`, run on the CPU.
+//! The emulated device: the kernels of `kernels/`, run on the CPU.
 //!
 //! The build compiles the kernels a second time with the C++ compiler, against `kernels/emulator/`
 //! (its `emulator.h` explains how that works). This module launches them and stands in for the

@@ -2,8 +2,8 @@
 
 use super::Error;
 use crate::ops::simd::{Kernel, Vector, dispatch};
+use crate::words::words;
 use rayon::prelude::*;
-use serde::Serialize;
 use std::any::Any;
 use std::hint::black_box;
 use std::sync::{Mutex, OnceLock};
@@ -21,28 +21,17 @@ pub struct Peaks {
     pub products: Option<f64>,
 }
 
-/// The peak that arithmetic is held against.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Peak {
-    /// f32 multiply-adds.
-    Fma,
-    /// Products of 16-bit numbers on tensor cores.
-    Tensor,
-    /// Either, each for its part.
-    Both,
-}
-
-impl Peak {
-    /// The word for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Peak::Fma => "fma",
-            Peak::Tensor => "tensor",
-            Peak::Both => "both",
-        }
+words!(
+    /// The peak that arithmetic is held against.
+    Peak {
+        /// f32 multiply-adds.
+        Fma = "fma",
+        /// Products of 16-bit numbers on tensor cores.
+        Tensor = "tensor",
+        /// Either, each for its part.
+        Both = "both",
     }
-}
+);
 
 impl Peaks {
     /// The least seconds of so many operations, of which `tensor` are products of 16-bit numbers: both units work at

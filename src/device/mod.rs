@@ -26,14 +26,14 @@ pub use cpu::Cpu;
 #[cfg(feature = "cuda")]
 pub use gpu::Card;
 pub use gpu::{
-    CARD_ARENA_BYTES, CARD_IMAGES, Emulator, Gpu, H100_MULTIPROCESSORS, Runtime, geometries, is_launchable,
-    launches,
+    CARD_ARENA_BYTES, CARD_IMAGES, Emulator, Gpu, H100_MULTIPROCESSORS, Runtime, geometries, launches,
 };
 pub use measure::{Peak, Peaks, Stamp};
 pub use recording::Recording;
 pub use reference::Reference;
 pub use residents::{Pages, Residents};
 
+use crate::exit::exits;
 use crate::launch;
 use crate::ops::{Call, Threads};
 use std::any::Any;
@@ -71,6 +71,8 @@ pub enum Error {
     #[error(transparent)]
     Launch(#[from] launch::Error),
 }
+
+exits! { Error: Failure [OutOfMemory, Unavailable, Failed]; held [Launch] }
 
 /// Memory of a device: a number of elements, f32 as seen from the host.
 pub struct Buffer {

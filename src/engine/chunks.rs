@@ -63,7 +63,7 @@ impl Results {
 struct PendingResults<'a> {
     engine: &'a Engine,
     place: Slot,
-    /// Where they wait; none where each is read at once.
+    /// The buffer in which results wait; none where each chunk is read at once.
     buffer: Option<Buffer>,
     most: usize,
     count: usize,
@@ -71,7 +71,7 @@ struct PendingResults<'a> {
 }
 
 impl<'a> PendingResults<'a> {
-    /// Of which at most so many wait.
+    /// Room for the results of at most `most` chunks.
     fn new(engine: &'a Engine, place: Slot, most: usize) -> Result<PendingResults<'a>, Error> {
         let buffer = (most > 1).then(|| engine.arena(most * place.len)).transpose()?;
         Ok(PendingResults { engine, place, buffer, most, count: 0, read: Vec::new() })
@@ -236,12 +236,12 @@ impl Engine {
 mod tests {
     use super::*;
     use crate::device::Cpu;
-    use crate::evaluator::load_supernet;
+    use crate::supernet::Supernet;
     use std::sync::Arc;
 
     #[test]
     fn results_are_read_in_their_order_however_many_wait() {
-        let engine = Engine::new(Arc::new(Cpu), Arc::new(load_supernet(None, None).unwrap())).unwrap();
+        let engine = Engine::new(Arc::new(Cpu), Arc::new(Supernet::open(None, None).unwrap())).unwrap();
         let place = Slot { region: Region::Arena, offset: 16, len: 32 };
         let chunk = |index: usize| (0..32).map(move |i| if i == 7 { -0.0 } else { (100 * index + i) as f32 });
         let wanted: Vec<u32> = (0..5).flat_map(chunk).map(f32::to_bits).collect();

@@ -222,8 +222,8 @@ impl Lowering<'_> {
             scale: place(Region::Arena, 2, 1),
             shift: place(Region::Arena, 3, 1),
         };
-        self.section.stored.folds.push(fold(weights(bn.mean), weights(bn.variance)));
-        self.section.averaged.folds.push(fold(place(Region::Arena, 0, 1), place(Region::Arena, 1, 1)));
+        self.section.stored.calls.push(fold(weights(bn.mean), weights(bn.variance)));
+        self.section.averaged.calls.push(fold(place(Region::Arena, 0, 1), place(Region::Arena, 1, 1)));
         Norm {
             channels,
             gamma: weights(bn.gamma),
@@ -293,7 +293,7 @@ impl Lowering<'_> {
             batches: self.at_once() as u32,
             weight: 1.0 / batches as f32,
         };
-        self.averages.averages.push(Average { params, batch: norm.batch, average: norm.average });
+        self.averages.calls.push(Average { params, batch: norm.batch, average: norm.average });
     }
 
     /// Images of a batch.
@@ -391,10 +391,10 @@ pub(super) struct Product<'a> {
     pub(super) w: &'a Panels,
     pub(super) y: Map,
     pub(super) stride: usize,
-    /// Of the convolution itself. Folding puts it into the shift; a raw output has it from here.
+    /// The bias of the convolution itself. Folding adds it to the shift; a raw output takes it from here.
     pub(super) bias: Option<Slot>,
     pub(super) gate: Option<Slot>,
-    /// Of a 16-bit map the means over its pixels are the output.
+    /// Whether the output is the mean over the pixels of each image (in 16 bits).
     pub(super) pooled: bool,
 }
 

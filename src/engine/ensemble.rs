@@ -1,80 +1,15 @@
 //! The exits of a network as an ensemble (AEP: anticipate, ensemble and prune, arXiv 2301.12168).
 //!
 //! All exits come from one pass; their logits are summed with weights `beta`, and training weighs
-//! their losses with `alpha`. Both are positive and sum to one, up to the rounding of the published
-//! weights.
+//! their losses with `alpha`.
 
 use super::evaluate::summarise;
 use super::{Calibration, Engine, Error, Evaluation, Images};
-use crate::ops::score;
+use crate::ops::{Threads, score};
+pub use crate::space::{ExitWeights, Strategy};
+
 use crate::space::Arch;
 use crate::space::walk::Exits;
-use serde::{Deserialize, Serialize};
-use std::str::FromStr;
-
-/// How exits are weighted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Strategy {
-    /// The first exit most, in the loss and in the output.
-    Desc,
-    /// The last exit most, in both.
-    Asc,
-    /// All alike.
-    Unif,
-    /// The first exit most in the loss, the last most in the output.
-    Mix,
-}
-
-/// Weights of the exits, from the first on.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ExitWeights {
-    /// Of the losses.
-    pub alpha: Vec<f64>,
-    /// Of the logits.
-    pub beta: Vec<f64>,
-}
-
-impl FromStr for Strategy {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Strategy, String> {
-        match text.to_ascii_lowercase().as_str() {
-            "desc" => Ok(Strategy::Desc),
-            "asc" => Ok(Strategy::Asc),
-            "unif" => Ok(Strategy::Unif),
-            "mix" => Ok(Strategy::Mix),
-            _ => Err("strategies are desc, asc, unif and mix".into()),
-        }
-    }
-}
-
-impl Strategy {
-    /// The word for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Strategy::Desc => "desc",
-            Strategy::Asc => "asc",
-            Strategy::Unif => "unif",
-            Strategy::Mix => "mix",
-        }
-    }
-
-    /// The weights for `n` exits: `i / (n (n + 1) / 2)` for the i-th, rounded to four decimals, or its
-    /// mirror image; `1 / n` where all are alike.
-    pub fn weights(self, n: usize) -> ExitWeights {
-        let total = (n * (n + 1) / 2) as f64;
-        let ascending: Vec<f64> = (1..=n).map(|i| (1e4 * i as f64 / total).round() / 1e4).collect();
-        let descending: Vec<f64> = ascending.iter().rev().copied().collect();
-        let (alpha, beta) = match self {
-            Strategy::Desc => (descending.clone(), descending),
-            Strategy::Asc => (ascending.clone(), ascending),
-            Strategy::Unif => (vec![1.0 / n as f64; n], vec![1.0 / n as f64; n]),
-            Strategy::Mix => (descending, ascending),
-        };
-        ExitWeights { alpha, beta }
-    }
-}
 
 /// Weights of the exits that are left of an ensemble, scaled to sum to one: with less the logits would be
 /// too small, probabilities too flat and losses too large, whatever exits were removed. Weights that sum to
@@ -127,7 +62,8 @@ impl Engine {
         let params = score::Params { images: count, classes, stride: classes, labelled: count };
         let evaluate = |logits: &[f32]| {
             let mut out = vec![0.0; score::PER_IMAGE * images.len()];
-            score::cpu::run(&params, score::Args { logits, labels: &labels, out: &mut out });
+            let args = score::Args { logits, labels: &labels, out: &mut out };
+            score::cpu::run(&params, args, Threads::One);
             summarise(std::iter::once(&out[..]), arch)
         };
         Ok(ExitEvaluations {
@@ -161,20 +97,6 @@ mod tests {
         for odd in [&[][..], &[0.0, 0.0], &[f64::NAN], &[f64::INFINITY, 1.0], &[-1.0]] {
             assert_eq!(format!("{:?}", renormalised(odd)), format!("{odd:?}"));
         }
-    }
-
-    #[test]
-    fn weights_are_the_published_ones() {
-        let ascending = vec![0.0667, 0.1333, 0.2, 0.2667, 0.3333];
-        let descending: Vec<f64> = ascending.iter().rev().copied().collect();
-        assert_eq!(
-            Strategy::Asc.weights(5),
-            ExitWeights { alpha: ascending.clone(), beta: ascending.clone() }
-        );
-        assert_eq!(Strategy::Desc.weights(5).beta, descending);
-        assert_eq!(Strategy::Mix.weights(5), ExitWeights { alpha: descending, beta: ascending });
-        assert_eq!(Strategy::Unif.weights(4).alpha, [0.25; 4]);
-        assert_eq!(Strategy::Asc.weights(1).beta, [1.0]);
     }
 
     #[test]

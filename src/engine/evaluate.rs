@@ -64,6 +64,14 @@ pub enum Calibration<'a> {
     },
 }
 
+/// Images of a recalibration batch.
+pub const CALIBRATION_BATCH: usize = 100;
+
+/// As many of `images` as make whole batches of a recalibration, or all where there is not one.
+pub fn whole_batches(images: usize) -> usize {
+    images - if images > CALIBRATION_BATCH { images % CALIBRATION_BATCH } else { 0 }
+}
+
 /// How good a network is on a set of images.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {

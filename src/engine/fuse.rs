@@ -111,7 +111,7 @@ pub(super) enum Fusing {
 pub(super) struct Fused<'a> {
     pub(super) params: mbconv::Params,
     pub(super) parts: MbconvParts<'a>,
-    /// Of what makes the map; none where the input is it.
+    /// The batch norm of the layer that makes the expanded map; none where the input is that map.
     pub(super) source: Option<Norm>,
     pub(super) filter: Norm,
     pub(super) project: Norm,

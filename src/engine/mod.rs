@@ -39,17 +39,20 @@ mod population;
 mod precision;
 mod prepare;
 mod repeated;
+mod selected;
 mod statistics;
 pub mod tree;
 mod values;
 
 pub use cropped::Cropped;
-pub use evaluate::{BUDGET, Calibration, Engine, Evaluation, Images};
+pub use evaluate::{BUDGET, CALIBRATION_BATCH, Calibration, Engine, Evaluation, Images, whole_batches};
 pub use population::{Population, evaluate_widths, of_width};
 pub use precision::Precision;
 pub use repeated::Graphs;
+pub use selected::SplitImages;
 pub use values::{FEW_VALUES, Values};
 
+use crate::exit::exits;
 use crate::{device, space};
 
 /// What can go wrong while networks run.
@@ -78,7 +81,7 @@ pub enum Error {
         "the weights taken from {file} are those of one network, and this is another: use the super-network"
     )]
     OtherNetwork {
-        /// Where they come from.
+        /// The file that the weights come from.
         file: String,
     },
     /// No images to run on.
@@ -107,6 +110,12 @@ pub enum Error {
         /// What to do.
         hint: &'static str,
     },
+}
+
+exits! { Error:
+    Usage [Width, OtherNetwork, OneValue],
+    Failure [NoImages, NotFinite];
+    held [Device, Space]
 }
 
 impl Error {

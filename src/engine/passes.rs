@@ -151,7 +151,7 @@ impl Lowering<'_> {
         merges.iter().for_each(|merge| self.arena.give_back(merge.partials));
         let calls = calls.into_iter().map(|(call, _)| call).collect();
         self.push_together(calls, |calls| MbconvPassGroup { calls });
-        self.calls.push(Call::from(BnMerge { merges }));
+        self.calls.push(Call::from(BnMerge { calls: merges }));
         vectors
     }
 

@@ -105,10 +105,7 @@ pub struct Program {
 impl Program {
     /// Bytes and FLOPs of one run.
     pub fn work(&self) -> Work {
-        self.calls.iter().map(Call::work).fold(Work::default(), |sum, work| Work {
-            bytes: sum.bytes + work.bytes,
-            flops: sum.flops + work.flops,
-        })
+        self.calls.iter().map(Call::work).sum()
     }
 }
 
@@ -272,7 +269,7 @@ impl Lowering<'_> {
         } else {
             roots.for_each(|(root, path)| self.node(tree, root, path))
         }
-        if !self.averages.averages.is_empty() {
+        if !self.averages.calls.is_empty() {
             self.calls.push(Call::from(std::mem::take(&mut self.averages)));
         }
         let outputs = match self.mode {
@@ -354,7 +351,7 @@ impl Lowering<'_> {
             Step::First => path.x = self.first_layers(path.x),
             Step::Layer(layer) => {
                 if layer.position == 0 {
-                    // Of the stage before.
+                    // The maps kept of the stage before are of no more use.
                     path.earlier.iter_mut().filter_map(Option::take).for_each(|map| self.free(map));
                 }
                 let y = output.unwrap_or_else(|| self.layer(&layer, path.x));

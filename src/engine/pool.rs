@@ -43,7 +43,7 @@ pub(crate) fn fitting(device: &dyn Device, at_hand: Option<Buffer>, len: usize) 
 /// Buffers of one stream of a device that nothing uses at present, and feeders with theirs.
 #[derive(Default)]
 pub(super) struct Pool {
-    /// That which came back last is last.
+    /// Free buffers; the one that came back last stands last.
     buffers: Mutex<Vec<Buffer>>,
     feeders: Mutex<Vec<Feeder>>,
 }
@@ -64,7 +64,7 @@ impl Pool {
     pub(super) fn take(&self, device: &dyn Device, len: usize) -> Result<Buffer, Error> {
         let mut buffers = self.buffers();
         let fitting = buffers.iter().enumerate().filter(|(_, b)| b.len() >= len && b.len() <= 4 * len + 4096);
-        // Of equals that which came back last: what it was used for last is likely to go on.
+        // Of buffers of equal size, take the one that came back last: its last use is likely to go on.
         if let Some((index, _)) = fitting.rev().min_by_key(|(_, buffer)| buffer.len()) {
             return Ok(buffers.remove(index));
         }

@@ -4,31 +4,14 @@
 //! rounded is what crosses memory between operators, pooled features among it, and what a tensor core
 //! multiplies.
 
-use crate::config;
+pub use crate::config::Precision;
+
 use crate::device::{Buffer, Device, Error, Memory};
 use crate::ops::Threads;
 use crate::ops::halves::Format;
 use crate::supernet::{Supernet, derive_calls};
-use serde::{Deserialize, Serialize};
-use std::fmt;
-
-/// What maps and the weights of 1x1 convolutions are stored as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// Four bytes a number.
-    #[default]
-    F32,
-    /// Two bytes: 11 significant bits, at most 65504.
-    F16,
-    /// Two bytes: 8 significant bits, the range of f32.
-    Bf16,
-}
 
 impl Precision {
-    /// All.
-    pub const ALL: [Precision; 3] = [Precision::F32, Precision::F16, Precision::Bf16];
-
     /// The 16-bit format, unless it is f32.
     pub fn format(self) -> Option<Format> {
         match self {
@@ -77,39 +60,5 @@ impl Precision {
         let memory = Memory { weights: &none, network: &none, arena: &mut weights };
         device.run(&derive_calls(layout), memory, Threads::All)?;
         Ok(weights)
-    }
-
-    /// The word for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Precision::F32 => "f32",
-            Precision::F16 => "f16",
-            Precision::Bf16 => "bf16",
-        }
-    }
-}
-
-impl From<config::Precision> for Precision {
-    fn from(precision: config::Precision) -> Precision {
-        match precision {
-            config::Precision::F32 => Precision::F32,
-            config::Precision::F16 => Precision::F16,
-            config::Precision::Bf16 => Precision::Bf16,
-        }
-    }
-}
-
-impl fmt::Display for Precision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl std::str::FromStr for Precision {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Precision, String> {
-        let found = Precision::ALL.into_iter().find(|precision| precision.as_str() == text);
-        found.ok_or_else(|| "precisions are f32, f16 and bf16".into())
     }
 }

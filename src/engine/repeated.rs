@@ -10,7 +10,7 @@
 
 use crate::device::{Buffer, Device, Error, Memory, Recording};
 use crate::ops::{Call, Threads};
-use std::str::FromStr;
+use crate::words::{parsed, words};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -22,36 +22,27 @@ const LEAST_RUNS: usize = 3;
 /// Programs that are remembered: a graph takes some kilobytes a launch, of which trees have thousands.
 const PROGRAMS: usize = 16;
 
-/// When lists of calls are recorded, on devices that can: see [`Device::record`]. Results do not depend on
-/// it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Graphs {
-    /// Where it pays: programs that have run or will run three times.
-    #[default]
-    Auto,
-    /// At the first run.
-    Always,
-    /// Never: every kernel is launched on its own.
-    Never,
-}
-
-impl FromStr for Graphs {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Graphs, String> {
-        match text {
-            "auto" => Ok(Graphs::Auto),
-            "always" => Ok(Graphs::Always),
-            "never" => Ok(Graphs::Never),
-            _ => Err("graphs are made auto, always or never".into()),
-        }
+words!(
+    /// When lists of calls are recorded, on devices that can: see [`Device::record`]. Results do not depend on
+    /// it.
+    #[derive(Default)]
+    Graphs {
+        /// Where it pays: programs that have run or will run three times.
+        #[default]
+        Auto = "auto",
+        /// At the first run.
+        Always = "always",
+        /// Never: every kernel is launched on its own.
+        Never = "never",
     }
-}
+);
+
+parsed!(Graphs, String, |text| "graphs are made auto, always or never".into());
 
 /// The programs that an engine ran last, with what was recorded of them.
 #[derive(Default)]
 pub(super) struct Recordings {
-    /// That which came last is last.
+    /// The programs; the one that ran last stands last.
     programs: Mutex<Vec<Arc<RecordedProgram>>>,
     /// Whether the device has said that there is nothing to be saved.
     useless: AtomicBool,
@@ -166,7 +157,7 @@ impl<'a> Repeated<'a> {
         let recording = Arc::new(recording);
         let mut recordings = program.recordings();
         recordings.push(recording.clone());
-        // Those of buffers that are gone are of no use.
+        // A recording on a buffer that is gone is of no use: the oldest goes.
         if recordings.len() > 2 * self.device.lanes() {
             recordings.remove(0);
         }

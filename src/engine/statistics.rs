@@ -37,7 +37,7 @@ impl Engine {
         self.device().download(&prepared.0, 0, &mut averages)?;
         self.give_back(prepared.0);
         // Both lists fold the batch norms in walk order: one from the weights, one from the averages.
-        for (stored, averaged) in section.stored.folds.iter().zip(&section.averaged.folds) {
+        for (stored, averaged) in section.stored.calls.iter().zip(&section.averaged.calls) {
             for (to, from) in [(stored.mean, averaged.mean), (stored.variance, averaged.variance)] {
                 supernet.packed[to.offset..][..to.len].copy_from_slice(&averages[from.offset..][..from.len]);
             }
@@ -50,10 +50,10 @@ impl Engine {
 mod tests {
     use crate::device::Cpu;
     use crate::engine::{Calibration, Cropped, Engine};
-    use crate::evaluator::load_supernet;
     use crate::random::stream;
     use crate::space::walk::Exits;
     use crate::space::{Arch, Family};
+    use crate::supernet::Supernet;
     use rand::RngExt;
     use std::sync::Arc;
 
@@ -68,7 +68,7 @@ mod tests {
         let (test, train) = (Cropped::new(&test, &[]).unwrap(), Cropped::new(&train, &[]).unwrap());
         let recalibrate = Calibration::Batches { images: &train, count: 12, batch: 4 };
         let arch = Arch { ks: [5; 20], ..Arch::largest(Family::SE_B, 32, None) };
-        let engine = Engine::new(Arc::new(Cpu), Arc::new(load_supernet(None, None).unwrap())).unwrap();
+        let engine = Engine::new(Arc::new(Cpu), Arc::new(Supernet::open(None, None).unwrap())).unwrap();
         let exits = Exits::single(&arch);
         let wanted = engine.logits(&arch, exits, &test, recalibrate).unwrap();
         let kept = engine.recalibrated(&arch, exits, recalibrate).unwrap();

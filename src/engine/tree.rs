@@ -9,6 +9,7 @@
 //! Layers are compared as the walk describes them, without what does not run: the kernel and the
 //! expansion of a layer without its MBConv.
 
+use crate::ops::sums::added;
 use crate::space::backbone::Channels;
 use crate::space::walk::{Exits, Layer, head, walk};
 use crate::space::{Arch, Family};
@@ -58,12 +59,7 @@ pub struct Saving {
     pub distinct: usize,
 }
 
-impl std::ops::AddAssign for Saving {
-    fn add_assign(&mut self, other: Saving) {
-        self.executions += other.executions;
-        self.distinct += other.distinct;
-    }
-}
+added!(Saving { executions, distinct });
 
 impl std::fmt::Display for Saving {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

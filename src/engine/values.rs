@@ -33,7 +33,7 @@ pub struct Values {
 }
 
 impl Values {
-    /// Of `networks` on `count` images in batches of `batch`; none of no network.
+    /// The fewest values that any of `networks` has on `count` images in batches of `batch`; none without a network.
     pub fn fewest<'a>(
         networks: impl IntoIterator<Item = (&'a Arch, Exits)>,
         count: usize,

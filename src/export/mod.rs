@@ -15,15 +15,16 @@ pub mod probe;
 pub mod statistics;
 
 use crate::data::Split;
+use crate::engine::CALIBRATION_BATCH;
 use crate::engine::ensemble::{Strategy, renormalised};
-use crate::evaluator::{self, CALIBRATION_BATCH, Evaluator};
+use crate::evaluator::{self, Evaluator};
+use crate::exit::exits;
 use crate::space::cost;
 use crate::space::walk::Exits;
 use crate::supernet::{Card, Network, NetworkCard};
+use crate::words::words;
 use crate::{device, engine};
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::fmt;
 
 /// What can go wrong while a network is exported.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +73,8 @@ pub enum Error {
         bytes: usize,
     },
 }
+
+exits! { Error: Failure [NotFinite, NoNumbers, ExitWeights, TooLarge]; held [Evaluator, Engine, Device] }
 
 /// Accuracies of a network that are known, per cent.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -146,15 +149,15 @@ pub fn describe(network: &mut Network, ensemble: Option<&Ensemble>, known: Accur
     }
 }
 
-/// Whether a network was trained on its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum NetworkState {
-    /// Its weights are those of the super-network that it was taken out of.
-    Inherited,
-    /// It was fine-tuned since.
-    FineTuned,
-}
+words!(
+    /// Whether a network was trained on its own.
+    NetworkState {
+        /// Its weights are those of the super-network that it was taken out of.
+        Inherited = "inherited",
+        /// It was fine-tuned since.
+        FineTuned = "fine-tuned",
+    }
+);
 
 impl NetworkState {
     /// The key of a network's card.
@@ -171,15 +174,6 @@ impl NetworkState {
         if let Some(network) = &mut card.network {
             network.other.insert(NetworkState::KEY.into(), json!(self));
         }
-    }
-}
-
-impl fmt::Display for NetworkState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            NetworkState::Inherited => "inherited",
-            NetworkState::FineTuned => "fine-tuned",
-        })
     }
 }
 
@@ -250,13 +244,13 @@ pub fn metadata(network: &Network) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evaluator::load_supernet;
     use crate::space::walk::Exits;
     use crate::space::{Arch, Family};
+    use crate::supernet::Supernet;
 
     #[test]
     fn metadata_holds_what_a_reader_needs() {
-        let supernet = load_supernet(None, None).unwrap();
+        let supernet = Supernet::open(None, None).unwrap();
         let arch = Arch::largest(Family::SE_B, 48, None);
         let mut network = Network::extract(&supernet, &arch, Exits::single(&arch)).unwrap();
         describe(&mut network, None, Accuracies { validation: Some(97.5), test: None });

@@ -38,13 +38,13 @@ pub fn check(network: &Network) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evaluator::load_supernet;
     use crate::space::walk::Exits;
     use crate::space::{Arch, Family};
+    use crate::supernet::Supernet;
 
     #[test]
     fn a_network_that_overflows_inside_is_named() {
-        let supernet = load_supernet(None, None).unwrap();
+        let supernet = Supernet::open(None, None).unwrap();
         let arch = Arch::largest(Family::SE_B, 32, None);
         let mut network = Network::extract(&supernet, &arch, Exits::single(&arch)).unwrap();
         check(&network).unwrap();

@@ -1,16 +1,15 @@
-//! What is fine-tuned, on what and how: everything that a fine-tuning is told, checked.
+//! What a fine-tuning is told: which networks, on which data, with which settings. All of it is checked here.
 
 use super::state::Part;
 use super::{Error, Picked};
 use crate::config::{self, Finetune, FinetuneOptimiser, Training};
 use crate::data::Dataset;
+use crate::data::augment::Preset;
 use crate::data::loader;
 use crate::device::Device;
-use crate::engine::ensemble::{ExitWeights, Strategy};
-use crate::engine::{Calibration, Engine, Precision};
-use crate::evaluator::{CALIBRATION_BATCH, SplitImages};
+use crate::engine::{CALIBRATION_BATCH, Calibration, Engine, Precision, SplitImages};
 use crate::space::walk::Exits;
-use crate::space::{Arch, Family};
+use crate::space::{Arch, ExitWeights, Family};
 use crate::supernet::{Network, Supernet, of_width};
 use crate::train::checks::Remedy;
 use crate::train::material::fingerprint;
@@ -46,7 +45,7 @@ impl<'a> Inputs<'a> {
     /// Data with other classes or without validation images; an ensemble of a family without exits.
     pub fn new(
         (seed, settings, training): (u64, &'a Finetune, &Training),
-        augmentation: Option<config::Augmentation>,
+        augmentation: Option<Preset>,
         supernets: Vec<Supernet>,
         dataset: Arc<Dataset>,
         picked: Vec<Picked>,
@@ -102,15 +101,16 @@ impl<'a> Inputs<'a> {
 
     /// The optimiser of the settings, or the published one for the family.
     pub fn optimiser(&self) -> Optimiser {
-        let adam = match self.settings.optimiser {
-            FinetuneOptimiser::Auto => self.family.early_exits,
-            FinetuneOptimiser::Sgd => false,
-            FinetuneOptimiser::Adamw => true,
+        let optimiser = match self.settings.optimiser {
+            FinetuneOptimiser::Auto if self.family.early_exits => config::Optimiser::Adamw,
+            FinetuneOptimiser::Auto => config::Optimiser::Sgd,
+            FinetuneOptimiser::Given(optimiser) => optimiser,
         };
-        let (rule, decay) = if adam {
-            (Rule::AdamW, 0.01)
-        } else {
-            (Rule::Sgd { momentum: self.settings.momentum as f32, nesterov: false }, 5e-4)
+        let (rule, decay) = match optimiser {
+            config::Optimiser::Adamw => (Rule::AdamW, 0.01),
+            config::Optimiser::Sgd => {
+                (Rule::Sgd { momentum: self.settings.momentum as f32, nesterov: false }, 5e-4)
+            }
         };
         let decay = self.settings.weight_decay.unwrap_or(decay) as f32;
         Optimiser { rule, decay, decays: Decays::All, clip: None }
@@ -124,22 +124,18 @@ impl<'a> Inputs<'a> {
 
     /// What maps are stored as in a step.
     pub fn precision(&self) -> Precision {
-        self.settings.precision.into()
+        self.settings.precision
     }
 
     /// The exits of a network that are trained, and their weights.
     pub(super) fn exits(&self, arch: &Arch) -> (Exits, ExitWeights) {
-        let strategy = match self.settings.exits {
-            config::Exits::Single => {
-                return (Exits::single(arch), ExitWeights { alpha: vec![1.0], beta: vec![1.0] });
+        match self.settings.exits {
+            config::Exits::Single => (Exits::single(arch), ExitWeights { alpha: vec![1.0], beta: vec![1.0] }),
+            config::Exits::Ensemble(strategy) => {
+                let exits = Exits::up_to(arch);
+                (exits, strategy.weights(exits.len()))
             }
-            config::Exits::Desc => Strategy::Desc,
-            config::Exits::Asc => Strategy::Asc,
-            config::Exits::Unif => Strategy::Unif,
-            config::Exits::Mix => Strategy::Mix,
-        };
-        let exits = Exits::up_to(arch);
-        (exits, strategy.weights(exits.len()))
+        }
     }
 
     /// Takes a network out of the super-network, its batch norms recalibrated.

@@ -1,11 +1,11 @@
 //! Both trainings of every picked network, from a run directory's newest checkpoint to the end.
 //!
-//! A checkpoint is taken at the end of every epoch and where a stop is asked for. What a step draws
-//! follows from the seed and its number, so a run that was interrupted ends with the same bits.
+//! A checkpoint is written at the end of every epoch and when a stop is asked for. The random draws of a step
+//! follow from the seed and the step's number, so a run that was interrupted ends with the same bits.
 
 use super::inputs::Inputs;
-use super::measure::{Subject, one_based};
-use super::prune::Scored;
+use super::measure::{NetworkInTraining, one_based};
+use super::prune::Score;
 use super::results::{self, Finetuned, Measured, Summary};
 use super::state::{Best, Epoch, Part, Snapshot, State, with_tensors};
 use super::{Error, Picked};
@@ -13,7 +13,7 @@ use crate::config::{self, Keep};
 use crate::data::loader::{self, Loader};
 use crate::device::Device;
 use crate::export::NetworkState;
-use crate::run::{Curves, Journal, Output, Progress, RunDirectory, StopFlag};
+use crate::run::{self, Curves, Journal, Output, Progress, RunDirectory, StopFlag};
 use crate::space::walk::Exits;
 use crate::space::{Arch, cost};
 use crate::supernet::Supernet;
@@ -92,9 +92,11 @@ struct Loop<'a> {
     snapshot: Snapshot,
 }
 
-/// How a training was left.
-enum Left {
-    AtItsEnd(Box<Supernet>),
+/// How one training of a network ended.
+enum TrainingEnd {
+    /// It is over, with these weights.
+    Finished(Box<Supernet>),
+    /// A stop was asked for first.
     Stopped,
 }
 
@@ -116,9 +118,9 @@ impl Loop<'_> {
                 },
             };
             match (left, self.snapshot.state.part) {
-                (Left::Stopped, _) => return Ok(Outcome::Stopped),
-                (Left::AtItsEnd(_), Part::Train) => self.chosen(&subject)?,
-                (Left::AtItsEnd(weights), Part::Final) => self.finish(&subject, &weights)?,
+                (TrainingEnd::Stopped, _) => return Ok(Outcome::Stopped),
+                (TrainingEnd::Finished(_), Part::Train) => self.chosen(&subject)?,
+                (TrainingEnd::Finished(weights), Part::Final) => self.finish(&subject, &weights)?,
             }
         }
         let summary = Summary {
@@ -132,7 +134,7 @@ impl Loop<'_> {
     }
 
     /// Trains a network from where its part stands.
-    fn part(&mut self, subject: &Subject<'_>) -> Result<Left, Error> {
+    fn part(&mut self, subject: &NetworkInTraining<'_>) -> Result<TrainingEnd, Error> {
         let part = self.snapshot.state.part;
         if part == Part::Train && self.snapshot.state.inherited.is_none() {
             // Epoch 0. It follows from the weights alone, so a run that stops here finds the same again.
@@ -163,7 +165,7 @@ impl Loop<'_> {
             if self.stop.requested() {
                 self.take(&trainer)?;
                 self.commit(false)?;
-                return Ok(Left::Stopped);
+                return Ok(TrainingEnd::Stopped);
             }
             if let Health::Diverged(reason) = self.step(subject, &mut trainer, &mut loader)? {
                 progress.finish();
@@ -181,7 +183,7 @@ impl Loop<'_> {
             progress.advance(1);
         }
         progress.finish();
-        Ok(Left::AtItsEnd(Box::new(trainer.weights()?)))
+        Ok(TrainingEnd::Finished(Box::new(trainer.weights()?)))
     }
 
     /// Whether the part is at its end.
@@ -222,7 +224,7 @@ impl Loop<'_> {
 
     fn step(
         &mut self,
-        subject: &Subject<'_>,
+        subject: &NetworkInTraining<'_>,
         trainer: &mut Trainer,
         loader: &mut Loader,
     ) -> Result<Health, Error> {
@@ -260,7 +262,7 @@ impl Loop<'_> {
     }
 
     /// Validates in the first part, and writes down how the epoch went.
-    fn end_epoch(&mut self, subject: &Subject<'_>, trainer: &Trainer) -> Result<String, Error> {
+    fn end_epoch(&mut self, subject: &NetworkInTraining<'_>, trainer: &Trainer) -> Result<String, Error> {
         let part = self.snapshot.state.part;
         let epoch = self.snapshot.state.step / self.inputs.epoch_steps(part);
         // What holds no numbers is seen before the part ends, wherever it began.
@@ -321,7 +323,7 @@ impl Loop<'_> {
 
     /// Validation loss (as in training, weighted over the exits) and accuracy of the ensemble;
     /// remembers the best epoch and the exits that would stay.
-    fn validate(&mut self, subject: &Subject<'_>, logits: Vec<Vec<f32>>, epoch: u64) -> (f64, f64) {
+    fn validate(&mut self, subject: &NetworkInTraining<'_>, logits: Vec<Vec<f32>>, epoch: u64) -> (f64, f64) {
         let found = self.inputs.scored(subject, logits);
         let (loss, top1) = (found.loss, found.top1());
         let state = &mut self.snapshot.state;
@@ -336,10 +338,10 @@ impl Loop<'_> {
 
     /// From the first training to the second, which begins with the inherited weights; or to the end, where
     /// no epoch made a better network than these. Equally good is not better: then nothing was learnt.
-    fn chosen(&mut self, subject: &Subject<'_>) -> Result<(), Error> {
+    fn chosen(&mut self, subject: &NetworkInTraining<'_>) -> Result<(), Error> {
         let state = &mut self.snapshot.state;
         let (Some(best), Some(inherited)) = (&state.best, &state.inherited) else {
-            return Err(Error::NoCheckpoint);
+            return Err(run::Error::NoCheckpoint.into());
         };
         let kept = self.inputs.settings.keep == Keep::Best && inherited.kept_top1 >= best.kept_top1;
         let chosen: Best = if kept { inherited.clone() } else { best.clone() };
@@ -352,11 +354,11 @@ impl Loop<'_> {
     }
 
     /// Tests a network, once, and writes it down.
-    fn finish(&mut self, subject: &Subject<'_>, trained: &Supernet) -> Result<(), Error> {
-        let &Subject { picked, ref inherited, .. } = subject;
+    fn finish(&mut self, subject: &NetworkInTraining<'_>, trained: &Supernet) -> Result<(), Error> {
+        let &NetworkInTraining { picked, ref inherited, .. } = subject;
         let state = &self.snapshot.state;
         let (Some(best), Some(epoch_0)) = (state.best.clone(), state.inherited.clone()) else {
-            return Err(Error::NoCheckpoint);
+            return Err(run::Error::NoCheckpoint.into());
         };
         let beta = subject.beta(&best.kept);
         let (arch, kept, pruned) = self.inputs.pruned(picked, &best.kept, trained)?;
@@ -365,7 +367,7 @@ impl Loop<'_> {
         let own = Exits::single(&picked.arch);
         let before = self.inputs.test(&self.device, inherited, &picked.arch, own, &[1.0])?;
         let after = self.inputs.test(&self.device, &pruned, &arch, kept, &beta)?;
-        let measured = |scored: Option<Scored>, arch: &Arch, exits: Exits| {
+        let measured = |scored: Option<Score>, arch: &Arch, exits: Exits| {
             let cost = cost(channels, arch, exits, classes);
             let (top1, loss) = (scored.map(|s| s.top1()), scored.map(|s| s.loss));
             Measured { top1, loss: loss.filter(|l| l.is_finite()), params: cost.params, macs: cost.macs }
@@ -433,7 +435,7 @@ impl Loop<'_> {
     fn roll_back(&mut self, picked: &Picked, reason: &Reason) -> Result<(), Error> {
         let at = self.snapshot.state.total;
         let restored = self.run.latest_proven(STAGE)?.checkpoint;
-        let mut snapshot = Snapshot::read(&restored.ok_or(Error::NoCheckpoint)?)?;
+        let mut snapshot = Snapshot::read(&restored.ok_or(run::Error::NoCheckpoint)?)?;
         let state = &mut snapshot.state;
         let (watch, remedy) = (&self.snapshot.state.watch, self.inputs.remedy());
         state.watch = watch

@@ -1,21 +1,21 @@
-//! Networks measured: on the validation images before and while they train, on the test images at their end.
+//! Measuring networks: on the validation images before and during training, on the test images at the end.
 
 use super::inputs::Inputs;
-use super::prune::{self, Scored};
+use super::prune::{self, Score};
 use super::state::{Best, with_tensors};
 use super::{Error, Picked};
 use crate::data::Split;
 use crate::device::Device;
+use crate::engine::SplitImages;
 use crate::engine::ensemble::ExitWeights;
 use crate::engine::{Calibration, Engine};
-use crate::evaluator::SplitImages;
 use crate::space::Arch;
 use crate::space::walk::Exits;
 use crate::supernet::{Network, Supernet};
 use std::sync::Arc;
 
-/// A network at work.
-pub(super) struct Subject<'a> {
+/// A network in training.
+pub(super) struct NetworkInTraining<'a> {
     pub(super) picked: &'a Picked,
     /// The exits that are trained, and their weights.
     pub(super) exits: Exits,
@@ -30,7 +30,7 @@ pub(super) struct Validation {
     logits: Vec<Vec<f32>>,
     labels: Vec<u32>,
     /// All exits together.
-    ensemble: Scored,
+    ensemble: Score,
     /// The loss as in training, weighted over the exits.
     pub(super) loss: f64,
 }
@@ -43,7 +43,7 @@ impl Validation {
 
     /// The network that these weights would become as those of `epoch`: with all its exits, or where it is
     /// pruned with those that are best together.
-    pub(super) fn candidate(&self, subject: &Subject<'_>, prune: bool, epoch: u64) -> Best {
+    pub(super) fn candidate(&self, subject: &NetworkInTraining<'_>, prune: bool, epoch: u64) -> Best {
         let (kept, scored) = if prune {
             prune::best_subset(&self.logits, &subject.weights.beta, &self.labels)
         } else {
@@ -55,7 +55,7 @@ impl Validation {
     }
 }
 
-impl Subject<'_> {
+impl NetworkInTraining<'_> {
     /// The weights of the logits of some of its exits, from 0.
     pub(super) fn beta(&self, kept: &[usize]) -> Vec<f64> {
         let all: Vec<usize> = self.exits.iter().collect();
@@ -70,16 +70,16 @@ impl Inputs<'_> {
         &self,
         device: &Arc<dyn Device>,
         picked: &'a Picked,
-    ) -> Result<Subject<'a>, Error> {
+    ) -> Result<NetworkInTraining<'a>, Error> {
         let (exits, weights) = self.exits(&picked.arch);
-        Ok(Subject { picked, exits, weights, inherited: self.inherited(device, &picked.arch)? })
+        Ok(NetworkInTraining { picked, exits, weights, inherited: self.inherited(device, &picked.arch)? })
     }
 
     /// Weights of a network on the validation images.
     pub(super) fn validation(
         &self,
         device: &Arc<dyn Device>,
-        subject: &Subject<'_>,
+        subject: &NetworkInTraining<'_>,
         weights: &Supernet,
     ) -> Result<Validation, Error> {
         let images = &self.material.validation;
@@ -88,12 +88,12 @@ impl Inputs<'_> {
     }
 
     /// What logits of every exit on the validation images come to.
-    pub(super) fn scored(&self, subject: &Subject<'_>, logits: Vec<Vec<f32>>) -> Validation {
+    pub(super) fn scored(&self, subject: &NetworkInTraining<'_>, logits: Vec<Vec<f32>>) -> Validation {
         let labels = self.labels(&self.material.validation);
         let ExitWeights { alpha, beta } = &subject.weights;
         let all: Vec<usize> = (0..logits.len()).collect();
-        let ensemble = Scored::new(&prune::ensemble(&logits, &all, beta), &labels);
-        let joint = |(logits, alpha): (&Vec<f32>, &f64)| alpha * Scored::new(logits, &labels).loss;
+        let ensemble = Score::new(&prune::ensemble(&logits, &all, beta), &labels);
+        let joint = |(logits, alpha): (&Vec<f32>, &f64)| alpha * Score::new(logits, &labels).loss;
         let loss = logits.iter().zip(alpha).map(joint).sum();
         Validation { logits, labels, ensemble, loss }
     }
@@ -145,14 +145,14 @@ impl Inputs<'_> {
         arch: &Arch,
         exits: Exits,
         beta: &[f64],
-    ) -> Result<Option<Scored>, Error> {
+    ) -> Result<Option<Score>, Error> {
         let images = self.dataset.split(Split::Test);
         if images.is_empty() {
             return Ok(None);
         }
         let logits = self.logits(device, weights, arch, exits, images)?;
         let all: Vec<usize> = (0..logits.len()).collect();
-        Ok(Some(Scored::new(&prune::ensemble(&logits, &all, beta), &self.labels(images))))
+        Ok(Some(Score::new(&prune::ensemble(&logits, &all, beta), &self.labels(images))))
     }
 }
 

@@ -7,15 +7,15 @@
 //!    the best validation accuracy is remembered;
 //! 2. again from the inherited weights, on training and validation split, for E* epochs.
 //!
-//! The inherited weights themselves are epoch 0: where no epoch of the first step makes a better network by
-//! validation, the second does not happen and the network stays as it was inherited (`finetune.keep`).
+//! The inherited weights themselves are epoch 0. If no epoch of the first training makes a better network by
+//! validation, the second does not happen and the network stays as it was inherited (`finetune.keep`). Only
+//! after both trainings are the test images looked at, once.
 //!
-//! Steps may be made in 16 bits (`finetune.precision`), as those of any training; recalibration, validations
-//! and tests are f32, the weights being f32 too.
+//! Training steps may be made in 16 bits (`finetune.precision`), as in any training. Recalibration, validations
+//! and tests are f32, and so are the weights.
 //!
-//! Only then are test images looked at, once. Networks of early-exit families may be trained with
-//! all their exits as an ensemble (AEP, arXiv 2301.12168); the exits that are best together on the
-//! validation split at E* are kept, with weights that sum to one.
+//! Networks of early-exit families may be trained with all their exits as an ensemble (AEP, arXiv 2301.12168).
+//! The exits that are best together on the validation split at E* are kept, with weights that sum to one.
 //!
 //! - [`pick`]: which networks; [`prune`]: which exits;
 //! - [`finetune()`]: the loop in a run directory, from its newest checkpoint to the end;
@@ -35,6 +35,7 @@ pub use pick::{Picked, Reason};
 pub use results::{Finetuned, Measured, Summary};
 pub use state::{Best, Epoch, Part, Snapshot, State};
 
+use crate::exit::exits;
 use crate::{data, device, engine, run, space, supernet, train};
 
 /// What can go wrong in fine-tuning.
@@ -60,7 +61,7 @@ pub enum Error {
     Space(#[from] space::Error),
     /// A training step failed.
     #[error(transparent)]
-    Train(Box<train::Error>),
+    Train(#[from] train::Error),
     /// A front that cannot be read.
     #[error("{file}: {reason}")]
     Front {
@@ -89,14 +90,6 @@ pub enum Error {
     NoValidation {
         /// The data set.
         dataset: String,
-    },
-    /// A checkpoint's state that cannot be understood.
-    #[error("{file}: {reason}: it was written by another version, or is damaged; begin a new run with --run")]
-    State {
-        /// The file.
-        file: String,
-        /// What is wrong.
-        reason: String,
     },
     /// A result that cannot be read.
     #[error(
@@ -140,16 +133,12 @@ pub enum Error {
         /// How often, why, and what to do.
         hopeless: train::checks::KeepsDiverging,
     },
-    /// A run whose checkpoints went away while it ran.
-    #[error("the run's checkpoints are gone: begin again with another --run")]
-    NoCheckpoint,
 }
 
-impl From<train::Error> for Error {
-    fn from(error: train::Error) -> Error {
-        // By far the largest of all.
-        Error::Train(Box::new(error))
-    }
+exits! { Error:
+    Usage [NothingPicked, NoExits, OtherInputs],
+    Failure [Front, NoValidation, Result, Lost, KeepsDiverging];
+    held [Device, Engine, Run, Data, Supernet, Space, Train]
 }
 
 impl Error {

@@ -2,12 +2,11 @@
 
 use super::Error;
 use crate::config::{Finetune, Objective, Pick};
-use crate::evaluator::together;
 use crate::moo::{Points, tradeoff};
 use crate::space::numbers::{self, order};
 use crate::space::walk::Exits;
 use crate::space::{Arch, Cost, Family, Genotype, cost};
-use crate::supernet::{Supernet, of_width};
+use crate::supernet::{Supernet, of_width, together};
 use crate::train;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -257,7 +256,6 @@ impl Front {
 mod tests {
     use super::*;
     use crate::config;
-    use crate::evaluator::load_supernet;
     use serde_json::json;
 
     fn settings(sets: &[&str]) -> Finetune {
@@ -267,7 +265,7 @@ mod tests {
 
     /// Six networks of growing depth with a knee at the second.
     fn front() -> Front {
-        let supernet = load_supernet(None, None).unwrap();
+        let supernet = Supernet::open(None, None).unwrap();
         let top1 = [50.0, 90.0, 91.0, 92.0, 93.0, 94.0];
         let networks: Vec<Value> = (0..6)
             .map(|i| {
@@ -337,7 +335,7 @@ mod tests {
 
     #[test]
     fn a_front_keeps_the_numbers_that_it_has() {
-        let supernet = load_supernet(None, None).unwrap();
+        let supernet = Supernet::open(None, None).unwrap();
         let network = |number: usize, r: u32| {
             json!({"number": number, "top1": 90.0,
             "arch": Arch::largest(Family::SE_B, r, None)})
@@ -366,7 +364,7 @@ mod tests {
 
     #[test]
     fn what_is_no_front_is_refused() {
-        let supernet = load_supernet(None, None).unwrap();
+        let supernet = Supernet::open(None, None).unwrap();
         let message = |text: &str| {
             Front::parse(text.as_bytes(), "front.json", std::slice::from_ref(&supernet))
                 .unwrap_err()

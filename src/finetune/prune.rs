@@ -1,14 +1,14 @@
 //! Which exits of an ensemble are worth keeping (AEP's pruning).
 //!
-//! All non-empty subsets are tried on the validation images, with the weights that each would have as a
-//! network of its own: those of its exits, scaled to sum to one.
+//! Every non-empty subset of the exits is tried on the validation images. Its weights are those of its exits,
+//! scaled to sum to one, as in the network that it would become.
 
 use crate::engine::ensemble::{combine, renormalised};
-use crate::ops::score;
+use crate::ops::{Threads, score};
 
 /// How good logits are.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Scored {
+pub struct Score {
     /// Images whose first largest logit is their class's.
     pub correct: usize,
     /// Images with fewer than five logits larger than their class's.
@@ -19,9 +19,9 @@ pub struct Scored {
     pub images: usize,
 }
 
-impl Scored {
+impl Score {
     /// Scores logits `[images][classes]`.
-    pub fn new(logits: &[f32], labels: &[u32]) -> Scored {
+    pub fn new(logits: &[f32], labels: &[u32]) -> Score {
         let images = labels.len();
         let classes = logits.len() / images.max(1);
         let params = score::Params {
@@ -32,14 +32,15 @@ impl Scored {
         };
         let as_numbers: Vec<f32> = labels.iter().map(|&label| label as f32).collect();
         let mut out = vec![0.0; 2 * images];
-        score::cpu::run(&params, score::Args { logits, labels: &as_numbers, out: &mut out });
+        let args = score::Args { logits, labels: &as_numbers, out: &mut out };
+        score::cpu::run(&params, args, Threads::One);
         let correct = out.iter().skip(1).step_by(2).filter(|&&correct| correct == 1.0).count();
         let loss = out.iter().step_by(2).map(|&loss| f64::from(loss)).sum::<f64>() / images as f64;
         let rows = logits.chunks_exact(classes.max(1)).zip(labels);
         let close = |(row, label): &(&[f32], &u32)| {
             row.iter().filter(|&&logit| logit > row[**label as usize]).count() < 5
         };
-        Scored { correct, top5: rows.filter(close).count(), loss, images }
+        Score { correct, top5: rows.filter(close).count(), loss, images }
     }
 
     /// Accuracy in per cent.
@@ -52,11 +53,11 @@ impl Scored {
 /// with fewer exits, then the one that ends earlier. `logits` has a list `[images][classes]` for
 /// each exit from the first on, `beta` their weights. Returns the exits, from 0, and their score.
 /// See [`weights`] for those of the subset.
-pub fn best_subset(logits: &[Vec<f32>], beta: &[f64], labels: &[u32]) -> (Vec<usize>, Scored) {
-    let mut best: Option<(Vec<usize>, Scored)> = None;
+pub fn best_subset(logits: &[Vec<f32>], beta: &[f64], labels: &[u32]) -> (Vec<usize>, Score) {
+    let mut best: Option<(Vec<usize>, Score)> = None;
     for mask in 1u32..1 << logits.len() {
         let kept: Vec<usize> = (0..logits.len()).filter(|exit| mask >> exit & 1 == 1).collect();
-        let scored = Scored::new(&ensemble(logits, &kept, &weights(beta, &kept)), labels);
+        let scored = Score::new(&ensemble(logits, &kept, &weights(beta, &kept)), labels);
         let better = best.as_ref().is_none_or(|(other, than)| {
             let gain = (scored.correct, scored.top5).cmp(&(than.correct, than.top5));
             // Masks come in ascending order, so of equal sizes the one that ends earlier came first.
@@ -66,7 +67,7 @@ pub fn best_subset(logits: &[Vec<f32>], beta: &[f64], labels: &[u32]) -> (Vec<us
             best = Some((kept, scored));
         }
     }
-    best.unwrap_or_else(|| (Vec::new(), Scored::new(&[], &[])))
+    best.unwrap_or_else(|| (Vec::new(), Score::new(&[], &[])))
 }
 
 /// The weights of the exits that are kept, from 0, of an ensemble with the weights `beta`.
@@ -150,7 +151,7 @@ mod tests {
         assert_eq!((kept, scored.correct), (vec![0], 2));
         // Alone it is as sure of itself as it was: its loss is its own.
         assert_eq!(weights(&[0.5, 0.5], &[0]), [1.0]);
-        assert_eq!(scored, Scored::new(&logits[0], &[0, 1]));
+        assert_eq!(scored, Score::new(&logits[0], &[0, 1]));
         assert!((scored.loss - (1.0 + (-1f64).exp()).ln()).abs() < 1e-6, "{}", scored.loss);
     }
 }

@@ -1,11 +1,11 @@
 //! What a fine-tuning leaves: `finetuned.json`, and each network's weights with a card.
 //!
-//! Neither holds a time, and the only path is the folder of the data set on a card, so equal runs give equal
-//! bytes. A finished network is also a checkpoint of its own, from which its files are written again where
-//! they were lost or damaged.
+//! Neither holds a time. The only path is the folder of the data set on a card, so equal runs give equal bytes.
+//! A finished network is also a checkpoint of its own: if its files are lost or damaged, they are written again
+//! from there.
 
 use super::{Epoch, Error, Picked, Reason};
-use crate::evaluator::CALIBRATION_BATCH;
+use crate::engine::CALIBRATION_BATCH;
 use crate::export::{self, Accuracies, Ensemble, NetworkState};
 use crate::run::{self, RunDirectory};
 use crate::supernet::{Card, Network, Supernet};

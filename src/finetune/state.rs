@@ -3,7 +3,7 @@
 //! Inherited weights are not among them: they are taken out of the super-network again.
 
 use super::{Error, Finetuned};
-use crate::run::{Checkpoint as Stored, Transaction};
+use crate::run::{self, Checkpoint as Stored, Transaction};
 use crate::supernet::{Checkpoint, Supernet};
 use crate::train::checks::{Watch, sound};
 use crate::train::tally::nothing;
@@ -176,12 +176,12 @@ impl Snapshot {
     /// Files that are not those of a fine-tuning of this version.
     pub fn read(stored: &Stored) -> Result<Snapshot, Error> {
         let file = stored.path().join(STATE);
-        let refuse = |reason: String| Error::State { file: file.display().to_string(), reason };
+        let refuse = |reason: String| run::Error::State { path: file.clone(), reason };
         let bytes = stored.read(STATE)?;
         // The version first: another one may have other fields.
         let Version { version } = serde_json::from_slice(&bytes).map_err(|e| refuse(e.to_string()))?;
         if version != VERSION {
-            return Err(refuse(format!("version {version}, and {VERSION} is known")));
+            return Err(refuse(format!("version {version}, and {VERSION} is known")).into());
         }
         let state: State = serde_json::from_slice(&bytes).map_err(|e| refuse(e.to_string()))?;
         if !stored.names().any(|name| name == WEIGHTS) {

@@ -1,5 +1,7 @@
 //! Why a launch is not made.
 
+use crate::exit::exits;
+
 /// Why a launch is not made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -21,3 +23,5 @@ pub enum Error {
     #[error("the device refuses a launch")]
     Refused,
 }
+
+exits! { Error: Failure [NoRoom, TooLarge, Refused] }

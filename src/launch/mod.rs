@@ -9,17 +9,16 @@
 mod arguments;
 mod error;
 mod launcher;
-#[cfg(test)]
 mod layout;
 pub mod panels;
 mod slot;
 
 pub use arguments::{Arguments, Geometry, MOST_ARGUMENTS, RecordedLaunch};
 pub use error::Error;
-#[cfg(test)]
 pub(crate) use launcher::Grouped;
 pub use launcher::Launcher;
 #[cfg(test)]
-pub(crate) use layout::{Layout, layout};
+pub(crate) use layout::{Layout, Twin};
+pub(crate) use layout::{launched, params};
 pub use panels::PANEL;
 pub use slot::{Region, Slot};

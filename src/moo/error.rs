@@ -1,5 +1,7 @@
 //! What can be wrong with a search's settings or with the problem it is given.
 
+use crate::exit::exits;
+
 /// Why a search could not be run.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
@@ -20,7 +22,7 @@ pub enum Error {
     /// The bounds of a gene are the wrong way round.
     #[error("gene {gene} has its lower bound {lower} above its upper bound {upper}")]
     BoundsOrder {
-        /// Which gene.
+        /// The gene's index.
         gene: usize,
         /// Its lower bound.
         lower: u8,
@@ -30,7 +32,7 @@ pub enum Error {
     /// A genome that the search was to start from has another length or leaves the bounds.
     #[error("initial genome {index} does not fit the bounds of the problem")]
     Initial {
-        /// Which one.
+        /// The genome's index.
         index: usize,
     },
     /// A setting out of its range.
@@ -58,3 +60,5 @@ pub enum Error {
         dimension: usize,
     },
 }
+
+exits! { Error: Failure [SingleObjective, BoundsLength, BoundsOrder, Initial, Setting, Evaluation] }

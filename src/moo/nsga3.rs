@@ -25,7 +25,7 @@ pub struct Directions {
 pub struct Association {
     /// Index of the direction at the smallest perpendicular distance, the lowest one on a tie.
     pub niche: Vec<usize>,
-    /// That distance, in the normalised objective space.
+    /// The distance to that direction, in the normalised objective space.
     pub distance: Vec<f64>,
 }
 

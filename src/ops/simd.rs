@@ -7,24 +7,24 @@
 #![allow(unsafe_code)]
 
 use crate::space::Activation;
-use std::fmt;
-use std::str::FromStr;
+use crate::words::{parsed, words};
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// An instruction set that the operators are compiled for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Isa {
-    /// No vector instructions named; the compiler's baseline.
-    Portable = 1,
-    /// AVX2 and FMA: 8 lanes.
-    Avx2 = 2,
-    /// AVX-512 F and VL: 16 lanes.
-    Avx512 = 3,
-}
+words!(
+    /// An instruction set that the operators are compiled for.
+    #[derive(PartialOrd, Ord)]
+    Isa {
+        /// No vector instructions named; the compiler's baseline.
+        Portable = "portable",
+        /// AVX2 and FMA: 8 lanes.
+        Avx2 = "avx2",
+        /// AVX-512 F and VL: 16 lanes.
+        Avx512 = "avx512",
+    }
+);
 
-/// The set in use; 0 before the first question.
-static CURRENT: AtomicU8 = AtomicU8::new(0);
+/// The set in use; none of them before the first question.
+static CURRENT: AtomicU8 = AtomicU8::new(u8::MAX);
 
 impl Isa {
     /// The best set that this processor has.
@@ -44,16 +44,12 @@ impl Isa {
 
     /// The set in use: the best, unless [`Isa::pin`] has chosen another.
     pub fn current() -> Isa {
-        match CURRENT.load(Ordering::Relaxed) {
-            1 => Isa::Portable,
-            2 => Isa::Avx2,
-            3 => Isa::Avx512,
-            _ => {
-                let best = Isa::best();
-                CURRENT.store(best as u8, Ordering::Relaxed);
-                best
-            }
-        }
+        let chosen = Isa::ALL.get(usize::from(CURRENT.load(Ordering::Relaxed)));
+        chosen.copied().unwrap_or_else(|| {
+            let best = Isa::best();
+            CURRENT.store(best as u8, Ordering::Relaxed);
+            best
+        })
     }
 
     /// Uses `self` from now on, in the whole process.
@@ -70,25 +66,7 @@ impl Isa {
     }
 }
 
-impl fmt::Display for Isa {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Isa::Portable => "portable",
-            Isa::Avx2 => "avx2",
-            Isa::Avx512 => "avx512",
-        })
-    }
-}
-
-impl FromStr for Isa {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Isa, String> {
-        let all = [Isa::Portable, Isa::Avx2, Isa::Avx512];
-        let found = all.into_iter().find(|isa| isa.to_string() == text);
-        found.ok_or_else(|| format!("`{text}` is no instruction set: use portable, avx2 or avx512"))
-    }
-}
+parsed!(Isa, String, |text| format!("`{text}` is no instruction set: use portable, avx2 or avx512"));
 
 /// A vector of [`Vector::LANES`] f32.
 ///
@@ -106,6 +84,16 @@ pub trait Vector: Copy {
     fn load(from: &[f32]) -> Self;
     /// Writes to the first `LANES` elements of `to`; panics if there are fewer.
     fn store(self, to: &mut [f32]);
+
+    /// [`Vector::load`] of what is at `at` and behind it, or `other` in every lane where there is nothing.
+    #[inline(always)]
+    fn load_or(from: Option<&[f32]>, at: usize, other: f32) -> Self {
+        match from {
+            Some(from) => Self::load(&from[at..]),
+            None => Self::splat(other),
+        }
+    }
+
     /// Reads `LANES` elements.
     ///
     /// # Safety
@@ -186,6 +174,29 @@ pub trait Vector: Copy {
         slope.or_nan(self)
     }
 }
+
+/// Calls a method or a function with each vector of `len` channels: as many whole ones as there are, and a half
+/// one for the last eight. It is a macro because a closure has none of the instructions.
+macro_rules! each_vector {
+    ($vector:ident, $at:ident in 0..$len:expr => $function:ident $($rest:tt)+) => {{
+        let len = $len;
+        let whole = len / $vector::LANES * $vector::LANES;
+        for $at in (0..whole).step_by($vector::LANES) {
+            each_vector!(@call $vector, $function $($rest)+);
+        }
+        if whole < len {
+            let $at = whole;
+            each_vector!(@call <$vector as Vector>::Half, $function $($rest)+);
+        }
+    }};
+    (@call $vector:ty, $this:ident.$method:ident::<$all:ident $(, $more:ident)*>($($argument:expr),+)) => {
+        $this.$method::<$vector $(, $more)*>($($argument),+)
+    };
+    (@call $vector:ty, $function:ident::<$all:ident>($($argument:expr),+)) => {
+        $function::<$vector>($($argument),+)
+    };
+}
+pub(super) use each_vector;
 
 /// Eight lanes without instructions of any kind; multiplies and adds round separately.
 #[derive(Clone, Copy)]

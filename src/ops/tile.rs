@@ -1,4 +1,6 @@
-//! Which tile of a matrix product suits its shape, for kernels that differ in their tile alone.
+//! Which tile of a matrix product (GEMM) suits its shape, for kernels that differ in their tile alone.
+//!
+//! A block of threads makes a tile of the product: so many rows by so many columns.
 
 /// A kernel's tile; `K` names the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -7,13 +9,13 @@ pub(super) struct Tile<K> {
     pub rows: u64,
     pub columns: u64,
     pub threads: u32,
-    /// Time for a padded column against that of the widest tile, in per cent.
+    /// Time that a column of a padded product takes, in per cent of that of the widest tile.
     pub cost: u64,
 }
 
 /// The tiles of a product.
 pub(super) struct Tiles<K> {
-    /// For products that fill a card; of equals the first.
+    /// For products that fill the GPU. Where two are equally good, the first is taken.
     pub large: [Tile<K>; 3],
     /// For those that do not.
     pub small: Tile<K>,

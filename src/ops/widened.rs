@@ -4,58 +4,72 @@
 //! are widened exactly, and its output map is rounded once. A device without code of its own for a
 //! format runs it just so.
 
-use super::halves::{Format, stored};
-use super::{Call, Slot};
+use super::Slot;
+use super::halves::{Format, PER_ELEMENT};
+use super::operator::{Operator, Resolve};
+use super::real::Real;
+use std::cell::Cell;
 
-/// A call on 16-bit maps, taken apart.
-pub(crate) struct Widened {
-    /// What the maps are stored as.
-    pub(crate) format: Format,
-    /// The same call on maps in f32, under the same slots.
-    pub(crate) call: Call,
-    /// The slots of the maps, each once; the others hold f32 as they are.
-    pub(crate) maps: Vec<Slot>,
+/// Memory in which a call finds the numbers of its 16-bit maps in place of what their slots hold.
+pub(crate) struct Widened<'m, T, R> {
+    memory: &'m R,
+    read: Vec<(Slot, &'m [T])>,
+    written: Vec<(Slot, Cell<Option<&'m mut [T]>>)>,
 }
 
-/// Takes a call apart whose operator has a format; `None` where its maps are f32, or the operator is
-/// one of 16-bit numbers only.
-pub(crate) fn widened(call: &Call) -> Option<Widened> {
-    macro_rules! plain {
-        ($call:ident, $maps:expr) => {{
-            let format = stored($call.params.format)?;
-            let mut plain = $call.clone();
-            plain.params.format = 0;
-            (format, Call::from(plain), $maps)
-        }};
+impl<T, R: Resolve<T>> Resolve<T> for Widened<'_, T, R> {
+    fn read(&self, slot: Slot) -> &[T] {
+        debug_assert!(
+            self.written.iter().all(|(own, _)| *own != slot),
+            "what a call writes it does not read too"
+        );
+        let own = self.read.iter().find(|(own, _)| *own == slot);
+        own.map_or_else(|| self.memory.read(slot), |&(_, numbers)| numbers)
     }
-    let (format, call, maps) = match call {
-        Call::Stem(c) => plain!(c, vec![c.y]),
-        Call::Depthwise(c) => plain!(c, vec![c.x, c.y]),
-        Call::SqueezeExcite(c) => plain!(c, vec![c.x]),
-        Call::GlobalPool(c) => plain!(c, vec![c.x]),
-        Call::MaxPool(c) => plain!(c, vec![c.x, c.y]),
-        Call::Sum(c) => plain!(c, c.x.iter().copied().chain([c.y]).collect()),
-        Call::Scatter(c) => plain!(c, [c.x, c.y].into_iter().chain(c.residual).collect()),
-        Call::BnStatistics(c) => plain!(c, vec![c.x]),
-        Call::BnApply(c) => plain!(c, [c.x, c.y].into_iter().chain(c.residual).collect()),
-        Call::DepthwiseInput(c) => plain!(c, [c.dz, c.dx].into_iter().chain(c.residual).collect()),
-        Call::DepthwiseWeights(c) => plain!(c, vec![c.x, c.dz]),
-        Call::StemWeights(c) => plain!(c, vec![c.dz]),
-        Call::BnGradSums(c) => plain!(c, vec![c.z, c.dy]),
-        Call::BnGradInput(c) => plain!(c, [c.z, c.dy, c.dz].into_iter().chain(c.residual).collect()),
-        Call::SqueezeExciteGrad(c) => plain!(c, vec![c.x, c.dxg, c.dx]),
-        Call::GlobalPoolGrad(c) => plain!(c, vec![c.dx]),
-        Call::MaxPoolGrad(c) => plain!(c, [c.x, c.dy, c.dx].into_iter().chain(c.residual).collect()),
-        Call::Activate(c) => plain!(c, vec![c.x, c.y]),
-        Call::ActivateGrad(c) => plain!(c, vec![c.x, c.dy, c.dx]),
-        Call::ColumnSum(c) => plain!(c, vec![c.x]),
-        _ => return None,
-    };
-    let mut distinct: Vec<Slot> = Vec::with_capacity(maps.len());
-    for map in maps {
-        if !distinct.contains(&map) {
-            distinct.push(map);
+
+    fn write(&self, slot: Slot) -> &mut [T] {
+        match self.written.iter().find(|(own, _)| *own == slot) {
+            Some((_, numbers)) => numbers.take().expect("a call asks once for what it writes"),
+            None => self.memory.write(slot),
         }
     }
-    Some(Widened { format, call, maps: distinct })
+}
+
+/// Gives `run` the memory in which the call's 16-bit maps are widened, and rounds what it writes to them.
+pub(crate) fn run<T: Real, R: Resolve<T>>(
+    call: &impl Operator,
+    format: Format,
+    memory: &R,
+    run: impl FnOnce(&Widened<'_, T, R>),
+) {
+    let maps = |slots: Vec<Slot>| {
+        let mut maps: Vec<Slot> = Vec::with_capacity(slots.len());
+        for slot in slots {
+            if call.stored(slot).is_some() && !maps.contains(&slot) {
+                maps.push(slot);
+            }
+        }
+        maps
+    };
+    let (reads, writes) = (maps(call.reads()), maps(call.writes()));
+    let numbers = |&slot: &Slot| {
+        if reads.contains(&slot) {
+            format.widen(memory.read(slot))
+        } else {
+            vec![T::nan(); PER_ELEMENT * slot.len]
+        }
+    };
+    let read: Vec<(Slot, Vec<T>)> =
+        reads.iter().filter(|slot| !writes.contains(slot)).map(|slot| (*slot, numbers(slot))).collect();
+    let mut written: Vec<Vec<T>> = writes.iter().map(numbers).collect();
+    run(&Widened {
+        memory,
+        read: read.iter().map(|(slot, numbers)| (*slot, numbers.as_slice())).collect(),
+        written: (writes.iter().copied())
+            .zip(written.iter_mut().map(|numbers| Cell::new(Some(numbers.as_mut_slice()))))
+            .collect(),
+    });
+    for (&slot, numbers) in writes.iter().zip(&written) {
+        format.narrow(numbers, memory.write(slot));
+    }
 }

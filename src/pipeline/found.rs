@@ -1,9 +1,8 @@
 //! What a fine-tuning begins with: the weights and data of a search, and the networks of its front.
 
 use super::Error;
-use super::stored::Stored;
+use super::stored::StoredRun;
 use crate::config::{Config, Data};
-use crate::evaluator::{load_supernet, together};
 use crate::finetune::pick::Front;
 use crate::finetune::{self, Picked};
 use crate::run::{self, Event};
@@ -22,7 +21,7 @@ use std::path::{Path, PathBuf};
 /// No run, or one whose configuration cannot be read or names files that are not there.
 pub fn inherit(config: &Config, source: &Path) -> Result<Config, Error> {
     let mut own = config.clone();
-    let stored = Stored::read(source)?;
+    let stored = StoredRun::read(source)?;
     let theirs = stored.config.clone();
     if own.data.name.is_none() {
         // What happens to images may be another than in the search's adaptation.
@@ -32,10 +31,7 @@ pub fn inherit(config: &Config, source: &Path) -> Result<Config, Error> {
     if own.supernet.weights.is_none() {
         own.supernet = theirs.supernet;
     }
-    let Weights { narrow, wide } = Weights::found(source, &own);
-    for path in [narrow.as_deref(), wide.as_deref(), own.data.dir.as_deref()] {
-        stored.check(path)?;
-    }
+    stored.check(Weights::found(source, &own).files().chain(own.data.dir.as_deref()))?;
     Ok(own)
 }
 
@@ -70,6 +66,11 @@ impl Weights {
         Weights::of(run, ADAPTED_FILE, WIDE_ADAPTED_FILE).unwrap_or_else(|| Weights::trained(run, config))
     }
 
+    /// The files that there are to be.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        [&self.narrow, &self.wide].into_iter().filter_map(|file| file.as_deref())
+    }
+
     /// The commands that are shown about a run whose networks belong to these; `tested` is whether its front
     /// was measured on test images.
     pub fn commands<'a>(&'a self, run: &'a Path, config: &'a Config, tested: bool) -> OfRun<'a> {
@@ -81,11 +82,7 @@ impl Weights {
     /// # Errors
     /// Weights that cannot be read, do not fit or do not go together.
     pub fn load(&self, family: Option<Family>) -> Result<(Vec<Supernet>, Space), Error> {
-        let mut supernets = vec![load_supernet(self.narrow.as_deref(), family)?];
-        if let Some(wide) = &self.wide {
-            supernets.push(load_supernet(Some(wide), family)?);
-        }
-        Ok(together(supernets)?)
+        Ok(Supernet::open_all(self.narrow.as_deref(), self.wide.as_deref(), family)?)
     }
 }
 
@@ -117,7 +114,7 @@ pub fn weights(run: &Path, config: &Config) -> Result<Weights, Error> {
 /// # Errors
 /// As [`weights()`] and [`Weights::load`].
 pub fn supernets_of_front(run: &Path, config: &Config) -> Result<(Vec<Supernet>, Space), Error> {
-    weights(run, config)?.load(super::options(config)?.family)
+    weights(run, config)?.load(super::options(config).family)
 }
 
 /// The same for an unfinished run too, where what matters is their shape.
@@ -125,7 +122,7 @@ pub fn supernets_of_front(run: &Path, config: &Config) -> Result<(Vec<Supernet>,
 /// # Errors
 /// As [`Weights::load`].
 pub fn supernets(run: &Path, config: &Config) -> Result<(Vec<Supernet>, Space), Error> {
-    let family = config.supernet.family.map(|family| family.as_str().parse()).transpose()?;
+    let family = config.supernet.family;
     Weights::found(run, config).load(family)
 }
 
@@ -139,7 +136,7 @@ pub fn pick(config: &Config, source: &Path, supernets: &[Supernet]) -> Result<Ve
         let text = if text.trim_start().starts_with('{') {
             text.clone()
         } else {
-            std::fs::read_to_string(text).map_err(|e| Error::Missing {
+            std::fs::read_to_string(text).map_err(|e| Error::Unusable {
                 place: format!("finetune.arch = {text}"),
                 reason: format!("{e}: give an architecture in JSON, or a file with it"),
             })?
@@ -150,7 +147,7 @@ pub fn pick(config: &Config, source: &Path, supernets: &[Supernet]) -> Result<Ve
     }
     let file = source.join("front.json");
     let place = file.display().to_string();
-    let bytes = std::fs::read(&file).map_err(|error| Error::Missing {
+    let bytes = std::fs::read(&file).map_err(|error| Error::Unusable {
         place: place.clone(),
         reason: format!(
             "{error}: there is no front to pick from; search first, and give its run directory with \

@@ -10,15 +10,15 @@
 //! report                                            report.html
 //! ```
 //!
-//! Each stage has its own checkpoints in the run directory, and is over when its result is there, so
-//! [`whole()`] goes on where it was interrupted and ends with the same bytes. The stages are the very
-//! ones of `natv2 train`, `search` and `finetune`, which call the functions here too:
+//! Each stage has its own checkpoints in the run directory, and is over when its result is there. So
+//! [`whole()`] goes on where it was interrupted and ends with the same bytes. `natv2 train`, `search` and
+//! `finetune` call the functions here too, one stage each:
 //!
 //! - [`training`]: from a configuration to a training that is ready to run;
 //! - [`found`]: which weights, data and networks a fine-tuning begins with;
 //! - [`networks`]: the networks of a run by number or architecture, each in its best state;
 //! - [`stored`]: what a run directory says of its own beginning;
-//! - [`standing`]: which command's it is, and what is over;
+//! - [`standing`]: which command works in a run directory, and which stages are over;
 //! - [`whole`](mod@whole): one stage after the other.
 
 pub mod found;
@@ -28,9 +28,10 @@ pub mod stored;
 pub mod training;
 pub mod whole;
 
-pub use whole::{Outcome, Start, Summary, begin, whole};
+pub use whole::{FirstStage, Outcome, Summary, begin, whole};
 
 use crate::config::Config;
+use crate::exit::exits;
 use crate::{config, data, device, engine, evaluator, export, finetune, run, search, space, supernet, train};
 
 /// What can go wrong in a stage.
@@ -62,61 +63,51 @@ pub enum Error {
     Run(#[from] run::Error),
     /// Training.
     #[error(transparent)]
-    Train(Box<train::Error>),
+    Train(#[from] train::Error),
     /// The search.
     #[error(transparent)]
-    Search(Box<search::Error>),
+    Search(#[from] search::Error),
     /// Fine-tuning.
     #[error(transparent)]
-    Finetune(Box<finetune::Error>),
+    Finetune(#[from] finetune::Error),
     /// Writing networks for other programs.
     #[error(transparent)]
     Export(#[from] export::Error),
-    /// An architecture that was given.
+    /// An architecture or genotype that was given, and where.
     #[error("{place}: {source}")]
     Given {
-        /// The setting.
+        /// The flag or the setting, or the file and line.
         place: String,
         /// What is wrong.
         source: space::Error,
     },
-    /// A file that a setting names, or that another stage should have left.
+    /// Text that was given, or a file, that is not there or cannot be read as what it should be.
     #[error("{place}: {reason}")]
-    Missing {
-        /// The setting or the file.
+    Unusable {
+        /// The flag, the setting or the file, and its line.
         place: String,
         /// What is wrong, and what to do.
         reason: String,
     },
 }
 
-macro_rules! boxed {
-    ($($module:ident $variant:ident),*) => {$(
-        impl From<$module::Error> for Error {
-            fn from(error: $module::Error) -> Error {
-                Error::$variant(Box::new(error))
-            }
-        }
-    )*};
+exits! { Error:
+    Usage [Given, Unusable];
+    held [Evaluator, Supernet, Data, Space, Engine, Device, Config, Run, Train, Search, Finetune, Export]
 }
 
-boxed!(train Train, search Search, finetune Finetune);
-
 /// The weights and data of a configuration.
-///
-/// # Errors
-/// None: a configuration's words are all known.
-pub fn options(config: &Config) -> Result<evaluator::Options, space::Error> {
-    Ok(evaluator::Options {
+pub fn options(config: &Config) -> evaluator::Options {
+    evaluator::Options {
         weights: config.supernet.weights.clone(),
         wide_weights: config.supernet.wide_weights.clone(),
-        family: config.supernet.family.map(|family| family.as_str().parse()).transpose()?,
-        data: config.data.name.map(|name| name.as_str().to_string()),
+        family: config.supernet.family,
+        data: config.data.name.clone(),
         data_dir: config.data.dir.clone(),
         validation_images: config.data.validation_images,
         validation_fraction: config.data.validation_fraction,
         calibration_images: config.search.calibration_images,
         stored_statistics: false,
-        precision: config.search.precision.into(),
-    })
+        precision: config.search.precision,
+    }
 }

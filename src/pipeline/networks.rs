@@ -1,7 +1,8 @@
 //! The networks of a run by name: the one place that decides what "network N of run R" is.
 //!
 //! A network that the run fine-tuned is what fine-tuning made of it, with its exits, their weights and its
-//! statistics; any other, or one that is asked for as it was inherited, is a part of the super-network.
+//! statistics. Any other network is a part of the super-network, and so is one that is asked for as it was
+//! inherited.
 
 use super::found::{self, Weights, weights};
 use super::{Error, finetune};
@@ -59,7 +60,7 @@ impl Networks {
             Some(source) => found::inherit(config, source)?,
             None => config.clone(),
         };
-        let family = super::options(&config)?.family;
+        let family = super::options(&config).family;
         let weights = weights(&source, &config)?;
         let (supernets, space) = weights.load(family)?;
         let front = rows(&source.join(FRONT))?;
@@ -78,11 +79,8 @@ impl Networks {
     }
 
     /// The run's data, and settings that go with them; its weights are a [`Chosen`]'s.
-    ///
-    /// # Errors
-    /// As [`options`](super::options).
-    pub fn options(&self) -> Result<Options, Error> {
-        Ok(super::options(&self.config)?)
+    pub fn options(&self) -> Options {
+        super::options(&self.config)
     }
 
     /// The network with a number.
@@ -169,7 +167,7 @@ impl Networks {
             let list: Vec<String> = numbers.iter().map(usize::to_string).collect();
             format!("the front has networks {}", list.join(", "))
         };
-        Error::Missing { place, reason }
+        Error::Unusable { place, reason }
     }
 }
 

@@ -1,7 +1,8 @@
-//! Where a run directory stands: which command's it is, what has begun in it and what is over. Read from its
-//! own files alone, whether or not it is at work.
+//! Where a run stands: which command works in its directory, which stages have begun and which are over.
+//!
+//! The directory's own files say so, whether or not a process is at work there.
 
-use super::stored::Stored;
+use super::stored::StoredRun;
 use super::{training, whole};
 use crate::config::Config;
 use crate::finetune;
@@ -10,41 +11,30 @@ use crate::search;
 use crate::search::compare;
 use crate::shown;
 use crate::train::results;
+use crate::words::{Word, words};
 use std::path::{Path, PathBuf};
 
-/// The command that a run directory belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// A training of super-networks.
-    Train,
-    /// A search.
-    Search,
-    /// The whole method.
-    Run,
-    /// A fine-tuning of networks of a search, in a directory of its own.
-    Finetune,
-    /// A comparison of searches.
-    Compare,
-}
+words!(
+    /// The command that a run directory belongs to.
+    Kind {
+        /// A training of super-networks.
+        Train = "train",
+        /// A search.
+        Search = "search",
+        /// The whole method.
+        Run = "run",
+        /// A fine-tuning of networks of a search, in a directory of its own.
+        Finetune = "finetune",
+        /// A comparison of searches.
+        Compare = "compare",
+    }
+);
 
 impl Kind {
-    const ALL: [Kind; 5] = [Kind::Train, Kind::Search, Kind::Run, Kind::Finetune, Kind::Compare];
-
-    /// The subcommand.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Kind::Train => "train",
-            Kind::Search => "search",
-            Kind::Run => "run",
-            Kind::Finetune => "finetune",
-            Kind::Compare => "compare",
-        }
-    }
-
     /// Which it is: the command that worked in the directory last. One of an earlier version does not say,
     /// and is known by what is in it.
-    pub fn of(path: &Path, stored: &Stored, events: &[Event]) -> Kind {
-        let said = stored.command().and_then(|said| Kind::ALL.into_iter().find(|kind| kind.as_str() == said));
+    pub fn of(path: &Path, stored: &StoredRun, events: &[Event]) -> Kind {
+        let said = stored.command().and_then(Kind::of_word);
         let begun = |stage: &str| events.iter().any(|event| event.stage == stage);
         let trained = ["train", "train-wide", "warmup"].iter().any(|stage| begun(stage));
         said.unwrap_or_else(|| match (begun(search::STAGE), begun(finetune::STAGE)) {
@@ -153,7 +143,7 @@ pub fn searches(path: &Path) -> Vec<PathBuf> {
 ///
 /// # Errors
 /// A journal that is damaged.
-pub fn nothing_found(path: &Path, stored: &Stored) -> Result<String, run::Error> {
+pub fn nothing_found(path: &Path, stored: &StoredRun) -> Result<String, run::Error> {
     let events = run::events(path)?;
     let kind = Kind::of(path, stored, &events);
     let is = format!("{} is a directory of natv2 {}", path.display(), kind.as_str());

@@ -1,9 +1,10 @@
 //! What a run directory says of its own beginning, for commands that look at it later and from anywhere.
 //!
 //! `DIR/run.json` names the command that worked in the directory last and the folder that it was called
-//! from. Relative paths of `DIR/config.toml` are relative to that folder, as they are on a command line; a
-//! command that is called from another one, or on a copy of the run, finds them with its help, or says whose
-//! paths they are. It is no part of the configuration: the same run may be gone on with from elsewhere.
+//! from. Relative paths of `DIR/config.toml` are relative to that folder, as they are on a command line. A
+//! command that is called from another folder, or on a copy of the run, finds the files with its help, or says
+//! to which folder the paths are relative. The file is no part of the configuration: the same run may be
+//! continued from elsewhere.
 
 use super::Error;
 use crate::config::{self, Config};
@@ -61,7 +62,7 @@ impl Origin {
 
 /// The configuration of a run directory.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Stored {
+pub struct StoredRun {
     /// As the file has it.
     pub own: Config,
     /// The same with paths that hold in this process.
@@ -72,18 +73,18 @@ pub struct Stored {
     origin: Option<Origin>,
 }
 
-impl Stored {
+impl StoredRun {
     /// That of the run in `run`.
     ///
     /// # Errors
     /// No run, or one whose configuration cannot be read.
-    pub fn read(run: &Path) -> Result<Stored, Error> {
+    pub fn read(run: &Path) -> Result<StoredRun, Error> {
         run::check(run)?;
         let file = run.join(CONFIG_FILE);
         let origin = Origin::read(run);
         // Which command it was only decides what a directory is called that nobody names.
         let own = config::load("search", Some(&file), &[], None)?;
-        let mut stored = Stored { config: own.clone(), own, notes: Vec::new(), file, origin };
+        let mut stored = StoredRun { config: own.clone(), own, notes: Vec::new(), file, origin };
         stored.place();
         Ok(stored)
     }
@@ -139,13 +140,17 @@ impl Stored {
         self.notes = notes;
     }
 
-    /// Checks that a path of the configuration is there, before it is read; one that is none of its paths
+    /// Checks that paths of the configuration are there, before they are read; one that is none of its paths
     /// passes.
     ///
     /// # Errors
-    /// It is not, with the name of the setting and where the path is relative to.
-    pub fn check(&self, path: Option<&Path>) -> Result<(), Error> {
-        let Some(path) = path.filter(|path| !path.exists()) else { return Ok(()) };
+    /// One is not, with the name of the setting and where the path is relative to.
+    pub fn check<'a>(&self, paths: impl IntoIterator<Item = &'a Path>) -> Result<(), Error> {
+        paths.into_iter().filter(|path| !path.exists()).try_for_each(|path| self.missing(path))
+    }
+
+    /// The error of a path that is not there, if it is the configuration's.
+    fn missing(&self, path: &Path) -> Result<(), Error> {
         let (own, here) = (&self.own, &self.config);
         let keys = [
             ("supernet.weights", &own.supernet.weights, &here.supernet.weights),
@@ -166,7 +171,7 @@ impl Stored {
             }
             (true, None) => ", a path relative to the folder that the run was called from".into(),
         };
-        Err(Error::Missing {
+        Err(Error::Unusable {
             place: format!("{}: {key} = {:?}", self.file.display(), written.display().to_string()),
             reason: format!("there is no {}{whose}: put it back there", path.display()),
         })
@@ -196,21 +201,22 @@ mod tests {
         let settings =
             "[supernet]\nweights = \"net.safetensors\"\n[data]\nname = \"cifar10\"\ndir = \"/x\"\n";
         let path = run_with(folder.path(), settings, Some(folder.path()));
-        let stored = Stored::read(&path).unwrap();
+        let stored = StoredRun::read(&path).unwrap();
         let weights = folder.path().join("net.safetensors");
         assert_eq!(stored.command(), Some("search"));
         assert_eq!(stored.own.supernet.weights.as_deref(), Some(Path::new("net.safetensors")));
         assert_eq!(stored.config.supernet.weights.as_ref(), Some(&weights));
         assert_eq!(stored.config.data.dir.as_deref(), Some(Path::new("/x")));
         // What is not there is named with its setting.
-        let message = stored.check(Some(&weights)).unwrap_err().to_string();
+        let message = stored.check([weights.as_path()]).unwrap_err().to_string();
         for part in ["config.toml", "supernet.weights", "net.safetensors", "called from"] {
             assert!(message.contains(part), "{message}");
         }
         std::fs::write(&weights, "").unwrap();
-        stored.check(Some(&weights)).unwrap();
-        stored.check(Some(Path::new("/none/of/its/paths"))).unwrap();
-        assert!(stored.check(Some(Path::new("/x"))).unwrap_err().to_string().contains("data.dir"));
+        let elsewhere = Path::new("/none/of/its/paths");
+        stored.check([weights.as_path(), elsewhere]).unwrap();
+        let message = stored.check([elsewhere, Path::new("/x")]).unwrap_err().to_string();
+        assert!(message.contains("data.dir"), "{message}");
         assert_eq!(stored.notes, Vec::<String>::new());
     }
 
@@ -220,7 +226,7 @@ mod tests {
         let settings = "[supernet]\nweights = \"Cargo.toml\"\n";
         for (origin, notes) in [(Some(Path::new("/gone")), 1), (None, 0)] {
             let folder = tempfile::tempdir().unwrap();
-            let stored = Stored::read(&run_with(folder.path(), settings, origin)).unwrap();
+            let stored = StoredRun::read(&run_with(folder.path(), settings, origin)).unwrap();
             assert_eq!(stored.config.supernet.weights.as_deref(), Some(Path::new("Cargo.toml")));
             assert_eq!(stored.notes.len(), notes);
             assert_eq!(stored.command().is_some(), origin.is_some());

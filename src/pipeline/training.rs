@@ -4,8 +4,7 @@ use super::Error;
 use crate::config::{Config, RunWarmup, Schedule, Training};
 use crate::data::Dataset;
 use crate::device::Device;
-use crate::engine::Values;
-use crate::evaluator::CALIBRATION_BATCH;
+use crate::engine::{CALIBRATION_BATCH, Values};
 use crate::run::{Output, RunDirectory, StopFlag};
 use crate::space::Arch;
 use crate::space::walk::Exits;
@@ -28,7 +27,7 @@ pub enum Stage {
 
 /// A training with everything loaded.
 #[derive(Debug)]
-pub struct Prepared<'a> {
+pub struct LoadedTraining<'a> {
     stage: Stage,
     dataset: Arc<Dataset>,
     /// One after the other; more than one where super-networks of two widths train each on its own.
@@ -53,7 +52,7 @@ pub struct Trained {
 ///
 /// # Errors
 /// Weights or data that cannot be read, or that do not belong together.
-pub fn prepare(config: &Config, stage: Stage) -> Result<Prepared<'_>, Error> {
+pub fn prepare(config: &Config, stage: Stage) -> Result<LoadedTraining<'_>, Error> {
     let training = match stage {
         Stage::Train => &config.train,
         Stage::Warmup => &config.warmup,
@@ -76,10 +75,10 @@ pub fn prepare(config: &Config, stage: Stage) -> Result<Prepared<'_>, Error> {
         let wide = number > 0;
         trainings.push((Task { stage: name, wide, seed: config.seed, training, phases, material }, group));
     }
-    Ok(Prepared { stage, dataset, trainings })
+    Ok(LoadedTraining { stage, dataset, trainings })
 }
 
-impl Prepared<'_> {
+impl LoadedTraining<'_> {
     /// Which training it is.
     pub fn stage(&self) -> Stage {
         self.stage
@@ -165,9 +164,9 @@ pub fn needed(config: &Config) -> Result<Option<Stage>, Error> {
 /// Whether weights were trained on another data set, or as another family.
 fn foreign(config: &Config, weights: &Path) -> Result<bool, Error> {
     let card = Card::beside(weights)?;
-    let asked = config.data.name.map(|name| name.as_str());
-    let data = asked.is_some_and(|asked| card.data.as_deref() != Some(asked));
-    let family = config.supernet.family.map(|family| family.as_str().parse()).transpose()?;
+    let asked = config.data.name.as_ref();
+    let data = asked.is_some() && card.data.as_ref() != asked;
+    let family = config.supernet.family;
     let other = family.is_some() && card.family.is_some() && card.family != family;
     Ok(data || other)
 }

@@ -52,9 +52,9 @@ pub enum Outcome {
 }
 
 /// What a whole run begins with.
-pub enum Start<'a> {
+pub enum FirstStage<'a> {
     /// A training or a warm-up.
-    Training(training::Prepared<'a>),
+    Training(training::LoadedTraining<'a>),
     /// A search of weights that are ready for it.
     Search(Box<Evaluator>),
 }
@@ -63,14 +63,14 @@ pub enum Start<'a> {
 ///
 /// # Errors
 /// Weights or data that cannot be read, or that do not belong together.
-pub fn begin<'a>(config: &'a Config, run: &Path, device: &Arc<dyn Device>) -> Result<Start<'a>, Error> {
+pub fn begin<'a>(config: &'a Config, run: &Path, device: &Arc<dyn Device>) -> Result<FirstStage<'a>, Error> {
     Ok(match training::needed(config)? {
         Some(stage) => {
             let prepared = training::prepare(config, stage)?;
             prepared.check_search(config.search.calibration_images)?;
-            Start::Training(prepared)
+            FirstStage::Training(prepared)
         }
-        None => Start::Search(Box::new(evaluator(config, Weights::trained(run, config), device)?)),
+        None => FirstStage::Search(Box::new(evaluator(config, Weights::trained(run, config), device)?)),
     })
 }
 
@@ -81,14 +81,14 @@ pub fn begin<'a>(config: &'a Config, run: &Path, device: &Arc<dyn Device>) -> Re
 /// A stage fails; the run directory is as it was at its last checkpoint.
 pub fn whole(
     config: &Config,
-    start: Start<'_>,
+    start: FirstStage<'_>,
     device: &Arc<dyn Device>,
     run: &RunDirectory,
     stop: &StopFlag,
     output: Output,
 ) -> Result<Outcome, Error> {
     let (summary, evaluator) = match start {
-        Start::Training(prepared) => {
+        FirstStage::Training(prepared) => {
             output.note(match prepared.stage() {
                 Stage::Warmup => "warm-up of the super-network on the data set",
                 Stage::Train => "training the super-network",
@@ -97,7 +97,7 @@ pub fn whole(
             let Some(summary) = prepared.run(device, run, stop, output)? else {
                 return Ok(Outcome::Stopped);
             };
-            let own = options(config)?;
+            let own = options(config);
             let (supernets, space) = Weights::trained(run.path(), config).load(own.family)?;
             let trained = {
                 let images = own.calibration_images;
@@ -105,7 +105,7 @@ pub fn whole(
             };
             (Some(summary), Box::new(trained))
         }
-        Start::Search(evaluator) => {
+        FirstStage::Search(evaluator) => {
             let notes = evaluator.supernets().flat_map(|supernet| &supernet.notes);
             notes.for_each(|note| output.note(note));
             (None, evaluator)
@@ -147,7 +147,7 @@ pub fn whole(
 /// # Errors
 /// As [`Evaluator::open`].
 pub fn evaluator(config: &Config, weights: Weights, device: &Arc<dyn Device>) -> Result<Evaluator, Error> {
-    let options = Options { weights: weights.narrow, wide_weights: weights.wide, ..options(config)? };
+    let options = Options { weights: weights.narrow, wide_weights: weights.wide, ..options(config) };
     let evaluator = Evaluator::open(&options, device.clone())?;
     // Refused before a directory is made.
     evaluator.few_values_of_space()?;

@@ -5,35 +5,26 @@
 //! so that trees do not see the order of the values.
 
 use super::Error;
-use serde::{Deserialize, Serialize};
+use crate::words::{parsed, words};
 use std::borrow::Cow;
 
 /// Most columns after encoding.
 const MAX_COLUMNS: usize = 1 << 16;
 
-/// How the trees see the features.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Encoding {
-    /// Values as they are (NATv2).
-    #[default]
-    Integer,
-    /// A 0/1 column for every value that a gene takes in the training rows (NAT). A value never
-    /// seen in training sets none of its gene's columns.
-    OneHot,
-}
-
-impl std::str::FromStr for Encoding {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        match text {
-            "integer" => Ok(Encoding::Integer),
-            "one-hot" => Ok(Encoding::OneHot),
-            _ => Err(Error::Name { what: "encoding", value: text.into(), choices: "integer, one-hot" }),
-        }
+words!(
+    /// How the trees see the features.
+    #[derive(Default)]
+    Encoding {
+        /// Values as they are (NATv2).
+        #[default]
+        Integer = "integer",
+        /// A 0/1 column for every value that a gene takes in the training rows (NAT). A value never
+        /// seen in training sets none of its gene's columns.
+        OneHot = "one-hot",
     }
-}
+);
+
+parsed!(Encoding, Error, |text| super::unknown::<Encoding>("encoding", text));
 
 /// Rows of small unsigned integers, row-major.
 #[derive(Debug, Clone, PartialEq, Eq)]

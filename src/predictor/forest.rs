@@ -11,7 +11,7 @@
 //! lanes. Larger trees are walked.
 
 use super::Features;
-use super::boost::Model;
+use super::model::Model;
 use super::tree::{Node, Tree};
 use rayon::prelude::*;
 use std::ops::Range;

@@ -8,30 +8,38 @@
 //! - [`Features`] is the table of rows, [`Encoding`] says how the trees see them.
 //! - [`fit`] makes an [`Ensemble`]: the rows are shuffled and dealt into folds, one model is fitted
 //!   to all rows but one fold, for each fold, and a prediction is the mean of the models'.
-//! - A model is [`Kind::Gbdt`] (`boost.rs`: gradient boosting with the defaults of LightGBM) or
-//!   [`Kind::Cart`] (one fully grown tree). Both grow their trees in `tree.rs`, on histograms over
-//!   the bins of `bins.rs`; `forest.rs` evaluates the grown trees.
+//! - A model (`model.rs`) has the trees of a [`Kind`]: [`Kind::Gbdt`] (`gbdt.rs`: gradient boosting with the
+//!   defaults of LightGBM) or [`Kind::Cart`] (`cart.rs`: one fully grown tree). Both grow their trees in
+//!   `tree.rs`, on histograms over the bins of `bins.rs`; `forest.rs` evaluates the grown trees. A further
+//!   kind is a file with its settings and how its trees are grown, and a row of `kinds!` here.
 //! - [`metrics`] says how good predictions are: RMSE, Spearman's rho, Kendall's tau.
 //!
 //! Sums of gradients are integers (fixed point), so their order cannot matter, and the same seed
 //! gives the same bits for any number of threads.
 
 mod bins;
-mod boost;
+mod cart;
 mod features;
 mod forest;
+mod gbdt;
 pub mod metrics;
+mod model;
 #[cfg(test)]
 mod plain;
 #[cfg(test)]
 mod tests;
 mod tree;
 
+pub use cart::Cart;
 pub use features::{Encoding, Features};
+pub use gbdt::Gbdt;
 
+use crate::exit::exits;
+use crate::words::{Word, parsed, words};
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use tree::Tree;
 
 /// What stands in the way of a fit.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -87,200 +95,127 @@ pub enum Error {
         wanted: &'static str,
     },
     /// A name that is none of the choices.
-    #[error("`{value}` is no {what}; choose one of {choices}")]
+    #[error("`{value}` is no {what}; choose one of {}", choices.join(", "))]
     Name {
         /// What was to be named.
         what: &'static str,
         /// The name given.
         value: String,
         /// The names there are.
-        choices: &'static str,
+        choices: &'static [&'static str],
     },
 }
 
-/// The model of a fold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
+exits! { Error: Failure [Ragged, Lengths, Empty, NotFinite, Overflow, TooLarge, Setting, Name] }
+
+/// A kind of model: its settings, and how its trees come out of the rows of a fold.
+trait Trees {
+    /// Refuses settings that are out of range.
+    fn validate(&self) -> Result<(), Error>;
+
+    /// Trees whose sum is fitted to the targets of some rows, which are centred.
+    fn grow(&self, features: &Features, rows: &[usize], targets: &[f64]) -> Result<Vec<Tree>, Error>;
+}
+
+/// Refuses a setting that is no whole number from `least` on.
+fn whole(field: &'static str, value: usize, least: usize) -> Result<(), Error> {
+    let wanted = if least == 1 { "from 1 to 1048576" } else { "from 2 to 1048576" };
+    real(field, value as f64, (least..=1 << 20).contains(&value), wanted)
+}
+
+/// Refuses a setting that is not in its range.
+fn real(field: &'static str, value: f64, inside: bool, wanted: &'static str) -> Result<(), Error> {
+    if inside { Ok(()) } else { Err(Error::Setting { field, value, wanted }) }
+}
+
+/// The kinds of models, a row each: its name, its word, and the section of its settings.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident = $word:literal, $settings:ident;)+) => {
+        words!(
+            /// The model of a fold.
+            #[derive(Default)]
+            Kind { $($(#[$doc])* $name = $word),+ }
+        );
+
+        /// How an ensemble is fitted. The defaults are those of NATv2: ten folds of LightGBM's defaults with
+        /// its huber objective, on integer features, here with standardised targets.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct Settings {
+            /// The model of a fold.
+            pub kind: Kind,
+            /// How the trees see the features.
+            pub encoding: Encoding,
+            /// Cross-validation folds, and so models; 1 fits one model to all rows.
+            pub folds: usize,
+            /// What a model is fitted to.
+            pub target_scaling: TargetScaling,
+            $(
+                #[doc = concat!("Settings of [`Kind::", stringify!($name), "`].")]
+                pub $settings: $name,
+            )+
+        }
+
+        impl Default for Settings {
+            fn default() -> Self {
+                Settings {
+                    kind: Kind::default(),
+                    encoding: Encoding::default(),
+                    folds: 10,
+                    target_scaling: TargetScaling::default(),
+                    $($settings: $name::default(),)+
+                }
+            }
+        }
+
+        impl Settings {
+            /// The settings of the model that is chosen.
+            fn chosen(&self) -> &dyn Trees {
+                match self.kind { $(Kind::$name => &self.$settings),+ }
+            }
+
+            /// Checks every value, so that a configuration can be refused before any work is done.
+            ///
+            /// # Errors
+            /// [`Error::Setting`] names the first field that is out of range.
+            pub fn validate(&self) -> Result<(), Error> {
+                whole("folds", self.folds, 1)?;
+                $(self.$settings.validate()?;)+
+                Ok(())
+            }
+        }
+    };
+}
+
+kinds! {
     /// Gradient-boosted trees of LightGBM's kind (Ke et al., 2017).
     #[default]
-    Gbdt,
+    Gbdt = "gbdt", gbdt;
     /// One regression tree grown until its leaves are pure (Breiman et al., 1984); the folds bag it.
-    Cart,
+    Cart = "cart", cart;
 }
 
-/// What a model is fitted to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TargetScaling {
-    /// Targets less their mean, divided by their standard deviation, both of the training fold;
-    /// predictions are scaled back. With a clipped gradient this keeps the reach of the trees (0.9
-    /// times rate times trees) at nine standard deviations, whatever the unit of the targets.
-    #[default]
-    Standard,
-    /// Targets as they come.
-    None,
-}
-
-impl std::str::FromStr for Kind {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        match text {
-            "gbdt" => Ok(Kind::Gbdt),
-            "cart" => Ok(Kind::Cart),
-            _ => Err(Error::Name { what: "predictor", value: text.into(), choices: "gbdt, cart" }),
-        }
-    }
-}
-
-impl std::fmt::Display for Kind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Kind::Gbdt => "gbdt",
-            Kind::Cart => "cart",
-        })
-    }
-}
-
-impl std::str::FromStr for TargetScaling {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        match text {
-            "standard" => Ok(TargetScaling::Standard),
-            "none" => Ok(TargetScaling::None),
-            _ => Err(Error::Name { what: "target scaling", value: text.into(), choices: "standard, none" }),
-        }
-    }
-}
-
-/// How an ensemble is fitted. The defaults are those of NATv2: ten folds of LightGBM's defaults with
-/// its huber objective, on integer features, here with standardised targets.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// The model of a fold.
-    pub kind: Kind,
-    /// How the trees see the features.
-    pub encoding: Encoding,
-    /// Cross-validation folds, and so models; 1 fits one model to all rows.
-    pub folds: usize,
+words!(
     /// What a model is fitted to.
-    pub target_scaling: TargetScaling,
-    /// Settings of [`Kind::Gbdt`].
-    pub gbdt: Gbdt,
-    /// Settings of [`Kind::Cart`].
-    pub cart: Cart,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            kind: Kind::Gbdt,
-            encoding: Encoding::Integer,
-            folds: 10,
-            target_scaling: TargetScaling::Standard,
-            gbdt: Gbdt::default(),
-            cart: Cart::default(),
-        }
+    #[derive(Default)]
+    TargetScaling {
+        /// Targets less their mean, divided by their standard deviation, both of the training fold;
+        /// predictions are scaled back. With a clipped gradient this keeps the reach of the trees (0.9
+        /// times rate times trees) at nine standard deviations, whatever the unit of the targets.
+        #[default]
+        Standard = "standard",
+        /// Targets as they come.
+        None = "none",
     }
+);
+
+/// The error for what is no word of a list, which `what` is the name of.
+fn unknown<T: Word>(what: &'static str, word: &str) -> Error {
+    Error::Name { what, value: word.into(), choices: T::WORDS }
 }
 
-/// Gradient boosting; names and defaults are LightGBM's.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Gbdt {
-    /// Trees, one after the other.
-    pub trees: usize,
-    /// Share of a leaf's step that is taken.
-    pub learning_rate: f64,
-    /// Most leaves of a tree.
-    pub leaves: usize,
-    /// Fewest rows of a leaf.
-    pub min_child_samples: usize,
-    /// Least sum of second derivatives of a leaf; they are 1 a row here.
-    pub min_child_weight: f64,
-    /// Neighbouring values with fewer rows than this share a bin.
-    pub min_data_in_bin: usize,
-    /// Where huber's gradient is clipped, in units of the (scaled) target.
-    pub huber_alpha: f64,
-}
-
-impl Default for Gbdt {
-    fn default() -> Self {
-        Gbdt {
-            trees: 100,
-            learning_rate: 0.1,
-            leaves: 31,
-            min_child_samples: 20,
-            min_child_weight: 1e-3,
-            min_data_in_bin: 3,
-            huber_alpha: 0.9,
-        }
-    }
-}
-
-/// A single regression tree.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Cart {
-    /// Fewest rows of a leaf.
-    pub min_samples_leaf: usize,
-}
-
-impl Default for Cart {
-    fn default() -> Self {
-        Cart { min_samples_leaf: 1 }
-    }
-}
-
-impl Settings {
-    /// Checks every value, so that a configuration can be refused before any work is done.
-    ///
-    /// # Errors
-    /// [`Error::Setting`] names the first field that is out of range.
-    pub fn validate(&self) -> Result<(), Error> {
-        let whole = |field, value: usize, least: usize, wanted| {
-            if value >= least && value <= 1 << 20 {
-                Ok(())
-            } else {
-                Err(Error::Setting { field, value: value as f64, wanted })
-            }
-        };
-        whole("folds", self.folds, 1, "from 1 to 1048576")?;
-        whole("gbdt.trees", self.gbdt.trees, 1, "from 1 to 1048576")?;
-        whole("gbdt.leaves", self.gbdt.leaves, 2, "from 2 to 1048576")?;
-        whole("gbdt.min_child_samples", self.gbdt.min_child_samples, 1, "from 1 to 1048576")?;
-        whole("gbdt.min_data_in_bin", self.gbdt.min_data_in_bin, 1, "from 1 to 1048576")?;
-        whole("cart.min_samples_leaf", self.cart.min_samples_leaf, 1, "from 1 to 1048576")?;
-        let rate = self.gbdt.learning_rate;
-        if !(rate > 0.0 && rate <= 1.0) {
-            return Err(Error::Setting {
-                field: "gbdt.learning_rate",
-                value: rate,
-                wanted: "above 0, at most 1",
-            });
-        }
-        let alpha = self.gbdt.huber_alpha;
-        if !(1e-6..=1e6).contains(&alpha) {
-            return Err(Error::Setting {
-                field: "gbdt.huber_alpha",
-                value: alpha,
-                wanted: "from 1e-6 to 1e6",
-            });
-        }
-        let weight = self.gbdt.min_child_weight;
-        if !(0.0..=1e6).contains(&weight) {
-            return Err(Error::Setting {
-                field: "gbdt.min_child_weight",
-                value: weight,
-                wanted: "from 0 to 1e6",
-            });
-        }
-        Ok(())
-    }
-}
+parsed!(Kind, Error, |text| unknown::<Kind>("predictor", text));
+parsed!(TargetScaling, Error, |text| unknown::<TargetScaling>("target scaling", text));
 
 /// Fitted models, and their mean as the prediction.
 #[derive(Debug, Clone)]
@@ -318,9 +253,9 @@ pub fn fit(settings: &Settings, features: &Features, targets: &[f64], seed: u64)
     let encoded = encoder.encode(features);
 
     let folds = training_folds(rows, settings.folds, seed);
-    let models: Vec<boost::Model> = folds
+    let models: Vec<model::Model> = folds
         .par_iter()
-        .map(|training| boost::fit(settings, &encoded, targets, training))
+        .map(|training| model::fit(settings, &encoded, targets, training))
         .collect::<Result<_, Error>>()?;
     Ok(Ensemble { encoder, forest: forest::Forest::new(&models) })
 }

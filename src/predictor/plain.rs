@@ -5,7 +5,7 @@
 
 use super::bins::Binned;
 use super::tree::{Limits, Node, Tree, gain};
-use super::{Features, boost, tree};
+use super::{Features, model, tree};
 
 struct Leaf {
     rows: Vec<usize>,
@@ -83,7 +83,7 @@ pub(super) fn boosted(settings: &super::Settings, features: &Features, targets: 
     let gbdt = &settings.gbdt;
     let all: Vec<usize> = (0..features.rows()).collect();
     let binned = Binned::new(features, &all, gbdt.min_data_in_bin).unwrap();
-    let (mean, deviation) = boost::moments(targets).unwrap();
+    let (mean, deviation) = model::moments(targets).unwrap();
     let fixed = tree::fixed_point(features.rows(), gbdt.huber_alpha);
     let mut score = vec![0.0; targets.len()];
     let mut trees = Vec::new();
@@ -98,8 +98,7 @@ pub(super) fn boosted(settings: &super::Settings, features: &Features, targets: 
             (huber * fixed).round_ties_even() as i64
         };
         let gradients: Vec<i64> = score.iter().zip(targets).map(gradient).collect();
-        let (tree, leaves) =
-            grow(features, &binned, &gradients, gbdt.learning_rate / fixed, boost::limits(settings));
+        let (tree, leaves) = grow(features, &binned, &gradients, gbdt.learning_rate / fixed, gbdt.limits());
         if tree.nodes.is_empty() {
             break;
         }

@@ -31,7 +31,7 @@ fn boosting_agrees_with_its_plain_twin() {
         let settings = Settings { gbdt, ..Settings::default() };
         let (features, targets) = data(rows, columns, rows as u64);
         let all: Vec<usize> = (0..rows).collect();
-        let model = boost::fit(&settings, &features, &targets, &all).unwrap();
+        let model = model::fit(&settings, &features, &targets, &all).unwrap();
         assert!(!model.trees.is_empty());
         assert_eq!(model.trees, plain::boosted(&settings, &features, &targets), "{rows} x {columns}");
     }

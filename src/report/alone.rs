@@ -1,4 +1,4 @@
-//! The charts of a page as files of their own, for a README or a paper.
+//! The charts of a page, each as a file of its own, for a README or a paper.
 
 use super::page::STYLE;
 

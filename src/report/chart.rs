@@ -5,7 +5,7 @@
 //! readers know, and which the page's script shows at once.
 
 use super::markup::{Escaped, at, figure, measured, shown, titled};
-use super::scale::{Form, Scale};
+use super::scale::{AxisKind, Scale};
 use super::{Goal, Objective, Point, Report};
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -25,7 +25,7 @@ pub(super) fn open(name: &str) -> String {
 }
 
 /// Grid lines, tick labels and the names of both axes.
-pub(super) fn axes(svg: &mut String, x: (&Scale, Form, &str), y: (&Scale, Form, &str)) {
+pub(super) fn axes(svg: &mut String, x: (&Scale, AxisKind, &str), y: (&Scale, AxisKind, &str)) {
     svg.push_str("<g class=\"grid\">");
     for (place, _) in y.0.ticks(y.1, 5) {
         let place = at(place);
@@ -67,11 +67,11 @@ pub(super) fn front(report: &Report, up: usize, across: usize) -> Option<String>
         return None;
     }
     let all = || archive.iter().chain(&front).map(|(_, xy)| *xy);
-    let x = Scale::new(all().map(|xy| xy.0), Form::Measured, LEFT, RIGHT);
-    let y = Scale::new(all().map(|xy| xy.1), Form::Measured, BOTTOM, TOP);
+    let x = Scale::new(all().map(|xy| xy.0), AxisKind::Measured, LEFT, RIGHT);
+    let y = Scale::new(all().map(|xy| xy.1), AxisKind::Measured, BOTTOM, TOP);
     let (over, under) = (&report.objectives[across], &report.objectives[up]);
     let mut svg = open(&format!("{} over {}", under.quantity.name, over.quantity.name));
-    axes(&mut svg, (&x, Form::Measured, &axis_name(over)), (&y, Form::Measured, &axis_name(under)));
+    axes(&mut svg, (&x, AxisKind::Measured, &axis_name(over)), (&y, AxisKind::Measured, &axis_name(under)));
 
     let line = outline(front.iter().map(|(_, xy)| *xy), over.goal, under.goal);
     if line.len() > 1 {
@@ -94,7 +94,7 @@ pub(super) fn front(report: &Report, up: usize, across: usize) -> Option<String>
                 svg,
                 "<circle class=\"p\" data-k=\"{}\" cx=\"{cx}\" cy=\"{cy}\" r=\"{radius}\"><title>{}</title></circle>",
                 Escaped(&point.label),
-                Escaped(&hover(report, point))
+                Escaped(&hover(&report.objectives, point))
             );
         }
         svg.push_str("</g>\n");
@@ -122,12 +122,12 @@ pub(super) fn axis_name(objective: &Objective) -> String {
 }
 
 /// A point's text: name, the caller's text, all values.
-fn hover(report: &Report, point: &Point) -> String {
+pub(super) fn hover(objectives: &[Objective], point: &Point) -> String {
     let mut text = point.label.clone();
     if !point.hover.is_empty() {
         let _ = write!(text, "\n{}", point.hover);
     }
-    for (objective, &value) in report.objectives.iter().zip(&point.values) {
+    for (objective, &value) in objectives.iter().zip(&point.values) {
         let _ = write!(text, "\n{}: {}", objective.quantity.name, measured(value, &objective.quantity));
     }
     text
@@ -214,13 +214,13 @@ pub(super) fn lines(
     // Room to the right for the series' names, when there are several.
     let right = if series.len() > 1 { RIGHT - 96.0 } else { RIGHT - 40.0 };
     // All charts share their iterations, with values or without.
-    let x = Scale::new(numbers.iter().map(|&number| f64::from(number)), Form::Counted, LEFT, right);
+    let x = Scale::new(numbers.iter().map(|&number| f64::from(number)), AxisKind::Counted, LEFT, right);
     let y = match range {
         Some((low, high)) => Scale::fixed(low, high, BOTTOM, TOP),
-        None => Scale::new(present().map(|p| p.1), Form::Measured, BOTTOM, TOP),
+        None => Scale::new(present().map(|p| p.1), AxisKind::Measured, BOTTOM, TOP),
     };
     let mut svg = open(name);
-    axes(&mut svg, (&x, Form::Counted, "iteration"), (&y, Form::Measured, name));
+    axes(&mut svg, (&x, AxisKind::Counted, "iteration"), (&y, AxisKind::Measured, name));
     let mut ends: Vec<(f64, f64, usize, String)> = Vec::new();
     for (index, (series, points)) in series.iter().zip(&all).enumerate() {
         let _ = write!(svg, "<g class=\"series s{index}\">");

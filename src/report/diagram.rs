@@ -1,9 +1,9 @@
 //! A network as a picture: a row for each stage, a block for each layer.
 //!
-//! A block's height shows its expansion and its colour its kernel, both also written on it, so that
-//! two networks can be compared at a glance. A dot is squeeze-and-excitation, a line around a block its
-//! shortcut. Skipped layers are dashed gaps, parallel branches are named below the block (alone on an
-//! empty one where the block does not run), dense skips are arcs above the row, an exit closes its row.
+//! A block's height shows its expansion, and its colour shows its kernel. Both are also written on it, so that
+//! two networks can be compared at a glance. A dot stands for squeeze-and-excitation, a line around a block for
+//! its shortcut, and a dashed gap for a skipped layer. Parallel branches are named below the block; the block is
+//! empty if only its branches run. Dense skips are arcs above the row. An exit closes its row.
 
 use super::markup::{Escaped, at};
 use super::{Block, Diagram, Layer, Stage};

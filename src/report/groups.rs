@@ -1,9 +1,9 @@
-//! Charts of several groups: their points in one plane, and their curves with what they spread over.
+//! Charts of several groups: their points in one plane, and their curves with bands for the spread.
 
-use super::chart::{BOTTOM, LEFT, RIGHT, TOP, axes, axis_name, open, outline};
+use super::chart::{BOTTOM, LEFT, RIGHT, TOP, axes, axis_name, hover, open, outline};
 use super::comparison::Group;
-use super::markup::{Escaped, at, figure, measured, shown};
-use super::scale::{Form, Scale};
+use super::markup::{Escaped, at, figure, shown};
+use super::scale::{AxisKind, Scale};
 use super::{Goal, Objective, Point};
 use std::fmt::Write;
 
@@ -34,11 +34,11 @@ pub(super) fn fronts(
         .collect();
     let all = || groups.iter().flatten().map(|(_, xy)| *xy);
     all().next()?;
-    let x = Scale::new(all().map(|xy| xy.0), Form::Measured, LEFT, RIGHT);
-    let y = Scale::new(all().map(|xy| xy.1), Form::Measured, BOTTOM, TOP);
+    let x = Scale::new(all().map(|xy| xy.0), AxisKind::Measured, LEFT, RIGHT);
+    let y = Scale::new(all().map(|xy| xy.1), AxisKind::Measured, BOTTOM, TOP);
     let (over, under) = (objectives.get(across)?, objectives.get(up)?);
     let mut svg = open(&format!("{} over {}, in groups", under.quantity.name, over.quantity.name));
-    axes(&mut svg, (&x, Form::Measured, &axis_name(over)), (&y, Form::Measured, &axis_name(under)));
+    axes(&mut svg, (&x, AxisKind::Measured, &axis_name(over)), (&y, AxisKind::Measured, &axis_name(under)));
     for (index, points) in groups.iter().enumerate() {
         let _ = write!(svg, "<g class=\"group {}\">", class(index));
         let line = outline(points.iter().map(|(_, xy)| *xy), over.goal, under.goal);
@@ -56,14 +56,7 @@ pub(super) fn fronts(
             let _ = write!(svg, "<path d=\"{path}\"/>");
         }
         for (point, (vx, vy)) in points {
-            let mut text = format!("{}: {}", all_groups[index].name, point.label);
-            if !point.hover.is_empty() {
-                let _ = write!(text, "\n{}", point.hover);
-            }
-            for (objective, &value) in objectives.iter().zip(&point.values) {
-                let _ =
-                    write!(text, "\n{}: {}", objective.quantity.name, measured(value, &objective.quantity));
-            }
+            let text = format!("{}: {}", all_groups[index].name, hover(objectives, point));
             let _ = write!(
                 svg,
                 "<circle class=\"p\" cx=\"{}\" cy=\"{}\" r=\"3.5\"><title>{}</title></circle>",
@@ -93,10 +86,10 @@ pub(super) fn curves(groups: &[Group], across: &str, up: &str) -> Option<String>
         .collect();
     let all = || drawn.iter().flatten();
     all().next()?;
-    let x = Scale::new(all().map(|b| b.0), Form::Counted, LEFT, RIGHT);
-    let y = Scale::new(all().flat_map(|b| [b.2, b.3]), Form::Measured, BOTTOM, TOP);
+    let x = Scale::new(all().map(|b| b.0), AxisKind::Counted, LEFT, RIGHT);
+    let y = Scale::new(all().flat_map(|b| [b.2, b.3]), AxisKind::Measured, BOTTOM, TOP);
     let mut svg = open(&format!("{up} over {across}, by variant"));
-    axes(&mut svg, (&x, Form::Counted, across), (&y, Form::Measured, up));
+    axes(&mut svg, (&x, AxisKind::Counted, across), (&y, AxisKind::Measured, up));
     // All bands first: they must not cover a line.
     for (index, bands) in drawn.iter().enumerate().filter(|(_, bands)| bands.len() > 1) {
         let upper = bands.iter().map(|b| (b.0, b.3));

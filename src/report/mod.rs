@@ -18,8 +18,8 @@
 //! [`render_comparison`] does the same for searches that are set against each other, from a
 //! [`Comparison`].
 //!
-//! Nothing is left to chance: the same data gives the same bytes. All text is escaped. A value that is
-//! missing, NaN or infinite is a dash in a table and left out of a chart; a part without data says so.
+//! The same data gives the same bytes. All text is escaped. A value that is missing, NaN or infinite is a dash in
+//! a table and is left out of a chart. A part without data says so.
 //!
 //! `page.rs` lays the page out, `alone.rs` takes charts out as files, `chart.rs` draws points and lines on the axes of `scale.rs`,
 //! `diagram.rs` draws networks, `table.rs` writes tables, `tuned.rs` holds the part on fine-tuning, `comparison.rs` the page of a

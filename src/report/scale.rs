@@ -12,9 +12,9 @@ pub(super) struct Scale {
     to: f64,
 }
 
-/// What decides an axis beside its values.
+/// What an axis shows; its values decide the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum AxisKind {
     /// Linear, or logarithmic where positive values span a factor of 40.
     Measured,
     /// Linear with ticks at whole numbers.
@@ -24,7 +24,7 @@ pub(super) enum Form {
 impl Scale {
     /// An axis that holds all values with a little room around them, places going `from` .. `to`.
     /// The values are finite, their differences too.
-    pub(super) fn new(values: impl IntoIterator<Item = f64>, form: Form, from: f64, to: f64) -> Self {
+    pub(super) fn new(values: impl IntoIterator<Item = f64>, kind: AxisKind, from: f64, to: f64) -> Self {
         let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
         for value in values {
             low = low.min(value);
@@ -33,18 +33,18 @@ impl Scale {
         if low > high {
             (low, high) = (0.0, 1.0);
         }
-        let logarithmic = form == Form::Measured && low > 0.0 && high / low > 40.0;
+        let logarithmic = kind == AxisKind::Measured && low > 0.0 && high / low > 40.0;
         if logarithmic {
             (low, high) = (low.log10(), high.log10());
         }
         // A range that is nothing but rounding, or a single value, gets a width of its own.
-        let least = match form {
-            Form::Counted => 1.0,
-            Form::Measured => (low.abs().max(high.abs()) * 1e-6).max(1e-300),
+        let least = match kind {
+            AxisKind::Counted => 1.0,
+            AxisKind::Measured => (low.abs().max(high.abs()) * 1e-6).max(1e-300),
         };
         let room = if high - low >= least {
             (high - low) * 0.06
-        } else if form == Form::Counted || (low == 0.0 && high == 0.0) {
+        } else if kind == AxisKind::Counted || (low == 0.0 && high == 0.0) {
             0.5
         } else {
             low.abs().max(high.abs()) * 0.05
@@ -64,8 +64,8 @@ impl Scale {
     }
 
     /// Places and labels of the ticks, about `wanted` of them.
-    pub(super) fn ticks(&self, form: Form, wanted: usize) -> Vec<(f64, String)> {
-        let values = if self.logarithmic { self.decades(wanted) } else { self.steps(form, wanted) };
+    pub(super) fn ticks(&self, kind: AxisKind, wanted: usize) -> Vec<(f64, String)> {
+        let values = if self.logarithmic { self.decades(wanted) } else { self.steps(kind, wanted) };
         let largest = values.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
         let spacing = values.windows(2).map(|w| (w[1] - w[0]).abs()).fold(f64::INFINITY, f64::min);
         let (divisor, letter) = prefix(largest);
@@ -78,13 +78,14 @@ impl Scale {
     }
 
     /// Multiples of 1, 2, 2.5 or 5 times a power of ten.
-    fn steps(&self, form: Form, wanted: usize) -> Vec<f64> {
+    fn steps(&self, kind: AxisKind, wanted: usize) -> Vec<f64> {
         let rough = (self.high - self.low) / wanted as f64;
         let power = 10f64.powi(rough.log10().floor() as i32);
-        let choices: &[f64] = if form == Form::Counted { &[1.0, 2.0, 5.0] } else { &[1.0, 2.0, 2.5, 5.0] };
+        let choices: &[f64] =
+            if kind == AxisKind::Counted { &[1.0, 2.0, 5.0] } else { &[1.0, 2.0, 2.5, 5.0] };
         let mut step =
             choices.iter().map(|c| c * power).find(|step| *step >= rough * 0.9999).unwrap_or(10.0 * power);
-        if form == Form::Counted {
+        if kind == AxisKind::Counted {
             step = step.max(1.0).round();
         }
         let first = (self.low / step).ceil();
@@ -133,31 +134,37 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn labels(values: &[f64], form: Form) -> Vec<String> {
-        let scale = Scale::new(values.iter().copied(), form, 0.0, 100.0);
-        scale.ticks(form, 5).into_iter().map(|t| t.1).collect()
+    fn labels(values: &[f64], kind: AxisKind) -> Vec<String> {
+        let scale = Scale::new(values.iter().copied(), kind, 0.0, 100.0);
+        scale.ticks(kind, 5).into_iter().map(|t| t.1).collect()
     }
 
     #[test]
     fn ticks_are_round_numbers() {
-        assert_eq!(labels(&[67.2, 75.9], Form::Measured), ["68", "70", "72", "74", "76"]);
-        assert_eq!(labels(&[0.156, 0.583], Form::Measured), ["0.2", "0.3", "0.4", "0.5", "0.6"]);
-        assert_eq!(labels(&[156_882.0, 583_530.0], Form::Measured), ["200k", "300k", "400k", "500k", "600k"]);
-        assert_eq!(labels(&[-1.0, 1.0], Form::Measured), ["\u{2212}1.0", "\u{2212}0.5", "0", "0.5", "1.0"]);
-        assert_eq!(labels(&[1.0, 3.0], Form::Counted), ["1", "2", "3"]);
-        assert_eq!(labels(&[1.0, 30.0], Form::Counted), ["0", "10", "20", "30"]);
-        assert_eq!(labels(&[1.0, 100.0], Form::Measured), ["1", "2", "5", "10", "20", "50", "100"]);
-        assert_eq!(labels(&[1e-3, 1e9], Form::Measured).len(), 4);
+        assert_eq!(labels(&[67.2, 75.9], AxisKind::Measured), ["68", "70", "72", "74", "76"]);
+        assert_eq!(labels(&[0.156, 0.583], AxisKind::Measured), ["0.2", "0.3", "0.4", "0.5", "0.6"]);
+        assert_eq!(
+            labels(&[156_882.0, 583_530.0], AxisKind::Measured),
+            ["200k", "300k", "400k", "500k", "600k"]
+        );
+        assert_eq!(
+            labels(&[-1.0, 1.0], AxisKind::Measured),
+            ["\u{2212}1.0", "\u{2212}0.5", "0", "0.5", "1.0"]
+        );
+        assert_eq!(labels(&[1.0, 3.0], AxisKind::Counted), ["1", "2", "3"]);
+        assert_eq!(labels(&[1.0, 30.0], AxisKind::Counted), ["0", "10", "20", "30"]);
+        assert_eq!(labels(&[1.0, 100.0], AxisKind::Measured), ["1", "2", "5", "10", "20", "50", "100"]);
+        assert_eq!(labels(&[1e-3, 1e9], AxisKind::Measured).len(), 4);
     }
 
     #[test]
     fn a_single_value_sits_in_the_middle() {
         for value in [0.0, 5.0, -3e-9, 1e18] {
-            let scale = Scale::new([value], Form::Measured, 0.0, 100.0);
+            let scale = Scale::new([value], AxisKind::Measured, 0.0, 100.0);
             assert!((scale.place(value) - 50.0).abs() < 1e-6, "{value}");
-            assert!(!scale.ticks(Form::Measured, 5).is_empty(), "{value}");
+            assert!(!scale.ticks(AxisKind::Measured, 5).is_empty(), "{value}");
         }
-        assert_eq!(labels(&[4.0], Form::Counted), ["4"]);
+        assert_eq!(labels(&[4.0], AxisKind::Counted), ["4"]);
     }
 
     proptest! {
@@ -166,12 +173,12 @@ mod tests {
             a in prop::num::f64::NORMAL, b in prop::num::f64::NORMAL, counted: bool,
         ) {
             prop_assume!(a.abs() < 1e300 && b.abs() < 1e300);
-            let form = if counted { Form::Counted } else { Form::Measured };
-            let scale = Scale::new([a, b], form, 40.0, 10.0);
+            let kind = if counted { AxisKind::Counted } else { AxisKind::Measured };
+            let scale = Scale::new([a, b], kind, 40.0, 10.0);
             for value in [a, b] {
                 prop_assert!((10.0..=40.0).contains(&scale.place(value)));
             }
-            let ticks = scale.ticks(form, 5);
+            let ticks = scale.ticks(kind, 5);
             prop_assert!(ticks.len() <= 12);
             prop_assert!(ticks.iter().all(|t| (10.0..=40.0).contains(&t.0) && t.1.len() <= 16));
         }

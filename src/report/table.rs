@@ -1,5 +1,5 @@
-//! Tables of all pages. One whose columns do not fit a narrow screen becomes a card for each row there, each
-//! value with the name of its column before it: nothing is cut off, and nothing has to be pushed aside.
+//! Tables of all pages. On a narrow screen, where the columns of a table do not fit, each row becomes a card with
+//! the name of its column before each value. Nothing is cut off, and nobody has to scroll sideways.
 
 use super::markup::Escaped;
 use std::fmt::Write;

@@ -3,7 +3,7 @@
 use super::chart::{BOTTOM, LEFT, RIGHT, TOP, axes, labels, open};
 use super::markup::{Escaped, at, figure, per_cent, shown};
 use super::page;
-use super::scale::{Form, Scale};
+use super::scale::{AxisKind, Scale};
 use super::table::{Row, table};
 use super::{Measured, Tuned};
 use std::fmt::Write;
@@ -77,11 +77,11 @@ fn arrows(tuned: &[Tuned], name: &str, cost: fn(&Measured) -> f64) -> Option<Str
         return None;
     }
     let ends = || moved.iter().flat_map(|(_, before, after)| [before, after]);
-    let x = Scale::new(ends().map(|end| end.0), Form::Measured, LEFT, RIGHT);
-    let y = Scale::new(ends().map(|end| end.1), Form::Measured, BOTTOM, TOP);
+    let x = Scale::new(ends().map(|end| end.0), AxisKind::Measured, LEFT, RIGHT);
+    let y = Scale::new(ends().map(|end| end.1), AxisKind::Measured, BOTTOM, TOP);
     let mut svg = open(&format!("test top-1 over {name}, before and after"));
     let (across, up) = (format!("{name} · lower is better"), "test top-1 (%) · higher is better");
-    axes(&mut svg, (&x, Form::Measured, &across), (&y, Form::Measured, up));
+    axes(&mut svg, (&x, AxisKind::Measured, &across), (&y, AxisKind::Measured, up));
     for (network, before, after) in &moved {
         let from = (x.place(before.0), y.place(before.1));
         let to = (x.place(after.0), y.place(after.1));

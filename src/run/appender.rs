@@ -1,4 +1,4 @@
-//! A file that only grows, a whole record at a time: a line, mostly.
+//! A file that only grows, by one whole record at a time. Most records are lines.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

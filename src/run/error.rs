@@ -1,9 +1,10 @@
-//! What can go wrong with a run directory. Every message names the file and the way out.
+//! What can go wrong with a run directory. Every message names the file and says what to do.
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use super::{Exit, Holder};
+use super::Holder;
+use crate::exit::exits;
 
 /// The result of this module's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -113,20 +114,30 @@ pub enum Error {
         /// What the serialiser says.
         source: serde_json::Error,
     },
+    /// A checkpoint's state that is whole and cannot be understood.
+    #[error("{path}: {reason}: it was written by another version, or is damaged; begin a new run with --run")]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A run whose checkpoints went away while it ran.
+    #[error("the run's checkpoints are gone: begin again with another --run")]
+    NoCheckpoint,
     /// Signal handlers cannot be installed.
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
 }
 
-impl Error {
-    /// The code to leave the program with.
-    pub fn exit(&self) -> Exit {
-        match self {
-            Error::NotARun { .. } | Error::NoFile { .. } => Exit::Usage,
-            _ => Exit::Failure,
-        }
-    }
+exits! { Error:
+    Usage [NotARun, NoFile],
+    Failure [
+        NoSpace, ReadOnly, Io, InUse, OtherVersion, Damaged, BadName, Json, State, NoCheckpoint, Signals,
+    ]
+}
 
+impl Error {
     pub(super) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_path_buf();
         match source.kind() {

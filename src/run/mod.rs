@@ -23,12 +23,11 @@ mod appender;
 mod cache;
 mod checkpoint;
 mod error;
-mod exit;
 mod journal;
 mod line;
 mod lock;
 mod progress;
-mod sealed;
+mod read_only;
 mod signal;
 mod storage;
 mod target;
@@ -39,7 +38,6 @@ mod tests;
 pub use cache::Cache;
 pub use checkpoint::{Checkpoint, Restored, Transaction};
 pub use error::{Error, Result};
-pub use exit::Exit;
 pub use journal::{Event, Journal};
 pub use lock::Holder;
 pub use progress::{Output, Progress, say};
@@ -53,7 +51,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use error::Failed;
-use sealed::Sealed;
+use read_only::ReadOnlyStorage;
 use storage::{Disk, Storage};
 
 /// Schema of the run directory, its journal, caches and manifests.
@@ -75,7 +73,7 @@ pub struct RunDirectory {
     is_new: bool,
     storage: Arc<dyn Storage>,
     /// Why nothing can be written, where that is so.
-    sealed: Option<Arc<Sealed>>,
+    read_only: Option<Arc<ReadOnlyStorage>>,
     _lock: Option<File>,
 }
 
@@ -100,7 +98,7 @@ impl RunDirectory {
         storage.create_dir_all(path).failed("create", path)?;
         let lock = match lock::acquire(path) {
             Err(Error::ReadOnly { source, .. }) if state_of(path)? == State::Run => {
-                return Self::open_sealed(path, Sealed::new(&source));
+                return Self::open_read_only(path, ReadOnlyStorage::new(&source));
             }
             lock => Some(lock?),
         };
@@ -112,19 +110,19 @@ impl RunDirectory {
             // The name of the directory itself must last, too.
             storage.sync_dir(storage::folder_of(path)).failed("sync", storage::folder_of(path))?;
         }
-        let run = Self { path: path.into(), is_new, storage, sealed: None, _lock: lock };
+        let run = Self { path: path.into(), is_new, storage, read_only: None, _lock: lock };
         run.clear_leftovers()?;
         Ok(run)
     }
 
-    fn open_sealed(path: &Path, sealed: Sealed) -> Result<Self> {
+    fn open_read_only(path: &Path, read_only: ReadOnlyStorage) -> Result<Self> {
         // Someone else may be able to write, and be at it.
         if let Some(holder) = lock::holder(path)? {
             return Err(Error::InUse { path: path.into(), holder });
         }
-        let sealed = Arc::new(sealed);
-        let storage = sealed.clone();
-        Ok(Self { path: path.into(), is_new: false, storage, sealed: Some(sealed), _lock: None })
+        let read_only = Arc::new(read_only);
+        let storage = read_only.clone();
+        Ok(Self { path: path.into(), is_new: false, storage, read_only: Some(read_only), _lock: None })
     }
 
     /// Fails where nothing can be written: to be called before work whose result would have to be.
@@ -132,8 +130,8 @@ impl RunDirectory {
     /// # Errors
     /// [`Error::ReadOnly`].
     pub fn check_writable(&self) -> Result<()> {
-        match &self.sealed {
-            Some(sealed) => Err(Error::io("write", &self.path, sealed.refusal())),
+        match &self.read_only {
+            Some(storage) => Err(Error::io("write", &self.path, storage.refusal())),
             None => Ok(()),
         }
     }
@@ -170,7 +168,7 @@ impl RunDirectory {
     /// # Errors
     /// As [`write_atomic`](Self::write_atomic).
     pub fn write_where_possible(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        match self.sealed {
+        match self.read_only {
             Some(_) => check_name(name),
             None => self.write_atomic(name, bytes),
         }

@@ -1,6 +1,7 @@
-//! How far long work has got, on standard error: a bar with rate and time left on a terminal, and below it
-//! what the work has found so far, which so has a whole line; a line now and then where there is none (a log file, a batch system); nothing with
-//! `--quiet`. Standard output is left to results.
+//! How far long work has got, on standard error.
+//!
+//! A terminal shows a bar with the rate and the time left, and on a line of its own below it what the work has
+//! found so far. A log file gets a line now and then. `--quiet` prints nothing. Standard output is left to results.
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
@@ -55,7 +56,7 @@ pub struct Progress(Inner);
 #[derive(Debug)]
 enum Inner {
     Bar(ProgressBar),
-    Lines(Mutex<Plain>),
+    Lines(Mutex<LineProgress>),
     Silent,
 }
 
@@ -66,7 +67,7 @@ impl Progress {
         Progress(match output {
             Output::Silent => Inner::Silent,
             Output::Lines => {
-                Inner::Lines(Mutex::new(Plain::new(what.into(), done, total, Box::new(io::stderr()))))
+                Inner::Lines(Mutex::new(LineProgress::new(what.into(), done, total, Box::new(io::stderr()))))
             }
             Output::Bar => {
                 let bar = bar(ProgressDrawTarget::stderr(), what.into(), done, total);
@@ -145,32 +146,32 @@ fn per_second(rate: f64) -> String {
 }
 
 /// A panic elsewhere must not take the display's user down with it.
-fn lock(plain: &Mutex<Plain>) -> MutexGuard<'_, Plain> {
+fn lock(plain: &Mutex<LineProgress>) -> MutexGuard<'_, LineProgress> {
     plain.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Progress as lines.
-struct Plain {
+struct LineProgress {
     what: Cow<'static, str>,
     before: u64,
     done: u64,
     total: u64,
     message: Cow<'static, str>,
     started: Instant,
-    pace: Pace,
+    pace: LineSchedule,
     out: Box<dyn Write + Send>,
 }
 
-impl std::fmt::Debug for Plain {
+impl std::fmt::Debug for LineProgress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Plain({}: {}/{})", self.what, self.done, self.total)
     }
 }
 
-impl Plain {
+impl LineProgress {
     fn new(what: Cow<'static, str>, done: u64, total: u64, out: Box<dyn Write + Send>) -> Self {
-        let (message, started, pace) = (Cow::Borrowed(""), Instant::now(), Pace::new());
-        Plain { what, before: done, done, total, message, started, pace, out }
+        let (message, started, pace) = (Cow::Borrowed(""), Instant::now(), LineSchedule::new());
+        LineProgress { what, before: done, done, total, message, started, pace, out }
     }
 
     fn advance(&mut self, units: u64) {
@@ -212,16 +213,16 @@ impl Plain {
     }
 }
 
-/// When to print a line.
+/// When the next line is due: the pauses double up to a limit.
 #[derive(Debug)]
-struct Pace {
+struct LineSchedule {
     next: Duration,
     silence: Duration,
 }
 
-impl Pace {
+impl LineSchedule {
     fn new() -> Self {
-        Pace { next: FIRST_LINE, silence: FIRST_LINE }
+        LineSchedule { next: FIRST_LINE, silence: FIRST_LINE }
     }
 
     fn due(&mut self, elapsed: Duration) -> bool {
@@ -254,14 +255,14 @@ mod tests {
 
     #[test]
     fn lines_come_at_growing_intervals_and_never_further_apart_than_the_limit() {
-        let mut pace = Pace::new();
+        let mut pace = LineSchedule::new();
         let at: Vec<u64> = (0..300).filter(|&s| pace.due(Duration::from_secs(s))).collect();
         assert_eq!(at, [2, 6, 14, 30, 62, 122, 182, 242]);
     }
 
     #[test]
     fn a_line_says_where_the_work_is_how_fast_and_what_is_best() {
-        let mut plain = Plain::new("evaluating".into(), 10, 60, Box::new(io::sink()));
+        let mut plain = LineProgress::new("evaluating".into(), 10, 60, Box::new(io::sink()));
         assert_eq!(plain.line(Duration::from_secs(5)), "evaluating: 10/60");
         plain.done = 30;
         plain.message = "best 97.8 %".into();
@@ -278,7 +279,7 @@ mod tests {
     #[test]
     fn short_work_prints_one_line_and_notes_are_printed_as_they_are() {
         let buffer = Buffer::default();
-        let plain = Plain::new("digits".into(), 0, 3, Box::new(buffer.clone()));
+        let plain = LineProgress::new("digits".into(), 0, 3, Box::new(buffer.clone()));
         let progress = Progress(Inner::Lines(Mutex::new(plain)));
         progress.advance(1);
         progress.note("a warning");

@@ -12,7 +12,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::flag;
 
 use super::error::{Error, Result};
-use super::exit::Exit;
+use crate::exit::Exit;
 
 const SIGNALS: [(i32, &str); 5] = [
     (SIGINT, "SIGINT"),

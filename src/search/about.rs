@@ -1,7 +1,7 @@
 //! What a search began with: `search.json`, written with its first archive.
 //!
-//! It is what the page of a run needs beside the search's state, so that `natv2 report` works where weights
-//! and data are not, as on a copy of the run directory.
+//! The page of a run needs it besides the search's state. So `natv2 report` works without the weights and the
+//! data, for instance on a copy of the run directory.
 
 use super::Error;
 use crate::data::{Dataset, Split};

@@ -37,7 +37,7 @@ use crate::train::rate::Rate;
 use crate::train::tally::nothing;
 use crate::train::{
     self, Batch, Decays, LossScale, Optimiser, Rule, Settings, Student, Tally, Teacher, Team, TeamState,
-    Weighting, material,
+    Weighting,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -194,7 +194,7 @@ impl<'a> Adapter<'a> {
             clip: (settings.clip > 0.0).then_some(settings.clip as f32),
         };
         let device = evaluator.engine().shared_device();
-        let team = Team::in_precision(&device, supernets.clone(), optimiser, settings.precision.into())?;
+        let team = Team::in_precision(&device, supernets.clone(), optimiser, settings.precision)?;
         let weighting = if team.narrowest().family.early_exits {
             train::exit_weights(settings.exit_weights).1
         } else {
@@ -209,7 +209,7 @@ impl<'a> Adapter<'a> {
             batch: settings.batch,
             // Other shuffles than those of a training with the run's seed.
             seed: config.seed ^ fnv1a64(b"search/adaptation"),
-            augmentation: material::augmentation(config.data.augmentation, dataset.name())?,
+            augmentation: config.data.augmentation.unwrap_or(dataset.facts().augmentation).augmentation(),
             resolutions: resolutions(settings, evaluator.space()),
             mean: pixels.mean,
             std: pixels.std,

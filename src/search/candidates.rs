@@ -68,7 +68,7 @@ impl Proposal<'_> {
     fn predicted(&self) -> Result<Vec<Candidate>, Error> {
         let (seed, search) = (self.config.seed, &self.config.search);
         let objectives = &search.objectives;
-        let inner = Inner {
+        let inner = InnerProblem {
             proposal: self,
             error: self.fit(|entry| Some(entry.error()))?,
             latency: if objectives.contains(&Objective::Latency) {
@@ -118,23 +118,9 @@ impl Proposal<'_> {
 
     /// A predictor of one measurement, fitted to the archive.
     pub(crate) fn fit(&self, target: impl Fn(&super::Entry) -> Option<f64>) -> Result<Ensemble, Error> {
-        let settings = &self.config.predictor;
-        let settings = predictor::Settings {
-            kind: match settings.kind {
-                config::PredictorKind::Gbdt => predictor::Kind::Gbdt,
-                config::PredictorKind::Cart => predictor::Kind::Cart,
-            },
-            encoding: match settings.encoding {
-                config::Encoding::Integer => predictor::Encoding::Integer,
-                config::Encoding::OneHot => predictor::Encoding::OneHot,
-            },
-            folds: settings.folds,
-            target_scaling: match settings.target_scaling {
-                config::TargetScaling::Standard => predictor::TargetScaling::Standard,
-                config::TargetScaling::None => predictor::TargetScaling::None,
-            },
-            ..predictor::Settings::default()
-        };
+        let config::Predictor { kind, encoding, folds, target_scaling } = self.config.predictor;
+        let usual = predictor::Settings::default();
+        let settings = predictor::Settings { kind, encoding, folds, target_scaling, ..usual };
         let rows = self.archive.entries.iter().filter_map(|e| Some((&e.genotype, target(e)?)));
         let (genotypes, targets): (Vec<&Genotype>, Vec<f64>) = rows.unzip();
         Ok(predictor::fit(&settings, &Features::from_rows(&genotypes)?, &targets, self.config.seed)?)
@@ -142,13 +128,13 @@ impl Proposal<'_> {
 }
 
 /// The inner search's problem.
-pub(crate) struct Inner<'a> {
+pub(crate) struct InnerProblem<'a> {
     pub(crate) proposal: &'a Proposal<'a>,
     pub(crate) error: Ensemble,
     pub(crate) latency: Option<Ensemble>,
 }
 
-impl Inner<'_> {
+impl InnerProblem<'_> {
     /// The objectives of many genotypes, all minimised.
     pub(crate) fn costs(&self, genotypes: &[Genotype], objectives: &[Objective]) -> Result<Points, Error> {
         let features = Features::from_rows(genotypes)?;
@@ -177,7 +163,7 @@ impl Inner<'_> {
     }
 }
 
-impl Problem for Inner<'_> {
+impl Problem for InnerProblem<'_> {
     fn upper(&self) -> &[u8] {
         self.proposal.space.upper()
     }

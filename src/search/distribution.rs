@@ -10,9 +10,9 @@
 //! - `best-fit`: of uniform, normal, triangular, beta, exponential and gamma, fitted by moments, the
 //!   one whose probabilities are closest to the frequencies in squared error, as NAT intends.
 //!
-//! A gene is fitted to the networks in which it says something. In a canonical genotype the genes
-//! behind a skipped layer and those of stages behind the exit are zero whatever they were; counting
-//! them would make every generation of sub-networks shallower than the archive that it comes from.
+//! A gene is fitted only to the networks in which it has a meaning. In a canonical genotype the genes after a
+//! skipped layer, and those of stages after the exit, are always zero. If they counted, every generation of
+//! sub-networks would be shallower than the archive that it comes from.
 
 use super::Entry;
 use crate::config;

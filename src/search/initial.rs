@@ -4,9 +4,8 @@
 //! NAT draws what the archive holds. Both add the smallest and the largest network of the space.
 
 use super::Error;
-use crate::config::Policy;
 use crate::random::stream;
-use crate::space::sample::{self, sample};
+use crate::space::sample::{Policy, sample};
 use crate::space::{Genotype, Repair, Space};
 use std::collections::HashSet;
 
@@ -31,10 +30,7 @@ pub fn draw(
     oversample: usize,
     seed: u64,
 ) -> Result<Vec<Genotype>, Error> {
-    let (count, policy) = match policy {
-        Policy::Natv2 => (archive * oversample, sample::Policy::NatV2),
-        Policy::Nat => (archive, sample::Policy::Nat),
-    };
+    let count = if policy == Policy::Nat { archive } else { archive * oversample };
     let mut taken: HashSet<Genotype> = bounds(space).into_iter().collect();
     distinct(space, policy, count.saturating_sub(2), &mut taken, &mut stream(seed, "search/initial", 0, 0))
 }
@@ -45,7 +41,7 @@ pub fn draw(
 /// The space has too few networks.
 pub fn distinct(
     space: &Space,
-    policy: sample::Policy,
+    policy: Policy,
     count: usize,
     taken: &mut HashSet<Genotype>,
     rng: &mut crate::random::Stream,
@@ -74,7 +70,7 @@ mod tests {
     #[test]
     fn draws_are_distinct_repeatable_and_leave_the_bounds_out() {
         let space = Space::paper(Family::SE_B);
-        for (policy, expected) in [(Policy::Natv2, 58), (Policy::Nat, 10)] {
+        for (policy, expected) in [(Policy::NatV2, 58), (Policy::Nat, 10)] {
             let drawn = draw(&space, policy, 12, 5, 3).unwrap();
             assert_eq!(drawn, draw(&space, policy, 12, 5, 3).unwrap());
             assert_ne!(drawn, draw(&space, policy, 12, 5, 4).unwrap());

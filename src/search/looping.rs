@@ -1,4 +1,4 @@
-//! The loop itself, from a run directory's newest checkpoint to the end.
+//! The loop of a search, from the newest checkpoint of a run directory to the end.
 
 use super::about::About;
 use super::adaptation::{Adapted, Adapter, Plan, Predicted};
@@ -9,13 +9,14 @@ use super::results::{self, FrontPoints, Summary};
 use super::state::{STAGE, STATE_FILE};
 use super::{Archive, Error, Iteration, State, initial};
 
-use crate::config::{Adaptation, Config, Policy};
+use crate::config::{Adaptation, Config};
 use crate::data::Split;
 use crate::evaluator::Evaluator;
 use crate::moo;
 use crate::predictor::metrics;
 use crate::random::stream;
-use crate::run::{Checkpoint, Journal, Output, Progress, RunDirectory, StopFlag};
+use crate::run::{self, Checkpoint, Journal, Output, Progress, RunDirectory, StopFlag};
+use crate::space::sample::Policy;
 use crate::train;
 use crate::train::checks::{Health, Reason, Remedy};
 use crate::train::tally::{distilled, left_out};
@@ -74,9 +75,9 @@ pub fn search(
     }
     loop {
         match search.advance(&mut state) {
-            Ok(Ended::Yes) => break,
-            Ok(Ended::NotYet) => {}
-            Ok(Ended::Stopped) => return Ok(Outcome::Stopped),
+            Ok(Progressed::ToItsEnd) => break,
+            Ok(Progressed::OneRound) => {}
+            Ok(Progressed::Stopped) => return Ok(Outcome::Stopped),
             // Weights that no step has moved are what they were: then nothing would help.
             Err(error) => match error.divergence().filter(|_| state.adaptation.steps > 0) {
                 Some(reason) => search.roll_back(&mut state, &reason)?,
@@ -94,10 +95,10 @@ pub fn search(
     Ok(Outcome::Finished(summary, Box::new(state)))
 }
 
-/// Whether a search is at its end.
-enum Ended {
-    Yes,
-    NotYet,
+/// How far one round has brought a search.
+enum Progressed {
+    ToItsEnd,
+    OneRound,
     /// A stop was asked for first.
     Stopped,
 }
@@ -166,12 +167,12 @@ impl Search<'_> {
     }
 
     /// Goes on by an iteration, or from the last to the end.
-    fn advance(&mut self, state: &mut State) -> Result<Ended, Error> {
-        let ended = |done: bool, then: Ended| if done { then } else { Ended::Stopped };
+    fn advance(&mut self, state: &mut State) -> Result<Progressed, Error> {
+        let ended = |done: bool, then: Progressed| if done { then } else { Progressed::Stopped };
         if state.iteration < self.config.search.iterations as u64 {
-            return Ok(ended(!self.stop.requested() && self.iterate(state)?, Ended::NotYet));
+            return Ok(ended(!self.stop.requested() && self.iterate(state)?, Progressed::OneRound));
         }
-        Ok(ended(state.test_top1.is_some() || self.test(state)?, Ended::Yes))
+        Ok(ended(state.test_top1.is_some() || self.test(state)?, Progressed::ToItsEnd))
     }
 
     /// One iteration, or the rest of one; `false` if a stop was asked for before it was done.
@@ -215,11 +216,11 @@ impl Search<'_> {
         state.archive.extend(entries);
         let capacity = search.archive
             + match search.growth {
-                Policy::Natv2 => 0,
+                Policy::NatV2 => 0,
                 Policy::Nat => iteration as usize * search.candidates,
             };
         match search.update {
-            Policy::Natv2 => {
+            Policy::NatV2 => {
                 let mut rng = stream(self.config.seed, "search/survival", iteration, 0);
                 state.archive.survive(&search.objectives, capacity, self.survival(), &mut rng)?;
             }
@@ -302,7 +303,7 @@ impl Search<'_> {
     /// or where its predecessor's weights turn out to be bad, of that.
     fn roll_back(&mut self, state: &mut State, reason: &Reason) -> Result<(), Error> {
         let at = state.adaptation.steps;
-        let checkpoint = self.run.latest_proven(STAGE)?.checkpoint.ok_or(Error::NoCheckpoint)?;
+        let checkpoint = self.run.latest_proven(STAGE)?.checkpoint.ok_or(run::Error::NoCheckpoint)?;
         let mut restored = State::read(&checkpoint)?;
         let adaptation = &mut restored.adaptation;
         let Adaptation { rate, clip, batch, .. } = self.config.adaptation;

@@ -1,5 +1,5 @@
-//! Measuring networks, each only once: what was measured is kept in a cache on disk, by weights,
-//! images and canonical genotype, and survives any interruption.
+//! Measuring networks, each only once. Results are kept in a cache on disk, which survives any interruption; the
+//! key is made of the weights, the images and the canonical genotype.
 
 use super::{Entry, Error};
 use crate::config::{Config, Objective};

@@ -40,6 +40,7 @@ pub use archive::{Archive, Entry, algorithm, objective_value, points};
 pub use looping::{Outcome, search};
 pub use state::{Iteration, STAGE, State};
 
+use crate::exit::exits;
 use crate::{data, engine, evaluator, moo, predictor, run, space, train};
 
 /// What can go wrong in a search.
@@ -94,13 +95,10 @@ pub enum Error {
     },
     /// Adaptation.
     #[error(transparent)]
-    Train(Box<train::Error>),
+    Train(#[from] train::Error),
     /// Divergence of the adaptation, again and again.
     #[error("adaptation: {0}")]
     KeepsDiverging(#[from] train::checks::KeepsDiverging),
-    /// Checkpoints that went away while the search ran.
-    #[error("the run's checkpoints are gone: begin again with another --run")]
-    NoCheckpoint,
     /// A resume with other weights, images or arithmetic.
     #[error(
         "the run in {directory} was made with other weights, images or arithmetic ({before}, now {now}): {remedy}"
@@ -117,11 +115,10 @@ pub enum Error {
     },
 }
 
-impl From<train::Error> for Error {
-    fn from(error: train::Error) -> Error {
-        // By far the largest of all.
-        Error::Train(Box::new(error))
-    }
+exits! { Error:
+    Usage [SmallSpace, OtherInputs],
+    Failure [State, Comparison, KeepsDiverging];
+    held [Evaluator, Engine, Run, Moo, Predictor, Space, Data, Train]
 }
 
 impl Error {

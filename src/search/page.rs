@@ -270,7 +270,7 @@ fn facts(context: &Context<'_>, state: &State) -> Vec<(String, String)> {
 /// The data set and its images in words, as far as the run says.
 pub(super) fn data_facts(data: Option<&Data>, config: &Config) -> (String, String) {
     let Some(data) = data else {
-        let name = config.data.name.map(|name| name.to_string());
+        let name = config.data.name.clone();
         return (name.unwrap_or_else(|| "as the weights' card says".into()), "–".into());
     };
     let from = data.folder.as_ref().map_or_else(|| ", built in".into(), |folder| format!(" in {folder}"));

@@ -4,7 +4,7 @@
 //! heads. Channel counts scale with the width multiplier and are rounded to multiples of 8 by
 //! [`div8`], which is what lets every kernel vectorise over channels without a tail.
 
-use serde::{Deserialize, Serialize};
+use crate::words::words;
 
 /// Number of elastic stages.
 pub const STAGES: usize = 5;
@@ -83,16 +83,17 @@ pub fn strided(side: usize, stride: usize) -> usize {
     side.div_ceil(stride)
 }
 
-/// How the widths of the exits' heads follow the width multiplier.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ExitScaling {
-    /// From the stage's scaled channels, as OFA scales its head.
-    #[default]
-    Once,
-    /// The multiplier a second time, as the authors' programs do at width 1.2.
-    Twice,
-}
+words!(
+    /// How the widths of the exits' heads follow the width multiplier.
+    #[derive(Default)]
+    ExitScaling {
+        /// From the stage's scaled channels, as OFA scales its head.
+        #[default]
+        Once = "once",
+        /// The multiplier a second time, as the authors' programs do at width 1.2.
+        Twice = "twice",
+    }
+);
 
 /// A classification head: 1x1 convolution to `expand`, global pool, 1x1 to `mix`, linear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 //! names, plans, drawings) follows from them, so no code lists the families by name.
 
 use super::Error;
+use crate::words::Word;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
@@ -25,25 +26,32 @@ impl Family {
 
     /// All eight, SE before EE.
     pub fn all() -> impl Iterator<Item = Family> {
-        [false, true].into_iter().flat_map(|early_exits| {
-            [(false, false), (true, false), (false, true), (true, true)].map(|(dense, parallel)| Family {
-                early_exits,
-                dense,
-                parallel,
-            })
+        (0..Family::WORDS.len()).map(|facts| Family {
+            early_exits: facts & 4 != 0,
+            parallel: facts & 2 != 0,
+            dense: facts & 1 != 0,
         })
+    }
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        let facts = [(self.early_exits, 4), (self.parallel, 2), (self.dense, 1)];
+        Family::WORDS[facts.into_iter().filter(|(fact, _)| *fact).map(|(_, bit)| bit).sum::<usize>()]
+    }
+}
+
+impl Word for Family {
+    const WORDS: &'static [&'static str] =
+        &["SE_B", "SE_D", "SE_P", "SE_DP", "EE_B", "EE_D", "EE_P", "EE_DP"];
+
+    fn of_word(word: &str) -> Option<Family> {
+        Family::all().find(|family| family.as_str() == word)
     }
 }
 
 impl fmt::Display for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match (self.dense, self.parallel) {
-            (false, false) => "B",
-            (true, false) => "D",
-            (false, true) => "P",
-            (true, true) => "DP",
-        };
-        f.pad(&format!("{}_{kind}", if self.early_exits { "EE" } else { "SE" }))
+        f.pad(self.as_str())
     }
 }
 
@@ -51,8 +59,7 @@ impl FromStr for Family {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        Family::all()
-            .find(|family| family.to_string().eq_ignore_ascii_case(text.trim()))
+        Family::of_word(&text.trim().to_ascii_uppercase())
             .ok_or_else(|| Error::UnknownFamily { name: text.to_string() })
     }
 }

@@ -9,6 +9,7 @@
 //!   drawings all read, so that they cannot disagree;
 //! - [`Space`]: the genotype (encode, decode, bounds, canonical form, repair) and random sampling;
 //! - [`cost`](mod@cost): trainable parameters and multiply-accumulates in closed form;
+//! - [`Strategy`]: how the exits of a network are weighted;
 //! - [`numbers`]: the numbers of the networks of a front;
 //! - [`show`](mod@show): a network drawn as text.
 
@@ -20,6 +21,7 @@ mod genotype;
 pub mod numbers;
 pub mod sample;
 pub mod show;
+mod strategy;
 pub mod walk;
 
 pub use arch::{Arch, MAX_RESOLUTION, MIN_RESOLUTION};
@@ -27,13 +29,17 @@ pub use backbone::{Activation, Channels, ExitScaling};
 pub use cost::{Cost, cost};
 pub use family::Family;
 pub use genotype::{Genotype, Repair, Space};
+pub use strategy::{ExitWeights, Strategy};
 pub use walk::{Layer, walk};
+
+use crate::exit::exits;
+use crate::words::Word;
 
 /// What is wrong with a family, an architecture or a genotype, and where.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
     /// A family name that is none of the eight.
-    #[error("unknown family `{name}`: use one of SE_B, SE_D, SE_P, SE_DP, EE_B, EE_D, EE_P, EE_DP")]
+    #[error("unknown family `{name}`: use one of {}", Family::WORDS.join(", "))]
     UnknownFamily {
         /// What was given.
         name: String,
@@ -112,4 +118,8 @@ pub enum Error {
         /// What is wrong, and the remedy.
         what: String,
     },
+}
+
+exits! { Error:
+    Usage [UnknownFamily, Malformed, MissingField, UnexpectedField, Length, Choice, GenotypeLength, Hole, Space]
 }

@@ -2,20 +2,19 @@
 
 use super::backbone::{DEPTHS, MAX_DEPTH};
 use super::{Genotype, Repair, Space};
+use crate::words::words;
 use rand::{Rng, RngExt};
-use serde::{Deserialize, Serialize};
 
-/// How the genes of a random network are drawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Policy {
-    /// Every gene uniform, zeros pushed to the end of the stage: nearly all stages are full.
-    #[serde(rename = "nat")]
-    Nat,
-    /// An optional layer is skipped with probability 1/3, and so is all that follows it: depths 2,
-    /// 3 and 4 have probabilities 1/3, 2/9 and 4/9.
-    #[serde(rename = "natv2")]
-    NatV2,
-}
+words!(
+    /// Which of the two methods something follows: here, how the genes of a random network are drawn.
+    Policy {
+        /// As NATv2: an optional layer is skipped with probability 1/3, and so is all that follows it: depths
+        /// 2, 3 and 4 have probabilities 1/3, 2/9 and 4/9.
+        NatV2 = "natv2",
+        /// As NAT: every gene uniform, zeros pushed to the end of the stage: nearly all stages are full.
+        Nat = "nat",
+    }
+);
 
 /// One random network, as its canonical genotype.
 pub fn sample(space: &Space, policy: Policy, rng: &mut impl Rng) -> Genotype {

@@ -1,7 +1,7 @@
 //! The card beside a checkpoint, `NAME.card.json`: what its numbers were trained on.
 
 use super::Error;
-use crate::data::{Dataset, Split};
+use crate::data::{Dataset, NAMES, Pixels, Spec, Split, Validation};
 use crate::space::backbone::PAPER_RESOLUTIONS;
 use crate::space::walk::Exits;
 use crate::space::{Arch, Family};
@@ -108,10 +108,29 @@ impl Card {
         }
         self.data = Some(name.into());
         self.data_dir = dataset.folder().map(Path::to_path_buf);
-        let cifar = name.starts_with("cifar");
-        self.validation_images = Some(dataset.split(Split::Val).len()).filter(|&n| cifar && n > 0);
+        let counted = dataset.facts().records().is_some();
+        self.validation_images = Some(dataset.split(Split::Val).len()).filter(|&n| counted && n > 0);
         let fraction = dataset.origin().and_then(|spec| spec.validation.fraction);
-        self.validation_fraction = fraction.filter(|_| !cifar && dataset.folder().is_some());
+        self.validation_fraction = fraction.filter(|_| !counted && dataset.folder().is_some());
+    }
+
+    /// The data set that is asked for, else the card's, else the one that is built in; its folder and splits too
+    /// are the card's where they are not given. What the card says about its own data set holds for no other.
+    pub fn spec(&self, name: Option<String>, dir: Option<PathBuf>, validation: Validation) -> Spec {
+        let name = name.or_else(|| self.data.clone()).unwrap_or_else(|| NAMES[0].into());
+        let own = Some(self).filter(|card| card.data.as_ref() == Some(&name));
+        let dir = dir.or_else(|| own?.data_dir.clone());
+        // A split that is given in one way is not the card's in the other.
+        let given = validation.images.is_some() || validation.fraction.is_some();
+        let of_card = own
+            .filter(|_| !given)
+            .map(|card| Validation { images: card.validation_images, fraction: card.validation_fraction });
+        Spec { name, dir, validation: of_card.unwrap_or(validation), side: None }
+    }
+
+    /// The card's normalisation, else the `usual` one.
+    pub fn pixels(&self, usual: Pixels) -> Pixels {
+        Pixels { mean: self.mean.unwrap_or(usual.mean), std: self.std.unwrap_or(usual.std) }
     }
 
     /// The resolutions of the search space: the card's, else the paper's.

@@ -1,7 +1,7 @@
 //! Checkpoint files: safetensors with the names that the once-for-all package writes.
 
 use super::numbers::{Unread, floats};
-use super::{Error, Parts, SCALINGS};
+use super::{Error, Parts};
 use crate::space::ExitScaling;
 use crate::space::backbone::{Channels, MAX_DEPTH, STAGES};
 use safetensors::{Dtype, SafeTensors};
@@ -156,7 +156,7 @@ impl Checkpoint {
         let widths = hint.into_iter().chain(common).chain(grid);
         // How many probes a width explains; the first that explains all of them wins.
         let mut best = (0, 1.0, ExitScaling::Once);
-        for (width, scaling) in widths.flat_map(|w| SCALINGS.map(|s| (w, s))) {
+        for (width, scaling) in widths.flat_map(|w| ExitScaling::ALL.map(|s| (w, s))) {
             let channels = Channels::new(width, scaling);
             let matching =
                 probes.iter().zip(&found).take_while(|((_, of), found)| of(&channels) == **found).count();
@@ -176,8 +176,8 @@ impl Checkpoint {
         Err(Error::Shape {
             file: self.file.clone(),
             tensor: name.clone(),
-            found: tensor.shape.clone(),
-            expected,
+            found: tensor.shape.as_slice().into(),
+            expected: expected.into(),
             why: format!("width multiplier {}, the nearest that explains the tensors before it", best.1),
         })
     }
@@ -194,8 +194,8 @@ impl Checkpoint {
             _ => Err(Error::Shape {
                 file: self.file.clone(),
                 tensor: name.into(),
-                found: shape.clone(),
-                expected: vec![1, 1],
+                found: shape.as_slice().into(),
+                expected: [1, 1].into(),
                 why: "a classifier of one class or more".into(),
             }),
         }

@@ -164,14 +164,13 @@ fn converted_card(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evaluator;
 
     fn target(family: &str) -> Target {
         Target { family: family.parse().unwrap(), classes: None, scaling: None, seed: 5 }
     }
 
     fn built_in() -> Supernet {
-        evaluator::load_supernet(None, None).unwrap()
+        Supernet::open(None, None).unwrap()
     }
 
     #[test]

@@ -6,10 +6,10 @@
 //! exactly the parameters that [`cost`](mod@crate::space::cost) counts.
 
 use super::network::Source;
-use super::{Block, Card, Checkpoint, Error, Layout, NetworkCard, SCALINGS, Supernet, Tensor};
+use super::{Block, Card, Checkpoint, Error, Layout, NetworkCard, Supernet, Tensor};
 use crate::ops::{Threads, kernel_transform};
 use crate::space::walk::Exits;
-use crate::space::{Arch, Channels, Family};
+use crate::space::{Arch, Channels, ExitScaling, Family};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -179,8 +179,8 @@ pub(super) fn load(
         _ => "classifier.linear.weight".into(),
     };
     let classes = checkpoint.classes(&classifier)?;
-    let layouts =
-        SCALINGS.map(|scaling| Layout::network(Channels::new(width, scaling), classes, arch, exits).0);
+    let layouts = ExitScaling::ALL
+        .map(|scaling| Layout::network(Channels::new(width, scaling), classes, arch, exits).0);
     let fits = |layout: &&Layout| {
         let mut tensors = layout.tensors().iter();
         tensors.all(|t| checkpoint.tensor(&t.name).is_some_and(|found| found.shape == t.shape))
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn weights_that_do_not_have_the_network_say_so() {
-        let supernet = crate::evaluator::load_supernet(None, None).unwrap();
+        let supernet = crate::supernet::Supernet::open(None, None).unwrap();
         let arch = Arch::largest(supernet.family, 48, Some(1.0));
         let error = Network::extract(&supernet, &arch, Exits::single(&arch)).unwrap_err();
         assert!(error.to_string().contains("width 1"), "{error}");

@@ -59,8 +59,8 @@ impl Network {
                 return Err(Error::Shape {
                     file: own.file.clone(),
                     tensor: wanted.name.clone(),
-                    found: tensor.shape.clone(),
-                    expected: wanted.shape.clone(),
+                    found: tensor.shape.as_slice().into(),
+                    expected: wanted.shape.as_slice().into(),
                     why: format!("a place in {}", supernet.file.display()),
                 });
             }

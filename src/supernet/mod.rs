@@ -20,6 +20,7 @@ mod insert;
 mod layout;
 mod network;
 pub mod numbers;
+mod open;
 mod pack;
 mod save;
 mod sort;
@@ -34,9 +35,11 @@ pub use layout::{
     BatchNorm, Block, FirstLayers, HeadLayout, Layout, Packing, Panels, Parts, Squeeze, TensorLayout,
     Transform,
 };
+pub use open::together;
 pub use pack::derive_calls;
 pub use sort::Sorting;
 
+use crate::exit::exits;
 use crate::space::walk::Exits;
 use crate::space::{self, Arch, Channels, ExitScaling, Family, Space};
 use std::path::{Path, PathBuf};
@@ -77,10 +80,10 @@ pub enum Error {
         file: PathBuf,
         /// The tensor's name.
         tensor: String,
-        /// Its shape.
-        found: Vec<usize>,
+        /// Its shape. Boxed, as this is the largest kind of error, and many others hold it.
+        found: Box<[usize]>,
         /// The shape needed.
-        expected: Vec<usize>,
+        expected: Box<[usize]>,
         /// What for.
         why: String,
     },
@@ -164,6 +167,19 @@ pub enum Error {
         /// What is wrong with that, and what to do.
         what: String,
     },
+    /// A search space that there is not.
+    #[error(transparent)]
+    Space(#[from] space::Error),
+    /// Super-networks that cannot be searched side by side.
+    #[error("{first} and {second} cannot be searched side by side: {what}", first = .first.display(), second = .second.display())]
+    Together {
+        /// One.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+        /// In what they differ, or do not, and what to do.
+        what: String,
+    },
     /// A family that the file's tensors cannot serve.
     #[error("{file} cannot serve family {family}: it has no {what}: choose another with --family", file = .file.display())]
     Family {
@@ -174,6 +190,12 @@ pub enum Error {
         /// The first tensor that is missing.
         what: String,
     },
+}
+
+exits! { Error:
+    Usage [Family, Width, OneNetwork, Blank, Together],
+    Failure [Read, Format, MissingTensor, Shape, Type, TooLarge, Variance, NotFinite, Card];
+    held [Space]
 }
 
 /// A super-network: its layout and all its numbers, packed.
@@ -273,7 +295,7 @@ impl Supernet {
     /// How the exits' widths follow the width multiplier.
     pub fn scaling(&self) -> ExitScaling {
         let same = |scaling: &ExitScaling| Channels::new(self.channels().width, *scaling) == *self.channels();
-        SCALINGS.into_iter().find(same).unwrap_or_default()
+        ExitScaling::ALL.into_iter().find(same).unwrap_or_default()
     }
 
     /// Whether an architecture of width `width` runs on these weights.
@@ -287,6 +309,3 @@ impl Supernet {
 pub fn of_width<'a>(supernets: &'a [Supernet], arch: &Arch) -> Option<&'a Supernet> {
     supernets.iter().find(|supernet| supernet.has_width(arch.w))
 }
-
-/// The scaling that reproduces a file's exits, both tried.
-pub(crate) const SCALINGS: [ExitScaling; 2] = [ExitScaling::Once, ExitScaling::Twice];

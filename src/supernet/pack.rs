@@ -55,8 +55,8 @@ impl Layout {
                 return Err(Error::Shape {
                     file: checkpoint.file().into(),
                     tensor: layout.name.clone(),
-                    found: tensor.shape.clone(),
-                    expected: layout.shape.clone(),
+                    found: tensor.shape.as_slice().into(),
+                    expected: layout.shape.as_slice().into(),
                     why: format!("width multiplier {} and {} classes", self.channels().width, self.classes()),
                 });
             }

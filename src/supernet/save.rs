@@ -17,8 +17,8 @@ impl Checkpoint {
             let view = view.map_err(|_| Error::Shape {
                 file: self.file().into(),
                 tensor: name.into(),
-                found: tensor.shape.clone(),
-                expected: vec![tensor.data.len()],
+                found: tensor.shape.as_slice().into(),
+                expected: [tensor.data.len()].into(),
                 why: "the elements it holds".into(),
             })?;
             views.push((name, view));

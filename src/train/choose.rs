@@ -27,7 +27,7 @@ pub struct Choices {
 }
 
 impl Choices {
-    /// Those of `phase` for super-networks of `family`, one of each of `widths`. A phase of the
+    /// The choices of `phase` for super-networks of `family`, one of each of `widths`. A phase of the
     /// largest network alone has one choice in everything but the width.
     pub fn new(phase: &Phase, family: Family, widths: &[Option<f64>]) -> Choices {
         let largest = Phase::new("", 1, 1.0);

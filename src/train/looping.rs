@@ -17,7 +17,7 @@ use crate::config::{self, Phase};
 use crate::data::loader::{self, Loader};
 use crate::device::Device;
 use crate::engine::Evaluation;
-use crate::run::{Curves, Journal, Output, Progress, RunDirectory, StopFlag};
+use crate::run::{self, Curves, Journal, Output, Progress, RunDirectory, StopFlag};
 use crate::supernet::Supernet;
 use serde::Serialize;
 use std::sync::Arc;
@@ -398,7 +398,7 @@ impl Loop<'_> {
     fn roll_back(&mut self, reason: &Reason) -> Result<(), Error> {
         let at = self.snapshot.state.total;
         let restored = self.run.latest_proven(self.task.stage)?.checkpoint;
-        let checkpoint = restored.ok_or(Error::NoCheckpoint)?;
+        let checkpoint = restored.ok_or(run::Error::NoCheckpoint)?;
         let like: Vec<Supernet> = self.team.supernets().cloned().collect();
         let mut snapshot = Snapshot::read(&checkpoint, &like)?;
         let state = &mut snapshot.state;

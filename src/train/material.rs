@@ -2,14 +2,13 @@
 
 use super::Error;
 use super::task::Material;
-use crate::config::{self, Config, Training};
-use crate::data::augment::{Augmentation, Preset};
+use crate::config::{Config, Training};
+use crate::data::augment::Preset;
 use crate::data::{self, Dataset, Split, Validation, loader};
-use crate::engine::Values;
-use crate::evaluator::{CALIBRATION_BATCH, Pixels, data_of, together, whole_batches};
+use crate::engine::{CALIBRATION_BATCH, Values, whole_batches};
 use crate::space::walk::Exits;
-use crate::space::{Arch, ExitScaling, Family};
-use crate::supernet::{Blank, Card, Checkpoint, Supernet, Target, convert};
+use crate::space::{Arch, Family};
+use crate::supernet::{Blank, Card, Checkpoint, Supernet, Target, convert, together};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::sync::Arc;
@@ -25,11 +24,10 @@ const CALIBRATION_IMAGES: usize = 960;
 ///
 /// # Errors
 /// Data that cannot be read.
-pub fn dataset(config: &Config, card: Option<&Card>) -> Result<Dataset, Error> {
+pub fn dataset(config: &Config, card: &Card) -> Result<Dataset, Error> {
     let validation =
         Validation { images: config.data.validation_images, fraction: config.data.validation_fraction };
-    let name = config.data.name.map(|name| name.as_str().to_string());
-    Ok(data::open(&data_of(name, config.data.dir.clone(), validation, card))?)
+    Ok(data::open(&card.spec(config.data.name.clone(), config.data.dir.clone(), validation))?)
 }
 
 /// The super-networks that a training begins with, ascending by width: the configuration's weights,
@@ -39,33 +37,30 @@ pub fn dataset(config: &Config, card: Option<&Card>) -> Result<Dataset, Error> {
 /// Weights that cannot be read, do not fit, or do not go together.
 pub fn start(
     config: &Config,
-    dataset: impl FnOnce(Option<&Card>) -> Result<Dataset, Error>,
+    dataset: impl FnOnce(&Card) -> Result<Dataset, Error>,
 ) -> Result<(Vec<Supernet>, Dataset), Error> {
     let s = &config.supernet;
-    let family: Option<Family> = s.family.map(|family| family.as_str().parse()).transpose()?;
+    let family = s.family;
     let Some(file) = &s.weights else {
-        let dataset = dataset(None)?;
+        let dataset = dataset(&Card::default())?;
         let widths = [Some(s.width.unwrap_or(1.0)), s.wide_width];
         let new = |width| {
             let blank = Blank {
                 family: family.unwrap_or(Family::SE_B),
                 width,
                 classes: s.classes.unwrap_or(dataset.classes().len()),
-                scaling: match s.exit_scaling {
-                    config::ExitScaling::Once => ExitScaling::Once,
-                    config::ExitScaling::Twice => ExitScaling::Twice,
-                },
+                scaling: s.exit_scaling,
             };
             Supernet::random(&blank, config.seed)
         };
         let supernets = widths.into_iter().flatten().map(new).collect::<Result<_, _>>()?;
         return Ok((supernets, dataset));
     };
-    let dataset = dataset(Some(&Card::beside(file)?))?;
+    let dataset = dataset(&Card::beside(file)?)?;
     let classes = dataset.classes().len();
     let supernets = [Some(file), s.wide_weights.as_ref()];
     let supernets = supernets.into_iter().flatten().map(|file| given(file, family, classes, config.seed));
-    Ok((together(supernets.collect::<Result<_, Error>>()?).map_err(Box::new)?.0, dataset))
+    Ok((together(supernets.collect::<Result<_, Error>>()?)?.0, dataset))
 }
 
 /// The weights of a file, with new classifiers or parts where it has other classes or another family.
@@ -90,7 +85,7 @@ impl Material {
         training: &Training,
         supernet: &Supernet,
         dataset: Arc<Dataset>,
-        augmentation: Option<config::Augmentation>,
+        augmentation: Option<Preset>,
         with_validation: bool,
     ) -> Result<Material, Error> {
         if dataset.classes().len() > supernet.classes() {
@@ -102,12 +97,8 @@ impl Material {
         }
         let card = &supernet.card;
         let own = card.data.as_deref() == Some(dataset.name());
-        let usual = Pixels::usual(dataset.name());
-        let pixels = if own {
-            Pixels { mean: card.mean.unwrap_or(usual.mean), std: card.std.unwrap_or(usual.std) }
-        } else {
-            usual
-        };
+        let usual = dataset.facts().pixels;
+        let pixels = if own { card.pixels(usual) } else { usual };
         let images = loader::training_images(&dataset, with_validation);
         let wanted = training
             .calibration_images
@@ -143,24 +134,12 @@ impl Material {
             validation,
             calibration,
             pixels,
-            augmentation: self::augmentation(augmentation, dataset.name())?,
+            augmentation: augmentation.unwrap_or(dataset.facts().augmentation).augmentation(),
             resolutions,
             fingerprint,
             dataset,
         })
     }
-}
-
-/// What happens to training images: as the configuration says, else what is usual for the data set.
-///
-/// # Errors
-/// None: a configuration's words are all known.
-pub fn augmentation(word: Option<config::Augmentation>, dataset: &str) -> Result<Augmentation, data::Error> {
-    let preset = match word {
-        Some(word) => word.as_str().parse()?,
-        None => Preset::usual(dataset),
-    };
-    Ok(preset.augmentation())
 }
 
 /// What a training's result depends on besides its configuration, as a short name.

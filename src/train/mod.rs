@@ -35,10 +35,11 @@ mod task;
 mod team;
 mod trainer;
 
+pub use crate::config::Decays;
 pub use calls::{CallList, StepShape, step_calls};
 pub use looping::{Outcome, train};
 pub use loss_scale::LossScale;
-pub use optimiser::{Decays, Optimiser, Rule};
+pub use optimiser::{Optimiser, Rule};
 pub use optimiser_state::OptimiserState;
 pub use state::{Best, Epoch, Snapshot, State};
 pub use tally::Tally;
@@ -46,7 +47,8 @@ pub use task::{Material, Task, evaluate, exit_weights};
 pub use team::{Team, TeamState};
 pub use trainer::{Batch, Gradient, Report, Settings, Student, Teacher, Trainer, batches};
 
-use crate::{data, device, engine, evaluator, run, space, supernet};
+use crate::exit::exits;
+use crate::{data, device, engine, run, space, supernet};
 
 /// Which exits of a network are read, and with what weights.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -72,10 +74,7 @@ pub enum Error {
     /// The data failed.
     #[error(transparent)]
     Data(#[from] data::Error),
-    /// Super-networks that do not go together.
-    #[error(transparent)]
-    Together(#[from] Box<evaluator::Error>),
-    /// Weights that do not fit.
+    /// Weights that do not fit, or do not go together.
     #[error(transparent)]
     Supernet(#[from] supernet::Error),
     /// An architecture or a space that is none.
@@ -92,14 +91,6 @@ pub enum Error {
         found: usize,
         /// The super-network's.
         expected: usize,
-    },
-    /// A checkpoint's state that cannot be understood.
-    #[error("{file}: {reason}: it was written by another version, or is damaged; begin a new run with --run")]
-    State {
-        /// The file.
-        file: String,
-        /// What is wrong.
-        reason: String,
     },
     /// A run that began with other inputs.
     #[error(
@@ -119,9 +110,6 @@ pub enum Error {
     /// Divergence again and again.
     #[error(transparent)]
     KeepsDiverging(#[from] checks::KeepsDiverging),
-    /// A run whose checkpoints went away while it ran.
-    #[error("the run's checkpoints are gone: begin again with another --run")]
-    NoCheckpoint,
     /// Images that are not as many as their labels say.
     #[error("a batch of {images} labels and {values} values is not that many images of side {side}")]
     Batch {
@@ -168,6 +156,12 @@ pub enum Error {
         "the optimiser's state is not one of this super-network: start again, or give the weights that it belongs to"
     )]
     OtherState,
+}
+
+exits! { Error:
+    Usage [Classes, OtherInputs],
+    Failure [Diverged, KeepsDiverging, Batch, Label, Width, TeacherClasses, NoSupernet, OtherState];
+    held [Device, Engine, Run, Data, Supernet, Space]
 }
 
 impl Error {

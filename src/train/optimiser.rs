@@ -4,6 +4,7 @@
 //! it, and then momentum and weight decay act on all of it; a tensor that none used stays as it is.
 
 use super::slots::{TrainingSlots, arena};
+use crate::config::Decays;
 use crate::ops::grad::kernel_transform::{KernelTransformGrad, KernelTransformGradGroup};
 use crate::ops::update::{
     AdamW, AdamWParams, AdamWSegment, ClipFactor, ClipParams, Segment, Sgd, SgdParams, SgdSegment,
@@ -27,16 +28,6 @@ pub enum Rule {
     },
     /// AdamW with the usual 0.9, 0.999 and 1e-8.
     AdamW,
-}
-
-/// Which tensors decay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Decays {
-    /// All.
-    All,
-    /// Those of more than one dimension: neither batch norms nor biases, as in OFA.
-    Weights,
 }
 
 /// An optimiser: rule, weight decay, clipping. Its state lies in the trainer's buffers.

@@ -1,6 +1,7 @@
 //! What an optimiser remembers of the steps so far, on its way from and to checkpoints.
 
 use super::{Error, LossScale, Rule};
+use crate::run;
 use crate::supernet::{self, Checkpoint, Layout, Tensor};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -60,8 +61,8 @@ impl OptimiserState {
     ) -> Result<OptimiserState, Error> {
         let file = Checkpoint::parse(bytes, path)?;
         let vector = |name: &str| file.tensor(name).map(|tensor| tensor.data.clone());
-        let first = vector(FIRST).ok_or_else(|| Error::State {
-            file: path.display().to_string(),
+        let first = vector(FIRST).ok_or_else(|| run::Error::State {
+            path: path.to_path_buf(),
             reason: "the optimiser has no tensor `first`".into(),
         })?;
         Ok(OptimiserState { first, second: vector(SECOND), steps, loss_scale })

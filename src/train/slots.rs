@@ -11,7 +11,7 @@
 
 use crate::launch::panels::panelled_len;
 use crate::ops::grad::pointwise::{Transpose, TransposeGroup, TransposeParams};
-use crate::ops::half_rows::{self, HalfRows, Job};
+use crate::ops::half_rows::{self, HalfRows, Job, JobParams};
 use crate::ops::halves::{Format, PER_ELEMENT};
 use crate::ops::update::SumOfSquares;
 use crate::ops::{Call, PANEL, Region, Slot};
@@ -126,8 +126,7 @@ fn rows_at(base: usize, panels: &Panels, numbers: usize) -> Slot {
 fn all_rows(layout: &Layout, format: Format, base: usize) -> HalfRows {
     let in_arena = |slot: Slot| arena(slot.offset, slot.len);
     let job = |panels: Panels| Job {
-        cout: panels.cout as u32,
-        cin: panels.cin as u32,
+        params: JobParams { cout: panels.cout as u32, cin: panels.cin as u32 },
         w: in_arena(panels.prefix(panels.cout)),
         rows: in_arena(layout.rows(&panels, panels.cout)),
         transposed: Some(in_arena(rows_at(base, &panels, panels.cin * panels.cout))),
@@ -154,7 +153,7 @@ fn all_panels(layout: &Layout) -> Vec<Panels> {
     all
 }
 
-/// Those of linear layers, which follow the pooling.
+/// Panels of the linear layers, which follow the pooling.
 fn linear_panels(layout: &Layout) -> Vec<Panels> {
     let heads = layout.head.iter().chain(&layout.exits);
     heads.flat_map(|head| [head.mix, head.classifier]).filter(|panels| panels.cout > 0).collect()

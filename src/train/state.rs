@@ -4,7 +4,7 @@ use super::checks::Watch;
 use super::tally::{nothing, untaught};
 use super::team::{read_supernet, read_weights, write_weights};
 use super::{Error, LossScale, Tally, TeamState};
-use crate::run::{Checkpoint as Stored, Transaction};
+use crate::run::{self, Checkpoint as Stored, Transaction};
 use crate::supernet::Supernet;
 use serde::{Deserialize, Serialize};
 
@@ -143,10 +143,10 @@ impl Snapshot {
     /// Files that are not those of a training of this version and these super-networks.
     pub fn read(stored: &Stored, like: &[Supernet]) -> Result<Snapshot, Error> {
         let file = stored.path().join(STATE);
-        let refuse = |reason: String| Error::State { file: file.display().to_string(), reason };
+        let refuse = |reason: String| run::Error::State { path: file.clone(), reason };
         let state: State = serde_json::from_slice(&stored.read(STATE)?).map_err(|e| refuse(e.to_string()))?;
         if state.version != VERSION {
-            return Err(refuse(format!("version {}, and {VERSION} is known", state.version)));
+            return Err(refuse(format!("version {}, and {VERSION} is known", state.version)).into());
         }
         let has = |name: &str| stored.names().any(|other| other == name);
         let best = has(BEST).then(|| read_weights(stored, BEST, like)).transpose()?;

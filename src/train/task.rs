@@ -1,16 +1,17 @@
 //! What a training is of: its data, its settings, and what follows from them.
 
 use super::checks::Remedy;
-use super::{Decays, Error, Optimiser, Rule, Weighting};
+use super::{Error, Optimiser, Rule, Weighting};
 use crate::config::{self, Phase, Training};
-use crate::data::Dataset;
 use crate::data::augment::Augmentation;
 use crate::data::loader;
+use crate::data::{Dataset, Pixels};
 use crate::device::Device;
-use crate::engine::{Calibration, Engine, Evaluation, Precision, evaluate_widths};
-use crate::evaluator::{CALIBRATION_BATCH, Pixels, SplitImages};
-use crate::space::Arch;
+use crate::engine::{
+    CALIBRATION_BATCH, Calibration, Engine, Evaluation, Precision, SplitImages, evaluate_widths,
+};
 use crate::space::walk::Exits;
+use crate::space::{Arch, ExitWeights, Strategy};
 use crate::supernet::Supernet;
 use std::sync::Arc;
 
@@ -62,28 +63,20 @@ impl Task<'_> {
                 config::Optimiser::Adamw => Rule::AdamW,
             },
             decay: t.weight_decay as f32,
-            decays: match t.decay {
-                config::Decay::All => Decays::All,
-                config::Decay::Weights => Decays::Weights,
-            },
+            decays: t.decay,
             clip: (t.clip > 0.0).then_some(t.clip as f32),
         }
     }
 
     /// What maps are stored as in a step.
     pub fn precision(&self) -> Precision {
-        self.training.precision.into()
+        self.training.precision
     }
 
     /// Steps of an epoch.
     pub fn epoch_steps(&self) -> u64 {
         let images = self.training.epoch_images.unwrap_or(self.material.images.len());
         loader::steps_per_epoch(images.min(self.material.images.len()), self.training.batch)
-    }
-
-    /// Steps of all phases together.
-    pub fn total_steps(&self) -> u64 {
-        self.phases.iter().map(|phase| phase.total_epochs() as u64 * self.epoch_steps()).sum()
     }
 
     /// What can be done where it diverges.
@@ -99,18 +92,11 @@ impl Task<'_> {
     }
 }
 
-/// Weights of the exits in a joint loss and in a teacher's answer, as OFAv2's and NATv2's programs
-/// round them.
-pub fn exit_weights(which: config::ExitWeights) -> (Weighting, Weighting) {
-    let asc = [0.06, 0.13, 0.20, 0.27, 0.34];
-    let desc = [0.34, 0.27, 0.20, 0.13, 0.06];
-    let (loss, sum) = match which {
-        config::ExitWeights::Asc => (asc, asc),
-        config::ExitWeights::Desc => (desc, desc),
-        config::ExitWeights::Unif => ([0.2; 5], [0.2; 5]),
-        config::ExitWeights::Mix => (desc, asc),
-    };
-    (Weighting::Joint(loss), Weighting::Joint(sum))
+/// Weights of the exits in a joint loss and in a teacher's answer.
+pub fn exit_weights(strategy: Strategy) -> (Weighting, Weighting) {
+    let ExitWeights { alpha, beta } = strategy.training_weights();
+    let joint = |weights: Vec<f64>| Weighting::Joint(std::array::from_fn(|exit| weights[exit] as f32));
+    (joint(alpha), joint(beta))
 }
 
 /// Evaluates networks of `weights`, each of the super-network of its width, on some images, with

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::device::Device;
 use crate::engine::Precision;
-use crate::run::{Checkpoint as Stored, Transaction};
+use crate::run::{self, Checkpoint as Stored, Transaction};
 use crate::supernet::{Checkpoint, Supernet};
 use std::sync::Arc;
 
@@ -224,8 +224,8 @@ impl TeamState {
             let name = numbered(OPTIMISER, number);
             let path = stored.path().join(&name);
             let own = rest.split_at_checked(supernet.layout.tensors().len());
-            let (own, others) = own.ok_or_else(|| Error::State {
-                file: path.display().to_string(),
+            let (own, others) = own.ok_or_else(|| run::Error::State {
+                path: path.clone(),
                 reason: "the state has too few steps of tensors".into(),
             })?;
             let loss_scale = scales.get(number).copied().unwrap_or_default();

@@ -201,11 +201,6 @@ impl Trainer {
         &self.supernet
     }
 
-    /// Changes the optimiser; its state stays.
-    pub fn set_optimiser(&mut self, optimiser: Optimiser) {
-        self.optimiser = optimiser;
-    }
-
     /// The largest network of a super-network as a teacher, which may be another's than this one. It answers
     /// in this one's precision.
     ///

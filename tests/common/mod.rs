@@ -1,9 +1,7 @@
-//! What tests share: where the reference values are and how they are read; programs that are killed.
+//! What test programs share: where the reference values are and how they are read; programs that are killed.
 #![allow(dead_code)]
 
 pub mod devices;
-pub mod halves;
-pub mod not_numbers;
 
 use serde_json::Value;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-// Checks of ../../augment.cu: every kind of operation, alone and in pairs, against plain loops. The struct mirrors
+// Checks of ../../input/augment.cu: every kind of operation, alone and in pairs, against plain loops. The struct mirrors
 // its args struct.
 #include "../sanitizer.h"
 #include "check.h"

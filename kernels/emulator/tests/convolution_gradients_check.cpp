@@ -1,6 +1,6 @@
 // Checks of the kernels of the depthwise convolution's and the stem's gradients in every format, on small shapes
 // with whole numbers: every array is exactly as large as it must be, so AddressSanitizer sees one element too far.
-// Accuracy over many shapes is what tests/ops.rs and tests/ops_formats.rs check.
+// Accuracy over many shapes is what tests/device/ops/operators.rs and tests/device/ops/formats.rs check.
 //
 // The structs mirror those of the kernels; a test on the Rust side compares their layouts.
 #include "check.h"

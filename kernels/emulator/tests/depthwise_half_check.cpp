@@ -1,5 +1,5 @@
 // Checks of depthwise_half.cu: all kernels in both formats on small shapes with whole numbers, where every result
-// is exact, and their bank conflicts. Accuracy over many shapes is what tests/ops_formats.rs checks.
+// is exact, and their bank conflicts. Accuracy over many shapes is what tests/device/ops/formats.rs checks.
 #include "check.h"
 
 #include "formats.h"

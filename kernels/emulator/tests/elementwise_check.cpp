@@ -1,4 +1,4 @@
-// Checks of ../../elementwise.cu. The structs mirror its params structs.
+// Checks of ../../forward/elementwise.cu. The structs mirror its params structs.
 #include "check.h"
 
 namespace {
@@ -9,10 +9,10 @@ struct FillParams {
     float value;
 };
 
-struct SumParams {
-    const float4 *a, *b, *c, *d;
+struct SumArgs {
+    const float4* x[4];
     float4* y;
-    unsigned quads;
+    unsigned len, terms, format, quads;
 };
 
 }  // namespace
@@ -35,9 +35,10 @@ NAT_CHECK(sum) {
             std::memcpy(values.data(), floats.data(), floats.size() * sizeof(float));
         }
         for (int count = 2; count <= 4; ++count) {
-            const SumParams params = {in[0].data(), in[1].data(), count > 2 ? in[2].data() : nullptr,
-                                      count > 3 ? in[3].data() : nullptr, y.data(), quads};
-            check::launch("sum_f32", {(quads + 255) / 256}, {256}, 0, params);
+            const SumArgs args = {{in[0].data(), in[1].data(), count > 2 ? in[2].data() : nullptr,
+                                   count > 3 ? in[3].data() : nullptr},
+                                  y.data(), 4 * quads, static_cast<unsigned>(count), 0, quads};
+            check::launch("sum_f32", {(quads + 255) / 256}, {256}, 0, args);
             for (unsigned i = 0; i < quads; ++i) {
                 float4 wanted = {};
                 for (int k = 0; k < count; ++k) {

@@ -1,6 +1,6 @@
 // Checks of grad_pointwise_half.cu and half_rows.cu: both tiles in both formats on small shapes with whole
 // numbers, where every sum is exact, and their bank conflicts. Accuracy over many shapes is what
-// tests/ops_half.rs checks.
+// tests/device/ops/half.rs checks.
 #include "check.h"
 
 #include "../half.h"

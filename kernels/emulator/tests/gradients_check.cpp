@@ -1,7 +1,7 @@
 // Checks of the kernels of batch norm's, squeeze-and-excitation's, pools' and activations' gradients, of losses and
 // of updates on small shapes: every array is exactly as large as it must be, so AddressSanitizer sees one element
 // too far, and numbers are small and whole, so most results are exact. Accuracy over many shapes is what
-// tests/ops.rs checks; here the sanitizers look on.
+// tests/device/ops/operators.rs checks; here the sanitizers look on.
 //
 // The structs mirror those of the kernels; a test on the Rust side compares their layouts.
 #include "check.h"

@@ -1,6 +1,6 @@
 // Checks of mbconv.cu on whole numbers: the f32 sums are exact in any order, and so is every rounding. For
 // every way in which a block can cut its work: the results are those of plain loops, to the bit, and their
-// bank conflicts are counted. Accuracy over many shapes is what tests/ops_mbconv.rs checks.
+// bank conflicts are counted. Accuracy over many shapes is what tests/device/ops/mbconv.rs checks.
 #include "../sanitizer.h"
 #include "mbconv_problem.h"
 

@@ -4,7 +4,7 @@
 
 #include "check.h"
 
-#include "../../mbconv_stem.cuh"
+#include "nat_mbconv_stem.cuh"
 #include "formats.h"
 
 #include <algorithm>

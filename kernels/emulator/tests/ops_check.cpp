@@ -1,6 +1,6 @@
 // Checks of the operators' kernels on small shapes: every array is exactly as large as it must be,
 // so AddressSanitizer sees one element too far, and numbers are small and whole, so most results
-// are exact. Accuracy over many shapes is what tests/ops.rs checks; here the sanitizers look on.
+// are exact. Accuracy over many shapes is what tests/device/ops/operators.rs checks; here the sanitizers look on.
 //
 // The structs mirror those of the kernels; a test on the Rust side compares their layouts.
 #include "check.h"
@@ -65,8 +65,8 @@ void check_pointwise(Tile tile, unsigned images, unsigned side, unsigned stride,
 
 struct DepthwiseArgs {
     const float *x, *w, *scale, *shift;
-    float* y;
-    unsigned images, side_in, side_out, channels, weight_channels, kernel, stride, activation, format;
+    float *y, *pool;
+    unsigned images, side_in, side_out, channels, weight_channels, kernel, stride, activation, format, groups, workers;
 };
 
 void check_depthwise(unsigned kernel, unsigned stride, unsigned side, unsigned channels, bool folded) {
@@ -88,7 +88,7 @@ void check_depthwise(unsigned kernel, unsigned stride, unsigned side, unsigned c
         wanted[i] = folded ? relu(sum * scale[c] + shift[c]) : sum;
     }
     const DepthwiseArgs args = {x.data(), w.data(), folded ? scale.data() : nullptr, folded ? shift.data() : nullptr,
-                                y.data(), images, side, out, channels, stored, kernel, stride, folded ? 1u : 0u, 0};
+                                y.data(), nullptr, images, side, out, channels, stored, kernel, stride, folded ? 1u : 0u, 0, 0, 0};
     char name[32];
     unsigned blocks;
     if (out <= 4) {

@@ -1,5 +1,5 @@
 // Checks of pointwise_half.cu: all tiles in both formats on small shapes with whole numbers, where every
-// result is exact, and their bank conflicts. Accuracy over many shapes is what tests/ops_half.rs checks.
+// result is exact, and their bank conflicts. Accuracy over many shapes is what tests/device/ops/half.rs checks.
 #include "check.h"
 
 #include "formats.h"

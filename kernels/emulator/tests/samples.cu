@@ -1,6 +1,6 @@
 // Sample kernels that exercise the emulator; samples_check.cpp runs them. Not part of natv2.
-#include "grad_pointwise_half.cuh"
-#include "pointwise_half.cuh"
+#include "nat_grad_pointwise_half.cuh"
+#include "nat_pointwise_half.cuh"
 
 // C[m, n] = A[m, k] B[k, n] with 16 x 16 tiles in static shared memory; any sizes.
 constexpr int kTile = 16;

@@ -3,7 +3,7 @@
 use super::{Error, print};
 use crate::bench::compare::{Options, run};
 use crate::cli::Talk;
-use crate::run::Exit;
+use crate::exit::Exit;
 use clap::Args;
 use std::path::PathBuf;
 

@@ -7,7 +7,7 @@ use crate::bench::ways;
 use crate::cli::{Globals, Images, Seed, Weights};
 use crate::engine::{Graphs, Precision};
 use crate::evaluator::{self, Evaluator};
-use crate::run::Exit;
+use crate::exit::Exit;
 use crate::space::Family;
 use clap::Args;
 

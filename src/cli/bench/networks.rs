@@ -42,14 +42,14 @@ pub(super) fn width(text: &str) -> Result<f64, String> {
 }
 
 /// The layout of a super-network, its family, the weights where there are any, and the networks.
-pub(super) struct Ground {
+pub(super) struct LoadedNetworks {
     pub(super) layout: Layout,
     pub(super) family: Family,
     pub(super) supernet: Option<Supernet>,
     pub(super) networks: Vec<(Arch, Exits)>,
 }
 
-impl Ground {
+impl LoadedNetworks {
     /// The super-network's weights; random ones where it does not exist.
     pub(super) fn weights(self) -> Result<Supernet, Error> {
         if let Some(supernet) = self.supernet {
@@ -64,7 +64,7 @@ impl Ground {
 
 impl Networks {
     /// Reads them.
-    pub(super) fn ground(&self) -> Result<Ground, Error> {
+    pub(super) fn ground(&self) -> Result<LoadedNetworks, Error> {
         let (layout, family, supernet) = self.layout()?;
         let network = |arch: Arch| {
             let exits = self.exits_of(&arch)?;
@@ -73,7 +73,7 @@ impl Networks {
         };
         let networks = self.architectures(family, supernet.as_ref())?;
         let networks = networks.into_iter().map(network).collect::<Result<_, Error>>()?;
-        Ok(Ground { layout, family, supernet, networks })
+        Ok(LoadedNetworks { layout, family, supernet, networks })
     }
 
     fn layout(&self) -> Result<(Layout, Family, Option<Supernet>), Error> {
@@ -107,9 +107,7 @@ impl Networks {
                 "--exits: family {} has one plain head: leave the flag out, or name an EE family",
                 arch.family
             ))),
-            Some(list) => {
-                Exits::parse(list, arch).map_err(|source| Error::Given { place: "--exits".into(), source })
-            }
+            Some(list) => Exits::parse(list, arch).map_err(Error::given("--exits")),
             None => Ok(Exits::single(arch)),
         }
     }

@@ -1,13 +1,13 @@
 //! `natv2 bench plan`: the performance model on the command line.
 
-use super::networks::{Ground, Networks};
+use super::networks::{LoadedNetworks, Networks};
 use super::{Error, print};
 use crate::bench::plan::{Mode, Options, run};
 use crate::cli::Globals;
-use crate::engine::Precision;
 use crate::engine::model::Machine;
-use crate::evaluator::CALIBRATION_BATCH;
-use crate::run::Exit;
+use crate::engine::{CALIBRATION_BATCH, Precision};
+use crate::exit::Exit;
+use crate::words::{Word, listed, parsed};
 use clap::Args;
 
 const AFTER_HELP: &str = "\
@@ -33,7 +33,7 @@ pub struct Plan {
     #[command(flatten)]
     networks: Networks,
     /// What to plan: inference, recalibration, evaluation (both) or training (one step).
-    #[arg(long, value_name = "MODE", default_value = "inference", value_parser = mode)]
+    #[arg(long, value_name = "MODE", default_value = "inference")]
     mode: Mode,
     /// Images that networks are measured on, or of a training step.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
@@ -60,10 +60,7 @@ pub struct Plan {
     globals: Globals,
 }
 
-fn mode(text: &str) -> Result<Mode, String> {
-    let found = Mode::ALL.iter().find(|(name, _)| *name == text).map(|(_, mode)| *mode);
-    found.ok_or_else(|| "modes are inference, recalibration, evaluation and training".into())
-}
+parsed!(Mode, String, |text| format!("modes are {}", listed(Mode::WORDS)));
 
 fn machine(text: &str) -> Result<String, String> {
     let name = text.to_lowercase();
@@ -76,7 +73,7 @@ fn machine(text: &str) -> Result<String, String> {
 
 impl Plan {
     pub(super) fn run(self) -> Result<Exit, Error> {
-        let Ground { layout, family, networks, .. } = self.networks.ground()?;
+        let LoadedNetworks { layout, family, networks, .. } = self.networks.ground()?;
         let training = self.mode == Mode::Training;
         if training && layout.is_network() {
             return Err(Error::Usage(

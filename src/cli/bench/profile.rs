@@ -5,7 +5,7 @@ use super::{Error, print};
 use crate::bench::profile::{Options, run};
 use crate::cli::Globals;
 use crate::engine::Precision;
-use crate::run::Exit;
+use crate::exit::Exit;
 use clap::{Args, ValueEnum};
 
 const AFTER_HELP: &str = "\

@@ -2,11 +2,11 @@
 
 use super::{Error, print};
 use crate::bench::search::run;
-use crate::cli::{Globals, session};
+use crate::cli::Globals;
 use crate::config::{self, Objective, Profile};
 use crate::evaluator::Evaluator;
+use crate::exit::Exit;
 use crate::pipeline::options;
-use crate::run::Exit;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -30,7 +30,7 @@ pub struct Search {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
     /// Where settings that were not given come from: paper, quick or tiny [default: quick].
-    #[arg(long, value_name = "PROFILE", value_parser = session::profile)]
+    #[arg(long, value_name = "PROFILE")]
     profile: Option<Profile>,
     /// Timed rounds of each part.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
@@ -47,7 +47,7 @@ impl Search {
                 "search.objectives: latencies are measurements of their own, and not part of this benchmark: leave latency out".into(),
             ));
         }
-        let evaluator = Evaluator::open(&options(&config)?, self.globals.open()?)?;
+        let evaluator = Evaluator::open(&options(&config), self.globals.open()?)?;
         print(&run(&evaluator, &config, self.rounds.into())?, self.globals.talk.json)?;
         Ok(Exit::Done)
     }

@@ -4,7 +4,7 @@ use super::{Error, print};
 use crate::bench::train::{Options, run};
 use crate::cli::{Globals, Weights};
 use crate::engine::Precision;
-use crate::run::Exit;
+use crate::exit::Exit;
 use clap::Args;
 
 const AFTER_HELP: &str = "\

@@ -35,7 +35,6 @@ pub use policy::Policy;
 pub use render::Renderer;
 
 use std::fmt;
-use std::str::FromStr;
 
 use rand::RngExt;
 use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
@@ -43,52 +42,27 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Error;
 use crate::random::{Stream, stream};
+use crate::words::{parsed, words};
 
-/// A named augmentation: see the [module's table](self).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Preset {
-    /// The whole image.
-    None,
-    /// Small shifts and zooms.
-    Digits,
-    /// Flip and AutoAugment.
-    Cifar,
-    /// Border, window, flip.
-    CifarClassic,
-    /// RandomResizedCrop of 0.85 to 1 and flip.
-    TinyImagenet,
-    /// RandomResizedCrop of 0.35 to 1 and flip.
-    Photos,
-}
+words!(
+    /// A named augmentation: see the [module's table](self).
+    Preset {
+        /// The whole image.
+        None = "none",
+        /// Small shifts and zooms.
+        Digits = "digits",
+        /// Flip and AutoAugment.
+        Cifar = "cifar",
+        /// Border, window, flip.
+        CifarClassic = "cifar-classic",
+        /// RandomResizedCrop of 0.85 to 1 and flip.
+        TinyImagenet = "tiny-imagenet",
+        /// RandomResizedCrop of 0.35 to 1 and flip.
+        Photos = "photos",
+    }
+);
 
 impl Preset {
-    /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::None, Self::Digits, Self::Cifar, Self::CifarClassic, Self::TinyImagenet, Self::Photos];
-
-    /// Its name in a configuration.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Digits => "digits",
-            Self::Cifar => "cifar",
-            Self::CifarClassic => "cifar-classic",
-            Self::TinyImagenet => "tiny-imagenet",
-            Self::Photos => "photos",
-        }
-    }
-
-    /// What a data set ([`NAMES`](super::NAMES)) is trained with where nothing else is asked for.
-    pub fn usual(dataset: &str) -> Self {
-        match dataset {
-            // Of 8 x 8 pixels even a small shift hides a part: trainings of minutes end 4 points lower.
-            "digits" => Self::None,
-            "cifar10" | "cifar100" => Self::Cifar,
-            "tiny-imagenet" => Self::TinyImagenet,
-            _ => Self::Photos,
-        }
-    }
-
     /// What it stands for.
     pub fn augmentation(self) -> Augmentation {
         let none = Augmentation::default();
@@ -108,22 +82,7 @@ impl Preset {
     }
 }
 
-impl FromStr for Preset {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self, Error> {
-        Self::ALL
-            .into_iter()
-            .find(|preset| preset.name() == name)
-            .ok_or_else(|| Error::UnknownAugmentation { name: name.to_owned() })
-    }
-}
-
-impl fmt::Display for Preset {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
+parsed!(Preset, Error, |name| Error::UnknownAugmentation { name: name.to_owned() });
 
 /// What may happen to a training image. Reads from a preset's name or from a table of these keys.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]

@@ -1,7 +1,8 @@
 //! Presets, what is drawn, and the fast way from a window to a network's input.
 
 use super::*;
-use crate::data::{Dataset, NAMES, Transform};
+use crate::data::facts::ALL;
+use crate::data::{Dataset, Facts, Transform};
 use proptest::prelude::*;
 
 /// `((37 y + 53 x + 91 c + 11 x y + x x c) mod 256) / (1 + y / 4 mod 2)`.
@@ -21,7 +22,7 @@ const STD: [f32; 3] = [0.247, 0.2435, 0.2616];
 
 fn dataset(side: usize) -> Dataset {
     Dataset {
-        name: "cifar10",
+        facts: Facts::of("cifar10").unwrap(),
         classes: vec!["only".to_owned()],
         side,
         scale: 255.0,
@@ -39,14 +40,15 @@ fn renderer(side: usize, largest: usize, pad: u32) -> Renderer {
 #[test]
 fn presets_are_what_they_are_called_and_fit_their_data() {
     for preset in Preset::ALL {
-        assert_eq!(preset.name().parse::<Preset>().unwrap(), preset);
+        assert_eq!(preset.as_str().parse::<Preset>().unwrap(), preset);
     }
-    for name in NAMES {
-        let (side, scale) = if name == "digits" { (8, 16.0) } else { (32, 255.0) };
-        Preset::usual(name).augmentation().check(side, scale).unwrap();
+    for facts in &ALL {
+        let (side, scale) = if facts.is_built_in() { (8, 16.0) } else { (32, 255.0) };
+        facts.augmentation.augmentation().check(side, scale).unwrap();
     }
-    assert!(!Preset::usual("digits").augmentation().flip);
-    assert_eq!(Preset::usual("cifar100"), Preset::Cifar);
+    let usual = |name| Facts::of(name).unwrap().augmentation;
+    assert!(!usual("digits").augmentation().flip);
+    assert_eq!(usual("cifar100"), Preset::Cifar);
     let message = "imagenet".parse::<Preset>().unwrap_err().to_string();
     assert!(message.contains("`imagenet`") && message.contains("none, digits, cifar,"), "{message}");
 }

@@ -6,101 +6,27 @@
 //! gets its name by a rename (`unpack`). So a folder with the official name is whole, or was not
 //! made here. An archive that someone put into the folder is taken without a network.
 //!
-//! [`ARCHIVES`] is the one place where addresses, sizes and checksums stand. The size bounds everything: what
-//! a server may send before it is cut off, and what an archive may unpack to.
+//! Addresses, sizes and checksums stand in the rows of [`facts`](super::facts). The size bounds everything: what a
+//! server may send before it is cut off, and what an archive may unpack to.
 
 mod download;
 mod unpack;
 
+use crate::exit::exits;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::facts::{ALL, Archive, Facts, Layout, Part};
 use crate::run::{Output, StopFlag};
-
-/// A published archive and what is in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Archive {
-    /// The data set's name, one of [`NAMES`](super::NAMES).
-    pub name: &'static str,
-    /// Where it is published, up to the file's name: the first that is reached is taken.
-    pub bases: &'static [&'static str],
-    /// The file's name; `.zip` or `.tar.gz`.
-    pub file: &'static str,
-    /// The file's bytes.
-    pub bytes: u64,
-    /// The file's MD5, in hexadecimal digits.
-    pub md5: &'static str,
-    /// The folder in it that holds everything.
-    pub folder: &'static str,
-    /// What the folder holds, as far as it is looked at.
-    pub parts: &'static [(&'static str, Part)],
-}
-
-/// A file or folder of an unpacked archive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
-    /// A file of so many bytes.
-    Bytes(u64),
-    /// A file that is not empty.
-    File,
-    /// A folder with so many files in it and below that are not empty.
-    Files(usize),
-}
-
-/// The archives that can be fetched.
-pub static ARCHIVES: [Archive; 3] = [
-    Archive {
-        name: "cifar10",
-        bases: &["https://www.cs.toronto.edu/~kriz/"],
-        file: "cifar-10-binary.tar.gz",
-        bytes: 170_052_171,
-        md5: "c32a1d4ab5d03f1284b67883e8d87530",
-        folder: "cifar-10-batches-bin",
-        parts: &[
-            ("data_batch_1.bin", Part::Bytes(30_730_000)),
-            ("data_batch_2.bin", Part::Bytes(30_730_000)),
-            ("data_batch_3.bin", Part::Bytes(30_730_000)),
-            ("data_batch_4.bin", Part::Bytes(30_730_000)),
-            ("data_batch_5.bin", Part::Bytes(30_730_000)),
-            ("test_batch.bin", Part::Bytes(30_730_000)),
-        ],
-    },
-    Archive {
-        name: "cifar100",
-        bases: &["https://www.cs.toronto.edu/~kriz/"],
-        file: "cifar-100-binary.tar.gz",
-        bytes: 168_513_733,
-        md5: "03b5dce01913d631647c71ecec9e9cb8",
-        folder: "cifar-100-binary",
-        parts: &[("train.bin", Part::Bytes(153_700_000)), ("test.bin", Part::Bytes(30_740_000))],
-    },
-    Archive {
-        name: "tiny-imagenet",
-        // Published as plain http; where the host answers https, that is taken.
-        bases: &["https://cs231n.stanford.edu/", "http://cs231n.stanford.edu/"],
-        file: "tiny-imagenet-200.zip",
-        bytes: 248_100_043,
-        md5: "90528d7ca1a48142e341f4ef8d21d0de",
-        folder: "tiny-imagenet-200",
-        parts: &[
-            ("wnids.txt", Part::File),
-            ("words.txt", Part::File),
-            // 500 images and a list of boxes for each of 200 classes.
-            ("train", Part::Files(100_200)),
-            ("val/images", Part::Files(10_000)),
-            ("val/val_annotations.txt", Part::File),
-        ],
-    },
-];
 
 /// What can go wrong. Every message says what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A data set that is not downloaded.
-    #[error("data set `{name}` cannot be fetched: {instead}; {} can", ARCHIVES.each_ref().map(|archive| archive.name).join(", "))]
+    #[error("data set `{name}` cannot be fetched: {instead}; {} can", archives().map(|archive| archive.name).collect::<Vec<_>>().join(", "))]
     NotFetched {
         /// The name asked for.
         name: String,
@@ -213,20 +139,32 @@ pub enum Error {
     },
 }
 
+exits! { Error:
+    Usage [NotFetched],
+    Stopped [Stopped],
+    Failure [Unreachable, Refused, TooLarge, Interrupted, Checksum, NoSpace, Io, Damaged, NotWhole, InUse]
+}
+
 /// The result of this module's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The archives that can be fetched.
+pub fn archives() -> impl Iterator<Item = &'static Archive> {
+    ALL.iter().filter_map(|facts| facts.archive.as_ref())
+}
 
 /// The archive of a data set.
 ///
 /// # Errors
 /// [`Error::NotFetched`] for one that is built in, the user's own, or unknown.
 pub fn archive(name: &str) -> Result<&'static Archive> {
-    ARCHIVES.iter().find(|archive| archive.name == name).ok_or_else(|| Error::NotFetched {
+    archives().find(|archive| archive.name == name).ok_or_else(|| Error::NotFetched {
         name: name.to_owned(),
-        instead: match name {
-            "digits" => "it is built in",
-            "image-folder" => "it is a folder of your own images",
-            _ => "no such data set is known",
+        instead: match Facts::of(name).map(|facts| facts.layout) {
+            Ok(Layout::BuiltIn) => "it is built in",
+            Ok(Layout::Folders) => "it is a folder of your own images",
+            Ok(_) => "no address is known",
+            Err(_) => "no such data set is known",
         },
     })
 }

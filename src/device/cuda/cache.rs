@@ -56,7 +56,7 @@ pub struct ImageCache {
 }
 
 impl ImageCache {
-    /// That of the environment: `NATV2_CACHE`, else `natv2` in `XDG_CACHE_HOME`, else in `.cache` of `HOME`.
+    /// The cache that the environment names: `NATV2_CACHE`, else `natv2` in `XDG_CACHE_HOME`, else in `.cache` of `HOME`.
     pub fn of_environment() -> ImageCache {
         ImageCache::found(|name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from))
     }

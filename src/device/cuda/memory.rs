@@ -33,7 +33,7 @@ impl Mark for CudaEvent {
 }
 
 impl CardMemory {
-    /// That of a card of so many bytes, at most half of which is kept while nobody holds it.
+    /// The memory of a card of `bytes` bytes. Blocks that nobody holds are kept, up to half of them.
     pub fn new(context: &Arc<CudaContext>, bytes: usize) -> CardMemory {
         CardMemory {
             free: Mutex::new(FreeList::new(bytes / 2)),

@@ -23,7 +23,7 @@ impl<K> KernelTable<K> {
     /// number of its row, one thread at a time.
     ///
     /// # Errors
-    /// That of `load`, which is called again the next time.
+    /// The error of `load`, which is called again the next time.
     pub fn get_or_load<E>(
         &self,
         name: &str,

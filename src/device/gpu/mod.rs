@@ -19,9 +19,8 @@ pub use emulator::Emulator;
 use super::measure::{self, Peaks, Stamp};
 use super::recording::Buffers;
 use super::{Buffer, Device, Error, Memory, Multiprocessors, Recording, Residents};
-use crate::launch::{self, Arguments, Geometry, Launcher, RecordedLaunch, Region};
-use crate::ops::{self, Call, Threads, batch_norm, branches, depthwise, kernel_transform, pointwise, pool};
-use crate::ops::{preprocess, score, squeeze_excite, stem, sum};
+use crate::launch::{self, Arguments, Geometry, Launcher, RecordedLaunch, Region, launched};
+use crate::ops::{Call, Threads};
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
@@ -199,36 +198,36 @@ pub struct Gpu<R: Runtime> {
     residents: Arc<Residents>,
 }
 
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct FillArgs {
-    y: u64,
-    quads: u32,
-    value: f32,
+launched! {
+    struct FillArgs = "FillParams" {
+        y: u64,
+        quads: u32,
+        value: f32,
+    }
 }
 
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct CopyArgs {
-    x: u64,
-    y: u64,
-    quads: u32,
+launched! {
+    struct CopyArgs = "CopyArgs" {
+        x: u64,
+        y: u64,
+        quads: u32,
+    }
 }
 
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct PeakArgs {
-    y: u64,
-    rounds: u32,
-    factor: f32,
-    term: f32,
+launched! {
+    struct PeakArgs = "PeakArgs" {
+        y: u64,
+        rounds: u32,
+        factor: f32,
+        term: f32,
+    }
 }
 
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct ProductPeakArgs {
-    y: u64,
-    rounds: u32,
+launched! {
+    struct ProductPeakArgs = "ProductPeakArgs" {
+        y: u64,
+        rounds: u32,
+    }
 }
 
 /// Threads of a block of the kernels that peaks are measured with: `kPeakThreads`.
@@ -277,7 +276,7 @@ impl<R: Runtime> Gpu<R> {
         let regions = [(Region::Weights, weights), (Region::Network, network), (Region::Arena, arena)];
         let (multiprocessors, shared_bytes) = (self.runtime.multiprocessors(), self.runtime.shared_bytes());
         let launcher = Launcher::new(regions, multiprocessors, shared_bytes, &launch);
-        let launched = calls.iter().try_for_each(|call| dispatch(call, &launcher));
+        let launched = calls.iter().try_for_each(|call| call.launch(&launcher));
         launched.map_err(|error| own.take().unwrap_or(Error::Launch(error)))
     }
 
@@ -301,79 +300,6 @@ impl<R: Runtime> Gpu<R> {
     }
 }
 
-/// Whether kernels can take a call as it is planned: it writes nothing that it reads elsewhere, and what kernels read 16
-/// bytes at a time lies at multiples of that. Builds with checks ask it of every call.
-pub fn is_launchable(call: &Call) -> bool {
-    let by_quads = matches!(
-        call,
-        Call::PointwiseHalf(_)
-            | Call::PointwiseHalfWeights(_)
-            | Call::Mbconv(_)
-            | Call::MbconvGroup(_)
-            | Call::ExpandDepthwise(_)
-            | Call::MbconvPass(_)
-            | Call::MbconvPassGroup(_)
-    );
-    let aligned = |slots: Vec<ops::Slot>| slots.iter().all(|slot| slot.offset.is_multiple_of(4));
-    ops::is_sound(call) && (!by_quads || (aligned(call.reads()) && aligned(call.writes())))
-}
-
-/// The launches of a call.
-fn dispatch(call: &Call, to: &Launcher<'_>) -> Result<(), launch::Error> {
-    debug_assert!(is_launchable(call), "{call:?}");
-    match call {
-        Call::Stem(call) => stem::gpu::launch(call, to),
-        Call::Pointwise(call) => pointwise::gpu::launch(call, to),
-        Call::PointwiseHalf(call) => ops::pointwise_half::gpu::launch(call, to),
-        Call::Mbconv(call) => ops::mbconv::gpu::launch(std::slice::from_ref(call), to),
-        Call::MbconvGroup(call) => ops::mbconv::gpu::launch(&call.calls, to),
-        Call::ExpandDepthwise(call) => ops::expand_depthwise::gpu::launch(call, to),
-        Call::MbconvPass(call) => ops::mbconv_pass::gpu::launch(std::slice::from_ref(call), to),
-        Call::MbconvPassGroup(call) => ops::mbconv_pass::gpu::launch(&call.calls, to),
-        Call::Branches(call) => branches::gpu::launch(call, to),
-        Call::Depthwise(call) => depthwise::gpu::launch(call, to),
-        Call::SqueezeExcite(call) => squeeze_excite::gpu::launch(call, to),
-        Call::GlobalPool(call) => pool::gpu::launch_global(call, to),
-        Call::MaxPool(call) => pool::gpu::launch_max(call, to),
-        Call::Sum(call) => sum::gpu::launch(call, to),
-        Call::BnStatistics(call) => batch_norm::gpu::launch_statistics(call, to),
-        Call::BnMerge(call) => batch_norm::gpu::launch_merge(call, to),
-        Call::BnAverage(call) => batch_norm::gpu::launch_average(call, to),
-        Call::BnFold(call) => batch_norm::gpu::launch_fold(call, to),
-        Call::BnApply(call) => batch_norm::gpu::launch_apply(call, to),
-        Call::BnApplyGroup(call) => batch_norm::gpu::launch_apply_group(call, to),
-        Call::KernelTransform(call) => kernel_transform::gpu::launch(call, to),
-        Call::Score(call) => score::gpu::launch(call, to),
-        Call::Preprocess(call) => preprocess::gpu::launch(call, to),
-        Call::Augment(call) => ops::augment::gpu::launch(call, to),
-        Call::PointwiseWeights(call) => ops::grad::pointwise::gpu::launch_weights(call, to),
-        Call::PointwiseHalfWeights(call) => ops::grad::pointwise_half::gpu::launch_weights(call, to),
-        Call::HalfRows(call) => ops::half_rows::gpu::launch(call, to),
-        Call::Transpose(call) => ops::grad::pointwise::gpu::launch_transpose(call, to),
-        Call::Scatter(call) => ops::grad::pointwise::gpu::launch_scatter(call, to),
-        Call::DepthwiseInput(call) => ops::grad::depthwise::gpu::launch_input(call, to),
-        Call::DepthwiseWeights(call) => ops::grad::depthwise::gpu::launch_weights(call, to),
-        Call::StemWeights(call) => ops::grad::stem::gpu::launch_weights(call, to),
-        Call::BnGradSums(call) => ops::grad::batch_norm::gpu::launch_sums(call, to),
-        Call::BnGradInput(call) => ops::grad::batch_norm::gpu::launch_input(call, to),
-        Call::BnRunning(call) => ops::grad::batch_norm::gpu::launch_running(call, to),
-        Call::SqueezeExciteGrad(call) => ops::grad::squeeze_excite::gpu::launch_run(call, to),
-        Call::GlobalPoolGrad(call) => ops::grad::pool::gpu::launch_global(call, to),
-        Call::MaxPoolGrad(call) => ops::grad::pool::gpu::launch_max(call, to),
-        Call::Activate(call) => ops::grad::activation::gpu::launch_forward(call, to),
-        Call::ActivateGrad(call) => ops::grad::activation::gpu::launch_backward(call, to),
-        Call::ColumnSum(call) => ops::grad::activation::gpu::launch_columns(call, to),
-        Call::KernelTransformGrad(call) => ops::grad::kernel_transform::gpu::launch_run(call, to),
-        Call::SoftTargets(call) => ops::loss::gpu::launch_targets(call, to),
-        Call::Loss(call) => ops::loss::gpu::launch_loss(call, to),
-        Call::Fill(call) => ops::update::gpu::launch_fill(call, to),
-        Call::SumOfSquares(call) => ops::update::gpu::launch_squares(call, to),
-        Call::ClipFactor(call) => ops::update::gpu::launch_clip(call, to),
-        Call::Sgd(call) => ops::update::gpu::launch_sgd(call, to),
-        Call::AdamW(call) => ops::update::gpu::launch_adamw(call, to),
-    }
-}
-
 /// Kernels that a call launches, as [`geometries`] has them.
 pub fn launches(call: &Call) -> u32 {
     geometries(call).len() as u32
@@ -390,7 +316,7 @@ pub fn geometries(call: &Call) -> Vec<Geometry> {
     // Nothing is read there: these are no buffers.
     let everywhere = (0, usize::MAX);
     let regions = [Region::Weights, Region::Network, Region::Arena].map(|region| (region, everywhere));
-    match dispatch(call, &Launcher::new(regions, H100_MULTIPROCESSORS, H100_SHARED_BYTES, &launch)) {
+    match call.launch(&Launcher::new(regions, H100_MULTIPROCESSORS, H100_SHARED_BYTES, &launch)) {
         Ok(()) => found.take(),
         Err(_) => Vec::new(),
     }
@@ -422,7 +348,7 @@ impl<R: Runtime> Device for Gpu<R> {
         let launch = |kernel, geometry, arguments: &Arguments<'_>| {
             // SAFETY: `Launcher::at` gives addresses of slots inside the buffers, which this call
             // borrows and which outlive the launch, since freeing and copying wait for the stream.
-            // What a kernel does inside its slots is what `tests/ops.rs` checks.
+            // What a kernel does inside its slots is what `tests/device/ops/operators.rs` checks.
             unsafe { self.runtime.launch(kernel, geometry, arguments, threads) }
         };
         self.each_launch(calls, self.buffers(&memory), launch)
@@ -559,13 +485,8 @@ impl<R: Runtime> Device for Gpu<R> {
 
 #[cfg(test)]
 pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
-    use crate::launch::layout;
-    vec![
-        layout!("FillParams", FillArgs { y, quads, value }),
-        layout!("CopyArgs", CopyArgs { x, y, quads }),
-        layout!("PeakArgs", PeakArgs { y, rounds, factor, term }),
-        layout!("ProductPeakArgs", ProductPeakArgs { y, rounds }),
-    ]
+    use crate::launch::Twin;
+    [FillArgs::layouts(), CopyArgs::layouts(), PeakArgs::layouts(), ProductPeakArgs::layouts()].concat()
 }
 
 #[cfg(all(test, natv2_emulator))]

@@ -10,6 +10,7 @@
 //! comes close.
 
 use crate::engine::tree::{Step, Tree};
+use crate::ops::sums::added;
 use crate::space::backbone::{Channels, strided};
 use crate::space::walk::{Exits, Layer, head};
 use crate::space::{Arch, Cost};
@@ -28,22 +29,13 @@ pub struct Floor {
     pub weights: u64,
     /// Multiply-accumulates of one image.
     pub macs: u64,
-    /// Those of depthwise filters among them, which no tensor core takes: each is of one channel.
+    /// Multiply-accumulates of depthwise filters among them. Tensor cores cannot take these: each filter has one channel.
     pub filter_macs: u64,
     /// Layers with an expanded map.
     pub blocks: u64,
 }
 
-impl std::ops::AddAssign for Floor {
-    fn add_assign(&mut self, other: Floor) {
-        self.fused += other.fused;
-        self.unfused += other.unfused;
-        self.weights += other.weights;
-        self.macs += other.macs;
-        self.filter_macs += other.filter_macs;
-        self.blocks += other.blocks;
-    }
-}
+added!(Floor { fused, unfused, weights, macs, filter_macs, blocks });
 
 /// Whether networks are read to their logits, or only as far as the last batch norm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -35,6 +35,7 @@ pub use time::{Bound, SecondsBy};
 use super::plan::Program;
 use crate::device::geometries;
 use crate::ops::mbconv::blocks::Job;
+use crate::ops::sums::added;
 use crate::ops::{Call, Region, Slot, Work};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -82,14 +83,7 @@ pub struct OperatorTally {
     pub flops: u64,
 }
 
-impl std::ops::AddAssign for OperatorTally {
-    fn add_assign(&mut self, other: OperatorTally) {
-        self.calls += other.calls;
-        self.launches += other.launches;
-        self.bytes += other.bytes;
-        self.flops += other.flops;
-    }
-}
+added!(OperatorTally { calls, launches, bytes, flops });
 
 impl Item {
     /// A call that gets its images at `input`.

@@ -7,9 +7,10 @@
 
 use super::{Item, Machine};
 use crate::ops::mbconv::blocks::{Estimate, Job, resident};
+use crate::ops::sums::added;
+use crate::words::words;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fmt;
 
 /// Seconds, by what they are taken for.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
@@ -26,17 +27,11 @@ pub struct SecondsBy {
     pub occupancy: f64,
 }
 
-/// What most of a time is taken for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-#[allow(missing_docs)] // the fields of `Parts`
-pub enum Bound {
-    Traffic,
-    Launches,
-    Tensor,
-    Fma,
-    Occupancy,
-}
+words!(
+    /// What most of a time is taken for: the fields of [`SecondsBy`].
+    #[allow(missing_docs)]
+    Bound { Traffic = "traffic", Launches = "launches", Tensor = "tensor", Fma = "fma", Occupancy = "occupancy" }
+);
 
 impl SecondsBy {
     /// All of them.
@@ -68,35 +63,7 @@ impl SecondsBy {
     }
 }
 
-impl std::ops::AddAssign for SecondsBy {
-    fn add_assign(&mut self, other: SecondsBy) {
-        self.traffic += other.traffic;
-        self.launches += other.launches;
-        self.tensor += other.tensor;
-        self.fma += other.fma;
-        self.occupancy += other.occupancy;
-    }
-}
-
-impl std::iter::Sum for SecondsBy {
-    fn sum<I: Iterator<Item = SecondsBy>>(all: I) -> SecondsBy {
-        let mut sum = SecondsBy::default();
-        all.for_each(|one| sum += one);
-        sum
-    }
-}
-
-impl fmt::Display for Bound {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Bound::Traffic => "traffic",
-            Bound::Launches => "launches",
-            Bound::Tensor => "tensor",
-            Bound::Fma => "fma",
-            Bound::Occupancy => "occupancy",
-        })
-    }
-}
+added!(SecondsBy { traffic, launches, tensor, fma, occupancy });
 
 /// Seconds of a call whose traffic is `bytes`, on a machine.
 pub(super) fn parts(item: &Item, bytes: u64, machine: &Machine) -> SecondsBy {

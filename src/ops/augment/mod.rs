@@ -14,7 +14,7 @@ pub(crate) mod gpu;
 pub mod reference;
 
 use super::Work;
-use super::operator::operator;
+use super::operator::{Cost, operator, params};
 use super::real::Real;
 use crate::data::augment::{Change, Operation};
 
@@ -23,19 +23,20 @@ pub const OPERATION: usize = 13;
 /// Operations of an image.
 pub const OPERATIONS: usize = 2;
 
-/// Shape of a call, shared with the kernel.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct Params {
-    /// Images to make.
-    pub images: u32,
-    /// Side of the images, in pixels.
-    pub side: u32,
+params! {
+    /// Shape of a call, shared with the kernel.
+    #[derive(Eq)]
+    Params = "AugmentParams" {
+        /// Images to make.
+        images: u32,
+        /// Side of the images, in pixels.
+        side: u32,
+    }
 }
 
 operator! {
     /// Operations on stored images.
-    Augment(Params) => host Args, gpu Addresses = "AugmentArgs" {
+    Augment(Params) as run => host Args, gpu Addresses = "AugmentArgs" {
         /// Stored images `[any number, side, side]`, a packed pixel an element.
         read x,
         /// Which stored images to take, as numbers of the element type: `[images]`.
@@ -43,14 +44,14 @@ operator! {
         /// `[images, 2, 13]`: see [`describe`].
         read operations,
         /// Images between the two operations: `[images, side, side]`.
-        write scratch,
+        write scratch: scratch,
         /// Images `[images, side, side]`, packed.
         write y,
     }
 }
 
-impl Augment {
-    pub(in crate::ops) fn work(&self) -> Work {
+impl Cost for Augment {
+    fn work(&self) -> Work {
         let p = &self.params;
         let pixels = u64::from(p.images) * u64::from(p.side) * u64::from(p.side);
         Work { bytes: 4 * 4 * pixels, flops: 0 }

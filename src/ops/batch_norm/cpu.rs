@@ -6,10 +6,12 @@
 
 use super::super::Threads;
 use super::super::parallel::pieces;
-use super::super::simd::{Kernel, Vector, dispatch};
-use super::reference::fold_batch;
-pub use super::reference::{average, fold};
-use super::{ApplyArgs, ApplyParams, BLOCK_ROWS, MergeArgs, MergeParams, StatisticsArgs, StatisticsParams};
+use super::super::simd::{Kernel, Vector, dispatch, each_vector};
+use super::reference::{self, fold_batch};
+use super::{
+    ApplyArgs, ApplyParams, AverageArgs, AverageParams, BLOCK_ROWS, FoldArgs, FoldParams, MergeArgs,
+    MergeParams, StatisticsArgs, StatisticsParams,
+};
 
 /// Mean and biased variance of every channel of every batch.
 pub fn statistics(p: &StatisticsParams, mut a: StatisticsArgs<'_, f32>, threads: Threads) {
@@ -31,13 +33,23 @@ pub fn statistics(p: &StatisticsParams, mut a: StatisticsArgs<'_, f32>, threads:
 }
 
 /// Mean and biased variance of every channel of every batch, of those of units.
-pub fn merge(p: &MergeParams, mut a: MergeArgs<'_, f32>) {
+pub fn merge(p: &MergeParams, mut a: MergeArgs<'_, f32>, _: Threads) {
     let (both, units) = (2 * p.channels as usize, p.unit_count());
     for index in 0..p.batches as usize {
         let batch = &mut a.batch[index * both..][..both];
         merge_batch(p, &a.partials[index * units * both..][..units * both], batch);
         fold_batch(p, &mut a.fold, index, batch);
     }
+}
+
+/// A few thousand numbers; the reference is fast enough.
+pub fn average(p: &AverageParams, a: AverageArgs<'_, f32>, _: Threads) {
+    reference::average(p, a);
+}
+
+/// The same.
+pub fn fold(p: &FoldParams, a: FoldArgs<'_, f32>, _: Threads) {
+    reference::fold(p, a);
 }
 
 /// Merges the units of one batch.
@@ -67,13 +79,7 @@ struct Block<'a> {
 impl Kernel for Block<'_> {
     #[inline(always)]
     fn run<V: Vector>(mut self) {
-        let whole = self.channels / V::LANES * V::LANES;
-        for c in (0..whole).step_by(V::LANES) {
-            self.column::<V>(c);
-        }
-        if whole < self.channels {
-            self.column::<V::Half>(whole);
-        }
+        each_vector!(V, c in 0..self.channels => self.column::<V>(c));
     }
 }
 
@@ -137,14 +143,8 @@ impl Kernel for Rows<'_> {
     #[inline(always)]
     fn run<V: Vector>(mut self) {
         let channels = self.scale.len();
-        let whole = channels / V::LANES * V::LANES;
         for row in (0..self.y.len()).step_by(channels) {
-            for c in (0..whole).step_by(V::LANES) {
-                self.vector::<V>(row, c);
-            }
-            if whole < channels {
-                self.vector::<V::Half>(row, whole);
-            }
+            each_vector!(V, c in 0..channels => self.vector::<V>(row, c));
         }
     }
 }

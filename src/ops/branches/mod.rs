@@ -24,6 +24,7 @@ pub(crate) mod gpu;
 pub mod reference;
 
 use super::batch_norm::{ApplyParams, BnApply};
+use super::operator::{Cost, Operands, operand_set, operator, params};
 use super::pointwise::{self, Pointwise};
 use super::pool::{self, MaxPool};
 use super::{Call, Slot, Work};
@@ -31,28 +32,29 @@ use super::{Call, Slot, Work};
 /// The most input channels that a tile of the GPU's shared memory holds.
 pub const MAX_CIN: usize = 256;
 
-/// Shape of a call, shared with the kernels.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct Params {
-    /// Images.
-    pub images: u32,
-    /// Side of the input map, in pixels.
-    pub side_in: u32,
-    /// Side of the static branches' map: `ceil(side_in / stride)`.
-    pub side_out: u32,
-    /// Input channels, of the stored panels too; at most [`MAX_CIN`].
-    pub cin: u32,
-    /// Channels of the expanded map.
-    pub mid: u32,
-    /// Channels of the static branches.
-    pub cout: u32,
-    /// Stride of the static branches: 1 or 2.
-    pub stride: u32,
-    /// An [`Activation`](super::Activation), of every branch.
-    pub activation: u32,
-    /// 1 where `x` is added to the sum; needs stride 1 and as many outputs as inputs.
-    pub shortcut: u32,
+params! {
+    /// Shape of a call, shared with the kernels.
+    #[derive(Eq)]
+    Params = "BranchesParams" {
+        /// Images.
+        images: u32,
+        /// Side of the input map, in pixels.
+        side_in: u32,
+        /// Side of the static branches' map: `ceil(side_in / stride)`.
+        side_out: u32,
+        /// Input channels, of the stored panels too; at most [`MAX_CIN`].
+        cin: u32,
+        /// Channels of the expanded map.
+        mid: u32,
+        /// Channels of the static branches.
+        cout: u32,
+        /// Stride of the static branches: 1 or 2.
+        stride: u32,
+        /// An [`Activation`](super::Activation), of every branch.
+        activation: u32,
+        /// 1 where `x` is added to the sum; needs stride 1 and as many outputs as inputs.
+        shortcut: u32,
+    }
 }
 
 impl Params {
@@ -81,74 +83,39 @@ impl Params {
     }
 }
 
-/// One branch.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Branch {
-    /// Panels `[ceil(outputs / 16)][cin][16]`; a transform branch may have none.
-    pub w: Option<Slot>,
-    /// `[outputs]`
-    pub scale: Option<Slot>,
-    /// `[outputs]`
-    pub shift: Option<Slot>,
-    /// Its own output, where it does not go to the sum.
-    pub y: Option<Slot>,
-}
-
-impl Branch {
-    fn slots(branch: &Option<Branch>) -> impl Iterator<Item = Slot> {
-        branch.iter().flat_map(|b| [b.w, b.scale, b.shift].into_iter().flatten())
+operand_set! {
+    /// One branch.
+    Branch => host BranchArgs, gpu BranchAddresses = "BranchArgs" {
+        /// Panels `[ceil(outputs / 16)][cin][16]`; a transform branch may have none.
+        optional w,
+        /// `[outputs]`
+        optional scale,
+        /// `[outputs]`
+        optional shift,
+        /// Its own output, where it does not go to the sum.
+        optional_write y,
     }
 }
 
-/// A call for the branches of a layer.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Branches {
-    /// Shape.
-    pub params: Params,
-    /// Input map `[images, side_in, side_in, cin]`.
-    pub x: Slot,
-    /// The MBConv's expansion, to a map `[images, side_in, side_in, mid]` of its own.
-    pub expand: Option<Branch>,
-    /// The 1x1 branch.
-    pub pointwise: Option<Branch>,
-    /// The transform branch.
-    pub transform: Option<Branch>,
-    /// `[images, side_out, side_out, cout]`
-    pub sum: Option<Slot>,
+operator! {
+    /// A call for the branches of a layer.
+    Branches(Params) as run => host Args, gpu Addresses = "BranchesArgs" {
+        /// Input map `[images, side_in, side_in, cin]`.
+        read x,
+        /// The MBConv's expansion, to a map `[images, side_in, side_in, mid]` of its own.
+        set(Branch => BranchArgs, BranchAddresses) expand,
+        /// The 1x1 branch.
+        set(Branch => BranchArgs, BranchAddresses) pointwise,
+        /// The transform branch.
+        set(Branch => BranchArgs, BranchAddresses) transform,
+        /// `[images, side_out, side_out, cout]`
+        optional_write sum,
+    } with {
+        parts: u32,
+    }
 }
 
 impl Branches {
-    pub(super) fn reads(&self) -> Vec<Slot> {
-        let branches = [&self.expand, &self.pointwise, &self.transform];
-        std::iter::once(self.x).chain(branches.into_iter().flat_map(Branch::slots)).collect()
-    }
-
-    pub(super) fn writes(&self) -> Vec<Slot> {
-        let branches = [&self.expand, &self.pointwise, &self.transform].into_iter().flatten();
-        branches.filter_map(|branch| branch.y).chain(self.sum).collect()
-    }
-
-    pub(super) fn work(&self) -> Work {
-        let p = &self.params;
-        let (cin, mid, cout) = (u64::from(p.cin), u64::from(p.mid), u64::from(p.cout));
-        let (inputs, outputs) = (p.rows_in() as u64, p.rows_out() as u64);
-        let product = |branch: &Option<Branch>, rows: u64, cout: u64| match branch.and_then(|b| b.w) {
-            Some(_) => Work { bytes: 4 * cin * cout, flops: 2 * rows * cin * cout },
-            None => Work::default(),
-        };
-        let products = [
-            product(&self.expand, inputs, mid),
-            product(&self.pointwise, outputs, cout),
-            product(&self.transform, outputs, cout),
-        ];
-        let pooling = if self.transform.is_some() && p.stride > 1 { inputs * cin } else { 0 };
-        let written: u64 = self.writes().iter().map(|slot| slot.len as u64).sum();
-        Work {
-            bytes: 4 * (inputs * cin + written) + products.iter().map(|work| work.bytes).sum::<u64>(),
-            flops: pooling + products.iter().map(|work| work.flops).sum::<u64>(),
-        }
-    }
-
     /// Elements of scratch that [`Branches::separate`] needs.
     pub fn scratch_len(&self) -> usize {
         self.params.rows_out() * (self.params.cin + self.params.cout) as usize
@@ -216,21 +183,25 @@ impl Branches {
     }
 }
 
-/// The operands of a branch as slices on the host.
-#[allow(missing_docs)]
-pub struct BranchArgs<'a, T> {
-    pub w: Option<&'a [T]>,
-    pub scale: Option<&'a [T]>,
-    pub shift: Option<&'a [T]>,
-    pub y: Option<&'a mut [T]>,
-}
-
-/// The operands as slices on the host.
-#[allow(missing_docs)]
-pub struct Args<'a, T> {
-    pub x: &'a [T],
-    pub expand: Option<BranchArgs<'a, T>>,
-    pub pointwise: Option<BranchArgs<'a, T>>,
-    pub transform: Option<BranchArgs<'a, T>>,
-    pub sum: Option<&'a mut [T]>,
+impl Cost for Branches {
+    fn work(&self) -> Work {
+        let p = &self.params;
+        let (cin, mid, cout) = (u64::from(p.cin), u64::from(p.mid), u64::from(p.cout));
+        let (inputs, outputs) = (p.rows_in() as u64, p.rows_out() as u64);
+        let product = |branch: &Option<Branch>, rows: u64, cout: u64| match branch.and_then(|b| b.w) {
+            Some(_) => Work { bytes: 4 * cin * cout, flops: 2 * rows * cin * cout },
+            None => Work::default(),
+        };
+        let products = [
+            product(&self.expand, inputs, mid),
+            product(&self.pointwise, outputs, cout),
+            product(&self.transform, outputs, cout),
+        ];
+        let pooling = if self.transform.is_some() && p.stride > 1 { inputs * cin } else { 0 };
+        let written: u64 = self.writes().iter().map(|slot| slot.len as u64).sum();
+        Work {
+            bytes: 4 * (inputs * cin + written) + products.iter().map(|work| work.bytes).sum::<u64>(),
+            flops: pooling + products.iter().map(|work| work.flops).sum::<u64>(),
+        }
+    }
 }

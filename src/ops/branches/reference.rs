@@ -30,7 +30,7 @@ pub fn run<T: Real>(p: &Params, a: Args<'_, T>) {
                 let mut pooled = vec![T::zero(); p.rows_out() * p.cin as usize];
                 let Params { images, side_in, side_out, cin: channels, .. } = *p;
                 let params = pool::Params { images, side_in, side_out, channels, format: 0 };
-                pool::reference::max(&params, pool::Args { x: a.x, y: &mut pooled });
+                pool::reference::max(&params, pool::MaxArgs { x: a.x, y: &mut pooled });
                 pooled
             }
         };

@@ -61,12 +61,12 @@ fn merge_case(shapes: &[Merged], folded: bool) -> Case {
             fold: (folded == (index % 2 == 0)).then(|| batch_fold(&mut b, batches, channels)),
         }
     };
-    let merges = shapes.iter().enumerate().map(merge).collect();
+    let calls = shapes.iter().enumerate().map(merge).collect();
     let ((batches, rows), (unit, span), channels) = shapes[0];
     let first = format!("{batches} x {rows} in {unit} of {span} x {channels}");
     let folded = if folded { ", folded" } else { "" };
     let name = if shapes.len() > 1 { format!("{} as {first}{folded}", shapes.len()) } else { first + folded };
-    b.finish(name, BnMerge { merges })
+    b.finish(name, BnMerge { calls })
 }
 
 fn batch_fold(b: &mut Builder, batches: usize, channels: usize) -> BatchFold {
@@ -86,8 +86,8 @@ fn average_case(lengths: &[usize], batches: usize) -> Case {
         batch: b.input(batches * length, Fill::Values(1.0)),
         average: b.input(length, Fill::Values(1.0)),
     };
-    let averages = lengths.iter().map(average).collect();
-    b.finish(format!("{} over {batches} batches", lengths.len()), BnAverage { averages })
+    let calls = lengths.iter().map(average).collect();
+    b.finish(format!("{} over {batches} batches", lengths.len()), BnAverage { calls })
 }
 
 /// Batch norms of these many channels; every other behind a bias, beginning with the first or not.
@@ -103,12 +103,12 @@ fn fold_case(channels: &[usize], bias: bool) -> Case {
         scale: b.output(channels),
         shift: b.output(channels),
     };
-    let folds = channels.iter().enumerate().map(fold).collect();
+    let calls = channels.iter().enumerate().map(fold).collect();
     let name = match channels {
         [one] => one.to_string(),
         many => format!("{} of up to {}", many.len(), many.iter().max().unwrap_or(&0)),
     };
-    b.finish(format!("{name}{}", if bias { " with bias" } else { "" }), BnFold { folds })
+    b.finish(format!("{name}{}", if bias { " with bias" } else { "" }), BnFold { calls })
 }
 
 /// Batches, rows of a batch, and channels; activation, whether with a residual, and whether in place.

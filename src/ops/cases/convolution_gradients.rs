@@ -1,15 +1,15 @@
 //! Cases of the gradients of convolutions.
 
 use super::forward::in_format;
-use super::{Builder, Case, Fill, pointwise_shape, several};
+use super::{Builder, Case, Fill, depthwise_shape, pointwise_shape, several, stem_shape};
 use crate::launch::panels::panelled_len;
+use crate::ops::Activation;
 use crate::ops::grad::depthwise::{DepthwiseInput, DepthwiseWeights};
 use crate::ops::grad::pointwise::{
     PointwiseWeights, Scatter, ScatterParams, Transpose, TransposeGroup, TransposeParams,
 };
 use crate::ops::grad::stem::StemWeights;
 use crate::ops::halves::{Format, number};
-use crate::ops::{Activation, depthwise, stem};
 
 fn pointwise_weights(
     (images, side, stride): (usize, usize, usize),
@@ -79,17 +79,8 @@ pub(super) fn depthwise_both(
     residual: bool,
 ) -> [Case; 2] {
     let (side_out, stored) = (side.div_ceil(stride), channels + more);
-    let params = depthwise::Params {
-        images: images as u32,
-        side_in: side as u32,
-        side_out: side_out as u32,
-        channels: channels as u32,
-        weight_channels: stored as u32,
-        kernel: kernel as u32,
-        stride: stride as u32,
-        activation: 0,
-        format: number(format),
-    };
+    let none = Activation::None;
+    let params = depthwise_shape(format, (images, side), (kernel, stride), (channels, more), none);
     let (inputs, outputs) = (images * side * side * channels, images * side_out * side_out * channels);
     let filter = Fill::Rows { used: channels, stored };
     let mut b = Builder::default();
@@ -117,14 +108,7 @@ pub(super) fn depthwise_both(
 pub(super) fn stem_weights(format: Option<Format>, images: usize, side: usize, cout: usize) -> Case {
     let mut b = Builder::default();
     let side_out = side.div_ceil(2);
-    let params = stem::Params {
-        images: images as u32,
-        side_in: side as u32,
-        side_out: side_out as u32,
-        cout: cout as u32,
-        activation: 0,
-        format: number(format),
-    };
+    let params = stem_shape(format, images, side, cout, Activation::None);
     let call = StemWeights {
         params,
         x: b.input(images * side * side * 3, Fill::Values(2.0)),

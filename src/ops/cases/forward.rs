@@ -1,6 +1,7 @@
 //! Cases of the forward operators but for batch norm.
 
-use super::{Builder, Case, Fill, pointwise_shape, several};
+use super::{Builder, Case, Fill, several};
+use super::{depthwise_shape, pointwise_shape, pool_shape, squeeze_excite_shape, stem_shape};
 use crate::launch::panels::panelled_len;
 use crate::ops::branches::{self, Branch};
 use crate::ops::halves::{Format, number};
@@ -39,14 +40,7 @@ pub(super) fn stem_case(
         (side.div_ceil(2), if folded { Activation::HSwish } else { Activation::None });
     let (scale, shift) = scale_and_shift(&mut b, cout, folded);
     let call = stem::Stem {
-        params: stem::Params {
-            images: images as u32,
-            side_in: side as u32,
-            side_out: side_out as u32,
-            cout: cout as u32,
-            activation: activation as u32,
-            format: number(format),
-        },
+        params: stem_shape(format, images, side, cout, activation),
         x: b.input(images * side * side * 3, Fill::Values(2.0)),
         w: b.weights(27 * cout, Fill::Values(0.3)),
         scale,
@@ -182,17 +176,7 @@ pub(super) fn depthwise_case(
     let activation = folded.unwrap_or(Activation::None);
     let (scale, shift) = scale_and_shift(&mut b, channels, folded.is_some());
     let call = depthwise::Depthwise {
-        params: depthwise::Params {
-            images: images as u32,
-            side_in: side as u32,
-            side_out: side_out as u32,
-            channels: channels as u32,
-            weight_channels: stored as u32,
-            kernel: kernel as u32,
-            stride: stride as u32,
-            activation: activation as u32,
-            format: number(format),
-        },
+        params: depthwise_shape(format, (images, side), (kernel, stride), (channels, more), activation),
         x: b.map(format, images * side * side * channels, Fill::Values(1.0)),
         w: b.weights(kernel * kernel * stored, Fill::Rows { used: channels, stored }),
         scale,
@@ -215,15 +199,7 @@ pub(super) fn squeeze_excite_case(
     let mut b = Builder::default();
     let (stored_channels, stored_hidden) = (channels + more, hidden + more);
     let call = squeeze_excite::SqueezeExcite {
-        params: squeeze_excite::Params {
-            images: images as u32,
-            pixels: (side * side) as u32,
-            channels: channels as u32,
-            hidden: hidden as u32,
-            weight_channels: stored_channels as u32,
-            weight_hidden: stored_hidden as u32,
-            format: number(format),
-        },
+        params: squeeze_excite_shape(format, (images, side), (channels, hidden), more),
         x: b.map(format, images * side * side * channels, Fill::Values(2.0)),
         reduce: b.weights(
             panelled_len(hidden, stored_channels),
@@ -248,13 +224,7 @@ fn pool_operands(
     channels: usize,
 ) -> (Builder, pool::Params, Slot, usize) {
     let mut b = Builder::default();
-    let params = pool::Params {
-        images: images as u32,
-        side_in: side as u32,
-        side_out: side_out as u32,
-        channels: channels as u32,
-        format: number(format),
-    };
+    let params = pool_shape(format, (images, side, side_out), channels);
     let x = b.map(format, images * side * side * channels, Fill::Values(1.0));
     (b, params, x, images * side_out * side_out * channels)
 }

@@ -3,7 +3,7 @@
 //! Pre-activations are exact in f32, so that each device is on the same side of a corner.
 
 use super::forward::in_format;
-use super::{Builder, Case, Fill, several};
+use super::{Builder, Case, Fill, pool_shape, several, squeeze_excite_shape};
 use crate::launch::panels::panelled_len;
 use crate::ops::grad::activation::{self, Activate, ActivateGrad, ColumnSum, ColumnsParams};
 use crate::ops::grad::batch_norm::{self, BnGradInput, BnGradSums, BnRunning, BnRunningGroup, RunningParams};
@@ -13,23 +13,12 @@ use crate::ops::grad::squeeze_excite::SqueezeExciteGrad;
 use crate::ops::halves::{Format, number};
 use crate::ops::loss::{self, Loss, SoftTargets, TargetsParams};
 use crate::ops::update::{self, AdamW, AdamWSegment, ClipFactor, Segment, Sgd, SgdSegment, SumOfSquares};
-use crate::ops::{Activation, Call, Slot, kernel_transform, pool, squeeze_excite};
+use crate::ops::{Activation, Slot, kernel_transform};
 
 /// Inputs and the shifts of a batch norm.
 const FINE: Fill = Fill::Steps { step: 0.125, reach: 3.0 };
 /// Scales of a batch norm.
 const COARSE: Fill = Fill::Steps { step: 0.5, reach: 2.0 };
-
-/// The slot of a call that is written but no result.
-pub(super) fn scratch(call: &Call) -> Option<Slot> {
-    match call {
-        Call::BnGradSums(call) => Some(call.partials),
-        Call::SqueezeExciteGrad(call) => Some(call.scratch),
-        Call::ColumnSum(call) => Some(call.partials),
-        Call::SumOfSquares(call) => Some(call.partials),
-        _ => None,
-    }
-}
 
 /// The first `used` elements of a stored tensor that has some more.
 fn prefix(used: usize, more: usize) -> (usize, Fill) {
@@ -122,15 +111,7 @@ pub(super) fn squeeze_excite_case(
 ) -> Case {
     let mut b = Builder::default();
     let (stored_channels, stored_hidden) = (channels + more, hidden + more);
-    let params = squeeze_excite::Params {
-        images: images as u32,
-        pixels: (side * side) as u32,
-        channels: channels as u32,
-        hidden: hidden as u32,
-        weight_channels: stored_channels as u32,
-        weight_hidden: stored_hidden as u32,
-        format: number(format),
-    };
+    let params = squeeze_excite_shape(format, (images, side), (channels, hidden), more);
     let map = images * side * side * channels;
     let reduce = panelled_len(hidden, stored_channels);
     let reduce_fill = Fill::Panels { cout: hidden, cin: channels, stored: stored_channels };
@@ -158,19 +139,10 @@ pub(super) fn squeeze_excite_case(
     b.finish(in_format(format, name), call)
 }
 
-fn pool_params(
-    format: Option<Format>,
-    (images, side, side_out): (usize, usize, usize),
-    channels: usize,
-) -> pool::Params {
-    let [images, side_in, side_out, channels] = [images, side, side_out, channels].map(|v| v as u32);
-    pool::Params { images, side_in, side_out, channels, format: number(format) }
-}
-
 pub(super) fn global_pool_case(format: Option<Format>, images: usize, side: usize, channels: usize) -> Case {
     let mut b = Builder::default();
     let call = GlobalPoolGrad {
-        params: pool_params(format, (images, side, 1), channels),
+        params: pool_shape(format, (images, side, 1), channels),
         dy: b.input(images * channels, Fill::Values(1.0)),
         dx: b.map_output(format, images * side * side * channels),
     };
@@ -187,7 +159,7 @@ pub(super) fn max_pool_case(
     let mut b = Builder::default();
     let (map, side_out) = (images * side * side * channels, side.div_ceil(2));
     let call = MaxPoolGrad {
-        params: pool_params(format, (images, side, side_out), channels),
+        params: pool_shape(format, (images, side, side_out), channels),
         x: b.map(format, map, Fill::Steps { step: 1.0, reach: 1.0 }),
         dy: b.map(format, images * side_out * side_out * channels, Fill::Values(1.0)),
         residual: residual.then(|| b.map(format, map, Fill::Values(1.0))),

@@ -12,7 +12,7 @@ use crate::launch::panels::panelled_len;
 use crate::ops::Activation;
 use crate::ops::grad::pointwise::PointwiseWeights;
 use crate::ops::grad::pointwise_half::{self as gradient, PointwiseHalfWeights};
-use crate::ops::half_rows::{self, HalfRows, Job};
+use crate::ops::half_rows::{self, HalfRows, Job, JobParams};
 use crate::ops::halves::{Format, PER_ELEMENT, elements, number};
 use crate::ops::pointwise_half::{Params, PointwiseHalf, weights_len};
 
@@ -163,8 +163,7 @@ pub(super) fn weights() -> Vec<Case> {
 fn rows_case(format: Format, matrices: &[(usize, usize)], transposed: bool) -> Case {
     let mut b = Builder::default();
     let mut job = |&(cout, cin): &(usize, usize)| Job {
-        cout: cout as u32,
-        cin: cin as u32,
+        params: JobParams { cout: cout as u32, cin: cin as u32 },
         w: b.input(panelled_len(cout, cin), Fill::Panels { cout, cin, stored: cin }),
         rows: b.output(weights_len(cout, cin)),
         transposed: transposed.then(|| b.output(weights_len(cin, cout))),

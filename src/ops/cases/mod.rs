@@ -16,10 +16,9 @@ mod mbconv;
 mod mbconv_pass;
 
 use super::augment::{self, OPERATION, OPERATIONS};
-use super::halves::{Format, PER_ELEMENT, elements};
-use super::pointwise;
+use super::halves::{Format, PER_ELEMENT, elements, number};
 use super::preprocess::WINDOW;
-use super::{Activation, Call, Region, Slot, widened};
+use super::{Activation, Call, Region, Slot, depthwise, pointwise, pool, squeeze_excite, stem};
 use crate::data::augment::Operation;
 use crate::launch::panels::panelled_index;
 use crate::random::stream;
@@ -123,37 +122,12 @@ impl Case {
 
     /// The slots whose contents are the result: what is written, but for scratch.
     pub fn results(&self) -> Vec<Slot> {
-        match &self.call {
-            Call::BnStatistics(call) => {
-                let folded = call.fold.into_iter().flat_map(|fold| [fold.scale, fold.shift]);
-                std::iter::once(call.batch).chain(folded).collect()
-            }
-            Call::PointwiseWeights(call) => vec![call.dw],
-            Call::PointwiseHalfWeights(call) => vec![call.dw],
-            Call::DepthwiseWeights(call) => vec![call.dw],
-            Call::StemWeights(call) => vec![call.dw],
-            Call::Augment(call) => vec![call.y],
-            call => match gradients::scratch(call) {
-                Some(scratch) => call.writes().into_iter().filter(|&slot| slot != scratch).collect(),
-                None => call.writes(),
-            },
-        }
+        self.call.results()
     }
 
     /// What a result is stored as, where that is 16-bit numbers.
     pub fn stored(&self, result: Slot) -> Option<Format> {
-        match &self.call {
-            Call::PointwiseHalf(call) if result == call.y => super::halves::stored(call.params.output),
-            Call::PointwiseHalf(_) => None,
-            Call::Mbconv(call) => (result == call.y).then(|| call.params.format()),
-            Call::ExpandDepthwise(call) => (result == call.y).then(|| call.params.shape.format()),
-            Call::MbconvPass(call) => (Some(result) == call.y).then(|| call.params.format()),
-            Call::BnApplyGroup(group) => {
-                let call = group.calls.iter().find(|call| call.y == result);
-                call.and_then(|call| super::halves::stored(call.params.format))
-            }
-            call => widened(call).filter(|wide| wide.maps.contains(&result)).map(|wide| wide.format),
-        }
+        self.call.stored(result)
     }
 }
 
@@ -352,6 +326,60 @@ impl Builder {
 }
 
 /// A 1x1 convolution of so many images, `more` input channels of which are stored and not used.
+fn stem_shape(
+    format: Option<Format>,
+    images: usize,
+    side: usize,
+    cout: usize,
+    a: Activation,
+) -> stem::Params {
+    let [images, side_in, side_out, cout] = [images, side, side.div_ceil(2), cout].map(|v| v as u32);
+    stem::Params { images, side_in, side_out, cout, activation: a as u32, format: number(format) }
+}
+
+/// Of `channels`, with the filters of `more` behind them.
+fn depthwise_shape(
+    format: Option<Format>,
+    (images, side): (usize, usize),
+    (kernel, stride): (usize, usize),
+    (channels, more): (usize, usize),
+    activation: Activation,
+) -> depthwise::Params {
+    depthwise::Params {
+        images: images as u32,
+        side_in: side as u32,
+        side_out: side.div_ceil(stride) as u32,
+        channels: channels as u32,
+        weight_channels: (channels + more) as u32,
+        kernel: kernel as u32,
+        stride: stride as u32,
+        activation: activation as u32,
+        format: number(format),
+    }
+}
+
+/// With the weights of `more` channels and hidden units behind those in use.
+fn squeeze_excite_shape(
+    format: Option<Format>,
+    (images, side): (usize, usize),
+    (channels, hidden): (usize, usize),
+    more: usize,
+) -> squeeze_excite::Params {
+    let [images, pixels, channels, hidden] = [images, side * side, channels, hidden].map(|v| v as u32);
+    let (weight_channels, weight_hidden) = (channels + more as u32, hidden + more as u32);
+    let format = number(format);
+    squeeze_excite::Params { images, pixels, channels, hidden, weight_channels, weight_hidden, format }
+}
+
+fn pool_shape(
+    format: Option<Format>,
+    (images, side, side_out): (usize, usize, usize),
+    channels: usize,
+) -> pool::Params {
+    let [images, side_in, side_out, channels] = [images, side, side_out, channels].map(|v| v as u32);
+    pool::Params { images, side_in, side_out, channels, format: number(format) }
+}
+
 fn pointwise_shape(
     (images, side, stride): (usize, usize, usize),
     (cin, cout, more): (usize, usize, usize),
@@ -455,4 +483,39 @@ pub fn mbconv_passes() -> Vec<Case> {
 /// Passes of many networks, as one call.
 pub fn mbconv_pass_group() -> Case {
     mbconv_pass::group()
+}
+
+/// Every case of the tables of edges, in every format, and every call of many.
+#[cfg(test)]
+fn all() -> Vec<Case> {
+    let formats = || [None, Some(Format::F16), Some(Format::Bf16)].into_iter().flat_map(formats);
+    let halves = [half_products(), half_weights(), half_rows(), mbconv_edges(), expand_depthwise_edges()];
+    let groups = [apply_group(), mbconv_group(), mbconv_pass_group()];
+    let recalibration = mbconv_passes().into_iter().chain(groups);
+    edges().into_iter().chain(formats()).chain(halves.concat()).chain(recalibration).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_operator_has_a_case() {
+        let found: BTreeSet<&str> = all().iter().map(|case| case.call.name()).collect();
+        let without: Vec<&&str> = Call::NAMES.iter().filter(|name| !found.contains(**name)).collect();
+        assert!(without.is_empty(), "no case in ops/cases: {without:?}");
+    }
+
+    #[test]
+    fn operands_are_stored_as_their_operators_say() {
+        for case in all() {
+            for (slot, format) in case.real() {
+                let said = case.call.stored(slot);
+                // The input of a whole MBConv is a map or, with a stem, images: its list leaves that open.
+                let open = said.is_none() && case.call.is_by_quads();
+                assert!(said == format || open, "{} {}: {slot:?}", case.call.name(), case.name);
+            }
+        }
+    }
 }

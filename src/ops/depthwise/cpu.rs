@@ -10,7 +10,7 @@
 
 use super::super::Threads;
 use super::super::parallel::pieces_of;
-use super::super::simd::{Kernel, Vector, dispatch};
+use super::super::simd::{Kernel, Vector, dispatch, each_vector};
 use super::{Args, Params};
 
 /// Computes the call; see the module for the formula.
@@ -41,10 +41,26 @@ struct Image<'a> {
     pool: &'a mut [f32],
 }
 
-impl Kernel for Image<'_> {
+/// Work with a filter, vector of channels by vector of channels.
+pub(in crate::ops) trait Filtering {
+    /// The layer, and how many channels are worked on.
+    fn layer(&self) -> (&Params, usize);
+
+    /// The vector of channels from `c` on, with a filter of `K` by `K` and a stride of `S`.
+    fn vector<V: Vector, const K: usize, const S: usize>(&mut self, c: usize);
+
+    /// All channels.
+    #[inline(always)]
+    fn channels<V: Vector, const K: usize, const S: usize>(&mut self) {
+        each_vector!(V, c in 0..self.layer().1 => self.vector::<V, K, S>(c));
+    }
+}
+
+impl<F: Filtering> Kernel for F {
     #[inline(always)]
     fn run<V: Vector>(mut self) {
-        match (self.p.kernel, self.p.stride) {
+        let p = self.layer().0;
+        match (p.kernel, p.stride) {
             (3, 1) => self.channels::<V, 3, 1>(),
             (5, 1) => self.channels::<V, 5, 1>(),
             (7, 1) => self.channels::<V, 7, 1>(),
@@ -55,22 +71,15 @@ impl Kernel for Image<'_> {
     }
 }
 
-impl Image<'_> {
+impl Filtering for Image<'_> {
     #[inline(always)]
-    fn channels<V: Vector, const K: usize, const S: usize>(&mut self) {
-        let channels = self.p.channels as usize;
-        let whole = channels / V::LANES * V::LANES;
-        for c in (0..whole).step_by(V::LANES) {
-            self.map::<V, K, S>(c);
-        }
-        if whole < channels {
-            self.map::<V::Half, K, S>(whole);
-        }
+    fn layer(&self) -> (&Params, usize) {
+        (self.p, self.p.channels as usize)
     }
 
     /// All pixels of the vector of channels from `c` on.
     #[inline(always)]
-    fn map<V: Vector, const K: usize, const S: usize>(&mut self, c: usize) {
+    fn vector<V: Vector, const K: usize, const S: usize>(&mut self, c: usize) {
         let side_out = self.p.side_out as usize;
         let mut total = V::splat(0.0);
         for oy in 0..side_out {
@@ -91,7 +100,9 @@ impl Image<'_> {
             total.mul(V::splat(1.0 / (side_out * side_out) as f32)).store(&mut self.pool[c..]);
         }
     }
+}
 
+impl Image<'_> {
     /// `N` outputs of a row, from `ox` on, which are added to `total`, pixel after pixel.
     #[inline(always)]
     fn pixels<V: Vector, const K: usize, const S: usize, const N: usize>(
@@ -129,14 +140,8 @@ impl Image<'_> {
                 }
             }
         }
-        let scale = match self.scale {
-            Some(scale) => V::load(&scale[c..]),
-            None => V::splat(1.0),
-        };
-        let shift = match self.shift {
-            Some(shift) => V::load(&shift[c..]),
-            None => V::splat(0.0),
-        };
+        let scale = V::load_or(self.scale, c, 1.0);
+        let shift = V::load_or(self.shift, c, 0.0);
         for n in 0..N {
             let value = sums[n].mul_add(scale, shift).activate(self.p.activation);
             *total = total.add(value);

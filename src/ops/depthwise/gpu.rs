@@ -1,4 +1,4 @@
-//! Launch geometry of `kernels/depthwise.cu` and `kernels/depthwise_half.cu`.
+//! Launch geometry of `kernels/forward/depthwise.cu` and `kernels/forward/depthwise_half.cu`.
 
 use super::{Depthwise, Params};
 use crate::launch::{Error, Launcher};
@@ -11,19 +11,8 @@ const CHANNELS: u32 = 32;
 /// Up to this side of the output a thread makes one output straight from memory.
 const SMALL_SIDE: u32 = 4;
 
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Args {
-    x: u64,
-    w: u64,
-    scale: u64,
-    shift: u64,
-    y: u64,
-    p: Params,
-}
-
 /// The map, then its means; in 16 bits both at once.
-pub(crate) fn launch(call: &Depthwise, to: &Launcher<'_>) -> Result<(), Error> {
+pub(crate) fn run(call: &Depthwise, to: &Launcher<'_>) -> Result<(), Error> {
     if let Some(format) = stored(call.params.format) {
         return launch_half(call, format, to);
     }
@@ -31,20 +20,14 @@ pub(crate) fn launch(call: &Depthwise, to: &Launcher<'_>) -> Result<(), Error> {
     let Some(pool) = call.pool else { return Ok(()) };
     let Params { images, side_out, channels, .. } = call.params;
     let params = pool::Params { images, side_in: side_out, side_out: 1, channels, format: 0 };
-    pool::gpu::launch_global(&pool::GlobalPool { params, x: call.y, y: pool }, to)
+    pool::gpu::global(&pool::GlobalPool { params, x: call.y, y: pool }, to)
 }
 
 /// A block a tile of an image for 32 channels; a thread an output where maps are small.
 fn launch_map(call: &Depthwise, to: &Launcher<'_>) -> Result<(), Error> {
     let p = call.params;
-    let args = Args {
-        x: to.at(call.x),
-        w: to.at(call.w),
-        scale: to.at_or_null(call.scale),
-        shift: to.at_or_null(call.shift),
-        y: to.at(call.y),
-        p,
-    };
+    // Groups and workers are those of 16-bit maps.
+    let args = call.addresses(to, 0, 0);
     let images = u64::from(p.images);
     if p.side_out <= SMALL_SIDE {
         let kernel = match p.kernel {
@@ -73,20 +56,6 @@ const GROUPS: u32 = 8;
 /// Outputs of a row that a thread of it makes at a time.
 const STRIP: u32 = 4;
 
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct HalfArgs {
-    x: u64,
-    w: u64,
-    scale: u64,
-    shift: u64,
-    y: u64,
-    pool: u64,
-    p: Params,
-    groups: u32,
-    workers: u32,
-}
-
 /// A block all pixels of some chunks of channels, of as many images as keep its threads busy.
 fn launch_half(call: &Depthwise, format: Format, to: &Launcher<'_>) -> Result<(), Error> {
     let p = call.params;
@@ -96,17 +65,6 @@ fn launch_half(call: &Depthwise, format: Format, to: &Launcher<'_>) -> Result<()
     let threads = THREADS / groups;
     let strips = p.side_out.div_ceil(STRIP) * p.side_out;
     let workers = strips.min(threads);
-    let args = HalfArgs {
-        x: to.at(call.x),
-        w: to.at(call.w),
-        scale: to.at_or_null(call.scale),
-        shift: to.at_or_null(call.shift),
-        y: to.at(call.y),
-        pool: to.at_or_null(call.pool),
-        p,
-        groups,
-        workers,
-    };
     let kernels = match (p.kernel, p.stride) {
         (3, 1) => ["depthwise_half_3_1_f16", "depthwise_half_3_1_bf16"],
         (5, 1) => ["depthwise_half_5_1_f16", "depthwise_half_5_1_bf16"],
@@ -116,28 +74,5 @@ fn launch_half(call: &Depthwise, format: Format, to: &Launcher<'_>) -> Result<()
         _ => ["depthwise_half_7_2_f16", "depthwise_half_7_2_bf16"],
     };
     let blocks = u64::from(columns) * u64::from(p.images.div_ceil(threads / workers));
-    to.launch(kernels[format.index()], to.blocks(blocks, THREADS)?, &args)
-}
-
-#[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
-    use crate::launch::layout;
-    vec![
-        layout!(
-            "DepthwiseParams",
-            Params {
-                images,
-                side_in,
-                side_out,
-                channels,
-                weight_channels,
-                kernel,
-                stride,
-                activation,
-                format
-            }
-        ),
-        layout!("DepthwiseArgs", Args { x, w, scale, shift, y, p }),
-        layout!("DepthwiseHalfArgs", HalfArgs { x, w, scale, shift, y, pool, p, groups, workers }),
-    ]
+    to.launch(kernels[format.index()], to.blocks(blocks, THREADS)?, &call.addresses(to, groups, workers))
 }

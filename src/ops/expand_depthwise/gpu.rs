@@ -1,19 +1,19 @@
-//! Launches of `kernels/expand_depthwise.cu`; how blocks go about their work is `mbconv`'s.
+//! Launches of `kernels/mbconv/expand_depthwise.cu`; how blocks go about their work is `mbconv`'s.
 
 use super::{ExpandDepthwise, Params};
-use crate::launch::{Error, Launcher};
+use crate::launch::{Error, Launcher, launched};
 use crate::ops::mbconv::blocks::Job;
 use crate::ops::mbconv::gpu::{Launch, planned};
 use crate::ops::mbconv::{Addresses, Block};
 
-/// A call: `ExpandDepthwiseLaunch`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct PairLaunch {
-    whole: Launch,
-    means: u64,
-    batch_images: u32,
-    rounds: u32,
+launched! {
+    /// A call: `ExpandDepthwiseLaunch`.
+    pub(super) struct PairLaunch = "ExpandDepthwiseLaunch" {
+        whole: Launch,
+        means: u64,
+        batch_images: u32,
+        rounds: u32,
+    }
 }
 
 /// Whether there is a kernel for the shape on a device whose blocks can have `shared_bytes` of shared memory.
@@ -40,7 +40,7 @@ fn kernel(p: &Params) -> &'static str {
 }
 
 /// Launches a call.
-pub(crate) fn launch(call: &ExpandDepthwise, to: &Launcher<'_>) -> Result<(), Error> {
+pub(crate) fn run(call: &ExpandDepthwise, to: &Launcher<'_>) -> Result<(), Error> {
     let p = call.params;
     let (geometry, c) = planned("expand_depthwise", &Job::of_pair(&p), &p.shape, to)?;
     let a = Addresses {
@@ -61,10 +61,4 @@ pub(crate) fn launch(call: &ExpandDepthwise, to: &Launcher<'_>) -> Result<(), Er
         rounds: u32::from(p.batch_images.is_some()),
     };
     to.launch(kernel(&p), geometry, &launch)
-}
-
-#[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
-    use crate::launch::layout;
-    vec![layout!("ExpandDepthwiseLaunch", PairLaunch { whole, means, batch_images, rounds })]
 }

@@ -27,8 +27,10 @@ pub mod reference;
 
 pub use gpu::{block, fits};
 
+use super::halves::Format;
 use super::mbconv::Front;
-use super::operator::operator;
+use super::mbconv::blocks::Job;
+use super::operator::{Cost, operator};
 use super::real::Real;
 use super::{Work, mbconv};
 
@@ -42,6 +44,11 @@ pub struct Params {
 }
 
 impl Params {
+    /// What the 16-bit numbers are.
+    pub fn format(&self) -> Format {
+        self.shape.format()
+    }
+
     /// Batches that have scales and shifts of their own.
     pub fn batches(&self) -> u32 {
         self.batch_images.map_or(1, |images| self.shape.images / images.max(1))
@@ -51,11 +58,11 @@ impl Params {
 operator! {
     /// Expansion and filter. Every slot starts at a multiple of 4 elements; all channels are multiples of 8.
     /// `expand` and its vectors are there together or not at all.
-    ExpandDepthwise(Params) => host Args {
+    ExpandDepthwise(Params) as run => host Args, launch gpu::PairLaunch {
         /// Input map `[images, side_in, side_in, cin]`, two numbers an element.
-        read x,
+        read x: halves,
         /// Rows `[mid, weight_cin]`, two numbers an element. Absent: `x` is the expanded map.
-        optional expand,
+        optional expand: halves,
         /// `[batches][mid]`
         optional expand_scale,
         /// `[batches][mid]`
@@ -67,14 +74,14 @@ operator! {
         /// `[batches][mid]`
         read filter_shift,
         /// Depthwise output `[images, side_out, side_out, mid]`, two numbers an element.
-        write y,
+        write y: halves,
         /// `[images, side_out, mid]`: the mean of each of its rows of pixels.
         optional_write means,
     }
 }
 
-impl ExpandDepthwise {
-    pub(super) fn work(&self) -> Work {
+impl Cost for ExpandDepthwise {
+    fn work(&self) -> Work {
         let p = &self.params.shape;
         let [images, cin, mid, taps] = [p.images, p.cin, p.mid, p.kernel * p.kernel].map(u64::from);
         let [rows_in, rows_out] = [p.side_in, p.side_out].map(|side| images * u64::from(side * side));
@@ -85,6 +92,10 @@ impl ExpandDepthwise {
         let singles = mid * (taps + vectors) + means;
         let flops = 2 * mid * (expanding * rows_in * cin + rows_out * taps) + means * u64::from(p.side_out);
         Work { bytes: 2 * halves + 4 * singles, flops }
+    }
+
+    fn jobs(&self) -> Vec<Job> {
+        vec![Job::of_pair(&self.params)]
     }
 }
 

@@ -11,8 +11,8 @@ const ROWS: usize = 16;
 
 /// Rows of all matrices.
 pub fn run(p: &Params, a: Args<'_, f32>, threads: Threads) {
-    for job in a.jobs {
-        let (cout, cin, w) = (job.cout, job.cin, job.w);
+    for (shape, job) in a.jobs {
+        let (cout, cin, w) = (shape.cout as usize, shape.cin as usize, job.w);
         let weight = |n: usize, k: usize| w[panelled_index(cin, n, k)];
         let fill =
             |out: &mut [f32], rows: usize, columns: usize, value: &(dyn Fn(usize, usize) -> f32 + Sync)| {

@@ -6,8 +6,8 @@ use crate::ops::Real;
 
 /// Rows of all matrices.
 pub fn run<T: Real>(p: &Params, a: Args<'_, T>) {
-    for job in a.jobs {
-        let (cout, cin, w) = (job.cout, job.cin, job.w);
+    for (shape, job) in a.jobs {
+        let (cout, cin, w) = (shape.cout as usize, shape.cin as usize, job.w);
         let rows: Vec<T> = (0..cout * cin).map(|i| w[panelled_index(cin, i / cin, i % cin)]).collect();
         p.format.narrow(&rows, job.rows);
         if let Some(transposed) = job.transposed {

@@ -2,7 +2,7 @@
 
 use super::super::Threads;
 use super::super::parallel::pieces;
-use super::super::simd::{Kernel, Vector, dispatch};
+use super::super::simd::{Kernel, Vector, dispatch, each_vector};
 use super::{Args, Params};
 
 /// Computes the call; see the module for the formula.
@@ -25,14 +25,7 @@ struct Tap<'a> {
 impl Kernel for Tap<'_> {
     #[inline(always)]
     fn run<V: Vector>(mut self) {
-        let channels = self.y.len();
-        let whole = channels / V::LANES * V::LANES;
-        for c in (0..whole).step_by(V::LANES) {
-            self.vector::<V>(c);
-        }
-        if whole < channels {
-            self.vector::<V::Half>(whole);
-        }
+        each_vector!(V, c in 0..self.y.len() => self.vector::<V>(c));
     }
 }
 

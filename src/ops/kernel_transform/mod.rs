@@ -11,19 +11,20 @@ pub mod cpu;
 pub(crate) mod gpu;
 pub mod reference;
 
-use super::operator::group;
-use super::{Slot, Work};
+use super::Work;
+use super::operator::{Cost, Group, operator, params};
 
-/// Shape of a kernel transform, shared with the kernel.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct Params {
-    /// Channels.
-    pub channels: u32,
-    /// Size of the given filter.
-    pub from: u32,
-    /// Size of the filter to make; two less.
-    pub to: u32,
+params! {
+    /// Shape of a kernel transform, shared with the kernel.
+    #[derive(Eq)]
+    Params = "KernelTransformParams", "KernelTransformGradParams" {
+        /// Channels.
+        channels: u32,
+        /// Size of the given filter.
+        from: u32,
+        /// Size of the filter to make; two less.
+        to: u32,
+    }
 }
 
 impl Params {
@@ -35,43 +36,26 @@ impl Params {
     }
 }
 
-/// A kernel transform.
-#[derive(Debug, Clone, PartialEq)]
-pub struct KernelTransform {
-    /// Shape.
-    pub params: Params,
-    /// Filter `[from, from, channels]`.
-    pub x: Slot,
-    /// Matrix `[to * to, to * to]`.
-    pub matrix: Slot,
-    /// Filter `[to, to, channels]`.
-    pub y: Slot,
+operator! {
+    /// A kernel transform.
+    KernelTransform(Params) as run, together => host Args, gpu Addresses = "KernelTransformArgs",
+        group gpu::GROUP = "KernelTransformGroup"
+    {
+        /// Filter `[from, from, channels]`.
+        read x,
+        /// Matrix `[to * to, to * to]`.
+        read matrix,
+        /// Filter `[to, to, channels]`.
+        write y,
+    }
 }
 
-impl KernelTransform {
-    pub(super) fn reads(&self) -> Vec<Slot> {
-        vec![self.x, self.matrix]
-    }
-
-    pub(super) fn writes(&self) -> Vec<Slot> {
-        vec![self.y]
-    }
-
-    pub(super) fn work(&self) -> Work {
+impl Cost for KernelTransform {
+    fn work(&self) -> Work {
         let (taps, channels) = (u64::from(self.params.to * self.params.to), u64::from(self.params.channels));
         Work { bytes: 4 * taps * (2 * channels + taps), flops: 2 * taps * taps * channels }
     }
 }
 
-group! {
-    /// Those of many layers at once.
-    KernelTransformGroup of KernelTransform
-}
-
-/// The operands as slices on the host.
-#[allow(missing_docs)]
-pub struct Args<'a, T> {
-    pub x: &'a [T],
-    pub matrix: &'a [T],
-    pub y: &'a mut [T],
-}
+/// Those of many layers at once.
+pub type KernelTransformGroup = Group<KernelTransform>;

@@ -14,25 +14,25 @@ pub(crate) mod gpu;
 pub mod reference;
 
 use super::Work;
-use super::operator::operator;
+use super::operator::{Cost, Operands, operator, params};
 
-/// Shape of soft targets, shared with the kernel.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct TargetsParams {
-    /// Images.
-    pub images: u32,
-    /// Classes.
-    pub classes: u32,
-    /// Elements from one image's logits to the next's; at least `classes`.
-    pub stride: u32,
-    /// Weight of each exit; those without logits are not used.
-    pub weights: [f32; 5],
+params! {
+    /// Shape of soft targets, shared with the kernel.
+    TargetsParams = "SoftTargetsParams" {
+        /// Images.
+        images: u32,
+        /// Classes.
+        classes: u32,
+        /// Elements from one image's logits to the next's; at least `classes`.
+        stride: u32,
+        /// Weight of each exit; those without logits are not used.
+        weights: [f32; 5],
+    }
 }
 
 operator! {
     /// `probabilities = softmax(sum over exits of weight * logits)`; zero behind the last class.
-    SoftTargets(TargetsParams) => host TargetsArgs, gpu TargetsAddresses = "SoftTargetsArgs" {
+    SoftTargets(TargetsParams) as targets => host TargetsArgs, gpu TargetsAddresses = "SoftTargetsArgs" {
         /// Logits of the first exit `[images, stride]`.
         read a,
         /// Of another.
@@ -48,35 +48,35 @@ operator! {
     }
 }
 
-impl SoftTargets {
-    pub(in crate::ops) fn work(&self) -> Work {
+impl Cost for SoftTargets {
+    fn work(&self) -> Work {
         let len = u64::from(self.params.images) * u64::from(self.params.classes);
         let exits = self.reads().len() as u64;
         Work { bytes: 4 * len * (exits + 1), flops: len * (2 * exits + 4) }
     }
 }
 
-/// Shape of a loss, shared with the kernel.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct Params {
-    /// Images.
-    pub images: u32,
-    /// Classes.
-    pub classes: u32,
-    /// Elements from one image's logits to the next's; at least `classes`.
-    pub stride: u32,
-    /// Label smoothing: 0.1, or 0.
-    pub smoothing: f32,
-    /// Weight of the teacher's term.
-    pub kd_ratio: f32,
-    /// Weight of the whole: 1, or that of an exit.
-    pub weight: f32,
+params! {
+    /// Shape of a loss, shared with the kernel.
+    Params = "LossParams" {
+        /// Images.
+        images: u32,
+        /// Classes.
+        classes: u32,
+        /// Elements from one image's logits to the next's; at least `classes`.
+        stride: u32,
+        /// Label smoothing: 0.1, or 0.
+        smoothing: f32,
+        /// Weight of the teacher's term.
+        kd_ratio: f32,
+        /// Weight of the whole: 1, or that of an exit.
+        weight: f32,
+    }
 }
 
 operator! {
     /// The loss of every image and its gradient by the logits.
-    Loss(Params) => host LossArgs, gpu LossAddresses = "LossArgs" {
+    Loss(Params) as loss => host LossArgs, gpu LossAddresses = "LossArgs" {
         /// `[images, stride]`
         read logits,
         /// Class indices `[images]`, as numbers of the element type.
@@ -90,8 +90,8 @@ operator! {
     }
 }
 
-impl Loss {
-    pub(in crate::ops) fn work(&self) -> Work {
+impl Cost for Loss {
+    fn work(&self) -> Work {
         let (images, classes) = (u64::from(self.params.images), u64::from(self.params.classes));
         Work { bytes: 4 * images * (2 * classes + 3), flops: 10 * images * classes }
     }

@@ -1,4 +1,4 @@
-//! How a block of `kernels/mbconv.cu`, `kernels/mbconv_passes.cu` and `kernels/expand_depthwise.cu` goes about its
+//! How a block of `mbconv.cu`, `mbconv_passes.cu` and `expand_depthwise.cu` in `kernels/mbconv/` goes about its
 //! work: how many images it owns, how many channels it expands at a time, and where things lie in its shared memory.
 
 mod estimate;
@@ -8,6 +8,7 @@ pub(crate) use estimate::{Estimate, resident};
 use super::super::expand_depthwise;
 use super::super::mbconv_pass::{self, Pass, Units};
 use super::Params;
+use crate::launch::launched;
 use serde::Serialize;
 
 pub(super) const THREADS: u32 = 256;
@@ -15,7 +16,7 @@ const WARPS: u32 = THREADS / 32;
 /// Numbers of a 16-byte chunk, the unit of all that lies in shared memory.
 const CHUNK: u32 = 8;
 const CHUNK_BYTES: u32 = 16;
-/// `kFront` and the others of `kernels/mbconv_block.cuh`.
+/// `kFront` and the others of `kernels/mbconv/nat_mbconv_block.cuh`.
 const FRONT: u32 = 8;
 const EXPAND_TILES: u32 = 4;
 const PROJECT_TILES: u32 = 6;
@@ -23,29 +24,30 @@ const PROJECT_ROW: u32 = 8;
 /// Outputs of a row that a thread of the stem makes.
 const STEM_STRIP: u32 = 4;
 
-/// How a block goes about it: `MbconvConfig` of the kernel.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Config {
-    /// Images of a block.
-    pub images: u32,
-    /// Expanded channels at a time.
-    pub slice: u32,
-    /// Output channels: groups of so many tiles of 8.
-    pub groups: u32,
-    pub tiles: u32,
-    /// From one pixel, and one row of pixels, of the expanded slice to the next, in chunks.
-    pub expanded_pixel: u32,
-    pub expanded_row: u32,
-    /// Where things lie, in chunks.
-    pub x_at: u32,
-    pub weights_at: u32,
-    pub filter_at: u32,
-    pub project_at: u32,
-    pub kept_at: u32,
-    /// Bands of an image, and output rows of each; where there are several, a block has one.
-    pub bands: u32,
-    pub band_rows: u32,
+launched! {
+    /// How a block goes about it: `MbconvConfig` of the kernel.
+    #[derive(Debug, PartialEq, Eq)]
+    pub(crate) struct Config = "MbconvConfig" {
+        /// Images of a block.
+        pub images: u32,
+        /// Expanded channels at a time.
+        pub slice: u32,
+        /// Output channels: groups of so many tiles of 8.
+        pub groups: u32,
+        pub tiles: u32,
+        /// From one pixel, and one row of pixels, of the expanded slice to the next, in chunks.
+        pub expanded_pixel: u32,
+        pub expanded_row: u32,
+        /// Where things lie, in chunks.
+        pub x_at: u32,
+        pub weights_at: u32,
+        pub filter_at: u32,
+        pub project_at: u32,
+        pub kept_at: u32,
+        /// Bands of an image, and output rows of each; where there are several, a block has one.
+        pub bands: u32,
+        pub band_rows: u32,
+    }
 }
 
 /// A configuration and the shared memory that it takes.
@@ -330,7 +332,7 @@ fn lay_out(job: &Job, images: u32, slice: u32, band_rows: u32) -> Plan {
     place([x_at, weights_at, filter_at, FRONT, kept_at], kept_at + kept)
 }
 
-/// Chunks from one row of a stem's images to the next: `image_row` of `kernels/mbconv_stem.cuh`.
+/// Chunks from one row of a stem's images to the next: `image_row` of `kernels/mbconv/nat_mbconv_stem.cuh`.
 fn image_row(p: &Params) -> u32 {
     let pixels = 1 + (3 * p.image_side + 3).div_ceil(4);
     odd(pixels.max(6 * p.side_in.div_ceil(STEM_STRIP) + 1))

@@ -1,40 +1,21 @@
-//! Launches of `kernels/mbconv.cu`; how blocks go about their work is [`blocks`](super::blocks).
+//! Launches of `kernels/mbconv/mbconv.cu`; how blocks go about their work is [`blocks`](super::blocks).
 
 use super::blocks::{Config, Job, THREADS};
 use super::{Addresses, Mbconv, Params};
-use crate::launch::{Error, Geometry, Launcher};
+use crate::launch::{Error, Geometry, Launcher, launched};
 
-/// A call: `MbconvLaunch`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct Launch {
-    pub a: Addresses,
-    pub c: Config,
+launched! {
+    /// A call: `MbconvLaunch`.
+    pub(crate) struct Launch = "MbconvLaunch", group GROUP = "MbconvGroup" {
+        pub a: Addresses,
+        pub c: Config,
+    }
 }
 
 impl Addresses {
     /// Nothing anywhere.
     pub(crate) fn nowhere(p: Params) -> Addresses {
-        Addresses {
-            x: 0,
-            stem: 0,
-            expand: 0,
-            expand_scale: 0,
-            expand_shift: 0,
-            filter: 0,
-            filter_scale: 0,
-            filter_shift: 0,
-            reduce: 0,
-            reduce_bias: 0,
-            excite: 0,
-            excite_bias: 0,
-            project: 0,
-            project_scale: 0,
-            project_shift: 0,
-            residual: 0,
-            y: 0,
-            p,
-        }
+        Addresses { p, ..bytemuck::Zeroable::zeroed() }
     }
 }
 
@@ -56,7 +37,7 @@ fn kernel(p: &Params) -> &'static str {
 }
 
 /// Launches calls, none of which reads what another writes: those of one kernel together.
-pub(crate) fn launch(calls: &[Mbconv], to: &Launcher<'_>) -> Result<(), Error> {
+pub(crate) fn run(calls: &[Mbconv], to: &Launcher<'_>) -> Result<(), Error> {
     let row = |call: &Mbconv| {
         let p = call.params;
         let (geometry, c) = planned("mbconv", &Job::whole(&p), &p, to)?;
@@ -78,57 +59,4 @@ pub(crate) fn planned(
         .ok_or(Error::NoRoom { kernel, shared_bytes: to.shared_bytes() })?;
     let blocks = to.blocks(u64::from(job.blocks(&plan.config)), THREADS)?;
     Ok((Geometry { shared_bytes: plan.shared_bytes, ..blocks }, plan.config))
-}
-
-#[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
-    use crate::launch::{Grouped, layout};
-    type Group = Grouped<Launch, GROUP>;
-    vec![
-        layout!(
-            "MbconvParams",
-            Params {
-                images,
-                side_in,
-                side_out,
-                cin,
-                mid,
-                cout,
-                kernel,
-                stride,
-                activation,
-                hidden,
-                weight_cin,
-                weight_channels,
-                weight_mid,
-                se_channels,
-                se_hidden,
-                image_side,
-                stem_activation,
-                shortcut,
-                format
-            }
-        ),
-        layout!(
-            "MbconvConfig",
-            Config {
-                images,
-                slice,
-                groups,
-                tiles,
-                expanded_pixel,
-                expanded_row,
-                x_at,
-                weights_at,
-                filter_at,
-                project_at,
-                kept_at,
-                bands,
-                band_rows
-            }
-        ),
-        Addresses::layout(),
-        layout!("MbconvLaunch", Launch { a, c }),
-        layout!("MbconvGroup", Group { calls }),
-    ]
 }

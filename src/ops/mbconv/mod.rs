@@ -51,51 +51,53 @@ pub mod reference;
 pub use blocks::{Block, block, fits};
 
 use super::halves::{Format, PER_ELEMENT};
-use super::operator::{group, operator};
+use super::mbconv::blocks::Job;
+use super::operator::{Cost, Group, operator, params};
 use super::{Activation, Slot, Work, depthwise, pointwise, pointwise_half, squeeze_excite, stem};
 
-/// Shape of a call, shared with the kernel.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct Params {
-    /// Images.
-    pub images: u32,
-    /// Side of the map before the filter, in pixels.
-    pub side_in: u32,
-    /// Side of the output map: `ceil(side_in / stride)`.
-    pub side_out: u32,
-    /// Input channels; 3 with a stem.
-    pub cin: u32,
-    /// Expanded channels.
-    pub mid: u32,
-    /// Output channels.
-    pub cout: u32,
-    /// Side of the filter: 3, 5 or 7.
-    pub kernel: u32,
-    /// Pixel stride of the filter: 1 or 2.
-    pub stride: u32,
-    /// An [`Activation`], after an expansion and after the filter.
-    pub activation: u32,
-    /// Hidden units of squeeze-excite; 0 without.
-    pub hidden: u32,
-    /// Length of a stored row of `expand`; 0 without expansion.
-    pub weight_cin: u32,
-    /// Channels of the stored filter.
-    pub weight_channels: u32,
-    /// Length of a stored row of `project`.
-    pub weight_mid: u32,
-    /// Channels of the stored reduce panels.
-    pub se_channels: u32,
-    /// Hidden units of the stored excite panels.
-    pub se_hidden: u32,
-    /// Side of the images that a stem makes the map of; 0 without a stem.
-    pub image_side: u32,
-    /// An [`Activation`], after a stem.
-    pub stem_activation: u32,
-    /// 1: what a stem makes is added to `y`.
-    pub shortcut: u32,
-    /// A [`Format`].
-    pub format: u32,
+params! {
+    /// Shape of a call, shared with the kernel.
+    #[derive(Eq)]
+    Params = "MbconvParams" {
+        /// Images.
+        images: u32,
+        /// Side of the map before the filter, in pixels.
+        side_in: u32,
+        /// Side of the output map: `ceil(side_in / stride)`.
+        side_out: u32,
+        /// Input channels; 3 with a stem.
+        cin: u32,
+        /// Expanded channels.
+        mid: u32,
+        /// Output channels.
+        cout: u32,
+        /// Side of the filter: 3, 5 or 7.
+        kernel: u32,
+        /// Pixel stride of the filter: 1 or 2.
+        stride: u32,
+        /// An [`Activation`], after an expansion and after the filter.
+        activation: u32,
+        /// Hidden units of squeeze-excite; 0 without.
+        hidden: u32,
+        /// Length of a stored row of `expand`; 0 without expansion.
+        weight_cin: u32,
+        /// Channels of the stored filter.
+        weight_channels: u32,
+        /// Length of a stored row of `project`.
+        weight_mid: u32,
+        /// Channels of the stored reduce panels.
+        se_channels: u32,
+        /// Hidden units of the stored excite panels.
+        se_hidden: u32,
+        /// Side of the images that a stem makes the map of; 0 without a stem.
+        image_side: u32,
+        /// An [`Activation`], after a stem.
+        stem_activation: u32,
+        /// 1: what a stem makes is added to `y`.
+        shortcut: u32,
+        /// A [`Format`].
+        format: u32,
+    }
 }
 
 impl Params {
@@ -224,14 +226,14 @@ operator! {
     /// An MBConv. Every slot starts at a multiple of 4 elements; all channels and `hidden` are multiples of
     /// 8, but for the colours of images. `expand` or `stem` and its vectors are there together or not at all,
     /// and so are those of squeeze-excite.
-    Mbconv(Params) => host Args, gpu Addresses = "MbconvArgs" {
+    Mbconv(Params) as run, together => host Args, gpu Addresses = "MbconvArgs", launch gpu::Launch {
         /// Input map `[images, side_in, side_in, cin]`, two numbers an element; of a stem images
         /// `[images, image_side, image_side, 3]` in f32.
         read x,
         /// Filters `[3, 3, 3, mid]`.
         optional stem,
         /// Rows `[mid, weight_cin]`, two numbers an element.
-        optional expand,
+        optional expand: halves,
         /// `[mid]`
         optional expand_scale,
         /// `[mid]`
@@ -251,28 +253,20 @@ operator! {
         /// `[mid]`
         optional excite_bias,
         /// Rows `[cout, weight_mid]`, two numbers an element.
-        read project,
+        read project: halves,
         /// `[cout]`
         read project_scale,
         /// `[cout]`
         read project_shift,
         /// As `y`: what is added to it.
-        optional residual,
+        optional residual: halves,
         /// Output map `[images, side_out, side_out, cout]`, two numbers an element.
-        write y,
+        write y: halves,
     }
 }
 
-group! {
-    /// MBConvs that are launched together, as those of many networks at one depth.
-    MbconvGroup of Mbconv, work apart
-}
-
-impl MbconvGroup {
-    pub(super) fn work(&self) -> Work {
-        work_on_inputs(self.calls.iter().map(|call| (call.x, call.params.input_bytes(), call.work())))
-    }
-}
+/// MBConvs that are launched together, as those of many networks at one depth.
+pub type MbconvGroup = Group<Mbconv>;
 
 /// The work of calls, each with its input and the bytes of that: what several read comes from the cache, but
 /// for the first time.
@@ -289,8 +283,8 @@ pub(super) fn work_on_inputs(calls: impl Iterator<Item = (Slot, u64, Work)>) -> 
         .sum()
 }
 
-impl Mbconv {
-    pub(super) fn work(&self) -> Work {
+impl Cost for Mbconv {
+    fn work(&self) -> Work {
         let p = &self.params;
         let [images, cin, mid, cout] = [p.images, p.cin, p.mid, p.cout].map(u64::from);
         let [hidden, taps] = [p.hidden, p.kernel * p.kernel].map(u64::from);
@@ -309,6 +303,14 @@ impl Mbconv {
             flops += mid * (rows_out + 4 * images * hidden);
         }
         Work { bytes: 2 * halves + 4 * singles, flops }
+    }
+
+    fn jobs(&self) -> Vec<Job> {
+        vec![Job::whole(&self.params)]
+    }
+
+    fn work_together(calls: &[Mbconv]) -> Work {
+        work_on_inputs(calls.iter().map(|call| (call.x, call.params.input_bytes(), call.work())))
     }
 }
 

@@ -1,18 +1,18 @@
-//! Launches of `kernels/mbconv_passes.cu`; how blocks go about their work is `mbconv`'s.
+//! Launches of `kernels/mbconv/mbconv_passes.cu`; how blocks go about their work is `mbconv`'s.
 
 use super::{MbconvPass, Params, Pass};
-use crate::launch::{Error, Launcher};
+use crate::launch::{Error, Launcher, launched};
 use crate::ops::mbconv::Addresses;
 use crate::ops::mbconv::blocks::Job;
 use crate::ops::mbconv::gpu::{Launch, planned};
 
-/// A call: `MbconvPassLaunch`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct PassLaunch {
-    whole: Launch,
-    partials: u64,
-    batch_images: u32,
+launched! {
+    /// A call: `MbconvPassLaunch`.
+    pub(super) struct PassLaunch = "MbconvPassLaunch", group GROUP = "MbconvPassGroup" {
+        whole: Launch,
+        partials: u64,
+        batch_images: u32,
+    }
 }
 
 /// Calls that a launch takes: `kMbconvPassGroup`.
@@ -64,7 +64,7 @@ fn addresses(call: &MbconvPass, to: &Launcher<'_>) -> Addresses {
 }
 
 /// Launches calls, none of which reads what another writes: those of one kernel together.
-pub(crate) fn launch(calls: &[MbconvPass], to: &Launcher<'_>) -> Result<(), Error> {
+pub(crate) fn run(calls: &[MbconvPass], to: &Launcher<'_>) -> Result<(), Error> {
     let row = |call: &MbconvPass| {
         let p = call.params;
         let (geometry, c) = planned("mbconv_pass", &Job::of_pass(&p), &p.shape, to)?;
@@ -72,14 +72,4 @@ pub(crate) fn launch(calls: &[MbconvPass], to: &Launcher<'_>) -> Result<(), Erro
         Ok((geometry, PassLaunch { whole, partials: to.at(call.partials), batch_images: p.batch_images }))
     };
     to.launch_by_kernel::<_, _, GROUP>(calls, |call| kernel(&call.params), row)
-}
-
-#[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
-    use crate::launch::{Grouped, layout};
-    type Group = Grouped<PassLaunch, GROUP>;
-    vec![
-        layout!("MbconvPassLaunch", PassLaunch { whole, partials, batch_images }),
-        layout!("MbconvPassGroup", Group { calls }),
-    ]
 }

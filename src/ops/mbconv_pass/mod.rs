@@ -39,7 +39,8 @@ pub use gpu::fits;
 pub use units::Units;
 
 use super::halves::Format;
-use super::operator::{group, operator};
+use super::mbconv::blocks::Job;
+use super::operator::{Cost, Group, operator};
 use super::{Activation, Slot, Work, batch_norm, mbconv, pointwise_half};
 
 /// How far a call goes.
@@ -193,11 +194,11 @@ fn raw(mut params: pointwise_half::Params) -> pointwise_half::Params {
 operator! {
     /// A pass. Every slot starts at a multiple of 4 elements; all channels and `hidden` are multiples of 8.
     /// What the pass does not need is absent, squeeze-excite together.
-    MbconvPass(Params) => host Args {
+    MbconvPass(Params) as run, together => host Args, launch gpu::PassLaunch {
         /// Input map `[images, side_in, side_in, cin]`, two numbers an element.
-        read x,
+        read x: halves,
         /// Rows `[mid, weight_cin]`, two numbers an element. Absent: `x` is the expanded map.
-        optional expand,
+        optional expand: halves,
         /// `[batches][mid]`
         optional expand_scale,
         /// `[batches][mid]`
@@ -217,26 +218,17 @@ operator! {
         /// `[mid]`
         optional excite_bias,
         /// Rows `[cout, weight_mid]`, two numbers an element.
-        optional project,
+        optional project: halves,
         /// Output map `[images, side_out, side_out, cout]` without its batch norm, two numbers an element.
-        optional_write y,
+        optional_write y: halves,
         /// `[batches][units][2][channels]`: mean and sum of squared deviations of each of
         /// [`Params::units`].
         write partials,
     }
 }
 
-group! {
-    /// Passes that are launched together, as those of many networks at one depth.
-    MbconvPassGroup of MbconvPass, work apart
-}
-
-impl MbconvPassGroup {
-    pub(super) fn work(&self) -> Work {
-        let calls = self.calls.iter();
-        mbconv::work_on_inputs(calls.map(|call| (call.x, call.params.shape.input_bytes(), call.work())))
-    }
-}
+/// Passes that are launched together, as those of many networks at one depth.
+pub type MbconvPassGroup = Group<MbconvPass>;
 
 impl MbconvPass {
     /// A call on `x` whose other operands are to be filled in; its partial statistics have no place.
@@ -259,8 +251,10 @@ impl MbconvPass {
             partials: Slot { len: 0, ..x },
         }
     }
+}
 
-    pub(super) fn work(&self) -> Work {
+impl Cost for MbconvPass {
+    fn work(&self) -> Work {
         let p = &self.params.shape;
         let [images, cin, mid, cout] = [p.images, p.cin, p.mid, p.cout].map(u64::from);
         let [hidden, taps] = [p.hidden, p.kernel * p.kernel].map(u64::from);
@@ -280,6 +274,15 @@ impl MbconvPass {
             flops += mid * (rows_out + 4 * images * hidden);
         }
         Work { bytes: 2 * halves + 4 * singles, flops }
+    }
+
+    fn jobs(&self) -> Vec<Job> {
+        vec![Job::of_pass(&self.params)]
+    }
+
+    fn work_together(calls: &[MbconvPass]) -> Work {
+        let inputs = calls.iter().map(|call| (call.x, call.params.shape.input_bytes(), call.work()));
+        mbconv::work_on_inputs(inputs)
     }
 }
 

@@ -160,14 +160,8 @@ impl Strip<'_> {
         }
         for j in 0..VECTORS {
             let n = panel * PANEL + j * V::LANES;
-            let scale = match self.scale {
-                Some(scale) => V::load(&scale[n..]),
-                None => V::splat(1.0),
-            };
-            let shift = match self.shift {
-                Some(shift) => V::load(&shift[n..]),
-                None => V::splat(0.0),
-            };
+            let scale = V::load_or(self.scale, n, 1.0);
+            let shift = V::load_or(self.shift, n, 0.0);
             for i in 0..MR {
                 let at = (row + i) * cout + n;
                 let mut value = sums[i][j].mul_add(scale, shift).activate(self.p.activation);

@@ -11,28 +11,30 @@ pub mod cpu;
 pub(crate) mod gpu;
 pub mod reference;
 
-use super::{Slot, Work};
+use super::Work;
+use super::operator::{Cost, operator, params};
 
-/// Shape of a pointwise call, shared with the kernel.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct Params {
-    /// Images.
-    pub images: u32,
-    /// Side of the input map, in pixels.
-    pub side_in: u32,
-    /// Side of the output map: `ceil(side_in / stride)`.
-    pub side_out: u32,
-    /// Input channels in use.
-    pub cin: u32,
-    /// Output channels in use.
-    pub cout: u32,
-    /// Input channels of the stored panels; at least `cin`.
-    pub weight_cin: u32,
-    /// Pixel stride.
-    pub stride: u32,
-    /// An [`Activation`](super::Activation).
-    pub activation: u32,
+params! {
+    /// Shape of a pointwise call, shared with the kernel.
+    #[derive(Eq)]
+    Params = "PointwiseParams" {
+        /// Images.
+        images: u32,
+        /// Side of the input map, in pixels.
+        side_in: u32,
+        /// Side of the output map: `ceil(side_in / stride)`.
+        side_out: u32,
+        /// Input channels in use.
+        cin: u32,
+        /// Output channels in use.
+        cout: u32,
+        /// Input channels of the stored panels; at least `cin`.
+        weight_cin: u32,
+        /// Pixel stride.
+        stride: u32,
+        /// An [`Activation`](super::Activation).
+        activation: u32,
+    }
 }
 
 impl Params {
@@ -63,55 +65,31 @@ impl Params {
     }
 }
 
-/// A pointwise call.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Pointwise {
-    /// Shape.
-    pub params: Params,
-    /// Input map `[images, side_in, side_in, cin]`.
-    pub x: Slot,
-    /// Panels `[ceil(cout / 16)][weight_cin][16]`.
-    pub w: Slot,
-    /// `[cout]`
-    pub scale: Option<Slot>,
-    /// `[cout]`
-    pub shift: Option<Slot>,
-    /// `[images, cin]`
-    pub gate: Option<Slot>,
-    /// As `y`.
-    pub residual: Option<Slot>,
-    /// Output map `[images, side_out, side_out, cout]`.
-    pub y: Slot,
+operator! {
+    /// A pointwise call.
+    Pointwise(Params) as run => host Args, gpu Addresses = "PointwiseArgs" {
+        /// Input map `[images, side_in, side_in, cin]`.
+        read x,
+        /// Panels `[ceil(cout / 16)][weight_cin][16]`.
+        read w,
+        /// `[cout]`
+        optional scale,
+        /// `[cout]`
+        optional shift,
+        /// `[images, cin]`
+        optional gate,
+        /// As `y`.
+        optional residual,
+        /// Output map `[images, side_out, side_out, cout]`.
+        write y,
+    }
 }
 
-impl Pointwise {
-    pub(super) fn reads(&self) -> Vec<Slot> {
-        [Some(self.x), Some(self.w), self.scale, self.shift, self.gate, self.residual]
-            .into_iter()
-            .flatten()
-            .collect()
-    }
-
-    pub(super) fn writes(&self) -> Vec<Slot> {
-        vec![self.y]
-    }
-
-    pub(super) fn work(&self) -> Work {
+impl Cost for Pointwise {
+    fn work(&self) -> Work {
         let p = &self.params;
         let (rows, cin, cout) = (p.rows() as u64, u64::from(p.cin), u64::from(p.cout));
         let maps = rows * (cin + cout * (1 + u64::from(self.residual.is_some())));
         Work { bytes: 4 * (maps + cin * cout), flops: p.flops() }
     }
-}
-
-/// The operands as slices on the host.
-#[allow(missing_docs)]
-pub struct Args<'a, T> {
-    pub x: &'a [T],
-    pub w: &'a [T],
-    pub scale: Option<&'a [T]>,
-    pub shift: Option<&'a [T]>,
-    pub gate: Option<&'a [T]>,
-    pub residual: Option<&'a [T]>,
-    pub y: &'a mut [T],
 }

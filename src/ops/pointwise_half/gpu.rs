@@ -1,4 +1,4 @@
-//! Launch geometry of `kernels/pointwise_half.cu`: which tile suits the shape.
+//! Launch geometry of `kernels/forward/pointwise_half.cu`: which tile suits the shape.
 
 use super::PointwiseHalf;
 use crate::launch::{Error, Launcher};
@@ -51,7 +51,7 @@ fn pooling(p: &pointwise::Params, multiprocessors: u32) -> (Tile<Kernel>, u64) {
 }
 
 /// A block a tile of the product; tiles of the same rows are neighbours, to share them in the cache.
-pub(crate) fn launch(call: &PointwiseHalf, to: &Launcher<'_>) -> Result<(), Error> {
+pub(crate) fn run(call: &PointwiseHalf, to: &Launcher<'_>) -> Result<(), Error> {
     let p = call.params;
     let (rows, columns) = (to.count(p.shape.rows() as u64)?, u64::from(p.shape.cout));
     let (tile, blocks) = match p.pooled {
@@ -63,13 +63,6 @@ pub(crate) fn launch(call: &PointwiseHalf, to: &Launcher<'_>) -> Result<(), Erro
     };
     let kernel = tile.kernel[p.format().index()];
     to.launch(kernel, to.blocks(blocks, tile.threads)?, &call.addresses(to))
-}
-
-#[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
-    use super::{Addresses, Params};
-    use crate::launch::layout;
-    vec![layout!("PointwiseHalfParams", Params { shape, output, pooled, format }), Addresses::layout()]
 }
 
 #[cfg(test)]

@@ -25,21 +25,22 @@ pub(crate) mod gpu;
 pub mod reference;
 
 use super::halves::{Format, PER_ELEMENT, bytes, elements, stored};
-use super::operator::operator;
+use super::operator::{Cost, operator, params};
 use super::{Work, pointwise};
 
-/// Shape of a call, shared with the kernel.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct Params {
-    /// As of [`Pointwise`](pointwise::Pointwise); `weight_cin` is the length of a stored row.
-    pub shape: pointwise::Params,
-    /// What the numbers of `y` are: 0 for f32, else as [`Params::format`].
-    pub output: u32,
-    /// 1: `y` is means over the pixels of each image.
-    pub pooled: u32,
-    /// A [`Format`].
-    pub format: u32,
+params! {
+    /// Shape of a call, shared with the kernel.
+    #[derive(Eq)]
+    Params = "PointwiseHalfParams" {
+        /// As of [`Pointwise`](pointwise::Pointwise); `weight_cin` is the length of a stored row.
+        shape: pointwise::Params,
+        /// What the numbers of `y` are: 0 for f32, else as [`Params::format`].
+        output: u32,
+        /// 1: `y` is means over the pixels of each image.
+        pooled: u32,
+        /// A [`Format`].
+        format: u32,
+    }
 }
 
 impl Params {
@@ -67,11 +68,11 @@ pub fn weights_len(cout: usize, cin: usize) -> usize {
 operator! {
     /// A pointwise call in 16-bit numbers. Every slot starts at a multiple of 4 elements; `cin`, `cout`
     /// and `weight_cin` are multiples of 8.
-    PointwiseHalf(Params) => host Args, gpu Addresses = "PointwiseHalfArgs" {
+    PointwiseHalf(Params) as run => host Args, gpu Addresses = "PointwiseHalfArgs" {
         /// Input map `[images, side_in, side_in, cin]`, two numbers an element.
-        read x,
+        read x: halves,
         /// Rows `[cout, weight_cin]`, two numbers an element.
-        read w,
+        read w: halves,
         /// `[cout]`
         optional scale,
         /// `[cout]`
@@ -79,15 +80,15 @@ operator! {
         /// `[images, cin]`
         optional gate,
         /// As the output map, two numbers an element.
-        optional residual,
+        optional residual: halves,
         /// Output map `[images, side_out, side_out, cout]`, or means `[images, cout]`; two numbers an element
         /// unless it is f32.
-        write y,
+        write y: output,
     }
 }
 
-impl PointwiseHalf {
-    pub(super) fn work(&self) -> Work {
+impl Cost for PointwiseHalf {
+    fn work(&self) -> Work {
         let p = &self.params.shape;
         let (rows, cin, cout) = (p.rows() as u64, u64::from(p.cin), u64::from(p.cout));
         let maps = rows * (cin + cout * u64::from(self.residual.is_some()));
@@ -96,6 +97,10 @@ impl PointwiseHalf {
         let small = [self.scale, self.shift, self.gate].into_iter().flatten();
         let small: u64 = small.map(|slot| slot.len as u64).sum();
         Work { bytes: 2 * (maps + cin * cout) + output + 4 * small, flops: p.flops() + sums }
+    }
+
+    fn tensor_flops(&self) -> u64 {
+        self.params.shape.flops()
     }
 }
 

@@ -2,13 +2,13 @@
 
 use super::super::Threads;
 use super::super::parallel::pieces;
-use super::super::simd::{Kernel, Vector, dispatch};
+use super::super::simd::{Kernel, Vector, dispatch, each_vector};
 use super::super::squeeze_excite::cpu::mean;
-use super::{Args, Params};
+use super::{GlobalArgs, MaxArgs, Params};
 use std::ops::Range;
 
 /// Mean over the pixels of every image.
-pub fn global(p: &Params, a: Args<'_, f32>, threads: Threads) {
+pub fn global(p: &Params, a: GlobalArgs<'_, f32>, threads: Threads) {
     let (pixels, channels) = ((p.side_in * p.side_in) as usize, p.channels as usize);
     let x = a.x;
     pieces(threads, &mut a.y[..p.images as usize * channels], channels, |image, y| {
@@ -17,7 +17,7 @@ pub fn global(p: &Params, a: Args<'_, f32>, threads: Threads) {
 }
 
 /// 2x2 maximum, stride 2; windows are cut at the border.
-pub fn max(p: &Params, a: Args<'_, f32>, threads: Threads) {
+pub fn max(p: &Params, a: MaxArgs<'_, f32>, threads: Threads) {
     let (side_in, side_out, channels) = (p.side_in as usize, p.side_out as usize, p.channels as usize);
     let (image_in, image_out) = (side_in * side_in * channels, side_out * side_out * channels);
     let x = a.x;
@@ -65,14 +65,7 @@ struct Max<'a> {
 impl Kernel for Max<'_> {
     #[inline(always)]
     fn run<V: Vector>(mut self) {
-        let channels = self.p.channels as usize;
-        let whole = channels / V::LANES * V::LANES;
-        for c in (0..whole).step_by(V::LANES) {
-            self.map::<V>(c);
-        }
-        if whole < channels {
-            self.map::<V::Half>(whole);
-        }
+        each_vector!(V, c in 0..self.p.channels as usize => self.map::<V>(c));
     }
 }
 

@@ -1,10 +1,10 @@
 //! The definitions, written out.
 
 use super::super::real::{Real, largest};
-use super::{Args, Params};
+use super::{GlobalArgs, MaxArgs, Params};
 
 /// Mean over the pixels of every image.
-pub fn global<T: Real>(p: &Params, a: Args<'_, T>) {
+pub fn global<T: Real>(p: &Params, a: GlobalArgs<'_, T>) {
     let (pixels, channels) = ((p.side_in * p.side_in) as usize, p.channels as usize);
     for (x, y) in a.x.chunks_exact(pixels * channels).zip(a.y.chunks_exact_mut(channels)) {
         for (c, y) in y.iter_mut().enumerate() {
@@ -14,7 +14,7 @@ pub fn global<T: Real>(p: &Params, a: Args<'_, T>) {
 }
 
 /// 2x2 maximum, stride 2; windows are cut at the border.
-pub fn max<T: Real>(p: &Params, a: Args<'_, T>) {
+pub fn max<T: Real>(p: &Params, a: MaxArgs<'_, T>) {
     let (side_in, side_out, channels) = (p.side_in as usize, p.side_out as usize, p.channels as usize);
     for image in 0..p.images as usize {
         for oy in 0..side_out {

@@ -20,31 +20,32 @@ pub mod cpu;
 pub(crate) mod gpu;
 pub mod reference;
 
+use super::Work;
+use super::operator::{Cost, operator, params};
 use super::real::Real;
-use super::{Slot, Work};
 use crate::data::augment::Drawn;
 
 /// Elements of a window: left, top, width, height, and 1 where it is mirrored.
 pub const WINDOW: usize = 5;
 
-/// Shape and normalisation of a call, shared with the kernel.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct Params {
-    /// Images to make.
-    pub images: u32,
-    /// Side of the stored images, in pixels.
-    pub side_in: u32,
-    /// Side of the images to make.
-    pub side_out: u32,
-    /// The first stored image, where no indices are given.
-    pub first: u32,
-    /// The pixel value that stands for 1.
-    pub scale: f32,
-    /// Means of the scaled pixels, a channel each.
-    pub mean: [f32; 3],
-    /// Standard deviations of the scaled pixels, a channel each.
-    pub std: [f32; 3],
+params! {
+    /// Shape and normalisation of a call, shared with the kernel.
+    Params = "PreprocessParams" {
+        /// Images to make.
+        images: u32,
+        /// Side of the stored images, in pixels.
+        side_in: u32,
+        /// Side of the images to make.
+        side_out: u32,
+        /// The first stored image, where no indices are given.
+        first: u32,
+        /// The pixel value that stands for 1.
+        scale: f32,
+        /// Means of the scaled pixels, a channel each.
+        mean: [f32; 3],
+        /// Standard deviations of the scaled pixels, a channel each.
+        std: [f32; 3],
+    }
 }
 
 impl Params {
@@ -57,21 +58,23 @@ impl Params {
     }
 }
 
-/// A preprocessing call.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Preprocess {
-    /// Shape and normalisation.
-    pub params: Params,
-    /// Stored images `[any number, side_in, side_in]`, a packed pixel an element.
-    pub x: Slot,
-    /// Which stored images to take, as numbers of the element type: `[images]`. Without it
-    /// `first`, `first + 1` and so on.
-    pub indices: Option<Slot>,
-    /// What is shown of each, as whole numbers of the element type: `[images, 5]`, of which each row
-    /// is a [`window`]. Without it the whole image.
-    pub windows: Option<Slot>,
-    /// Images `[images, side_out, side_out, 3]`.
-    pub y: Slot,
+operator! {
+    /// A preprocessing call.
+    Preprocess(Params) as run => host Args, gpu Addresses = "PreprocessArgs" {
+        /// Stored images `[any number, side_in, side_in]`, a packed pixel an element.
+        read x,
+        /// Which stored images to take, as numbers of the element type: `[images]`. Without it
+        /// `first`, `first + 1` and so on.
+        optional indices,
+        /// What is shown of each, as whole numbers of the element type: `[images, 5]`, of which each row
+        /// is a [`window`]. Without it the whole image.
+        optional windows,
+        /// Images `[images, side_out, side_out, 3]`.
+        write y,
+    } with {
+        factor: [f32; 3],
+        offset: [f32; 3],
+    }
 }
 
 /// Packs HWC pixels of three channels, one element a pixel.
@@ -110,29 +113,12 @@ fn tap<T: Real>(x: usize, side_in: usize, side_out: usize) -> Tap<T> {
     Tap { near, far: (near + 1).min(side_in - 1), weight }
 }
 
-impl Preprocess {
-    pub(super) fn reads(&self) -> Vec<Slot> {
-        std::iter::once(self.x).chain(self.indices).chain(self.windows).collect()
-    }
-
-    pub(super) fn writes(&self) -> Vec<Slot> {
-        vec![self.y]
-    }
-
-    pub(super) fn work(&self) -> Work {
+impl Cost for Preprocess {
+    fn work(&self) -> Work {
         let p = &self.params;
         let pixels = |side: u32| u64::from(p.images) * u64::from(side) * u64::from(side);
         Work { bytes: 4 * (pixels(p.side_in) + 3 * pixels(p.side_out)), flops: 36 * pixels(p.side_out) }
     }
-}
-
-/// The operands as slices on the host.
-#[allow(missing_docs)]
-pub struct Args<'a, T> {
-    pub x: &'a [T],
-    pub indices: Option<&'a [T]>,
-    pub windows: Option<&'a [T]>,
-    pub y: &'a mut [T],
 }
 
 /// What a call shows of a stored image.

@@ -4,7 +4,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::super::parallel::pieces;
-use super::super::simd::{Kernel, Vector, dispatch};
+use super::super::simd::{Kernel, Vector, dispatch, each_vector};
 use super::super::{Activation, PANEL, Threads};
 use super::{Args, Params};
 use std::cell::RefCell;
@@ -50,13 +50,7 @@ impl Kernel for Image<'_> {
 /// Mean of every channel over the pixels of one image.
 #[inline(always)]
 pub(in crate::ops) fn mean<V: Vector>(x: &[f32], pixels: usize, out: &mut [f32]) {
-    let whole = out.len() / V::LANES * V::LANES;
-    for c in (0..whole).step_by(V::LANES) {
-        mean_of::<V>(x, pixels, c, out);
-    }
-    if whole < out.len() {
-        mean_of::<V::Half>(x, pixels, whole, out);
-    }
+    each_vector!(V, c in 0..out.len() => mean_of::<V>(x, pixels, c, out));
 }
 
 #[inline(always)]

@@ -8,7 +8,7 @@
 
 use super::super::Threads;
 use super::super::parallel::pieces;
-use super::super::simd::{Kernel, Vector, dispatch};
+use super::super::simd::{Kernel, Vector, dispatch, each_vector};
 use super::{Args, Params};
 
 /// Computes the call; see the module for the formula.
@@ -33,14 +33,7 @@ struct Image<'a> {
 impl Kernel for Image<'_> {
     #[inline(always)]
     fn run<V: Vector>(mut self) {
-        let cout = self.p.cout as usize;
-        let whole = cout / V::LANES * V::LANES;
-        for n in (0..whole).step_by(V::LANES) {
-            self.map::<V>(n);
-        }
-        if whole < cout {
-            self.map::<V::Half>(whole);
-        }
+        each_vector!(V, n in 0..self.p.cout as usize => self.map::<V>(n));
     }
 }
 
@@ -121,14 +114,8 @@ impl Image<'_> {
     #[inline(always)]
     fn finish<V: Vector, const N: usize>(&mut self, n: usize, oy: usize, ox: usize, sums: [V; N]) {
         let (side_out, cout) = (self.p.side_out as usize, self.p.cout as usize);
-        let scale = match self.scale {
-            Some(scale) => V::load(&scale[n..]),
-            None => V::splat(1.0),
-        };
-        let shift = match self.shift {
-            Some(shift) => V::load(&shift[n..]),
-            None => V::splat(0.0),
-        };
+        let scale = V::load_or(self.scale, n, 1.0);
+        let shift = V::load_or(self.shift, n, 0.0);
         for i in 0..N {
             let value = sums[i].mul_add(scale, shift).activate(self.p.activation);
             value.store(&mut self.y[(oy * side_out + ox + i) * cout + n..]);

@@ -1,9 +1,9 @@
-//! Launch geometry of `kernels/update.cu`: a launch names as many tensors as 4 KiB of arguments can.
+//! Launch geometry of `kernels/train/update.cu`: a launch names as many tensors as 4 KiB of arguments can.
 
 use super::{
     AdamW, AdamWSegment, BLOCK, ClipFactor, Fill, Segment, Sgd, SgdSegment, SquaresParams, SumOfSquares,
 };
-use crate::launch::{Error, Geometry, Launcher};
+use crate::launch::{Error, Geometry, Launcher, launched};
 
 const THREADS: u32 = 256;
 
@@ -14,7 +14,7 @@ fn fours(len: u32, to: &Launcher<'_>) -> Result<Geometry, Error> {
 }
 
 /// A thread four elements.
-pub(crate) fn launch_fill(call: &Fill, to: &Launcher<'_>) -> Result<(), Error> {
+pub(crate) fn fill(call: &Fill, to: &Launcher<'_>) -> Result<(), Error> {
     let geometry = fours(call.params.len, to)?;
     to.launch("update_fill_f32", geometry, &call.addresses(to))
 }
@@ -47,26 +47,27 @@ const ADAMW: usize = 160;
 /// Elements of a block of threads, of which each takes four.
 const STEP: u32 = 4 * THREADS;
 
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct SquaresSegment {
-    offset: u32,
-    len: u32,
-    first_block: u32,
+launched! {
+    #[derive(Default)]
+    struct SquaresSegment = "SquaresSegment" {
+        offset: u32,
+        len: u32,
+        first_block: u32,
+    }
 }
 
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct SquaresArgs {
-    x: u64,
-    partials: u64,
-    y: u64,
-    count: u32,
-    segments: [SquaresSegment; SQUARES],
+launched! {
+    pub(super) struct SquaresArgs = "SumOfSquaresArgs" {
+        x: u64,
+        partials: u64,
+        y: u64,
+        count: u32,
+        segments: [SquaresSegment; SQUARES],
+    }
 }
 
 /// A block [`BLOCK`] elements of a tensor; then a block all those of one.
-pub(crate) fn launch_squares(call: &SumOfSquares, to: &Launcher<'_>) -> Result<(), Error> {
+pub(crate) fn squares(call: &SumOfSquares, to: &Launcher<'_>) -> Result<(), Error> {
     let SquaresParams { segments: all } = &call.params;
     let mut partials = 0;
     for (index, part) in all.chunks(SQUARES).enumerate() {
@@ -89,35 +90,36 @@ pub(crate) fn launch_squares(call: &SumOfSquares, to: &Launcher<'_>) -> Result<(
 }
 
 /// One block.
-pub(crate) fn launch_clip(call: &ClipFactor, to: &Launcher<'_>) -> Result<(), Error> {
+pub(crate) fn clip(call: &ClipFactor, to: &Launcher<'_>) -> Result<(), Error> {
     to.launch("clip_factor_f32", to.blocks(1, THREADS)?, &call.addresses(to))
 }
 
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct SgdPlace {
-    offset: u32,
-    len: u32,
-    first_block: u32,
-    decay: f32,
+launched! {
+    #[derive(Default)]
+    struct SgdPlace = "SgdSegment" {
+        offset: u32,
+        len: u32,
+        first_block: u32,
+        decay: f32,
+    }
 }
 
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct SgdArgs {
-    g: u64,
-    clip: u64,
-    velocity: u64,
-    w: u64,
-    rate: f32,
-    momentum: f32,
-    nesterov: u32,
-    count: u32,
-    segments: [SgdPlace; SGD],
+launched! {
+    pub(super) struct SgdArgs = "SgdArgs" {
+        g: u64,
+        clip: u64,
+        velocity: u64,
+        w: u64,
+        rate: f32,
+        momentum: f32,
+        nesterov: u32,
+        count: u32,
+        segments: [SgdPlace; SGD],
+    }
 }
 
 /// A thread four elements.
-pub(crate) fn launch_sgd(call: &Sgd, to: &Launcher<'_>) -> Result<(), Error> {
+pub(crate) fn sgd(call: &Sgd, to: &Launcher<'_>) -> Result<(), Error> {
     let p = &call.params;
     for part in p.segments.chunks(SGD) {
         let made = |&SgdSegment { at: Segment { offset, len }, decay }: &SgdSegment, first_block| SgdPlace {
@@ -143,35 +145,36 @@ pub(crate) fn launch_sgd(call: &Sgd, to: &Launcher<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct AdamWPlace {
-    offset: u32,
-    len: u32,
-    first_block: u32,
-    decay: f32,
-    correction1: f32,
-    correction2: f32,
+launched! {
+    #[derive(Default)]
+    struct AdamWPlace = "AdamWSegment" {
+        offset: u32,
+        len: u32,
+        first_block: u32,
+        decay: f32,
+        correction1: f32,
+        correction2: f32,
+    }
 }
 
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct AdamWArgs {
-    g: u64,
-    clip: u64,
-    m: u64,
-    v: u64,
-    w: u64,
-    rate: f32,
-    beta1: f32,
-    beta2: f32,
-    epsilon: f32,
-    count: u32,
-    segments: [AdamWPlace; ADAMW],
+launched! {
+    pub(super) struct AdamWArgs = "AdamWArgs" {
+        g: u64,
+        clip: u64,
+        m: u64,
+        v: u64,
+        w: u64,
+        rate: f32,
+        beta1: f32,
+        beta2: f32,
+        epsilon: f32,
+        count: u32,
+        segments: [AdamWPlace; ADAMW],
+    }
 }
 
 /// A thread four elements.
-pub(crate) fn launch_adamw(call: &AdamW, to: &Launcher<'_>) -> Result<(), Error> {
+pub(crate) fn adamw(call: &AdamW, to: &Launcher<'_>) -> Result<(), Error> {
     let p = &call.params;
     for part in p.segments.chunks(ADAMW) {
         let made = |segment: &AdamWSegment, first_block| AdamWPlace {
@@ -199,22 +202,4 @@ pub(crate) fn launch_adamw(call: &AdamW, to: &Launcher<'_>) -> Result<(), Error>
         to.launch("adamw_f32", to.blocks(blocks, THREADS)?, &args)?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
-    use super::{ClipAddresses, ClipParams, FillAddresses, FillParams};
-    use crate::launch::layout;
-    vec![
-        layout!("UpdateFillParams", FillParams { len, value }),
-        FillAddresses::layout(),
-        layout!("SquaresSegment", SquaresSegment { offset, len, first_block }),
-        layout!("SumOfSquaresArgs", SquaresArgs { x, partials, y, count, segments }),
-        layout!("ClipFactorParams", ClipParams { count, limit, unscale }),
-        ClipAddresses::layout(),
-        layout!("SgdSegment", SgdPlace { offset, len, first_block, decay }),
-        layout!("SgdArgs", SgdArgs { g, clip, velocity, w, rate, momentum, nesterov, count, segments }),
-        layout!("AdamWSegment", AdamWPlace { offset, len, first_block, decay, correction1, correction2 }),
-        layout!("AdamWArgs", AdamWArgs { g, clip, m, v, w, rate, beta1, beta2, epsilon, count, segments }),
-    ]
 }

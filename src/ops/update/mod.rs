@@ -12,32 +12,32 @@ pub mod cpu;
 pub(crate) mod gpu;
 pub mod reference;
 
-use super::operator::operator;
+use super::operator::{Cost, operator, params};
 use super::{Real, Work};
 
 /// Elements that one partial sum of squares covers, on every device.
 pub const BLOCK: usize = 4096;
 
-/// Shape of a filling, shared with the kernel.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct FillParams {
-    /// Elements; any number.
-    pub len: u32,
-    /// What they become.
-    pub value: f32,
+params! {
+    /// Shape of a filling, shared with the kernel.
+    FillParams = "UpdateFillParams" {
+        /// Elements; any number.
+        len: u32,
+        /// What they become.
+        value: f32,
+    }
 }
 
 operator! {
     /// `y = value`
-    Fill(FillParams) => host FillArgs, gpu FillAddresses = "UpdateFillArgs" {
+    Fill(FillParams) as fill => host FillArgs, gpu FillAddresses = "UpdateFillArgs" {
         /// `[len]`
         write y,
     }
 }
 
-impl Fill {
-    pub(in crate::ops) fn work(&self) -> Work {
+impl Cost for Fill {
+    fn work(&self) -> Work {
         Work { bytes: 4 * u64::from(self.params.len), flops: 0 }
     }
 }
@@ -66,11 +66,11 @@ pub struct SquaresParams {
 
 operator! {
     /// The sum of squares of each tensor.
-    SumOfSquares(SquaresParams) => host SquaresArgs {
+    SumOfSquares(SquaresParams) as squares => host SquaresArgs, launch gpu::SquaresArgs {
         /// The tensors' buffer.
         read x,
         /// Scratch of [`SumOfSquares::partials_len`] elements.
-        write partials,
+        write partials: scratch,
         /// `[segments]`
         write y,
     }
@@ -81,8 +81,10 @@ impl SumOfSquares {
     pub fn partials_len(lens: impl IntoIterator<Item = usize>) -> usize {
         lens.into_iter().map(|len| len.div_ceil(BLOCK)).sum()
     }
+}
 
-    pub(in crate::ops) fn work(&self) -> Work {
+impl Cost for SumOfSquares {
+    fn work(&self) -> Work {
         let len = elements(self.params.segments.iter().map(|segment| segment.len));
         Work { bytes: 4 * len, flops: 2 * len }
     }
@@ -92,23 +94,23 @@ fn elements(lens: impl Iterator<Item = u32>) -> u64 {
     lens.map(u64::from).sum()
 }
 
-/// Shape of a clipping factor, shared with the kernel.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct ClipParams {
-    /// Sums of squares.
-    pub count: u32,
-    /// Largest norm allowed; infinite for no clipping.
-    pub limit: f32,
-    /// One over the factor that the gradient comes multiplied by: 1, or with loss scaling less.
-    pub unscale: f32,
+params! {
+    /// Shape of a clipping factor, shared with the kernel.
+    ClipParams = "ClipFactorParams" {
+        /// Sums of squares.
+        count: u32,
+        /// Largest norm allowed; infinite for no clipping.
+        limit: f32,
+        /// One over the factor that the gradient comes multiplied by: 1, or with loss scaling less.
+        unscale: f32,
+    }
 }
 
 operator! {
     /// The norm of all tensors together, the factor that brings it to the limit, and 1 where the norm is
     /// no finite number, else 0: `norm = unscale * sqrt(sum squares)`,
     /// `factor = unscale * min(1, limit / (norm + 1e-6))`, as PyTorch has it.
-    ClipFactor(ClipParams) => host ClipArgs, gpu ClipAddresses = "ClipFactorArgs" {
+    ClipFactor(ClipParams) as clip => host ClipArgs, gpu ClipAddresses = "ClipFactorArgs" {
         /// `[count]`
         read squares,
         /// Norm, factor and flag: `[3]`.
@@ -116,8 +118,8 @@ operator! {
     }
 }
 
-impl ClipFactor {
-    pub(in crate::ops) fn work(&self) -> Work {
+impl Cost for ClipFactor {
+    fn work(&self) -> Work {
         Work { bytes: 4 * u64::from(self.params.count), flops: u64::from(self.params.count) }
     }
 }
@@ -149,7 +151,7 @@ operator! {
     /// d = factor * g + decay * w;  velocity = momentum * velocity + d
     /// w -= rate * (d + momentum * velocity  if Nesterov, else velocity)
     /// ```
-    Sgd(SgdParams) => host SgdArgs {
+    Sgd(SgdParams) as sgd => host SgdArgs, launch gpu::SgdArgs {
         /// The gradients' buffer.
         read g,
         /// Norm, factor and flag, as [`ClipFactor`] leaves them; a factor of 1 if absent.
@@ -161,8 +163,8 @@ operator! {
     }
 }
 
-impl Sgd {
-    pub(in crate::ops) fn work(&self) -> Work {
+impl Cost for Sgd {
+    fn work(&self) -> Work {
         let len = elements(self.params.segments.iter().map(|segment| segment.at.len));
         Work { bytes: 20 * len, flops: 8 * len }
     }
@@ -202,7 +204,7 @@ operator! {
     /// w -= rate * (m / correction1) / (sqrt(v / correction2) + epsilon)
     /// ```
     /// with `g` times the clipping factor (Loshchilov and Hutter, 2019).
-    AdamW(AdamWParams) => host AdamWArgs {
+    AdamW(AdamWParams) as adamw => host AdamWArgs, launch gpu::AdamWArgs {
         /// The gradients' buffer.
         read g,
         /// Norm, factor and flag, as [`ClipFactor`] leaves them; a factor of 1 if absent.
@@ -216,8 +218,8 @@ operator! {
     }
 }
 
-impl AdamW {
-    pub(in crate::ops) fn work(&self) -> Work {
+impl Cost for AdamW {
+    fn work(&self) -> Work {
         let len = elements(self.params.segments.iter().map(|segment| segment.at.len));
         Work { bytes: 28 * len, flops: 15 * len }
     }

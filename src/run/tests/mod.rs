@@ -14,6 +14,7 @@ mod faults;
 mod lines;
 
 use super::*;
+use crate::exit::Exit;
 use faults::{Fault, Faulty};
 
 fn folder() -> TempDir {
@@ -269,13 +270,6 @@ fn a_full_device_is_no_space() {
 }
 
 #[test]
-fn exit_codes_are_those_of_the_contract() {
-    let codes = [Exit::Done, Exit::Failure, Exit::Usage, Exit::Stopped, Exit::Aborted].map(|exit| exit as u8);
-    assert_eq!(codes, [0, 1, 2, 75, 130]);
-    assert_eq!(std::process::ExitCode::from(Exit::Stopped), std::process::ExitCode::from(75));
-}
-
-#[test]
 fn a_stop_is_shared_by_clones_and_the_first_asker_is_kept() {
     let stop = StopFlag::new();
     let clone = stop.clone();
@@ -311,7 +305,9 @@ fn a_run_that_cannot_be_written_is_read_and_refuses_every_change() {
         names.filter_map(|name| fs::read(dir.path().join(&name)).ok().map(|bytes| (name, bytes))).collect()
     };
     let before = everything();
-    let open = || RunDirectory::open_sealed(dir.path(), Sealed::new(&ErrorKind::ReadOnlyFilesystem.into()));
+    let open = || {
+        RunDirectory::open_read_only(dir.path(), ReadOnlyStorage::new(&ErrorKind::ReadOnlyFilesystem.into()))
+    };
     let run = open().unwrap();
     let mut journal = run.journal().unwrap();
     assert_eq!(journal.events().len() as u64, STEPS);

@@ -1,5 +1,5 @@
-//! Equal budgets: how many networks a configuration evaluates, and the counts that make it another
-//! number.
+//! Equal budgets: how many networks a configuration evaluates, and which counts make it evaluate as many as
+//! another one.
 //!
 //! With archive A, oversampling o, I iterations and c candidates, a search evaluates
 //!
@@ -9,38 +9,24 @@
 //! the archive again        I A   (+ c I (I + 1) / 2 where it grows), if the weights are adapted
 //! ```
 //!
-//! The number of iterations stays, and with it that of adaptation steps.
+//! The number of iterations stays the same, and so does the number of adaptation steps.
 
 use super::Variant;
-use crate::config::{Config, Policy};
+use crate::config::Config;
+use crate::space::sample::Policy;
+use crate::words::{Word, listed, parsed, words};
 
-/// Whether budgets are made equal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Budget {
-    /// Every variant evaluates as many networks as the first, as nearly as whole numbers allow.
-    Equal,
-    /// Every variant has the counts of its configuration.
-    AsIs,
-}
-
-impl Budget {
-    /// The word for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Budget::Equal => "equal",
-            Budget::AsIs => "as-is",
-        }
+words!(
+    /// Whether budgets are made equal.
+    Budget {
+        /// Every variant evaluates as many networks as the first, as nearly as whole numbers allow.
+        Equal = "equal",
+        /// Every variant has the counts of its configuration.
+        AsIs = "as-is",
     }
-}
+);
 
-impl std::str::FromStr for Budget {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Budget, String> {
-        let found = [Budget::Equal, Budget::AsIs].into_iter().find(|budget| budget.as_str() == text);
-        found.ok_or_else(|| "budgets are equal and as-is".into())
-    }
-}
+parsed!(Budget, String, |text| format!("budgets are {}", listed(Budget::WORDS)));
 
 /// How many evaluations a search takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,12 +66,12 @@ impl Weights {
         let search = &config.search;
         let rounds = search.iterations;
         let drawn = match search.initialisation {
-            Policy::Natv2 => search.oversample,
+            Policy::NatV2 => search.oversample,
             Policy::Nat => 1,
         };
         let (again, grown) = match (config.adaptation.epochs, search.growth) {
             (0, _) => (0, 0),
-            (_, Policy::Natv2) => (rounds, 0),
+            (_, Policy::NatV2) => (rounds, 0),
             (_, Policy::Nat) => (rounds, rounds * (rounds + 1) / 2),
         };
         Weights { archive: drawn + again, candidates: rounds + grown }

@@ -1,7 +1,7 @@
-//! The report's page of a comparison, from `comparison.json`, and what its first search says of its data.
+//! The report's page of a comparison, made from `comparison.json` and from what its first search says of its data.
 
 use super::Variant;
-use super::results::{Compared, Comparison, Network, Run, Spread};
+use super::results::{Comparison, Network, Run, Spread, VariantResult};
 use crate::config::{Config, Objective};
 use crate::report::{self, Band, Command, Estimate, Group, Point, Quantity};
 use crate::search::about::About;
@@ -78,7 +78,7 @@ fn columns() -> Vec<Quantity> {
     ]
 }
 
-fn group(variant: &Compared, objectives: &[Objective]) -> Group {
+fn group(variant: &VariantResult, objectives: &[Objective]) -> Group {
     let estimate = |spread: Option<Spread>| {
         spread.map(|spread| Estimate { mean: spread.mean, deviation: spread.deviation })
     };
@@ -114,7 +114,7 @@ fn group(variant: &Compared, objectives: &[Objective]) -> Group {
 }
 
 /// The hypervolume of a variant by iteration, where all of its searches have one.
-fn curve(variant: &Compared) -> Vec<Band> {
+fn curve(variant: &VariantResult) -> Vec<Band> {
     let steps = variant.runs.iter().map(|run| run.steps.len()).min().unwrap_or(0);
     let band = |index: usize| {
         let at = |run: &Run| run.steps[index].evaluations as f64;
@@ -127,7 +127,7 @@ fn curve(variant: &Compared) -> Vec<Band> {
 }
 
 /// What to run next with the best network of each search.
-fn commands(variant: &Compared, run: &Path) -> Vec<Command> {
+fn commands(variant: &VariantResult, run: &Path) -> Vec<Command> {
     let command = |(index, search): (usize, &Run)| {
         let number = search.front.iter().position(|network| *network == search.best)? + 1;
         let folder = format!("{}-{}", variant.name, search.seed);

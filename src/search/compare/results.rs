@@ -104,7 +104,7 @@ impl Spread {
 
 /// A variant over all seeds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Compared {
+pub struct VariantResult {
     /// Its name.
     pub name: String,
     /// Its settings over the common configuration, those of an equal budget included.
@@ -142,7 +142,7 @@ pub struct Comparison {
     /// The seeds.
     pub seeds: Vec<u64>,
     /// The variants, in the order in which they were asked for.
-    pub variants: Vec<Compared>,
+    pub variants: Vec<VariantResult>,
     /// C-metric (Zitzler and Thiele, 1999): in row A and column B the share of B's front that at least one
     /// network of A's front equals or betters in every objective; mean over the seeds.
     pub coverage: Vec<Vec<Option<f64>>>,
@@ -150,7 +150,7 @@ pub struct Comparison {
 
 /// A finished search.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Finished {
+pub struct FinishedSearch {
     /// Its seed.
     pub seed: u64,
     /// The state that it ended in.
@@ -159,13 +159,13 @@ pub struct Finished {
     pub fronts: Vec<FrontPoints>,
 }
 
-impl Finished {
+impl FinishedSearch {
     /// A search in the run directory `path`.
     ///
     /// # Errors
     /// A journal that is damaged.
-    pub fn new(seed: u64, state: State, path: &Path) -> Result<Finished, Error> {
-        Ok(Finished { seed, state, fronts: FrontPoints::read(path)? })
+    pub fn new(seed: u64, state: State, path: &Path) -> Result<FinishedSearch, Error> {
+        Ok(FinishedSearch { seed, state, fronts: FrontPoints::read(path)? })
     }
 }
 
@@ -175,13 +175,13 @@ impl Comparison {
         data: &str,
         objectives: &[Objective],
         budget: Budget,
-        searches: &[(Variant, Vec<Finished>)],
+        searches: &[(Variant, Vec<FinishedSearch>)],
     ) -> Comparison {
         let all = || searches.iter().flat_map(|(_, runs)| runs);
         let reference: Vec<f64> = (0..objectives.len())
             .map(|m| all().filter_map(|run| run.state.reference.get(m)).fold(0.0, |worst, &r| r.max(worst)))
             .collect();
-        let variants: Vec<Compared> =
+        let variants: Vec<VariantResult> =
             searches.iter().map(|(variant, runs)| compared(variant, runs, objectives, &reference)).collect();
         let fronts: Vec<Vec<Points>> = searches
             .iter()
@@ -230,13 +230,18 @@ impl Comparison {
     }
 }
 
-fn compared(variant: &Variant, runs: &[Finished], objectives: &[Objective], reference: &[f64]) -> Compared {
+fn compared(
+    variant: &Variant,
+    runs: &[FinishedSearch],
+    objectives: &[Objective],
+    reference: &[f64],
+) -> VariantResult {
     let runs: Vec<Run> = runs.iter().filter_map(|finished| run(finished, objectives, reference)).collect();
     let spread = |value: &dyn Fn(&Run) -> Option<f64>| {
         // Of some seeds alone it would compare with nothing.
         runs.iter().map(value).collect::<Option<Vec<f64>>>().and_then(|values| Spread::of(&values))
     };
-    Compared {
+    VariantResult {
         name: variant.name.clone(),
         settings: variant.listed(),
         top1: spread(&|run| Some(run.best.top1)),
@@ -250,7 +255,7 @@ fn compared(variant: &Variant, runs: &[Finished], objectives: &[Objective], refe
 }
 
 /// `None` for a search without a network, which none is.
-fn run(finished: &Finished, objectives: &[Objective], reference: &[f64]) -> Option<Run> {
+fn run(finished: &FinishedSearch, objectives: &[Objective], reference: &[f64]) -> Option<Run> {
     let state = &finished.state;
     let mut front: Vec<Network> = state
         .archive

@@ -4,7 +4,7 @@ use super::{ActivateArgs, ColumnSum, ColumnsArgs, ColumnsParams, GradArgs, Param
 use crate::ops::Threads;
 use crate::ops::batch_norm::BLOCK_ROWS;
 use crate::ops::parallel::pieces;
-use crate::ops::simd::{Kernel, Vector, dispatch};
+use crate::ops::simd::{Kernel, Vector, dispatch, each_vector};
 
 /// Elements of a piece: four arrays of it stay in a second-level cache.
 const PIECE: usize = 1 << 14;
@@ -44,13 +44,7 @@ struct Elements<'a> {
 impl Kernel for Elements<'_> {
     #[inline(always)]
     fn run<V: Vector>(mut self) {
-        let whole = self.out.len() / V::LANES * V::LANES;
-        for i in (0..whole).step_by(V::LANES) {
-            self.vector::<V>(i);
-        }
-        if whole < self.out.len() {
-            self.vector::<V::Half>(whole);
-        }
+        each_vector!(V, i in 0..self.out.len() => self.vector::<V>(i));
     }
 }
 

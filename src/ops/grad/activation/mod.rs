@@ -6,19 +6,20 @@ pub mod reference;
 
 use crate::ops::Work;
 use crate::ops::halves::bytes;
-use crate::ops::operator::operator;
+use crate::ops::operator::{Cost, operator, params};
 
-/// Shape of an element-wise activation, shared with the kernels.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct Params {
-    /// Elements; a multiple of 8.
-    pub len: u32,
-    /// An [`Activation`](crate::ops::Activation).
-    pub activation: u32,
-    /// What maps are stored as: a [`Format`](crate::ops::halves::Format)'s number, or 0 for f32. Masks
-    /// are f32.
-    pub format: u32,
+params! {
+    /// Shape of an element-wise activation, shared with the kernels.
+    #[derive(Eq)]
+    Params = "ActivateParams" {
+        /// Elements; a multiple of 8.
+        len: u32,
+        /// An [`Activation`](crate::ops::Activation).
+        activation: u32,
+        /// What maps are stored as: a [`Format`](crate::ops::halves::Format)'s number, or 0 for f32. Masks
+        /// are f32.
+        format: u32,
+    }
 }
 
 impl Params {
@@ -30,18 +31,18 @@ impl Params {
 
 operator! {
     /// `y = activation(x) * mask`. A mask of 0 and `1 / (1 - rate)` is dropout.
-    Activate(Params) => host ActivateArgs, gpu ActivateAddresses = "ActivateArgs" {
+    Activate(Params) as forward => host ActivateArgs, gpu ActivateAddresses = "ActivateArgs" {
         /// `[len]`
-        read x,
+        read x: map,
         /// `[len]`
         optional mask,
         /// `[len]`
-        write y,
+        write y: map,
     }
 }
 
-impl Activate {
-    pub(in crate::ops) fn work(&self) -> Work {
+impl Cost for Activate {
+    fn work(&self) -> Work {
         let p = &self.params;
         Work { bytes: p.bytes(2, self.mask.is_some()), flops: 4 * u64::from(p.len) }
     }
@@ -49,44 +50,45 @@ impl Activate {
 
 operator! {
     /// `dx = dy * mask * activation'(x)`
-    ActivateGrad(Params) => host GradArgs, gpu GradAddresses = "ActivateGradArgs" {
+    ActivateGrad(Params) as backward => host GradArgs, gpu GradAddresses = "ActivateGradArgs" {
         /// `[len]`
-        read x,
+        read x: map,
         /// `[len]`
-        read dy,
+        read dy: map,
         /// `[len]`
         optional mask,
         /// `[len]`
-        write dx,
+        write dx: map,
     }
 }
 
-impl ActivateGrad {
-    pub(in crate::ops) fn work(&self) -> Work {
+impl Cost for ActivateGrad {
+    fn work(&self) -> Work {
         let p = &self.params;
         Work { bytes: p.bytes(3, self.mask.is_some()), flops: 4 * u64::from(p.len) }
     }
 }
 
-/// Shape of a sum of columns, shared with the kernel.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct ColumnsParams {
-    /// Rows.
-    pub rows: u32,
-    /// Columns; a multiple of 8.
-    pub columns: u32,
-    /// What the map is stored as: a [`Format`](crate::ops::halves::Format)'s number, or 0 for f32.
-    pub format: u32,
+params! {
+    /// Shape of a sum of columns, shared with the kernel.
+    #[derive(Eq)]
+    ColumnsParams = "ColumnSumParams" {
+        /// Rows.
+        rows: u32,
+        /// Columns; a multiple of 8.
+        columns: u32,
+        /// What the map is stored as: a [`Format`](crate::ops::halves::Format)'s number, or 0 for f32.
+        format: u32,
+    }
 }
 
 operator! {
     /// The gradient of a bias: `y[c] += sum over rows of x[row, c]`.
-    ColumnSum(ColumnsParams) => host ColumnsArgs, gpu ColumnsAddresses = "ColumnSumArgs" {
+    ColumnSum(ColumnsParams) as columns => host ColumnsArgs, gpu ColumnsAddresses = "ColumnSumArgs" {
         /// `[rows, columns]`
-        read x,
+        read x: map,
         /// Scratch of [`ColumnSum::partials_len`] elements.
-        write partials,
+        write partials: scratch,
         /// `[columns]`; added to.
         update y,
     }
@@ -97,8 +99,10 @@ impl ColumnSum {
     pub fn partials_len(rows: usize, columns: usize) -> usize {
         rows.div_ceil(crate::ops::batch_norm::BLOCK_ROWS) * columns
     }
+}
 
-    pub(in crate::ops) fn work(&self) -> Work {
+impl Cost for ColumnSum {
+    fn work(&self) -> Work {
         let len = u64::from(self.params.rows) * u64::from(self.params.columns);
         Work { bytes: bytes(self.params.format) * len, flops: len }
     }

@@ -12,7 +12,7 @@ use super::reference;
 use super::{BnGradSums, InputArgs, Params, RunningArgs, RunningParams, SumsArgs};
 use crate::ops::batch_norm::BLOCK_ROWS;
 use crate::ops::parallel::pieces;
-use crate::ops::simd::{Kernel, Vector, dispatch};
+use crate::ops::simd::{Kernel, Vector, dispatch, each_vector};
 use crate::ops::{Activation, Threads};
 
 const NONE: u32 = Activation::None as u32;
@@ -82,20 +82,13 @@ impl Block<'_> {
     #[inline(always)]
     fn rows<V: Vector, const ACTIVATION: u32>(&mut self) {
         let channels = self.mean.len();
-        let whole = channels / V::LANES * V::LANES;
         assert!(self.dy.len() == self.z.len() && self.z.len().is_multiple_of(channels));
         assert!(self.scale.len() == channels && self.shift.len() == channels);
         assert!(channels.is_multiple_of(8) && self.out.len() == 2 * channels);
         for row in (0..self.z.len()).step_by(channels) {
-            for c in (0..whole).step_by(V::LANES) {
-                // SAFETY: `c` to `c + LANES` are channels, and the asserts say that every row and
-                // every other operand has them.
-                unsafe { self.vector::<V, ACTIVATION>(row, c) };
-            }
-            if whole < channels {
-                // SAFETY: as above; eight channels are left, as many as half a vector has lanes.
-                unsafe { self.vector::<V::Half, ACTIVATION>(row, whole) };
-            }
+            // SAFETY: a vector's lanes are channels, of which at the end eight are left, as many as half a vector
+            // has lanes; and the asserts say that every row and every other operand has them.
+            unsafe { each_vector!(V, c in 0..channels => self.vector::<V, ACTIVATION>(row, c)) };
         }
     }
 
@@ -174,21 +167,14 @@ impl Rows<'_> {
     #[inline(always)]
     fn rows<V: Vector, const ACTIVATION: u32>(&mut self) {
         let (channels, len) = (self.mean.len(), self.dz.len());
-        let whole = channels / V::LANES * V::LANES;
         assert!(self.z.len() == len && self.dy.len() == len && len.is_multiple_of(channels));
         assert!(self.residual.is_none_or(|residual| residual.len() == len));
         let constants = [self.scale, self.shift, self.slope, self.offset];
         assert!(channels.is_multiple_of(8) && constants.iter().all(|constant| constant.len() == channels));
         for row in (0..len).step_by(channels) {
-            for c in (0..whole).step_by(V::LANES) {
-                // SAFETY: `c` to `c + LANES` are channels, and the asserts say that every row and
-                // every other operand has them.
-                unsafe { self.vector::<V, ACTIVATION>(row, c) };
-            }
-            if whole < channels {
-                // SAFETY: as above; eight channels are left, as many as half a vector has lanes.
-                unsafe { self.vector::<V::Half, ACTIVATION>(row, whole) };
-            }
+            // SAFETY: a vector's lanes are channels, of which at the end eight are left, as many as half a vector
+            // has lanes; and the asserts say that every row and every other operand has them.
+            unsafe { each_vector!(V, c in 0..channels => self.vector::<V, ACTIVATION>(row, c)) };
         }
     }
 

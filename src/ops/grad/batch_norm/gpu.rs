@@ -1,12 +1,12 @@
-//! Launch geometry of `kernels/grad_batch_norm.cu`.
+//! Launch geometry of `kernels/backward/grad_batch_norm.cu`.
 
-use super::{BnGradInput, BnGradSums, BnRunningGroup};
+use super::{BnGradInput, BnGradSums, BnRunning};
 use crate::launch::{Error, Launcher};
 use crate::ops::batch_norm::BLOCK_ROWS;
 use crate::ops::halves::{chunk, kernel};
 
 /// A block 32 channels of [`BLOCK_ROWS`] rows; then a block 32 channels of all those.
-pub(crate) fn launch_sums(call: &BnGradSums, to: &Launcher<'_>) -> Result<(), Error> {
+pub(crate) fn sums(call: &BnGradSums, to: &Launcher<'_>) -> Result<(), Error> {
     let (p, args) = (call.params, call.addresses(to));
     let chunks = u64::from(p.channels.div_ceil(32));
     let blocks = u64::from(p.rows.div_ceil(BLOCK_ROWS as u32)) * chunks;
@@ -15,34 +15,19 @@ pub(crate) fn launch_sums(call: &BnGradSums, to: &Launcher<'_>) -> Result<(), Er
 }
 
 /// A thread 16 bytes of channels of a row.
-pub(crate) fn launch_input(call: &BnGradInput, to: &Launcher<'_>) -> Result<(), Error> {
+pub(crate) fn input(call: &BnGradInput, to: &Launcher<'_>) -> Result<(), Error> {
     let p = call.params;
     let items = u64::from(p.rows) * u64::from(p.channels / chunk(p.format));
     to.launch(kernel!("bn_grad_input", p.format), to.blocks(items.div_ceil(256), 256)?, &call.addresses(to))
 }
 
 /// Batch norms of a launch: `kRunnings`.
-const RUNNINGS: usize = 64;
+pub(super) const RUNNINGS: usize = 64;
 const RUNNING_THREADS: u32 = 128;
 
 /// A thread a channel, a row of blocks a batch norm.
-pub(crate) fn launch_running(group: &BnRunningGroup, to: &Launcher<'_>) -> Result<(), Error> {
-    to.launch_together::<_, _, RUNNINGS>("bn_running_f32", &group.calls, |call| {
+pub(crate) fn running(calls: &[BnRunning], to: &Launcher<'_>) -> Result<(), Error> {
+    to.launch_together::<_, _, RUNNINGS>("bn_running_f32", calls, |call| {
         Ok((to.covering(u64::from(call.params.channels), RUNNING_THREADS)?, call.addresses(to)))
     })
-}
-
-#[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
-    use super::{InputAddresses, Params, RunningAddresses, RunningParams, SumsAddresses};
-    use crate::launch::{Grouped, layout};
-    type Runnings = Grouped<RunningAddresses, RUNNINGS>;
-    vec![
-        layout!("BnGradParams", Params { rows, channels, activation, epsilon, format }),
-        SumsAddresses::layout(),
-        InputAddresses::layout(),
-        layout!("BnRunningParams", RunningParams { channels, momentum, unbias }),
-        RunningAddresses::layout(),
-        layout!("BnRunningGroup", Runnings { calls }),
-    ]
 }

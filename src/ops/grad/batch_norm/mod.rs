@@ -15,32 +15,32 @@ pub(crate) mod gpu;
 pub mod reference;
 
 use crate::ops::halves::bytes;
-use crate::ops::operator::{group, operator};
+use crate::ops::operator::{Cost, Group, operator, params};
 use crate::ops::{Work, batch_norm};
 
-/// Shape of a batch norm's gradients, shared with the kernels.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct Params {
-    /// Rows: images times pixels.
-    pub rows: u32,
-    /// Channels.
-    pub channels: u32,
-    /// An [`Activation`](crate::ops::Activation).
-    pub activation: u32,
-    /// Added to the variance.
-    pub epsilon: f32,
-    /// What maps are stored as: a [`Format`](crate::ops::halves::Format)'s number, or 0 for f32.
-    pub format: u32,
+params! {
+    /// Shape of a batch norm's gradients, shared with the kernels.
+    Params = "BnGradParams" {
+        /// Rows: images times pixels.
+        rows: u32,
+        /// Channels.
+        channels: u32,
+        /// An [`Activation`](crate::ops::Activation).
+        activation: u32,
+        /// Added to the variance.
+        epsilon: f32,
+        /// What maps are stored as: a [`Format`](crate::ops::halves::Format)'s number, or 0 for f32.
+        format: u32,
+    }
 }
 
 operator! {
     /// The two sums, and the gradients of the affine parameters.
-    BnGradSums(Params) => host SumsArgs, gpu SumsAddresses = "BnGradSumsArgs" {
+    BnGradSums(Params) as sums => host SumsArgs, gpu SumsAddresses = "BnGradSumsArgs" {
         /// Input of the batch norm `[rows, channels]`.
-        read z,
+        read z: map,
         /// `[rows, channels]`
-        read dy,
+        read dy: map,
         /// Mean `[channels]`, biased variance `[channels]`.
         read batch,
         /// `[channels]`
@@ -48,7 +48,7 @@ operator! {
         /// `[channels]`
         read shift,
         /// Scratch of [`BnGradSums::partials_len`] elements.
-        write partials,
+        write partials: scratch,
         /// `sum du` `[channels]`, `sum du x̂` `[channels]`.
         write sums,
         /// `[channels]`; added to.
@@ -63,8 +63,10 @@ impl BnGradSums {
     pub fn partials_len(rows: usize, channels: usize) -> usize {
         rows.div_ceil(batch_norm::BLOCK_ROWS) * 2 * channels
     }
+}
 
-    pub(in crate::ops) fn work(&self) -> Work {
+impl Cost for BnGradSums {
+    fn work(&self) -> Work {
         let len = u64::from(self.params.rows) * u64::from(self.params.channels);
         Work { bytes: 2 * bytes(self.params.format) * len, flops: 8 * len }
     }
@@ -72,11 +74,11 @@ impl BnGradSums {
 
 operator! {
     /// The gradient of the input.
-    BnGradInput(Params) => host InputArgs, gpu InputAddresses = "BnGradInputArgs" {
+    BnGradInput(Params) as input => host InputArgs, gpu InputAddresses = "BnGradInputArgs" {
         /// Input of the batch norm `[rows, channels]`.
-        read z,
+        read z: map,
         /// `[rows, channels]`
-        read dy,
+        read dy: map,
         /// Mean `[channels]`, biased variance `[channels]`.
         read batch,
         /// `[channels]`
@@ -86,35 +88,37 @@ operator! {
         /// The sums that [`BnGradSums`] leaves.
         read sums,
         /// What is added: as `dz`.
-        optional residual,
+        optional residual: map,
         /// `[rows, channels]`
-        write dz,
+        write dz: map,
     }
 }
 
-impl BnGradInput {
-    pub(in crate::ops) fn work(&self) -> Work {
+impl Cost for BnGradInput {
+    fn work(&self) -> Work {
         let len = u64::from(self.params.rows) * u64::from(self.params.channels);
         let maps = 3 + u64::from(self.residual.is_some());
         Work { bytes: bytes(self.params.format) * len * maps, flops: 10 * len }
     }
 }
 
-/// Shape of an update of running statistics, shared with the kernel.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct RunningParams {
-    /// Channels in use.
-    pub channels: u32,
-    /// Weight of the new batch: 0.1.
-    pub momentum: f32,
-    /// From biased to unbiased variance: `rows / (rows - 1)`, 1 for a single row.
-    pub unbias: f32,
+params! {
+    /// Shape of an update of running statistics, shared with the kernel.
+    RunningParams = "BnRunningParams" {
+        /// Channels in use.
+        channels: u32,
+        /// Weight of the new batch: 0.1.
+        momentum: f32,
+        /// From biased to unbiased variance: `rows / (rows - 1)`, 1 for a single row.
+        unbias: f32,
+    }
 }
 
 operator! {
     /// `running += momentum * (batch - running)`, the variance unbiased.
-    BnRunning(RunningParams) => host RunningArgs, gpu RunningAddresses = "BnRunningArgs" {
+    BnRunning(RunningParams) as running, together => host RunningArgs, gpu RunningAddresses = "BnRunningArgs",
+        group gpu::RUNNINGS = "BnRunningGroup"
+    {
         /// Mean `[channels]`, biased variance `[channels]`.
         read batch,
         /// `[channels]`
@@ -124,14 +128,12 @@ operator! {
     }
 }
 
-impl BnRunning {
-    pub(in crate::ops) fn work(&self) -> Work {
+impl Cost for BnRunning {
+    fn work(&self) -> Work {
         let channels = u64::from(self.params.channels);
         Work { bytes: 24 * channels, flops: 6 * channels }
     }
 }
 
-group! {
-    /// Many running statistics at once, as those of all batch norms of a network.
-    BnRunningGroup of BnRunning
-}
+/// Many running statistics at once, as those of all batch norms of a network.
+pub type BnRunningGroup = Group<BnRunning>;

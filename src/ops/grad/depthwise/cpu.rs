@@ -11,9 +11,10 @@
 
 use super::super::super::Threads;
 use super::super::super::parallel::pieces;
-use super::super::super::simd::{Kernel, Vector, dispatch};
+use super::super::super::simd::{Vector, dispatch};
 use super::{CHUNK, InputArgs, WeightsArgs, block_images};
 use crate::ops::depthwise::Params;
+use crate::ops::depthwise::cpu::Filtering;
 
 /// Elements of an image's input and output.
 fn image_lens(p: &Params) -> (usize, usize) {
@@ -45,36 +46,15 @@ struct Input<'a> {
     dx: &'a mut [f32],
 }
 
-impl Kernel for Input<'_> {
+impl Filtering for Input<'_> {
     #[inline(always)]
-    fn run<V: Vector>(mut self) {
-        match (self.p.kernel, self.p.stride) {
-            (3, 1) => self.channels::<V, 3, 1>(),
-            (5, 1) => self.channels::<V, 5, 1>(),
-            (7, 1) => self.channels::<V, 7, 1>(),
-            (3, _) => self.channels::<V, 3, 2>(),
-            (5, _) => self.channels::<V, 5, 2>(),
-            _ => self.channels::<V, 7, 2>(),
-        }
-    }
-}
-
-impl Input<'_> {
-    #[inline(always)]
-    fn channels<V: Vector, const K: usize, const S: usize>(&mut self) {
-        let channels = self.p.channels as usize;
-        let whole = channels / V::LANES * V::LANES;
-        for c in (0..whole).step_by(V::LANES) {
-            self.map::<V, K, S>(c);
-        }
-        if whole < channels {
-            self.map::<V::Half, K, S>(whole);
-        }
+    fn layer(&self) -> (&Params, usize) {
+        (self.p, self.p.channels as usize)
     }
 
     /// All pixels of the vector of channels from `c` on.
     #[inline(always)]
-    fn map<V: Vector, const K: usize, const S: usize>(&mut self, c: usize) {
+    fn vector<V: Vector, const K: usize, const S: usize>(&mut self, c: usize) {
         let side_in = self.p.side_in as usize;
         for iy in 0..side_in {
             let mut ix = 0;
@@ -91,7 +71,9 @@ impl Input<'_> {
             }
         }
     }
+}
 
+impl Input<'_> {
     /// `N` inputs of a row, from `ix` on, a multiple of the stride.
     #[inline(always)]
     fn pixels<V: Vector, const K: usize, const S: usize, const N: usize>(
@@ -181,37 +163,16 @@ struct Filter<'a> {
     out: &'a mut [f32],
 }
 
-impl Kernel for Filter<'_> {
+impl Filtering for Filter<'_> {
     #[inline(always)]
-    fn run<V: Vector>(mut self) {
-        match (self.p.kernel, self.p.stride) {
-            (3, 1) => self.channels::<V, 3, 1>(),
-            (5, 1) => self.channels::<V, 5, 1>(),
-            (7, 1) => self.channels::<V, 7, 1>(),
-            (3, _) => self.channels::<V, 3, 2>(),
-            (5, _) => self.channels::<V, 5, 2>(),
-            _ => self.channels::<V, 7, 2>(),
-        }
-    }
-}
-
-impl Filter<'_> {
-    #[inline(always)]
-    fn channels<V: Vector, const K: usize, const S: usize>(&mut self) {
-        let channels = CHUNK.min(self.p.channels as usize - self.channel);
-        let whole = channels / V::LANES * V::LANES;
-        for c in (0..whole).step_by(V::LANES) {
-            self.filter::<V, K, S>(c);
-        }
-        if whole < channels {
-            self.filter::<V::Half, K, S>(whole);
-        }
+    fn layer(&self) -> (&Params, usize) {
+        (self.p, CHUNK.min(self.p.channels as usize - self.channel))
     }
 
     /// All taps of the vector of channels from `c` on: as many rows at a time as make enough
     /// independent sums and fit the registers.
     #[inline(always)]
-    fn filter<V: Vector, const K: usize, const S: usize>(&mut self, c: usize) {
+    fn vector<V: Vector, const K: usize, const S: usize>(&mut self, c: usize) {
         let wide = V::LANES == 16;
         match (K, wide) {
             (3, _) => self.rows::<V, K, S, 3>(c, 0),
@@ -236,7 +197,9 @@ impl Filter<'_> {
             }
         }
     }
+}
 
+impl Filter<'_> {
     /// `G` rows of taps, from `ky` on.
     #[inline(always)]
     fn rows<V: Vector, const K: usize, const S: usize, const G: usize>(&mut self, c: usize, ky: usize) {

@@ -1,4 +1,4 @@
-//! Launch geometry of `kernels/grad_depthwise.cu`.
+//! Launch geometry of `kernels/backward/grad_depthwise.cu`.
 
 use super::super::pointwise::gpu::MERGE;
 use super::{CHUNK, DepthwiseInput, DepthwiseWeights, block_images};
@@ -10,7 +10,7 @@ const THREADS: u32 = 128;
 const STRIP: u32 = 4;
 
 /// A thread four neighbours of a row for 16 bytes of channels.
-pub(crate) fn launch_input(call: &DepthwiseInput, to: &Launcher<'_>) -> Result<(), Error> {
+pub(crate) fn input(call: &DepthwiseInput, to: &Launcher<'_>) -> Result<(), Error> {
     let p = call.params;
     let kernel = match (p.kernel, p.stride) {
         (3, 1) => kernel!("depthwise_input_3_1", p.format),
@@ -29,7 +29,7 @@ pub(crate) fn launch_input(call: &DepthwiseInput, to: &Launcher<'_>) -> Result<(
 }
 
 /// A block 32 channels of some images; then a quad of the sum eight threads.
-pub(crate) fn launch_weights(call: &DepthwiseWeights, to: &Launcher<'_>) -> Result<(), Error> {
+pub(crate) fn weights(call: &DepthwiseWeights, to: &Launcher<'_>) -> Result<(), Error> {
     let p = call.params;
     let kernel = match (p.kernel, p.stride) {
         (3, 1) => kernel!("depthwise_weights_3_1", p.format),
@@ -45,9 +45,4 @@ pub(crate) fn launch_weights(call: &DepthwiseWeights, to: &Launcher<'_>) -> Resu
     to.launch(kernel, to.blocks(blocks * chunks, THREADS)?, &args)?;
     let quads = u64::from(p.kernel * p.kernel) * u64::from(p.channels / 4);
     to.launch("depthwise_weights_merge", to.blocks(quads.div_ceil(MERGE.0), MERGE.1)?, &args)
-}
-
-#[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
-    vec![super::InputAddresses::layout(), super::WeightsAddresses::layout()]
 }

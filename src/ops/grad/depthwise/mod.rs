@@ -12,24 +12,24 @@ pub mod reference;
 use crate::ops::Work;
 use crate::ops::depthwise::Params;
 use crate::ops::halves::bytes;
-use crate::ops::operator::operator;
+use crate::ops::operator::{Cost, operator};
 
 operator! {
     /// The gradient of a depthwise call's input. The activation of its parameters is not used.
-    DepthwiseInput(Params) => host InputArgs, gpu InputAddresses = "DepthwiseInputArgs" {
+    DepthwiseInput(Params) as input => host InputArgs, gpu InputAddresses = "DepthwiseInputArgs" {
         /// Gradient of the convolution `[images, side_out, side_out, channels]`.
-        read dz,
+        read dz: map,
         /// Filter `[kernel, kernel, weight_channels]`.
         read w,
         /// What is added: as `dx`.
-        optional residual,
+        optional residual: map,
         /// `[images, side_in, side_in, channels]`
-        write dx,
+        write dx: map,
     }
 }
 
-impl DepthwiseInput {
-    pub(in crate::ops) fn work(&self) -> Work {
+impl Cost for DepthwiseInput {
+    fn work(&self) -> Work {
         let work = work(&self.params);
         let again = u64::from(self.residual.is_some()) * map(&self.params, self.params.side_in);
         Work { bytes: work.bytes + bytes(self.params.format) * again, ..work }
@@ -38,13 +38,13 @@ impl DepthwiseInput {
 
 operator! {
     /// The gradient of a depthwise call's filter. The activation of its parameters is not used.
-    DepthwiseWeights(Params) => host WeightsArgs, gpu WeightsAddresses = "DepthwiseWeightsArgs" {
+    DepthwiseWeights(Params) as weights => host WeightsArgs, gpu WeightsAddresses = "DepthwiseWeightsArgs" {
         /// The call's input `[images, side_in, side_in, channels]`.
-        read x,
+        read x: map,
         /// Gradient of the convolution `[images, side_out, side_out, channels]`.
-        read dz,
+        read dz: map,
         /// Scratch of [`DepthwiseWeights::partials_len`] elements.
-        write partials,
+        write partials: scratch,
         /// `[kernel, kernel, weight_channels]`; added to.
         update dw,
     }
@@ -68,8 +68,10 @@ impl DepthwiseWeights {
         let blocks = (p.images as usize).div_ceil(block_images(p));
         blocks * (p.channels as usize).div_ceil(CHUNK) * (p.kernel * p.kernel) as usize * CHUNK
     }
+}
 
-    pub(in crate::ops) fn work(&self) -> Work {
+impl Cost for DepthwiseWeights {
+    fn work(&self) -> Work {
         work(&self.params)
     }
 }

@@ -4,7 +4,7 @@ use super::GradArgs;
 use crate::ops::Threads;
 use crate::ops::kernel_transform::Params;
 use crate::ops::parallel::pieces;
-use crate::ops::simd::{Kernel, Vector, dispatch};
+use crate::ops::simd::{Kernel, Vector, dispatch, each_vector};
 
 /// Sums that a dot product over channels is split into, on every instruction set.
 const LANES: usize = 16;
@@ -34,13 +34,7 @@ struct Input<'a> {
 impl Kernel for Input<'_> {
     #[inline(always)]
     fn run<V: Vector>(mut self) {
-        let whole = self.dx.len() / V::LANES * V::LANES;
-        for c in (0..whole).step_by(V::LANES) {
-            self.vector::<V>(c);
-        }
-        if whole < self.dx.len() {
-            self.vector::<V::Half>(whole);
-        }
+        each_vector!(V, c in 0..self.dx.len() => self.vector::<V>(c));
     }
 }
 

@@ -1,34 +1,22 @@
-//! Launch geometry of `kernels/grad_kernel_transform.cu`.
+//! Launch geometry of `kernels/backward/grad_kernel_transform.cu`.
 
-use super::{KernelTransformGrad, KernelTransformGradGroup};
+use super::KernelTransformGrad;
 use crate::launch::{Error, Launcher};
 
 /// Calls of a launch: `kTransforms`.
-const GROUP: usize = 64;
+pub(super) const GROUP: usize = 64;
 const FILTER_THREADS: u32 = 128;
 const MATRIX_THREADS: u32 = 64;
 
 /// A thread a quad of channels of a tap of the filter; a block an element of the matrix; a row of blocks a
 /// call.
-pub(crate) fn launch_run(group: &KernelTransformGradGroup, to: &Launcher<'_>) -> Result<(), Error> {
+pub(crate) fn run(calls: &[KernelTransformGrad], to: &Launcher<'_>) -> Result<(), Error> {
     let taps = |call: &KernelTransformGrad| u64::from(call.params.to * call.params.to);
-    to.launch_together::<_, _, GROUP>("kernel_transform_input_f32", &group.calls, |call| {
+    to.launch_together::<_, _, GROUP>("kernel_transform_input_f32", calls, |call| {
         let quads = taps(call) * u64::from(call.params.channels / 4);
         Ok((to.covering(quads, FILTER_THREADS)?, call.addresses(to)))
     })?;
-    to.launch_together::<_, _, GROUP>("kernel_transform_matrix_f32", &group.calls, |call| {
+    to.launch_together::<_, _, GROUP>("kernel_transform_matrix_f32", calls, |call| {
         Ok((to.blocks(taps(call) * taps(call), MATRIX_THREADS)?, call.addresses(to)))
     })
-}
-
-#[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
-    use super::{GradAddresses, Params};
-    use crate::launch::{Grouped, layout};
-    type Group = Grouped<GradAddresses, GROUP>;
-    vec![
-        layout!("KernelTransformGradParams", Params { channels, from, to }),
-        GradAddresses::layout(),
-        layout!("KernelTransformGradGroup", Group { calls }),
-    ]
 }

@@ -10,11 +10,13 @@ pub mod reference;
 
 use crate::ops::Work;
 use crate::ops::kernel_transform::Params;
-use crate::ops::operator::{group, operator};
+use crate::ops::operator::{Cost, Group, operator};
 
 operator! {
     /// The gradient of a kernel transform.
-    KernelTransformGrad(Params) => host GradArgs, gpu GradAddresses = "KernelTransformGradArgs" {
+    KernelTransformGrad(Params) as run, together => host GradArgs, gpu GradAddresses = "KernelTransformGradArgs",
+        group gpu::GROUP = "KernelTransformGradGroup"
+    {
         /// Filter `[from, from, channels]`.
         read x,
         /// Matrix `[to * to, to * to]`.
@@ -28,14 +30,12 @@ operator! {
     }
 }
 
-impl KernelTransformGrad {
-    pub(in crate::ops) fn work(&self) -> Work {
+impl Cost for KernelTransformGrad {
+    fn work(&self) -> Work {
         let (taps, channels) = (u64::from(self.params.to * self.params.to), u64::from(self.params.channels));
         Work { bytes: 4 * taps * (4 * channels + 3 * taps), flops: 4 * taps * taps * channels }
     }
 }
 
-group! {
-    /// Those of many layers at once.
-    KernelTransformGradGroup of KernelTransformGrad
-}
+/// Those of many layers at once.
+pub type KernelTransformGradGroup = Group<KernelTransformGrad>;

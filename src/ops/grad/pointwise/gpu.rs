@@ -1,6 +1,6 @@
-//! Launch geometry of `kernels/grad_pointwise.cu`.
+//! Launch geometry of `kernels/backward/grad_pointwise.cu`.
 
-use super::{BLOCK_ROWS, PointwiseWeights, Scatter, TransposeGroup};
+use super::{BLOCK_ROWS, PointwiseWeights, Scatter, Transpose};
 use crate::launch::{Error, Launcher};
 use crate::ops::PANEL;
 use crate::ops::halves::{chunk, kernel};
@@ -35,7 +35,7 @@ impl Tile {
 
 /// A block a tile of the product of [`BLOCK_ROWS`] rows; then, if those are several, a quad of the
 /// sum eight threads. Tiles of the same rows are neighbours, to share them in the cache.
-pub(crate) fn launch_weights(call: &PointwiseWeights, to: &Launcher<'_>) -> Result<(), Error> {
+pub(crate) fn weights(call: &PointwiseWeights, to: &Launcher<'_>) -> Result<(), Error> {
     let p = call.params;
     let (cin, cout) = (u64::from(p.cin), u64::from(p.cout));
     let blocks = to.count(p.rows() as u64)?.div_ceil(BLOCK_ROWS as u64);
@@ -56,39 +56,24 @@ pub(in crate::ops::grad) fn launch_merge(call: &PointwiseWeights, to: &Launcher<
 }
 
 /// Transpositions of a launch: `kTransposes`.
-const TRANSPOSES: usize = 64;
+pub(super) const TRANSPOSES: usize = 64;
 
 /// A block a square of a panel on both sides, a row of blocks a call.
-pub(crate) fn launch_transpose(group: &TransposeGroup, to: &Launcher<'_>) -> Result<(), Error> {
+pub(crate) fn transpose(calls: &[Transpose], to: &Launcher<'_>) -> Result<(), Error> {
     let panels = |channels: u32| u64::from(channels).div_ceil(PANEL as u64);
     let threads = (PANEL * PANEL) as u32;
-    to.launch_together::<_, _, TRANSPOSES>("transpose_f32", &group.calls, |call| {
+    to.launch_together::<_, _, TRANSPOSES>("transpose_f32", calls, |call| {
         let squares = panels(call.params.cout) * panels(call.params.cin);
         Ok((to.blocks(squares, threads)?, call.addresses(to)))
     })
 }
 
 /// A thread 16 bytes of channels of a pixel of the large map.
-pub(crate) fn launch_scatter(call: &Scatter, to: &Launcher<'_>) -> Result<(), Error> {
+pub(crate) fn scatter(call: &Scatter, to: &Launcher<'_>) -> Result<(), Error> {
     let p = call.params;
     let chunks = u64::from(p.channels / chunk(p.format));
     let items = u64::from(p.images) * u64::from(p.side_in * p.side_in) * chunks;
     to.launch(kernel!("scatter", p.format), to.covering(items, 256)?, &call.addresses(to))
-}
-
-#[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
-    use super::{ScatterAddresses, ScatterParams, TransposeAddresses, TransposeParams, WeightsAddresses};
-    use crate::launch::{Grouped, layout};
-    type Transposes = Grouped<TransposeAddresses, TRANSPOSES>;
-    vec![
-        WeightsAddresses::layout(),
-        layout!("TransposeParams", TransposeParams { cout, cin }),
-        TransposeAddresses::layout(),
-        layout!("TransposeGroup", Transposes { calls }),
-        layout!("ScatterParams", ScatterParams { images, side_in, side_out, channels, stride, format }),
-        ScatterAddresses::layout(),
-    ]
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ pub mod reference;
 use super::super::pointwise::Params;
 use crate::launch::panels::panelled_len;
 use crate::ops::halves::bytes;
-use crate::ops::operator::{group, operator};
+use crate::ops::operator::{Cost, Group, operator, params};
 use crate::ops::{PANEL, Work};
 
 /// Rows of the product that one partial sum covers, on every device.
@@ -20,7 +20,7 @@ pub const BLOCK_ROWS: usize = 512;
 
 operator! {
     /// The gradient of a pointwise call's weights. The activation of its parameters is not used.
-    PointwiseWeights(Params) => host WeightsArgs, gpu WeightsAddresses = "PointwiseWeightsArgs" {
+    PointwiseWeights(Params) as weights => host WeightsArgs, gpu WeightsAddresses = "PointwiseWeightsArgs" {
         /// The call's input `[images, side_in, side_in, cin]`.
         read x,
         /// Gradient of the product `[images, side_out, side_out, cout]`.
@@ -28,7 +28,7 @@ operator! {
         /// The call's gate `[images, cin]`.
         optional gate,
         /// Scratch of [`PointwiseWeights::partials_len`] elements.
-        write partials,
+        write partials: scratch,
         /// Panels `[ceil(cout / 16)][weight_cin][16]`; added to.
         update dw,
     }
@@ -43,27 +43,32 @@ impl PointwiseWeights {
             blocks => blocks * panelled_len(p.cout as usize, p.cin as usize),
         }
     }
+}
 
-    pub(in crate::ops) fn work(&self) -> Work {
+impl Cost for PointwiseWeights {
+    fn work(&self) -> Work {
         let p = &self.params;
         let (rows, cin, cout) = (p.rows() as u64, u64::from(p.cin), u64::from(p.cout));
         Work { bytes: 4 * (rows * (cin + cout) + 2 * cin * cout), flops: 2 * rows * cin * cout }
     }
 }
 
-/// Shape of a transposition, shared with the kernel.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct TransposeParams {
-    /// Stored output channels, a multiple of 8.
-    pub cout: u32,
-    /// Stored input channels, a multiple of 8.
-    pub cin: u32,
+params! {
+    /// Shape of a transposition, shared with the kernel.
+    #[derive(Eq)]
+    TransposeParams = "TransposeParams" {
+        /// Stored output channels, a multiple of 8.
+        cout: u32,
+        /// Stored input channels, a multiple of 8.
+        cin: u32,
+    }
 }
 
 operator! {
     /// Panels of the transposed matrix; what lies behind its last row is zero.
-    Transpose(TransposeParams) => host TransposeArgs, gpu TransposeAddresses = "TransposeArgs" {
+    Transpose(TransposeParams) as transpose, together => host TransposeArgs, gpu TransposeAddresses = "TransposeArgs",
+        group gpu::TRANSPOSES = "TransposeGroup"
+    {
         /// Panels `[ceil(cout / 16)][cin][16]`.
         read w,
         /// Panels `[ceil(cin / 16)][cout][16]`.
@@ -71,50 +76,49 @@ operator! {
     }
 }
 
-impl Transpose {
-    pub(in crate::ops) fn work(&self) -> Work {
+impl Cost for Transpose {
+    fn work(&self) -> Work {
         Work { bytes: 8 * u64::from(self.params.cout) * u64::from(self.params.cin), flops: 0 }
     }
 }
 
-group! {
-    /// Many transpositions at once, as those of all weights of a step.
-    TransposeGroup of Transpose
-}
+/// Many transpositions at once, as those of all weights of a step.
+pub type TransposeGroup = Group<Transpose>;
 
-/// Shape of a scattering, shared with the kernel.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct ScatterParams {
-    /// Images.
-    pub images: u32,
-    /// Side of the large map.
-    pub side_in: u32,
-    /// Side of the small map: `ceil(side_in / stride)`.
-    pub side_out: u32,
-    /// Channels.
-    pub channels: u32,
-    /// Pixel stride.
-    pub stride: u32,
-    /// What maps are stored as: a [`Format`](crate::ops::halves::Format)'s number, or 0 for f32.
-    pub format: u32,
+params! {
+    /// Shape of a scattering, shared with the kernel.
+    #[derive(Eq)]
+    ScatterParams = "ScatterParams" {
+        /// Images.
+        images: u32,
+        /// Side of the large map.
+        side_in: u32,
+        /// Side of the small map: `ceil(side_in / stride)`.
+        side_out: u32,
+        /// Channels.
+        channels: u32,
+        /// Pixel stride.
+        stride: u32,
+        /// What maps are stored as: a [`Format`](crate::ops::halves::Format)'s number, or 0 for f32.
+        format: u32,
+    }
 }
 
 operator! {
     /// The gradient of taking every `stride`-th pixel: `x` put back to its places, zero elsewhere,
     /// plus `residual`.
-    Scatter(ScatterParams) => host ScatterArgs, gpu ScatterAddresses = "ScatterArgs" {
+    Scatter(ScatterParams) as scatter => host ScatterArgs, gpu ScatterAddresses = "ScatterArgs" {
         /// `[images, side_out, side_out, channels]`
-        read x,
+        read x: map,
         /// As `y`.
-        optional residual,
+        optional residual: map,
         /// `[images, side_in, side_in, channels]`
-        write y,
+        write y: map,
     }
 }
 
-impl Scatter {
-    pub(in crate::ops) fn work(&self) -> Work {
+impl Cost for Scatter {
+    fn work(&self) -> Work {
         let p = &self.params;
         let map = |side: u32| u64::from(p.images * side * side) * u64::from(p.channels);
         let large = map(p.side_in) * (1 + u64::from(self.residual.is_some()));

@@ -1,4 +1,4 @@
-//! Launch geometry of `kernels/grad_pointwise_half.cu`.
+//! Launch geometry of `kernels/backward/grad_pointwise_half.cu`.
 
 use super::super::pointwise::{BLOCK_ROWS, gpu};
 use super::PointwiseHalfWeights;
@@ -39,7 +39,7 @@ impl Tile {
 
 /// A block a tile of the product of [`BLOCK_ROWS`] rows; then, if those are several, their sum. Tiles of
 /// the same rows are neighbours, to share them in the cache.
-pub(crate) fn launch_weights(call: &PointwiseHalfWeights, to: &Launcher<'_>) -> Result<(), Error> {
+pub(crate) fn weights(call: &PointwiseHalfWeights, to: &Launcher<'_>) -> Result<(), Error> {
     let p = call.params;
     let (cin, cout) = (u64::from(p.shape.cin), u64::from(p.shape.cout));
     let blocks = to.count(p.shape.rows() as u64)?.div_ceil(BLOCK_ROWS as u64);
@@ -47,13 +47,6 @@ pub(crate) fn launch_weights(call: &PointwiseHalfWeights, to: &Launcher<'_>) -> 
     let geometry = to.blocks(blocks * tile.tiles(cin, cout), tile.threads)?;
     to.launch(tile.kernel[p.format().index()], geometry, &call.addresses(to))?;
     gpu::launch_merge(&call.widened(), to)
-}
-
-#[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
-    use super::{Params, WeightsAddresses};
-    use crate::launch::layout;
-    vec![layout!("PointwiseHalfWeightsParams", Params { shape, format }), WeightsAddresses::layout()]
 }
 
 #[cfg(test)]

@@ -14,17 +14,18 @@ pub mod reference;
 
 use super::pointwise::PointwiseWeights;
 use crate::ops::halves::{Format, PER_ELEMENT};
-use crate::ops::operator::operator;
+use crate::ops::operator::{Cost, operator, params};
 use crate::ops::{Real, Work, pointwise};
 
-/// Shape of a call, shared with the kernel.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct Params {
-    /// As of [`PointwiseWeights`].
-    pub shape: pointwise::Params,
-    /// A [`Format`].
-    pub format: u32,
+params! {
+    /// Shape of a call, shared with the kernel.
+    #[derive(Eq)]
+    Params = "PointwiseHalfWeightsParams" {
+        /// As of [`PointwiseWeights`].
+        shape: pointwise::Params,
+        /// A [`Format`].
+        format: u32,
+    }
 }
 
 impl Params {
@@ -55,30 +56,36 @@ impl Params {
 operator! {
     /// The gradient of the weights of a pointwise call in 16-bit numbers. Every slot starts at a multiple of 4
     /// elements; `cin`, `cout` and `weight_cin` are multiples of 8.
-    PointwiseHalfWeights(Params) => host WeightsArgs, gpu WeightsAddresses = "PointwiseHalfWeightsArgs" {
+    PointwiseHalfWeights(Params) as weights => host WeightsArgs, gpu WeightsAddresses = "PointwiseHalfWeightsArgs" {
         /// The call's input `[images, side_in, side_in, cin]`, two numbers an element.
-        read x,
+        read x: halves,
         /// Gradient of the product `[images, side_out, side_out, cout]`, two numbers an element.
-        read dz,
+        read dz: halves,
         /// The call's gate `[images, cin]`.
         optional gate,
         /// Scratch of [`PointwiseWeights::partials_len`] elements.
-        write partials,
+        write partials: scratch,
         /// Panels `[ceil(cout / 16)][weight_cin][16]`; added to.
         update dw,
     }
 }
 
 impl PointwiseHalfWeights {
-    pub(in crate::ops) fn work(&self) -> Work {
+    /// The same call on maps in f32, under the same slots: what adds its partial sums.
+    fn widened(&self) -> PointwiseWeights {
+        let Self { params, x, dz, gate, partials, dw } = *self;
+        PointwiseWeights { params: params.shape, x, dz, gate, partials, dw }
+    }
+}
+
+impl Cost for PointwiseHalfWeights {
+    fn work(&self) -> Work {
         let p = &self.params.shape;
         let (rows, cin, cout) = (p.rows() as u64, u64::from(p.cin), u64::from(p.cout));
         Work { bytes: 2 * rows * (cin + cout) + 8 * cin * cout, flops: p.flops() }
     }
 
-    /// The same call on maps in f32, under the same slots: what adds its partial sums.
-    fn widened(&self) -> PointwiseWeights {
-        let Self { params, x, dz, gate, partials, dw } = *self;
-        PointwiseWeights { params: params.shape, x, dz, gate, partials, dw }
+    fn tensor_flops(&self) -> u64 {
+        self.params.shape.flops()
     }
 }

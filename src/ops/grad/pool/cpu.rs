@@ -4,7 +4,7 @@ use super::{GlobalArgs, MaxArgs};
 use crate::ops::Threads;
 use crate::ops::parallel::pieces;
 use crate::ops::pool::Params;
-use crate::ops::simd::{Kernel, Vector, dispatch};
+use crate::ops::simd::{Kernel, Vector, dispatch, each_vector};
 
 /// Gradient of the mean.
 pub fn global(p: &Params, a: GlobalArgs<'_, f32>, threads: Threads) {
@@ -43,15 +43,9 @@ impl Kernel for Max<'_> {
     #[inline(always)]
     fn run<V: Vector>(mut self) {
         let (channels, side_out) = (self.p.channels as usize, self.p.side_out as usize);
-        let whole = channels / V::LANES * V::LANES;
         for oy in 0..side_out {
             for ox in 0..side_out {
-                for c in (0..whole).step_by(V::LANES) {
-                    self.window::<V>((oy, ox), c);
-                }
-                if whole < channels {
-                    self.window::<V::Half>((oy, ox), whole);
-                }
+                each_vector!(V, c in 0..channels => self.window::<V>((oy, ox), c));
             }
         }
     }

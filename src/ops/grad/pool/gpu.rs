@@ -1,4 +1,4 @@
-//! Launch geometry of `kernels/grad_pool.cu`.
+//! Launch geometry of `kernels/backward/grad_pool.cu`.
 
 use super::{GlobalPoolGrad, MaxPoolGrad};
 use crate::launch::{Error, Launcher};
@@ -7,7 +7,7 @@ use crate::ops::halves::{chunk, kernel};
 const THREADS: u32 = 128;
 
 /// A thread 16 bytes of channels of an input pixel.
-pub(crate) fn launch_global(call: &GlobalPoolGrad, to: &Launcher<'_>) -> Result<(), Error> {
+pub(crate) fn global(call: &GlobalPoolGrad, to: &Launcher<'_>) -> Result<(), Error> {
     let p = call.params;
     let items =
         u64::from(p.images) * u64::from(p.side_in * p.side_in) * u64::from(p.channels / chunk(p.format));
@@ -15,20 +15,9 @@ pub(crate) fn launch_global(call: &GlobalPoolGrad, to: &Launcher<'_>) -> Result<
 }
 
 /// A thread 16 bytes of channels of a window.
-pub(crate) fn launch_max(call: &MaxPoolGrad, to: &Launcher<'_>) -> Result<(), Error> {
+pub(crate) fn max(call: &MaxPoolGrad, to: &Launcher<'_>) -> Result<(), Error> {
     let p = call.params;
     let items =
         u64::from(p.images) * u64::from(p.side_out * p.side_out) * u64::from(p.channels / chunk(p.format));
     to.launch(kernel!("max_pool_grad", p.format), to.covering(items, THREADS)?, &call.addresses(to))
-}
-
-#[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
-    use super::{GlobalAddresses, MaxAddresses, Params};
-    use crate::launch::layout;
-    vec![
-        layout!("PoolGradParams", Params { images, side_in, side_out, channels, format }),
-        GlobalAddresses::layout(),
-        MaxAddresses::layout(),
-    ]
 }

@@ -6,22 +6,22 @@ pub mod reference;
 
 use crate::ops::Work;
 use crate::ops::halves::bytes;
-use crate::ops::operator::operator;
+use crate::ops::operator::{Cost, operator};
 use crate::ops::pool::Params;
 
 operator! {
     /// The gradient of the mean over an image: `dx = dy / pixels` at every pixel. As means are, `dy` is
     /// f32 whatever the format of the map.
-    GlobalPoolGrad(Params) => host GlobalArgs, gpu GlobalAddresses = "GlobalPoolGradArgs" {
+    GlobalPoolGrad(Params) as global => host GlobalArgs, gpu GlobalAddresses = "GlobalPoolGradArgs" {
         /// `[images, channels]`
         read dy,
         /// `[images, side_in, side_in, channels]`
-        write dx,
+        write dx: map,
     }
 }
 
-impl GlobalPoolGrad {
-    pub(in crate::ops) fn work(&self) -> Work {
+impl Cost for GlobalPoolGrad {
+    fn work(&self) -> Work {
         let p = &self.params;
         let (dx, dy) = (map(p, p.side_in), u64::from(p.images) * u64::from(p.channels));
         Work { bytes: bytes(p.format) * dx + 4 * dy, flops: dx }
@@ -31,20 +31,20 @@ impl GlobalPoolGrad {
 operator! {
     /// The gradient of the 2x2 maximum: `dy` goes to the first largest pixel of its window, row by
     /// row, and `residual` is added.
-    MaxPoolGrad(Params) => host MaxArgs, gpu MaxAddresses = "MaxPoolGradArgs" {
+    MaxPoolGrad(Params) as max => host MaxArgs, gpu MaxAddresses = "MaxPoolGradArgs" {
         /// The call's input `[images, side_in, side_in, channels]`.
-        read x,
+        read x: map,
         /// `[images, side_out, side_out, channels]`
-        read dy,
+        read dy: map,
         /// As `dx`.
-        optional residual,
+        optional residual: map,
         /// As `x`.
-        write dx,
+        write dx: map,
     }
 }
 
-impl MaxPoolGrad {
-    pub(in crate::ops) fn work(&self) -> Work {
+impl Cost for MaxPoolGrad {
+    fn work(&self) -> Work {
         let p = &self.params;
         let (large, small) = (map(p, p.side_in), map(p, p.side_out));
         let maps = 2 + u64::from(self.residual.is_some());

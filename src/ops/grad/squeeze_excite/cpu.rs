@@ -11,7 +11,7 @@
 use super::{GradArgs, SqueezeExciteGrad};
 use crate::ops::parallel::{pieces, pieces_of};
 use crate::ops::real::derivative;
-use crate::ops::simd::{Kernel, Vector, dispatch};
+use crate::ops::simd::{Kernel, Vector, dispatch, each_vector};
 use crate::ops::squeeze_excite::Params;
 use crate::ops::{Activation, PANEL, Threads};
 
@@ -98,13 +98,7 @@ struct Squeeze<'a> {
 impl Kernel for Squeeze<'_> {
     #[inline(always)]
     fn run<V: Vector>(mut self) {
-        let whole = self.mean.len() / V::LANES * V::LANES;
-        for c in (0..whole).step_by(V::LANES) {
-            self.vector::<V>(c);
-        }
-        if whole < self.mean.len() {
-            self.vector::<V::Half>(whole);
-        }
+        each_vector!(V, c in 0..self.mean.len() => self.vector::<V>(c));
     }
 }
 
@@ -147,14 +141,8 @@ impl Kernel for Linear<'_> {
     #[inline(always)]
     fn run<V: Vector>(mut self) {
         let columns = self.bias.len();
-        let whole = columns / V::LANES * V::LANES;
         let full = self.out.len() == TILE * columns;
-        for n in (0..whole).step_by(V::LANES) {
-            self.columns::<V>(n, full);
-        }
-        if whole < columns {
-            self.columns::<V::Half>(whole, full);
-        }
+        each_vector!(V, n in 0..columns => self.columns::<V>(n, full));
     }
 }
 
@@ -286,14 +274,8 @@ impl Kernel for Outer<'_> {
     fn run<V: Vector>(mut self) {
         let first = self.panel * PANEL;
         let width = PANEL.min(self.columns - first);
-        let whole = width / V::LANES * V::LANES;
         for k in (0..self.inputs).step_by(TILE) {
-            for lane in (0..whole).step_by(V::LANES) {
-                self.tile::<V>(lane, k);
-            }
-            if whole < width {
-                self.tile::<V::Half>(whole, k);
-            }
+            each_vector!(V, lane in 0..width => self.tile::<V>(lane, k));
         }
     }
 }

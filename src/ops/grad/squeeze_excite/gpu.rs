@@ -1,4 +1,4 @@
-//! Launch geometry of `kernels/grad_squeeze_excite.cu`.
+//! Launch geometry of `kernels/backward/grad_squeeze_excite.cu`.
 
 use super::SqueezeExciteGrad;
 use crate::launch::{Error, Geometry, Launcher};
@@ -9,7 +9,7 @@ const THREADS: u32 = 256;
 
 /// A block 32 channels of an image; a block an image; a thread a quad of weights; a thread 16 bytes of
 /// `dx`.
-pub(crate) fn launch_run(call: &SqueezeExciteGrad, to: &Launcher<'_>) -> Result<(), Error> {
+pub(crate) fn run(call: &SqueezeExciteGrad, to: &Launcher<'_>) -> Result<(), Error> {
     let (p, args) = (call.params, call.addresses(to));
     let blocks = u64::from(p.images) * u64::from(p.channels.div_ceil(32));
     to.launch(kernel!("se_squeeze", p.format), to.blocks(blocks, 128)?, &args)?;
@@ -26,18 +26,4 @@ pub(crate) fn launch_run(call: &SqueezeExciteGrad, to: &Launcher<'_>) -> Result<
 
     let items = u64::from(p.images) * u64::from(p.pixels) * u64::from(p.channels / chunk(p.format));
     to.launch(kernel!("se_input", p.format), to.covering(items, THREADS)?, &args)
-}
-
-#[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
-    use super::GradAddresses;
-    use crate::launch::layout;
-    use crate::ops::squeeze_excite::Params;
-    vec![
-        layout!(
-            "SqueezeExciteGradParams",
-            Params { images, pixels, channels, hidden, weight_channels, weight_hidden, format }
-        ),
-        GradAddresses::layout(),
-    ]
 }

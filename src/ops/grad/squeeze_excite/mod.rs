@@ -15,19 +15,19 @@ pub mod reference;
 
 use crate::ops::Work;
 use crate::ops::halves::bytes;
-use crate::ops::operator::operator;
+use crate::ops::operator::{Cost, operator};
 use crate::ops::squeeze_excite::Params;
 
 operator! {
     /// The gradient of squeeze-and-excitation. The format of its parameters is that of `x`, `dxg` and
     /// `dx`; everything else is f32.
-    SqueezeExciteGrad(Params) => host GradArgs, gpu GradAddresses = "SqueezeExciteGradArgs" {
+    SqueezeExciteGrad(Params) as run => host GradArgs, gpu GradAddresses = "SqueezeExciteGradArgs" {
         /// Map `[images, pixels, channels]`.
-        read x,
+        read x: map,
         /// Gate of the forward pass `[images, channels]`.
         read gate,
         /// Gradient of the gated map: as `x`.
-        read dxg,
+        read dxg: map,
         /// Panels `[ceil(hidden / 16)][weight_channels][16]`.
         read reduce,
         /// `[hidden]`
@@ -37,9 +37,9 @@ operator! {
         /// `[channels]`
         read expand_bias,
         /// Scratch of [`SqueezeExciteGrad::scratch_len`] elements.
-        write scratch,
+        write scratch: scratch,
         /// As `x`.
-        write dx,
+        write dx: map,
         /// As `reduce`; added to.
         update dreduce,
         /// As `reduce_bias`; added to.
@@ -59,8 +59,10 @@ impl SqueezeExciteGrad {
         let [images, channels, hidden] = [p.images, p.channels, p.hidden].map(|v| v as usize);
         images * (3 * channels + 2 * hidden)
     }
+}
 
-    pub(in crate::ops) fn work(&self) -> Work {
+impl Cost for SqueezeExciteGrad {
+    fn work(&self) -> Work {
         let p = &self.params;
         let [images, pixels, c, h] = [p.images, p.pixels, p.channels, p.hidden].map(u64::from);
         Work {

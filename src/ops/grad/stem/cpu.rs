@@ -6,7 +6,7 @@
 
 use super::super::super::Threads;
 use super::super::super::parallel::pieces;
-use super::super::super::simd::{Kernel, Vector, dispatch};
+use super::super::super::simd::{Kernel, Vector, dispatch, each_vector};
 use super::{STRIP, WeightsArgs};
 use crate::ops::stem::Params;
 
@@ -45,14 +45,8 @@ impl Kernel for Strip<'_> {
     #[inline(always)]
     fn run<V: Vector>(mut self) {
         let cout = self.p.cout as usize;
-        let whole = cout / V::LANES * V::LANES;
         for ky in 0..3 {
-            for n in (0..whole).step_by(V::LANES) {
-                self.taps::<V>(ky, n);
-            }
-            if whole < cout {
-                self.taps::<V::Half>(ky, whole);
-            }
+            each_vector!(V, n in 0..cout => self.taps::<V>(ky, n));
         }
     }
 }

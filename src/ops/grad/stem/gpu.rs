@@ -1,4 +1,4 @@
-//! Launch geometry of `kernels/grad_stem.cu`.
+//! Launch geometry of `kernels/backward/grad_stem.cu`.
 
 use super::super::pointwise::gpu::MERGE;
 use super::{STRIP, StemWeights};
@@ -8,16 +8,11 @@ use crate::ops::halves::kernel;
 const THREADS: u32 = 64;
 
 /// A block a strip of an image; then a quad of the sum eight threads.
-pub(crate) fn launch_weights(call: &StemWeights, to: &Launcher<'_>) -> Result<(), Error> {
+pub(crate) fn weights(call: &StemWeights, to: &Launcher<'_>) -> Result<(), Error> {
     let p = call.params;
     let strips = u64::from(p.images) * u64::from(p.side_out.div_ceil(STRIP));
     let args = call.addresses(to);
     to.launch(kernel!("stem_weights", p.format), to.blocks(strips, THREADS)?, &args)?;
     let quads = 27 * u64::from(p.cout) / 4;
     to.launch("stem_weights_merge", to.blocks(quads.div_ceil(MERGE.0), MERGE.1)?, &args)
-}
-
-#[cfg(test)]
-pub(crate) fn layouts() -> Vec<crate::launch::Layout> {
-    vec![super::WeightsAddresses::layout()]
 }

@@ -10,19 +10,19 @@ pub mod reference;
 
 use crate::ops::Work;
 use crate::ops::halves::bytes;
-use crate::ops::operator::operator;
+use crate::ops::operator::{Cost, operator};
 use crate::ops::stem::Params;
 
 operator! {
     /// The gradient of a stem call's filters. The activation of its parameters is not used;
     /// their format is that of `dz`.
-    StemWeights(Params) => host WeightsArgs, gpu WeightsAddresses = "StemWeightsArgs" {
+    StemWeights(Params) as weights => host WeightsArgs, gpu WeightsAddresses = "StemWeightsArgs" {
         /// Images `[images, side_in, side_in, 3]`.
         read x,
         /// Gradient of the convolution `[images, side_out, side_out, cout]`.
-        read dz,
+        read dz: map,
         /// Scratch of [`StemWeights::partials_len`] elements.
-        write partials,
+        write partials: scratch,
         /// `[3, 3, 3, cout]`; added to.
         update dw,
     }
@@ -36,8 +36,10 @@ impl StemWeights {
     pub fn partials_len(p: &Params) -> usize {
         27 * (p.images * p.side_out.div_ceil(STRIP)) as usize * p.cout as usize
     }
+}
 
-    pub(in crate::ops) fn work(&self) -> Work {
+impl Cost for StemWeights {
+    fn work(&self) -> Work {
         let p = &self.params;
         let outputs = u64::from(p.images * p.side_out * p.side_out) * u64::from(p.cout);
         let inputs = u64::from(p.images * p.side_in * p.side_in) * 3;

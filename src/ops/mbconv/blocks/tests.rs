@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ops::halves::Format;
+use crate::ops::operator::Cost;
 use crate::space::backbone::{
     Channels, EXPANSIONS, ExitScaling, KERNELS, LAYERS, MAX_DEPTH, STAGE_TABLE, expanded, squeezed, strided,
 };
