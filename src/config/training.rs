@@ -101,6 +101,8 @@ section! {
     /// The lists say which values sub-networks are drawn from; a dimension without one stays at its
     /// largest. `branches` matters to families with parallel blocks only, `exits` to those with early
     /// exits only.
+    // A list such as [7] is a value here, and no link.
+    #[allow(rustdoc::broken_intra_doc_links)]
     Phase, pub fn new(name: &str, epochs: usize, rate: f64);
 
     /// Its name, unlike that of any other phase of the training.
