@@ -43,24 +43,15 @@ fn same_on_one_thread(device: &dyn Device, cases: &[Case]) {
     }
 }
 
+/// That every operator has a case is a test of the table itself.
 #[test]
-fn the_table_has_every_operator_and_no_case_twice() {
+fn networks_run_the_operators_of_the_table_and_no_case_stands_twice() {
     let cases = edges();
     let names: BTreeSet<(&str, &str)> = cases.iter().map(|c| (c.call.name(), c.name.as_str())).collect();
     assert_eq!(names.len(), cases.len());
     let operators: BTreeSet<&str> = names.iter().map(|(operator, _)| *operator).collect();
     let network: BTreeSet<&str> = network(1, 32).iter().map(|c| c.call.name()).collect();
     assert_eq!(operators, network);
-    let counts = [
-        18, // forward
-        6,  // gradients of convolutions
-        17, // gradients
-    ];
-    assert_eq!(
-        operators.len(),
-        counts.iter().sum::<usize>(),
-        "one of {operators:?} is new or gone: count it here"
-    );
 }
 
 /// The bits of slots after some calls on a case's operands, with `more` elements behind them.
