@@ -15,10 +15,15 @@ pub trait Word: Sized + 'static {
 
 /// Words in a sentence: "a, b and c".
 pub fn listed(words: &[&str]) -> String {
+    joined(words, "and")
+}
+
+/// Words in a sentence, with a conjunction before the last: "a, b or c".
+pub fn joined(words: &[&str], conjunction: &str) -> String {
     match words {
         [] => String::new(),
         [one] => (*one).into(),
-        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+        [first @ .., last] => format!("{} {conjunction} {last}", first.join(", ")),
     }
 }
 

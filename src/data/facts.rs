@@ -266,12 +266,7 @@ impl Facts {
 
 /// Names as a sentence has them: `a, b or c`.
 pub fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
-    let names: Vec<&str> = names.into_iter().collect();
-    match names.split_last() {
-        Some((last, [])) => (*last).into(),
-        Some((last, others)) => format!("{} or {last}", others.join(", ")),
-        None => String::new(),
-    }
+    crate::words::joined(&names.into_iter().collect::<Vec<_>>(), "or")
 }
 
 /// What a flag for the validation split of folders says of itself.

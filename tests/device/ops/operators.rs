@@ -8,7 +8,10 @@ use natv2::bench::kernels::{TOLERANCE, arena_after, check_against};
 use natv2::data::Transform;
 use natv2::device::{Cpu, Device, Memory};
 use natv2::ops::batch_norm::{BLOCK_ROWS, BatchFold, BnMerge, BnStatistics, Merge, MergeParams};
-use natv2::ops::cases::{Case, edges, network};
+use natv2::ops::cases::{
+    Case, edges, expand_depthwise_edges, half_products, half_rows, half_weights, mbconv_edges, mbconv_group,
+    mbconv_pass_group, mbconv_passes, network,
+};
 use natv2::ops::preprocess::{Params, Preprocess, pack};
 use natv2::ops::simd::Isa;
 use natv2::ops::{Call, Region, Slot, Threads};
@@ -43,7 +46,6 @@ fn same_on_one_thread(device: &dyn Device, cases: &[Case]) {
     }
 }
 
-/// That every operator has a case is a test of the table itself.
 #[test]
 fn networks_run_the_operators_of_the_table_and_no_case_stands_twice() {
     let cases = edges();
@@ -52,6 +54,13 @@ fn networks_run_the_operators_of_the_table_and_no_case_stands_twice() {
     let operators: BTreeSet<&str> = names.iter().map(|(operator, _)| *operator).collect();
     let network: BTreeSet<&str> = network(1, 32).iter().map(|c| c.call.name()).collect();
     assert_eq!(operators, network);
+    // The others have tables of their own: they take 16-bit numbers alone, or many calls of such an operator.
+    let halves = [half_products(), half_weights(), half_rows(), mbconv_edges(), expand_depthwise_edges()];
+    let others =
+        halves.concat().into_iter().chain(mbconv_passes()).chain([mbconv_group(), mbconv_pass_group()]);
+    let others: BTreeSet<&str> = others.map(|case| case.call.name()).collect();
+    let all: BTreeSet<&str> = Call::NAMES.iter().copied().collect();
+    assert_eq!(operators, &all - &others);
 }
 
 /// The bits of slots after some calls on a case's operands, with `more` elements behind them.
