@@ -11,6 +11,7 @@ mod common;
 #[path = "../tests/search/predictor/table.rs"]
 mod table;
 
+use common::lowered::{CASES, Lowered, OnPaper};
 use common::synthetic::Synthetic;
 use natv2::engine::Precision;
 use natv2::engine::plan::{Mode, Reads, lower, lower_tree};
@@ -31,7 +32,7 @@ use std::process::{Command, ExitCode};
 /// Makes what the work needs, then does it so often.
 type Work = fn(usize);
 
-const WORK: [(&str, Work); 7] = [
+const WORK: [(&str, Work); 19] = [
     ("moo/nsga3, 100x20", nsga3),
     ("moo/sorting, 2000x3", fronts),
     ("predictor/fit 10x300", fit),
@@ -39,6 +40,18 @@ const WORK: [(&str, Work); 7] = [
     ("plan/lower, inference", |times| lowering(times, Mode::Inference)),
     ("plan/lower, recalibration", |times| lowering(times, Mode::Recalibration { batches: 5, at_once: 1 })),
     ("plan/lower, a tree of 32", tree),
+    ("host/lowering, one network, inference", |times| host_lowering(times, 0)),
+    ("host/lowering, one network, recalibration", |times| host_lowering(times, 1)),
+    ("host/lowering, a tree of 32, inference", |times| host_lowering(times, 2)),
+    ("host/lowering, a tree of 32, recalibration", |times| host_lowering(times, 3)),
+    ("host/geometry, one network, inference", |times| host_geometry(times, 0)),
+    ("host/geometry, one network, recalibration", |times| host_geometry(times, 1)),
+    ("host/geometry, a tree of 32, inference", |times| host_geometry(times, 2)),
+    ("host/geometry, a tree of 32, recalibration", |times| host_geometry(times, 3)),
+    ("host/recording, one network, inference", |times| host_recording(times, 0)),
+    ("host/recording, one network, recalibration", |times| host_recording(times, 1)),
+    ("host/recording, a tree of 32, inference", |times| host_recording(times, 2)),
+    ("host/recording, a tree of 32, recalibration", |times| host_recording(times, 3)),
 ];
 
 fn nsga3(times: usize) {
@@ -107,6 +120,30 @@ fn tree(times: usize) {
         let tree = Tree::new(layout.channels(), black_box(&members));
         black_box(lower_tree(&layout, &tree, 64, Mode::Inference, Reads::Scores, Precision::F32));
     }
+}
+
+fn host_lowering(times: usize, case: usize) {
+    let (_, count, recalibrated) = CASES[case];
+    let lowered = Lowered::new(count, recalibrated);
+    (0..times).for_each(|_| drop(black_box(lowered.lower())));
+}
+
+/// A program whose first launches are behind it.
+fn launched(case: usize) -> OnPaper {
+    let (_, count, recalibrated) = CASES[case];
+    let mut paper = OnPaper::new(Lowered::new(count, recalibrated).lower());
+    paper.launch();
+    paper
+}
+
+fn host_geometry(times: usize, case: usize) {
+    let mut paper = launched(case);
+    (0..times).for_each(|_| paper.launch());
+}
+
+fn host_recording(times: usize, case: usize) {
+    let mut paper = launched(case);
+    (0..times).for_each(|_| paper.record());
 }
 
 /// Instructions of a process that does work `name` so often; `None` where valgrind cannot run.
@@ -178,7 +215,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         };
         let each = thrice.saturating_sub(once) as f64 / 2.0;
-        println!("{:<40} {each:>14.0} instructions", format!("instructions/{name}"));
+        println!("{:<56} {each:>14.0} instructions", format!("instructions/{name}"));
         for run in ["new"].into_iter().chain(baseline.map(String::as_str)) {
             keep(&folder, name, run, each).expect("a file below target");
         }

@@ -2,6 +2,8 @@
 //! itself measures it.
 #![allow(dead_code)]
 
+pub mod lowered;
+pub mod paper;
 pub mod synthetic;
 
 use criterion::BenchmarkId;
