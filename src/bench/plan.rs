@@ -361,13 +361,15 @@ pub fn run(options: &Options<'_>) -> Result<Report, crate::device::Error> {
     let precision = options.precision;
     let none = EvaluationPlan { passes: Vec::new(), saving: Saving::default(), chunk: 0 };
     // What fits the smallest blocks fits all; without a card, those of this process's device.
-    let least = options.cards.iter().filter_map(|card| card.shared_bytes).min();
-    let own = options.device.map(|device| u64::from(device.block_bytes()));
-    let card = MachineScheduling::card(least.or(own));
+    let least = options.cards.iter().filter_map(Machine::blocks).min_by_key(|blocks| blocks.0);
+    let own =
+        options.device.map(|device| (device.block_bytes(), device.multiprocessors().unwrap_or_default()));
+    let blocks = least.or(own).unwrap_or_default();
+    let card = MachineScheduling::card(Some(u64::from(blocks.0)));
     let inference = matches!(options.mode, Mode::Inference | Mode::Evaluation);
     let choices = match options.networks {
         [(arch, _)] if precision != Precision::F32 && options.fuse && inference => {
-            choices(options.layout, arch, options.images, card.block_bytes)
+            choices(options.layout, arch, options.images, blocks)
         }
         _ => Vec::new(),
     };

@@ -22,6 +22,7 @@ mod recording;
 mod reference;
 mod residents;
 
+pub use crate::launch::Multiprocessors;
 pub use cpu::Cpu;
 #[cfg(feature = "cuda")]
 pub use gpu::Card;
@@ -115,15 +116,6 @@ pub struct Memory<'a> {
     pub network: &'a Buffer,
     /// What the calls write.
     pub arena: &'a mut Buffer,
-}
-
-/// The multiprocessors of a card, of which each has blocks of threads to itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Multiprocessors {
-    /// How many there are.
-    pub count: u32,
-    /// f32 multiply-adds that each makes in a cycle.
-    pub multiply_adds: u32,
 }
 
 /// A place where networks run.

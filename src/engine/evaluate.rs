@@ -339,7 +339,7 @@ impl Engine {
     /// Calls that will run `runs` times, with a network.
     pub(super) fn repeated<'a>(
         &'a self,
-        calls: &'a [Call],
+        calls: &'a Arc<Vec<Call>>,
         network: &'a Buffer,
         runs: usize,
     ) -> Repeated<'a> {

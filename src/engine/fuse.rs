@@ -10,7 +10,7 @@ use super::emit::{Norm, Product};
 use super::passes::PassStatistics;
 use super::plan::{Lowering, Map, Mode};
 use super::tree::{Step, Tree};
-use crate::device::H100_MULTIPROCESSORS;
+use crate::launch::Multiprocessors;
 use crate::ops::expand_depthwise::{self, ExpandDepthwise};
 use crate::ops::halves::Format;
 use crate::ops::mbconv::{self, Block as MbconvBlock, Mbconv, MbconvGroup};
@@ -181,15 +181,20 @@ pub struct MbconvChoice {
 }
 
 /// The MBConvs of a network for `images` images at a time on a device whose blocks can have `block_bytes`
-/// of shared memory, in order.
-pub fn choices(layout: &Layout, arch: &Arch, images: usize, block_bytes: u32) -> Vec<MbconvChoice> {
+/// of shared memory and run on these multiprocessors, in order.
+pub fn choices(
+    layout: &Layout,
+    arch: &Arch,
+    images: usize,
+    (block_bytes, multiprocessors): (u32, Multiprocessors),
+) -> Vec<MbconvChoice> {
     let choice = |layer: &Layer| {
         let block = &layout.blocks[layer.index];
         // Both formats have the same shapes.
         let params = shape(&MbconvParts::of(layer, block), (layer.side_in, layer.cin), images, Format::Bf16);
         let fused = mbconv::fits(&params, block_bytes);
         let half = expand_depthwise::Params { shape: params.front(), batch_images: None };
-        let pair = || expand_depthwise::block(&half, block_bytes, H100_MULTIPROCESSORS);
+        let pair = || expand_depthwise::block(&half, block_bytes, multiprocessors);
         MbconvChoice {
             layer: [layer.stage + 1, layer.position + 1],
             sides: [layer.side_in, layer.side_out],
@@ -197,7 +202,7 @@ pub fn choices(layout: &Layout, arch: &Arch, images: usize, block_bytes: u32) ->
             filter: [layer.kernel, layer.stride],
             hidden: layer.squeeze.unwrap_or(0),
             fused,
-            block: mbconv::block(&params, block_bytes, H100_MULTIPROCESSORS),
+            block: mbconv::block(&params, block_bytes, multiprocessors),
             pair: if fused { None } else { pair() },
         }
     };
@@ -412,6 +417,7 @@ impl Fused<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::H100_MULTIPROCESSORS;
     use crate::engine::Precision;
     use crate::engine::plan::{Target, lower};
     use crate::ops::Call;
@@ -426,7 +432,7 @@ mod tests {
         // All layers of small images; of larger ones, on an A100, not the first with squeeze-excite.
         for (side, block_bytes, all) in [(64, 227 << 10, true), (160, 163 << 10, false)] {
             let arch = Arch { ks: [7; 20], e: [6; 20], d: [3; 5], ..Arch::largest(family, side, None) };
-            let choices = choices(&layout, &arch, 100, block_bytes);
+            let choices = choices(&layout, &arch, 100, (block_bytes, H100_MULTIPROCESSORS));
             assert_eq!(choices.len(), 15);
             assert!(choices.iter().all(|choice| choice.fused != choice.pair.is_some()));
             assert!(choices[0].fused, "{:?}", choices[0]);

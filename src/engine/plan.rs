@@ -33,6 +33,7 @@ use crate::space::backbone::strided;
 use crate::space::walk::{Exits, Layer, dense_terms};
 use crate::supernet::{Block, HeadLayout, Layout};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Added to variances, as everywhere in this family of networks.
 pub const BN_EPSILON: f32 = 1e-5;
@@ -80,8 +81,8 @@ impl Mode {
 /// A list of calls on one arena, for a fixed number of images.
 #[derive(Debug, Clone)]
 pub struct Program {
-    /// What to run.
-    pub calls: Vec<Call>,
+    /// What to run; shared with what is recorded of it.
+    pub calls: Arc<Vec<Call>>,
     /// Elements of the arena.
     pub arena_len: usize,
     /// Images of a run.
@@ -286,7 +287,7 @@ impl Lowering<'_> {
             Reads::Scores => (Vec::new(), outputs),
         };
         Program {
-            calls: std::mem::take(&mut self.calls),
+            calls: Arc::new(std::mem::take(&mut self.calls)),
             arena_len: self.arena.len(),
             images: self.images,
             side,

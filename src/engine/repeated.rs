@@ -50,7 +50,7 @@ pub(super) struct Recordings {
 
 /// A program: the same calls are the same program, whatever they were made for.
 struct RecordedProgram {
-    calls: Vec<Call>,
+    calls: Arc<Vec<Call>>,
     /// Runs so far, and those that were announced.
     runs: AtomicUsize,
     /// One for each arena and network, the last at the end.
@@ -59,12 +59,14 @@ struct RecordedProgram {
 
 impl Recordings {
     /// The program of these calls, which will run `runs` times.
-    fn program(&self, calls: &[Call], runs: usize) -> Arc<RecordedProgram> {
+    fn program(&self, calls: &Arc<Vec<Call>>, runs: usize) -> Arc<RecordedProgram> {
         let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = programs.iter().position(|program| program.calls == calls);
+        // A list that was made once is known by where it lies; one that was made again, by its calls.
+        let same = programs.iter().rposition(|program| Arc::ptr_eq(&program.calls, calls));
+        let found = same.or_else(|| programs.iter().rposition(|program| program.calls == *calls));
         let program = found.map(|index| programs.remove(index)).unwrap_or_else(|| {
             let (runs, recordings) = (AtomicUsize::new(0), Mutex::default());
-            Arc::new(RecordedProgram { calls: calls.to_vec(), runs, recordings })
+            Arc::new(RecordedProgram { calls: calls.clone(), runs, recordings })
         });
         program.runs.fetch_add(runs, Ordering::Relaxed);
         programs.push(program.clone());
@@ -84,7 +86,7 @@ impl RecordedProgram {
 /// Calls that will run a number of times, on weights and a network that stay.
 pub(super) struct Repeated<'a> {
     device: &'a dyn Device,
-    calls: &'a [Call],
+    calls: &'a Arc<Vec<Call>>,
     weights: &'a Buffer,
     network: &'a Buffer,
     recordings: &'a Recordings,
@@ -96,7 +98,7 @@ impl<'a> Repeated<'a> {
     pub(super) fn new(
         device: &'a dyn Device,
         (recordings, graphs): (&'a Recordings, Graphs),
-        calls: &'a [Call],
+        calls: &'a Arc<Vec<Call>>,
         (weights, network): (&'a Buffer, &'a Buffer),
         runs: usize,
     ) -> Repeated<'a> {

@@ -2,6 +2,15 @@
 
 use super::{Arguments, Error, Geometry, Region, Slot};
 
+/// The multiprocessors of a card, of which each has blocks of threads to itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Multiprocessors {
+    /// How many there are.
+    pub count: u32,
+    /// f32 multiply-adds that each makes in a cycle.
+    pub multiply_adds: u32,
+}
+
 /// What a launcher gives its launches to: it makes them, records them, or counts them.
 type Launch<'a> = &'a dyn Fn(&'static str, Geometry, &Arguments<'_>) -> Result<(), Error>;
 
@@ -9,7 +18,7 @@ type Launch<'a> = &'a dyn Fn(&'static str, Geometry, &Arguments<'_>) -> Result<(
 pub struct Launcher<'a> {
     /// Address and elements of each region's buffer.
     regions: [(Region, (u64, usize)); 3],
-    multiprocessors: u32,
+    multiprocessors: Multiprocessors,
     shared_bytes: u32,
     launch: Launch<'a>,
 }
@@ -24,7 +33,7 @@ pub(crate) struct Grouped<A, const N: usize> {
 impl<'a> Launcher<'a> {
     pub(crate) fn new(
         regions: [(Region, (u64, usize)); 3],
-        multiprocessors: u32,
+        multiprocessors: Multiprocessors,
         shared_bytes: u32,
         launch: Launch<'a>,
     ) -> Launcher<'a> {
@@ -45,7 +54,7 @@ impl<'a> Launcher<'a> {
     }
 
     /// Multiprocessors of the card.
-    pub fn multiprocessors(&self) -> u32 {
+    pub fn multiprocessors(&self) -> Multiprocessors {
         self.multiprocessors
     }
 
@@ -164,7 +173,8 @@ mod tests {
     fn sizes_that_a_card_cannot_count_are_errors() {
         let launch = |_: &'static str, _: Geometry, _: &Arguments<'_>| Ok(());
         let regions = [Region::Weights, Region::Network, Region::Arena].map(|region| (region, (256, 16)));
-        let to = Launcher::new(regions, 132, 227 << 10, &launch);
+        let multiprocessors = Multiprocessors { count: 132, multiply_adds: 128 };
+        let to = Launcher::new(regions, multiprocessors, 227 << 10, &launch);
         assert_eq!(to.covering(257, 128).unwrap(), Geometry::linear(3, 128));
         assert_eq!(to.blocks(0, 64).unwrap(), Geometry::linear(1, 64));
         assert!(to.covering(u64::from(u32::MAX), 128).is_err());

@@ -16,7 +16,7 @@ mod slot;
 pub use arguments::{Arguments, Geometry, MOST_ARGUMENTS, RecordedLaunch};
 pub use error::Error;
 pub(crate) use launcher::Grouped;
-pub use launcher::Launcher;
+pub use launcher::{Launcher, Multiprocessors};
 #[cfg(test)]
 pub(crate) use layout::{Layout, Twin};
 pub(crate) use layout::{launched, params};

@@ -134,7 +134,7 @@ fn in_step(
     Cpu.upload(&mut arena, program.input.offset, &images).unwrap();
     Cpu.upload(&mut arena, program.labels.offset, &labels).unwrap();
     let mut contents = vec![0.0; program.arena_len];
-    for call in &program.calls {
+    for call in program.calls.iter() {
         let one = std::slice::from_ref(call);
         Cpu.download(&arena, 0, &mut contents).unwrap();
         device.upload(&mut others_arena, 0, &contents).unwrap();

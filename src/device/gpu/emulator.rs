@@ -117,7 +117,7 @@ impl Runtime for Emulator {
 
     fn multiprocessors(&self) -> u32 {
         // So that the kernels are picked that would run there.
-        super::H100_MULTIPROCESSORS
+        super::H100_MULTIPROCESSORS.count
     }
 
     fn shared_bytes(&self) -> u32 {

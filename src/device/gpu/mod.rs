@@ -31,7 +31,7 @@ pub const CARD_ARENA_BYTES: usize = 1 << 30;
 /// The most images that are worth running at a time on a card: thousands fill any.
 pub const CARD_IMAGES: usize = 4096;
 /// Multiprocessors of an H100.
-pub const H100_MULTIPROCESSORS: u32 = 132;
+pub const H100_MULTIPROCESSORS: Multiprocessors = Multiprocessors { count: 132, multiply_adds: 128 };
 /// Shared memory that a block of an H100 can have; kernels/emulator/shared.h allows as much.
 const H100_SHARED_BYTES: u32 = 227 << 10;
 
@@ -169,7 +169,7 @@ pub trait Runtime: Send + Sync + Sized + 'static {
 
     /// f32 multiply-adds that a multiprocessor makes in a cycle: an H100's, and so the emulator's.
     fn multiply_adds(&self) -> u32 {
-        128
+        H100_MULTIPROCESSORS.multiply_adds
     }
 
     /// Shared memory that a block can have at most, in bytes.
@@ -253,6 +253,11 @@ impl<R: Runtime> Gpu<R> {
         &self.runtime
     }
 
+    fn all_multiprocessors(&self) -> Multiprocessors {
+        let (count, multiply_adds) = (self.runtime.multiprocessors(), self.runtime.multiply_adds());
+        Multiprocessors { count, multiply_adds }
+    }
+
     fn buffers(&self, memory: &Memory<'_>) -> Buffers {
         [memory.weights, memory.network, memory.arena]
             .map(|buffer| (self.runtime.address(buffer.memory()), buffer.len()))
@@ -274,8 +279,8 @@ impl<R: Runtime> Gpu<R> {
         };
         let [weights, network, arena] = buffers;
         let regions = [(Region::Weights, weights), (Region::Network, network), (Region::Arena, arena)];
-        let (multiprocessors, shared_bytes) = (self.runtime.multiprocessors(), self.runtime.shared_bytes());
-        let launcher = Launcher::new(regions, multiprocessors, shared_bytes, &launch);
+        let launcher =
+            Launcher::new(regions, self.all_multiprocessors(), self.runtime.shared_bytes(), &launch);
         let launched = calls.iter().try_for_each(|call| call.launch(&launcher));
         launched.map_err(|error| own.take().unwrap_or(Error::Launch(error)))
     }
@@ -446,8 +451,7 @@ impl<R: Runtime> Device for Gpu<R> {
     }
 
     fn multiprocessors(&self) -> Option<Multiprocessors> {
-        let (count, multiply_adds) = (self.runtime.multiprocessors(), self.runtime.multiply_adds());
-        Some(Multiprocessors { count, multiply_adds })
+        Some(self.all_multiprocessors())
     }
 
     fn cache_bytes(&self) -> usize {

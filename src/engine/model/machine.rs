@@ -68,11 +68,10 @@ impl Machine {
     /// The cards of the table, from NVIDIA's data sheets: A100 SXM 80 GB, H100 SXM, H200.
     pub fn cards() -> Vec<Machine> {
         let ampere = Multiprocessors { count: 108, multiply_adds: 64 };
-        let hopper = Multiprocessors { count: H100_MULTIPROCESSORS, multiply_adds: 128 };
         vec![
             card("A100", 2039.0, (19.5, 312.0), 40, 163, ampere),
-            card("H100", 3350.0, (67.0, 989.0), 50, 227, hopper),
-            card("H200", 4800.0, (67.0, 989.0), 50, 227, hopper),
+            card("H100", 3350.0, (67.0, 989.0), 50, 227, H100_MULTIPROCESSORS),
+            card("H200", 4800.0, (67.0, 989.0), 50, 227, H100_MULTIPROCESSORS),
         ]
     }
 
@@ -103,6 +102,14 @@ impl Machine {
             multiply_adds: multiprocessors.map(|all| all.multiply_adds),
             lanes: device.lanes(),
         })
+    }
+
+    /// Bytes of shared memory that a block can have, and the multiprocessors that blocks run on; `None` where there
+    /// are none.
+    pub fn blocks(&self) -> Option<(u32, Multiprocessors)> {
+        let multiprocessors =
+            Multiprocessors { count: self.multiprocessors?, multiply_adds: self.multiply_adds? };
+        Some((u32::try_from(self.shared_bytes?).unwrap_or(u32::MAX), multiprocessors))
     }
 
     /// Cycles a second at which its multiprocessors reach the f32 rate; `None` where there are none.

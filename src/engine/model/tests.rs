@@ -197,8 +197,8 @@ fn mbconvs_take_the_cycles_that_their_blocks_are_picked_by() {
         passes.iter().flat_map(|pass| &pass.items).flat_map(|item| item.jobs.clone()).collect();
     // The stem with its block, and three layers of each stage.
     assert_eq!(jobs.len(), 16);
-    let shared_bytes = h100.shared_bytes.unwrap() as u32;
-    let cycles: u64 = jobs.iter().map(|job| job.estimate(shared_bytes, 132, 128).unwrap().cycles(132)).sum();
+    let (shared_bytes, all) = h100.blocks().unwrap();
+    let cycles: u64 = jobs.iter().map(|job| job.estimate(shared_bytes, all).unwrap().cycles(132)).sum();
     let found = seconds(&passes, h100, Precision::Bf16).unwrap()["Mbconv"];
     let wanted = cycles as f64 / h100.clock().unwrap() + found.launches;
     assert!((found.seconds() / wanted - 1.0).abs() < 1e-12, "{found:?} and {wanted}");

@@ -92,17 +92,16 @@ pub(super) fn parts(item: &Item, bytes: u64, machine: &Machine) -> SecondsBy {
 /// Seconds of calls by the estimate of their blocks, without launches; `None` where there are none, or the machine has
 /// no blocks that they fit.
 fn fused(jobs: &[Job], machine: &Machine) -> Option<SecondsBy> {
-    let shared_bytes = u32::try_from(machine.shared_bytes?).unwrap_or(u32::MAX);
-    let (count, multiply_adds, clock) = (machine.multiprocessors?, machine.multiply_adds?, machine.clock()?);
+    let ((shared_bytes, multiprocessors), clock) = (machine.blocks()?, machine.clock()?);
     let mut kernels: BTreeMap<_, Vec<Estimate>> = BTreeMap::new();
     for job in jobs {
-        let estimate = job.estimate(shared_bytes, count, multiply_adds)?;
+        let estimate = job.estimate(shared_bytes, multiprocessors)?;
         kernels.entry(job.kernel()).or_default().push(estimate);
     }
     let mut sum: Option<SecondsBy> = None;
     for ((.., together), estimates) in &kernels {
         for launch in estimates.chunks(*together) {
-            *sum.get_or_insert_default() += of_launch(launch, count).times(1.0 / clock);
+            *sum.get_or_insert_default() += of_launch(launch, multiprocessors.count).times(1.0 / clock);
         }
     }
     sum

@@ -20,7 +20,7 @@ pub(crate) fn run(call: &Branches, to: &Launcher<'_>) -> Result<(), Error> {
     let tiles = (p.rows_out() as u64).div_ceil(u64::from(outputs));
     // A thread makes four columns of eight rows at a time.
     let items = p.mid + p.cout / 4 * (outputs / 8);
-    let wanted = (2 * u64::from(to.multiprocessors())).div_ceil(tiles.max(1));
+    let wanted = (2 * u64::from(to.multiprocessors().count)).div_ceil(tiles.max(1));
     let parts = (wanted as u32).clamp(1, items.div_ceil(THREADS).max(1));
     let geometry = to.blocks(tiles * u64::from(parts), THREADS)?;
     to.launch(kernel, Geometry { shared_bytes: 4 * p.cin * pitch, ..geometry }, &call.addresses(to, parts))

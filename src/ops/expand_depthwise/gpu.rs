@@ -1,7 +1,7 @@
 //! Launches of `kernels/mbconv/expand_depthwise.cu`; how blocks go about their work is `mbconv`'s.
 
 use super::{ExpandDepthwise, Params};
-use crate::launch::{Error, Launcher, launched};
+use crate::launch::{Error, Launcher, Multiprocessors, launched};
 use crate::ops::mbconv::blocks::Job;
 use crate::ops::mbconv::gpu::{Launch, planned};
 use crate::ops::mbconv::{Addresses, Block};
@@ -21,8 +21,8 @@ pub fn fits(p: &Params, shared_bytes: u32) -> bool {
     Job::of_pair(p).fits(shared_bytes)
 }
 
-/// The block that is picked on a device with so many multiprocessors, if one fits.
-pub fn block(p: &Params, shared_bytes: u32, multiprocessors: u32) -> Option<Block> {
+/// The block that is picked on a device with these multiprocessors, if one fits.
+pub fn block(p: &Params, shared_bytes: u32, multiprocessors: Multiprocessors) -> Option<Block> {
     Job::of_pair(p).plan(shared_bytes, multiprocessors).map(Block::from)
 }
 

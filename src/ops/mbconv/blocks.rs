@@ -2,13 +2,15 @@
 //! work: how many images it owns, how many channels it expands at a time, and where things lie in its shared memory.
 
 mod estimate;
+mod memory;
 
 pub(crate) use estimate::{Estimate, resident};
 
 use super::super::expand_depthwise;
 use super::super::mbconv_pass::{self, Pass, Units};
 use super::Params;
-use crate::launch::launched;
+use crate::launch::{Multiprocessors, launched};
+use memory::Memory;
 use serde::Serialize;
 
 pub(super) const THREADS: u32 = 256;
@@ -58,7 +60,7 @@ pub(crate) struct Plan {
 }
 
 /// How far blocks go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum End {
     /// To the output.
     Output,
@@ -69,27 +71,52 @@ enum End {
 }
 
 /// What blocks are to make.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Job {
+    /// The shape, without what blocks do not depend on.
     shape: Params,
     end: End,
     /// Images among which those of a block are: all of them, or a batch.
     batch_images: u32,
 }
 
+/// A job on a card: shared memory of a block, and the multiprocessors.
+type JobOnCard = (Job, u32, Multiprocessors);
+
+/// The configurations that were picked.
+static PICKED: Memory<JobOnCard, Option<Plan>> = Memory::new();
+/// Those that take the least shared memory.
+static SMALLEST: Memory<Job, Option<Plan>> = Memory::new();
+
+/// A shape without what blocks do not depend on: shapes that differ in nothing else have the same blocks.
+fn bare(shape: &Params) -> Params {
+    Params {
+        activation: 0,
+        weight_cin: u32::from(shape.expands()),
+        weight_channels: 0,
+        weight_mid: 0,
+        se_channels: 0,
+        se_hidden: 0,
+        stem_activation: 0,
+        shortcut: 0,
+        format: 0,
+        ..*shape
+    }
+}
+
 impl Job {
     pub fn whole(shape: &Params) -> Job {
-        Job { shape: *shape, end: End::Output, batch_images: shape.images }
+        Job { shape: bare(shape), end: End::Output, batch_images: shape.images }
     }
 
     /// The first half of an MBConv.
     pub fn of_pair(p: &expand_depthwise::Params) -> Job {
         let batch_images = p.batch_images.unwrap_or(p.shape.images);
-        Job { shape: p.shape, end: End::Filtered, batch_images }
+        Job { shape: bare(&p.shape), end: End::Filtered, batch_images }
     }
 
     pub fn of_pass(p: &mbconv_pass::Params) -> Job {
-        Job { shape: p.shape, end: End::Statistics(p.pass, p.units()), batch_images: p.batch_images }
+        Job { shape: bare(&p.shape), end: End::Statistics(p.pass, p.units()), batch_images: p.batch_images }
     }
 
     fn filters(&self) -> bool {
@@ -131,22 +158,28 @@ impl Job {
 
     /// Whether a configuration fits so much shared memory.
     pub fn fits(&self, shared_bytes: u32) -> bool {
-        self.candidates().any(|plan| plan.shared_bytes <= shared_bytes)
+        self.smallest().is_some_and(|plan| plan.shared_bytes <= shared_bytes)
     }
 
-    /// The quickest configuration that fits, by the estimate for an H100's multiprocessors.
-    pub fn plan(&self, shared_bytes: u32, multiprocessors: u32) -> Option<Plan> {
-        self.candidates().filter(|plan| plan.shared_bytes <= shared_bytes).min_by_key(|plan| {
-            let estimate = Estimate::new(self, plan, shared_bytes, estimate::H100_MULTIPLY_ADDS);
-            (estimate.cycles(multiprocessors), plan.shared_bytes)
+    /// The quickest configuration that fits, by the estimate for these multiprocessors. Worked out once.
+    pub fn plan(&self, shared_bytes: u32, multiprocessors: Multiprocessors) -> Option<Plan> {
+        PICKED.get((*self, shared_bytes, multiprocessors), Job::pick)
+    }
+
+    /// What [`Job::plan`] keeps.
+    fn pick(&(ref job, shared_bytes, multiprocessors): &JobOnCard) -> Option<Plan> {
+        #[cfg(test)]
+        tests::PICKS.set(tests::PICKS.get() + 1);
+        job.candidates().filter(|plan| plan.shared_bytes <= shared_bytes).min_by_key(|plan| {
+            let estimate = Estimate::new(job, plan, shared_bytes, multiprocessors.multiply_adds);
+            (estimate.cycles(multiprocessors.count), plan.shared_bytes)
         })
     }
 
-    /// How long the call takes with the configuration that is picked, on a card whose multiprocessors each make so
-    /// many f32 multiply-adds a cycle; nothing where none fits.
-    pub fn estimate(&self, shared_bytes: u32, multiprocessors: u32, multiply_adds: u32) -> Option<Estimate> {
+    /// How long the call takes with the configuration that is picked; nothing where none fits.
+    pub fn estimate(&self, shared_bytes: u32, multiprocessors: Multiprocessors) -> Option<Estimate> {
         let plan = self.plan(shared_bytes, multiprocessors)?;
-        Some(Estimate::new(self, &plan, shared_bytes, multiply_adds))
+        Some(Estimate::new(self, &plan, shared_bytes, multiprocessors.multiply_adds))
     }
 
     /// Whether it is an elastic layer's, which is expanded, and not that of a stem.
@@ -170,9 +203,9 @@ impl Job {
         (p.kernel, p.stride, p.has_stem(), end, together)
     }
 
-    /// The configuration that takes the least shared memory.
+    /// The configuration that takes the least shared memory. Worked out once.
     pub fn smallest(&self) -> Option<Plan> {
-        self.candidates().min_by_key(|plan| plan.shared_bytes)
+        SMALLEST.get(*self, |job| job.candidates().min_by_key(|plan| plan.shared_bytes))
     }
 
     /// Every configuration there is; any gives the same results.
@@ -210,8 +243,8 @@ pub struct Block {
     pub shared_bytes: u32,
 }
 
-/// The block that is picked on a device with so many multiprocessors, or, where none fits, the smallest.
-pub fn block(p: &Params, shared_bytes: u32, multiprocessors: u32) -> Option<Block> {
+/// The block that is picked on a device with these multiprocessors, or, where none fits, the smallest.
+pub fn block(p: &Params, shared_bytes: u32, multiprocessors: Multiprocessors) -> Option<Block> {
     let job = Job::whole(p);
     job.plan(shared_bytes, multiprocessors).or_else(|| job.smallest()).map(Block::from)
 }

@@ -19,7 +19,7 @@ const TILES: Tiles<Kernel> = Tiles { large: [WIDE, MID, THIN], small: SMALL };
 pub(crate) fn run(call: &Pointwise, to: &Launcher<'_>) -> Result<(), Error> {
     let p = call.params;
     let (rows, columns) = (to.count(p.rows() as u64)?, u64::from(p.cout));
-    let tile = TILES.suiting(rows, columns, to.multiprocessors());
+    let tile = TILES.suiting(rows, columns, to.multiprocessors().count);
     to.launch(tile.kernel, to.blocks(tile.blocks(rows, columns), tile.threads)?, &call.addresses(to))
 }
 

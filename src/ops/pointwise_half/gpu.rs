@@ -56,10 +56,10 @@ pub(crate) fn run(call: &PointwiseHalf, to: &Launcher<'_>) -> Result<(), Error> 
     let (rows, columns) = (to.count(p.shape.rows() as u64)?, u64::from(p.shape.cout));
     let (tile, blocks) = match p.pooled {
         0 => {
-            let tile = TILES.suiting(rows, columns, to.multiprocessors());
+            let tile = TILES.suiting(rows, columns, to.multiprocessors().count);
             (tile, tile.blocks(rows, columns))
         }
-        _ => pooling(&p.shape, to.multiprocessors()),
+        _ => pooling(&p.shape, to.multiprocessors().count),
     };
     let kernel = tile.kernel[p.format().index()];
     to.launch(kernel, to.blocks(blocks, tile.threads)?, &call.addresses(to))

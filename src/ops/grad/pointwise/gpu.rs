@@ -39,7 +39,7 @@ pub(crate) fn weights(call: &PointwiseWeights, to: &Launcher<'_>) -> Result<(), 
     let p = call.params;
     let (cin, cout) = (u64::from(p.cin), u64::from(p.cout));
     let blocks = to.count(p.rows() as u64)?.div_ceil(BLOCK_ROWS as u64);
-    let tile = Tile::suiting(blocks, cin, cout, to.multiprocessors());
+    let tile = Tile::suiting(blocks, cin, cout, to.multiprocessors().count);
     to.launch(tile.kernel, to.blocks(blocks * tile.tiles(cin, cout), tile.threads)?, &call.addresses(to))?;
     launch_merge(call, to)
 }

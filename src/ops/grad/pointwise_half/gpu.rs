@@ -43,7 +43,7 @@ pub(crate) fn weights(call: &PointwiseHalfWeights, to: &Launcher<'_>) -> Result<
     let p = call.params;
     let (cin, cout) = (u64::from(p.shape.cin), u64::from(p.shape.cout));
     let blocks = to.count(p.shape.rows() as u64)?.div_ceil(BLOCK_ROWS as u64);
-    let tile = Tile::suiting(blocks, cin, cout, to.multiprocessors());
+    let tile = Tile::suiting(blocks, cin, cout, to.multiprocessors().count);
     let geometry = to.blocks(blocks * tile.tiles(cin, cout), tile.threads)?;
     to.launch(tile.kernel[p.format().index()], geometry, &call.addresses(to))?;
     gpu::launch_merge(&call.widened(), to)

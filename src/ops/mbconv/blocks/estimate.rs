@@ -3,8 +3,8 @@
 use super::super::super::mbconv_pass::Pass;
 use super::{CHUNK, EXPAND_TILES, End, Job, Plan, STEM_STRIP, THREADS, WARPS, image_rows, lines, strip};
 
-/// f32 multiply-adds that a multiprocessor of an H100 makes in a cycle.
-pub(super) const H100_MULTIPLY_ADDS: u32 = 128;
+/// Threads whose instructions a multiprocessor issues in a cycle: those of four warps.
+const ISSUED: u32 = 4 * 32;
 
 /// Cycles of a block, each by what it takes them for. A block goes from one to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -82,7 +82,7 @@ fn cycles(job: &Job, plan: &Plan, lanes: u64) -> Cycles {
     };
     // Four instructions a cycle of all warps, as far as there are lanes for the multiply-adds among them.
     let issued = |multiply_adds: u32, others: u32| {
-        let slower = u64::from(multiply_adds) * u64::from(H100_MULTIPLY_ADDS) / lanes.max(1);
+        let slower = u64::from(multiply_adds) * u64::from(ISSUED) / lanes.max(1);
         u64::from(multiply_adds + others).max(slower)
     };
     let (expansion, stem) = if p.expands() {

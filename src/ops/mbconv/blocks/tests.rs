@@ -1,16 +1,31 @@
 //! What fits, and that nothing of a block lies on anything else.
 
 use super::*;
+use crate::launch::{Arguments, Geometry, Launcher, Region};
+use crate::ops::cases;
 use crate::ops::halves::Format;
 use crate::ops::operator::Cost;
 use crate::space::backbone::{
     Channels, EXPANSIONS, ExitScaling, KERNELS, LAYERS, MAX_DEPTH, STAGE_TABLE, expanded, squeezed, strided,
 };
+use std::cell::{Cell, RefCell};
 
 /// An H100, an A100, and what every card gives without being asked for more.
 const H100: u32 = 227 << 10;
 const A100: u32 = 163 << 10;
 const PLAIN: u32 = 48 << 10;
+
+/// Their multiprocessors.
+const HOPPER: Multiprocessors = Multiprocessors { count: 132, multiply_adds: 128 };
+const AMPERE: Multiprocessors = Multiprocessors { count: 108, multiply_adds: 64 };
+const ALONE: Multiprocessors = Multiprocessors { count: 1, multiply_adds: 128 };
+
+const CARDS: [(u32, Multiprocessors); 3] = [(H100, HOPPER), (A100, AMPERE), (PLAIN, ALONE)];
+
+thread_local! {
+    /// Configurations that this thread has picked.
+    pub(super) static PICKS: Cell<usize> = const { Cell::new(0) };
+}
 
 /// Layer `index` of a network; the first layers of a stage have its stride.
 fn layer(images: u32, width: f64, r: usize, index: usize, kernel: u8, expansion: u8) -> Params {
@@ -83,6 +98,83 @@ fn least(p: &Params) -> u32 {
     Job::whole(p).smallest().unwrap().shared_bytes.div_ceil(1024)
 }
 
+/// Jobs of all kinds: layers, their first halves, their passes, and stems, some of which fit no block.
+fn jobs(images: u32, r: usize) -> impl Iterator<Item = Job> {
+    let whole = layers(images, 1.0, r).map(|layer| layer.3);
+    let pass = move |p: Params| Pass::ALL.map(|pass| Job::of_pass(&mbconv_pass::Params::of(p, pass, images)));
+    let half = |p: Params| Job::of_pair(&expand_depthwise::Params { shape: p.front(), batch_images: None });
+    whole
+        .flat_map(move |p| pass(p).into_iter().chain([Job::whole(&p), half(p)]))
+        .chain([Job::whole(&first(images, 1.0, r))])
+}
+
+#[test]
+fn what_is_kept_is_what_is_worked_out_anew() {
+    let mut none = 0;
+    for (images, r) in [(1, 64), (100, 64), (7, 160), (1000, 224)] {
+        // Every third, which are of all kinds.
+        for job in jobs(images, r).step_by(3) {
+            for (shared_bytes, multiprocessors) in CARDS {
+                let anew = Job::pick(&(job, shared_bytes, multiprocessors));
+                // Whether it was asked before or not.
+                for _ in 0..2 {
+                    assert_eq!(job.plan(shared_bytes, multiprocessors), anew, "{job:?}");
+                }
+                let fits = job.candidates().any(|plan| plan.shared_bytes <= shared_bytes);
+                assert!(job.fits(shared_bytes) == fits && anew.is_some() == fits, "{job:?}");
+                none += usize::from(!fits);
+            }
+            let smallest = job.candidates().min_by_key(|plan| plan.shared_bytes);
+            assert_eq!(job.smallest(), smallest, "{job:?}");
+        }
+    }
+    assert!(none > 100, "{none}");
+}
+
+#[test]
+fn what_a_job_leaves_out_changes_no_block() {
+    for (_, _, _, p) in layers(100, 1.0, 64).chain([(0, 3, 1, first(100, 1.0, 64))]) {
+        let job = Job::whole(&p);
+        let others = [
+            Params { activation: 0, stem_activation: 0, shortcut: 0, format: Format::Bf16 as u32, ..p },
+            Params { weight_channels: p.mid + 8, weight_mid: p.mid + 16, ..p },
+            Params { weight_cin: p.weight_cin * 2, se_channels: p.mid + 8, se_hidden: p.hidden + 8, ..p },
+        ];
+        for shape in others.into_iter().chain([p]) {
+            assert_eq!(Job::whole(&shape), job);
+            let all = Job { shape, ..job };
+            assert!(all.candidates().eq(job.candidates()), "{shape:?}");
+            for (shared_bytes, multiprocessors) in CARDS {
+                let pick = |job| Job::pick(&(job, shared_bytes, multiprocessors));
+                assert_eq!(pick(all), pick(job), "{shape:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_second_launch_picks_nothing() {
+    let calls =
+        [cases::network_in(Format::Bf16, 3, 64), cases::mbconv_passes(), cases::edges_in(Format::F16)];
+    let launches = || {
+        let found = RefCell::new(Vec::new());
+        let launch = |kernel: &'static str, geometry: Geometry, _: &Arguments<'_>| {
+            found.borrow_mut().push((kernel, geometry));
+            Ok(())
+        };
+        let regions =
+            [Region::Weights, Region::Network, Region::Arena].map(|region| (region, (256, usize::MAX)));
+        // A card that no other test has.
+        let to = Launcher::new(regions, Multiprocessors { count: 17, ..HOPPER }, H100, &launch);
+        let before = PICKS.get();
+        calls.iter().flatten().for_each(|case| case.call.launch(&to).unwrap());
+        (found.into_inner(), PICKS.get() - before)
+    };
+    let ((first, picked), (second, again)) = (launches(), launches());
+    assert!(picked > 10 && first.len() > picked, "{picked} for {}", first.len());
+    assert_eq!((second, again), (first, 0));
+}
+
 #[test]
 fn every_layer_up_to_64_pixels_fits_an_h100() {
     for width in [0.25, 1.0, 1.2] {
@@ -97,7 +189,7 @@ fn every_layer_up_to_64_pixels_fits_an_h100() {
 
 #[test]
 fn plans_fit_and_their_parts_are_apart() {
-    for (limit, multiprocessors) in [(H100, 132), (A100, 108), (PLAIN, 1)] {
+    for (limit, multiprocessors) in CARDS {
         for images in [1, 7, 1000] {
             for (_, _, _, p) in layers(images, 1.0, 56) {
                 let Some(Plan { config: c, shared_bytes }) = Job::whole(&p).plan(limit, multiprocessors)
@@ -129,13 +221,13 @@ fn plans_fit_and_their_parts_are_apart() {
 fn few_blocks_have_their_multiprocessors_to_themselves() {
     let cycles = |images: u32, index: usize| {
         let p = layer(images, 1.0, 64, index, 5, 4);
-        Job::whole(&p).estimate(H100, 132, 128).unwrap().cycles(132)
+        Job::whole(&p).estimate(H100, HOPPER).unwrap().cycles(132)
     };
     for index in 0..LAYERS {
         let times: Vec<u64> = [1, 2, 10, 50, 132, 500, 1000].map(|images| cycles(images, index)).to_vec();
         assert!(times.is_sorted(), "layer {index}: {times:?}");
     }
-    let one = Job::whole(&layer(1, 1.0, 64, LAYERS - 1, 5, 4)).estimate(H100, 132, 128).unwrap();
+    let one = Job::whole(&layer(1, 1.0, 64, LAYERS - 1, 5, 4)).estimate(H100, HOPPER).unwrap();
     assert!(one.resident > 1 && one.cycles(132) == one.block.wave(1), "{one:?}");
 }
 
@@ -162,7 +254,7 @@ fn blocks_of_passes_have_whole_units_and_their_parts_are_apart() {
             for pass in Pass::ALL {
                 let params = mbconv_pass::Params::of(whole, pass, batch_images);
                 let (job, p, units) = (Job::of_pass(&params), params.shape, params.units());
-                assert!(job.plan(H100, 132).is_some_and(|plan| plan.shared_bytes <= H100), "{params:?}");
+                assert!(job.plan(H100, HOPPER).is_some_and(|plan| plan.shared_bytes <= H100), "{params:?}");
                 for Plan { config: c, shared_bytes } in job.candidates() {
                     assert!(c.images == batch_images || c.images.is_multiple_of(units.images));
                     assert!(c.images <= batch_images && job.blocks(&c) * c.images >= p.images);
@@ -245,7 +337,7 @@ fn parts_of_a_block_with_a_stem_are_apart_and_two_fit_a_multiprocessor_of_an_h10
     for (width, r) in [(0.25, 33), (1.0, 64), (1.0, 47), (1.2, 32), (1.0, 160)] {
         let p = first(1000, width, r);
         let job = Job::whole(&p);
-        let picked = job.plan(H100, 132).unwrap();
+        let picked = job.plan(H100, HOPPER).unwrap();
         assert!(r != 64 || 2 * (picked.shared_bytes + 1024) <= 228 << 10, "{picked:?}");
         for Plan { config: c, shared_bytes } in job.candidates() {
             assert!(c.slice >= p.mid);
