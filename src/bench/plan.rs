@@ -6,13 +6,14 @@
 //! plan, lowered as the engine does it.
 
 use crate::device::Device;
-use crate::engine::fuse::{MbconvChoice, choices};
+use crate::engine::mbconv::{MbconvChoice, choices};
+use crate::engine::model::chosen::Table;
 use crate::engine::model::floor::{blocks_within, prefixes};
 use crate::engine::model::machine::{card_batches, card_chunk};
 use crate::engine::model::time;
 use crate::engine::model::{
-    EvaluationPlan, Floor, LeastWork, Machine, OperatorTally, Pass, Precision, ReadTo, Scheduling, SecondsBy,
-    Workload, evaluation, floor_seconds, layers, seconds, tally, total,
+    Chosen, EvaluationPlan, Floor, LeastWork, Machine, OperatorTally, Pass, Precision, ReadTo, Scheduling,
+    SecondsBy, Workload, evaluation, floor_seconds, layers, seconds, tally, total,
 };
 use crate::engine::plan::Target;
 use crate::engine::tree::Saving;
@@ -192,6 +193,9 @@ pub struct Report {
     pub mbconvs: Vec<Layer>,
     /// Shared memory of a block that they were planned for.
     pub block_bytes: u32,
+    /// Which parts of the networks run how, in order, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub chosen: Vec<Chosen>,
     /// The floor.
     pub floor: Bound,
     /// Bytes of the plan over those of the floor.
@@ -240,7 +244,7 @@ impl Options<'_> {
     fn passes(&self, precision: Precision, takes: MachineScheduling<'_>) -> Option<EvaluationPlan> {
         if self.mode == Mode::Training {
             let (passes, saving) = (self.step(precision), Saving::default());
-            return Some(EvaluationPlan { passes, saving, chunk: self.images });
+            return Some(EvaluationPlan { passes, saving, chunk: self.images, chosen: Vec::new() });
         }
         let workload = Workload { images: self.measured_images(), calibration: self.calibration() };
         let forced = |arena: usize| self.batch.unwrap_or_else(|| (takes.chunk)(arena));
@@ -359,7 +363,7 @@ impl MachineScheduling<'_> {
 /// A device that is to be measured fails.
 pub fn run(options: &Options<'_>) -> Result<Report, crate::device::Error> {
     let precision = options.precision;
-    let none = EvaluationPlan { passes: Vec::new(), saving: Saving::default(), chunk: 0 };
+    let none = EvaluationPlan { passes: Vec::new(), saving: Saving::default(), chunk: 0, chosen: Vec::new() };
     // What fits the smallest blocks fits all; without a card, those of this process's device.
     let least = options.cards.iter().filter_map(Machine::blocks).min_by_key(|blocks| blocks.0);
     let own =
@@ -463,6 +467,7 @@ pub fn run(options: &Options<'_>) -> Result<Report, crate::device::Error> {
         operators,
         mbconvs,
         block_bytes: card.block_bytes,
+        chosen: plan.chosen,
         floor,
         traffic_ratio: total.bytes as f64 / floor.fused_bytes.max(1) as f64,
         machines,
@@ -626,6 +631,9 @@ impl fmt::Display for Report {
             )?;
         }
         self.write_mbconvs(f)?;
+        if !self.chosen.is_empty() {
+            write!(f, "\n\n{}", Table(&self.chosen))?;
+        }
         let all = self.all_images() as f64;
         writeln!(f, "\n\nTraffic in {}, the whole and an image:", self.precision)?;
         for (name, bytes) in [

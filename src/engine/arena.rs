@@ -4,6 +4,7 @@
 //! buffer of the size of the largest moment serves the whole network, and running allocates nothing.
 
 use crate::ops::{Region, Slot};
+use std::collections::BTreeMap;
 
 /// Places are multiples of this many elements: 64 bytes of f32.
 const GRAIN: usize = 16;
@@ -14,12 +15,14 @@ pub struct Arena {
     /// Free ranges below `len`, ascending, never adjacent.
     free: Vec<(usize, usize)>,
     len: usize,
+    /// By their places, how many hold one that more than one holds, beside one.
+    shared: BTreeMap<usize, usize>,
 }
 
 impl Arena {
     /// An arena whose first `reserved` elements are spoken for.
     pub fn with_reserved(reserved: usize) -> Arena {
-        Arena { free: Vec::new(), len: reserved.next_multiple_of(GRAIN) }
+        Arena { len: reserved.next_multiple_of(GRAIN), ..Arena::default() }
     }
 
     /// Elements that a place of `len` elements takes.
@@ -56,8 +59,22 @@ impl Arena {
         Slot { region: Region::Arena, offset, len }
     }
 
-    /// Takes a place back.
+    /// Says that so many more hold a place: as many more have to give it back.
+    pub fn share(&mut self, slot: Slot, more: usize) {
+        if more > 0 {
+            *self.shared.entry(slot.offset).or_default() += more;
+        }
+    }
+
+    /// Takes a place back, once all that hold it have given it back.
     pub fn give_back(&mut self, slot: Slot) {
+        if let Some(others) = self.shared.get_mut(&slot.offset) {
+            *others -= 1;
+            if *others == 0 {
+                self.shared.remove(&slot.offset);
+            }
+            return;
+        }
         let (start, size) = (slot.offset, Arena::size(slot.len));
         let index = self.free.partition_point(|&(other, _)| other < start);
         self.free.insert(index, (start, size));
@@ -106,5 +123,18 @@ mod tests {
             let all = arena.take(len - 32);
             prop_assert_eq!((all.offset, arena.len()), (32, len));
         }
+    }
+
+    #[test]
+    fn a_shared_place_is_free_once_all_have_given_it_back() {
+        let mut arena = Arena::default();
+        let slot = arena.take(20);
+        arena.share(slot, 2);
+        for _ in 0..2 {
+            arena.give_back(slot);
+            assert!(!arena.take(20).overlaps(&slot));
+        }
+        arena.give_back(slot);
+        assert_eq!(arena.take(20), slot);
     }
 }

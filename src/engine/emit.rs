@@ -1,434 +1,347 @@
-//! Single calls of a plan: shapes to parameters, and batch norms folded or measured.
+//! The second half of lowering: calls for what was chosen, on an arena, for a number of images.
+//!
+//! An [`Emitter`] is the [`Visitor`] of inference and recalibration. In *inference* a batch norm is a scale and a shift
+//! in the epilogue of its convolution. In *recalibration* each convolution writes its raw output, whose batch
+//! statistics are reduced, averaged over batches, and used to normalise this batch.
+//!
+//! In 16 bits 1x1 convolutions are calls of their own operator on the rows behind the packed weights, and so are
+//! parallel branches, one by one, and the layers of a head: its first leaves pooled features and no map, its last
+//! logits in f32. `fuse.rs` has whole MBConvs, `passes.rs` those of recalibration, `parallel.rs` the branches beside
+//! them, and `heads.rs` what is read.
 
-use super::plan::{BN_EPSILON, Lowering, Map, Mode};
-use crate::ops::batch_norm::{
-    ApplyParams, Average, AverageParams, BatchFold, BnApply, BnStatistics, Fold, FoldParams, StatisticsParams,
-};
-use crate::ops::depthwise::{self, Depthwise};
-use crate::ops::halves::{Format, number};
-use crate::ops::pointwise::{self, Pointwise};
-use crate::ops::pointwise_half::{self, PointwiseHalf};
-use crate::ops::pool::{self, MaxPool};
-use crate::ops::squeeze_excite::{self, SqueezeExcite};
-use crate::ops::{Activation, Call, Region, Slot};
-use crate::space::backbone::strided;
-use crate::supernet::{BatchNorm, Layout, Panels, Squeeze};
+use super::arena::Arena;
+use super::build::{Builder, Epilogue, Map};
+use super::choose::{Choice, How, Why};
+use super::heads::{self, Outputs};
+use super::lowering::{Lowering, Mode};
+use super::mbconv::{Fused, MbconvParts};
+use super::norms::{Norm, Norms};
+use super::program::{Program, Reads};
+use super::tree::Tree;
+use super::{fuse, parallel, passes};
+use crate::ops::Slot;
+use crate::ops::halves::Format;
+use crate::space::visit::{Convolution, Linear, Path, Squeeze, Visitor};
+use crate::space::walk::{Exit, First, Layer, Part};
+use crate::supernet::Layout;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-/// A batch norm of the network being lowered.
-pub(super) struct Norm {
-    channels: usize,
-    pub(super) gamma: Slot,
-    pub(super) beta: Slot,
-    /// Average in the arena of recalibration: mean and variance.
-    average: Slot,
-    /// There too, of each batch.
-    pub(super) batch: Slot,
-    /// Scale and shift as inference reads them.
-    pub(super) scale: Slot,
-    pub(super) shift: Slot,
+/// The visitor of inference and recalibration.
+struct Emitter<'a> {
+    to: Lowering<'a>,
+    tree: &'a Tree,
+    norms: &'a Norms,
+    outputs: Outputs,
+    /// The node that runs, and how.
+    node: usize,
+    how: How,
+    /// The leaves whose head runs.
+    leaves: Vec<usize>,
 }
 
-impl Lowering<'_> {
-    /// A matrix product on pooled features, to `y`, without batch norm.
-    pub(super) fn linear(&mut self, x: Map, w: &Panels, shift: Option<Slot>, activation: Activation, y: Map) {
-        let product = Product { x, w, y, stride: 1, bias: shift, gate: None, pooled: false };
-        let folded = Folded { activation, ..Folded::raw() };
-        self.calls.push(product.call(self.layout, self.images as u32, folded));
+/// What programs are made of.
+pub(super) struct Source<'a> {
+    pub layout: &'a Layout,
+    pub tree: &'a Tree,
+    pub norms: &'a Norms,
+    pub choices: &'a [Choice],
+    pub format: Option<Format>,
+}
+
+impl<'a> Source<'a> {
+    /// The program for so many images.
+    pub(super) fn program(&self, images: usize, mode: Mode, reads: Reads) -> Program {
+        let builder = |arena| Builder::new(self.layout, images, self.format, arena);
+        self.emit(&builder, mode, reads)
     }
 
-    /// 1x1 convolution of a 16-bit map in inference, batch norm, activation, and of all that its means.
-    pub(super) fn pooled_pointwise(
-        &mut self,
-        x: Map,
-        w: &Panels,
-        bn: &BatchNorm,
-        activation: Activation,
-        y: Map,
-    ) {
-        let norm = self.norm(bn, y.channels, None);
-        let product = Product { x, w, y, stride: 1, bias: None, gate: None, pooled: true };
-        let folded = Folded { activation, scale: Some(norm.scale), shift: Some(norm.shift), residual: None };
-        self.calls.push(product.call(self.layout, self.images as u32, folded));
+    /// Elements of that program's arena. It makes no calls.
+    pub(super) fn arena_len(&self, images: usize, mode: Mode, reads: Reads) -> usize {
+        let builder = |arena| Builder::new(self.layout, images, self.format, arena).sizing();
+        self.emit(&builder, mode, reads).arena_len
     }
 
-    /// The gate of a map's channels, from the map, or from its means: a map of one pixel.
-    pub(super) fn gate(&mut self, x: Map, squeeze: &Squeeze, hidden: usize) -> Slot {
-        self.gate_of((x.slot, x.format), (x.side * x.side, x.channels), squeeze, hidden)
-    }
-
-    /// The gate of a map of so many pixels and channels, which need not be square.
-    pub(super) fn gate_of(
-        &mut self,
-        (x, format): (Slot, Option<Format>),
-        (pixels, channels): (usize, usize),
-        squeeze: &Squeeze,
-        hidden: usize,
-    ) -> Slot {
-        let gate = self.arena.take(self.images * channels);
-        self.calls.push(Call::from(SqueezeExcite {
-            params: squeeze_excite::Params {
-                images: self.images as u32,
-                pixels: pixels as u32,
-                channels: channels as u32,
-                hidden: hidden as u32,
-                weight_channels: squeeze.reduce.cin as u32,
-                weight_hidden: squeeze.expand.cin as u32,
-                format: number(format),
-            },
-            x,
-            reduce: squeeze.reduce.prefix(hidden),
-            reduce_bias: Slot::weights(squeeze.reduce_bias, hidden),
-            expand: squeeze.expand.prefix(channels),
-            expand_bias: Slot::weights(squeeze.expand_bias, channels),
-            gate,
-        }));
-        gate
-    }
-
-    pub(super) fn max_pool(&mut self, x: Map) -> Map {
-        let y = self.map(strided(x.side, 2), x.channels);
-        self.calls.push(Call::from(MaxPool { params: self.pool_params(x, y), x: x.slot, y: y.slot }));
-        y
-    }
-
-    pub(super) fn pool_params(&self, x: Map, y: Map) -> pool::Params {
-        pool::Params {
-            images: self.images as u32,
-            side_in: x.side as u32,
-            side_out: y.side as u32,
-            channels: x.channels as u32,
-            format: number(x.format),
+    fn emit(&self, builder: &dyn Fn(Arena) -> Builder<'a>, mode: Mode, reads: Reads) -> Program {
+        let &Source { layout, tree, norms, choices, .. } = self;
+        let mut build = builder(Arena::with_reserved(norms.reserved(mode)));
+        let (images, side) = (build.images, tree.side);
+        let input = build.arena.take(images * side * side * 3);
+        let outputs = Outputs::new(&mut build.arena, tree, images, layout.classes(), (mode, reads));
+        let labels = outputs.labels;
+        let (to, node, how, leaves) = (Lowering { build, mode }, 0, How::Operators, Vec::new());
+        let mut emitter = Emitter { to, tree, norms, outputs, node, how, leaves };
+        emitter.run(choices, Map::images(input, side));
+        let Emitter { to: Lowering { mut build, .. }, outputs, .. } = emitter;
+        if let Some(averages) = norms.averages(tree, mode) {
+            build.push(averages);
         }
-    }
-
-    /// 1x1 convolution, batch norm, activation, sum.
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn pointwise(
-        &mut self,
-        x: Map,
-        w: &Panels,
-        cout: usize,
-        stride: usize,
-        bn: &BatchNorm,
-        activation: Activation,
-        gate: Option<Slot>,
-        residual: Option<Map>,
-    ) -> Map {
-        let y = self.map(strided(x.side, stride), cout);
-        let norm = self.norm(bn, cout, None);
-        let (layout, product) = (self.layout, Product { x, w, y, stride, bias: None, gate, pooled: false });
-        let residual = residual.map(|map| map.slot);
-        self.normalised(y, &norm, activation, residual, |folded, images| {
-            product.call(layout, images, folded)
-        });
-        y
-    }
-
-    /// The transform branch's convolution, which has a bias in front of its batch norm.
-    pub(super) fn biased_pointwise(
-        &mut self,
-        x: Map,
-        w: &Panels,
-        bias: Slot,
-        bn: &BatchNorm,
-        activation: Activation,
-        residual: Option<Map>,
-    ) -> Map {
-        let y = self.map(x.side, w.cout);
-        let norm = self.norm(bn, w.cout, Some(bias));
-        let product = Product { x, w, y, stride: 1, bias: Some(bias), gate: None, pooled: false };
-        let layout = self.layout;
-        let residual = residual.map(|map| map.slot);
-        self.normalised(y, &norm, activation, residual, |folded, images| {
-            product.call(layout, images, folded)
-        });
-        y
-    }
-
-    /// Depthwise convolution with filters of `stored` channels, batch norm, activation; the means of
-    /// its channels to `pool`.
-    pub(super) fn depthwise(
-        &mut self,
-        x: Map,
-        (w, stored): (Slot, usize),
-        (kernel, stride): (usize, usize),
-        bn: &BatchNorm,
-        activation: Activation,
-        pool: Option<Slot>,
-    ) -> Map {
-        let y = self.map(strided(x.side, stride), x.channels);
-        let norm = self.norm(bn, x.channels, None);
-        self.normalised(y, &norm, activation, None, |folded, images| {
-            Call::from(Depthwise {
-                params: depthwise::Params {
-                    images,
-                    side_in: x.side as u32,
-                    side_out: y.side as u32,
-                    channels: x.channels as u32,
-                    weight_channels: stored as u32,
-                    kernel: kernel as u32,
-                    stride: stride as u32,
-                    activation: folded.activation as u32,
-                    format: number(y.format),
-                },
-                x: x.slot,
-                w,
-                scale: folded.scale,
-                shift: folded.shift,
-                y: y.slot,
-                pool,
-            })
-        });
-        y
-    }
-
-    /// The transform branch where there is nothing to convolve: batch norm and activation of `x`.
-    pub(super) fn normalise_copy(
-        &mut self,
-        x: Map,
-        bn: &BatchNorm,
-        activation: Activation,
-        residual: Option<Map>,
-    ) -> Map {
-        let y = self.map(x.side, x.channels);
-        let norm = self.norm(bn, x.channels, None);
-        let (scale, shift) = match self.mode {
-            Mode::Inference => (norm.scale, norm.shift),
-            Mode::Recalibration { batches, .. } => self.batch_fold(x, &norm, batches),
-        };
-        self.apply(x.slot, y, scale, shift, activation, residual.map(|map| map.slot));
-        y
-    }
-
-    /// Registers a batch norm: its place in the section, and how both kinds of statistics are folded
-    /// into it. `bias` is that of the convolution before.
-    pub(super) fn norm(&mut self, bn: &BatchNorm, channels: usize, bias: Option<Slot>) -> Norm {
-        let base = self.next_norm;
-        self.next_norm += 4 * channels;
-        self.section.len = self.section.len.max(self.next_norm);
-        let place = |region: Region, index: usize, len: usize| Slot {
-            region,
-            offset: base + index * channels,
-            len: len * channels,
-        };
-        let weights = |offset: usize| Slot::weights(offset, channels);
-        let fold = |mean: Slot, variance: Slot| Fold {
-            params: FoldParams { channels: channels as u32, epsilon: BN_EPSILON },
-            gamma: weights(bn.gamma),
-            beta: weights(bn.beta),
-            mean,
-            variance,
-            bias,
-            scale: place(Region::Arena, 2, 1),
-            shift: place(Region::Arena, 3, 1),
-        };
-        self.section.stored.calls.push(fold(weights(bn.mean), weights(bn.variance)));
-        self.section.averaged.calls.push(fold(place(Region::Arena, 0, 1), place(Region::Arena, 1, 1)));
-        Norm {
-            channels,
-            gamma: weights(bn.gamma),
-            beta: weights(bn.beta),
-            average: place(Region::Arena, 0, 2),
-            batch: Slot {
-                region: Region::Arena,
-                offset: self.batches_at + base / 2 * self.at_once(),
-                len: 2 * channels * self.at_once(),
-            },
-            scale: place(Region::Network, 2, 1),
-            shift: place(Region::Network, 3, 1),
-        }
-    }
-
-    /// A convolution with its batch norm: folded into its epilogue in inference; in recalibration the
-    /// raw convolution, and statistics and application behind it.
-    pub(super) fn normalised(
-        &mut self,
-        y: Map,
-        norm: &Norm,
-        activation: Activation,
-        residual: Option<Slot>,
-        convolution: impl FnOnce(Folded, u32) -> Call,
-    ) {
-        let images = self.images as u32;
-        match self.mode {
-            Mode::Inference => {
-                let folded =
-                    Folded { activation, scale: Some(norm.scale), shift: Some(norm.shift), residual };
-                self.calls.push(convolution(folded, images));
-            }
-            Mode::Recalibration { batches, .. } => {
-                self.calls.push(convolution(Folded::raw(), images));
-                let (scale, shift) = self.batch_fold(y, norm, batches);
-                self.apply(y.slot, y, scale, shift, activation, residual);
-            }
-        }
-    }
-
-    /// Statistics of `x`, averaged into the section: all that a batch norm needs of whose output
-    /// nothing else is made. The scratch places are given back at once: calls run in order.
-    pub(super) fn batch_statistics(&mut self, x: Map, norm: &Norm, batches: usize, fold: Option<BatchFold>) {
-        let (rows, channels) = (self.batch_rows(x), norm.channels);
-        let partials = self.arena.take(BnStatistics::partials_len(self.at_once(), rows, channels));
-        self.calls.push(Call::from(BnStatistics {
-            params: StatisticsParams {
-                rows: rows as u32,
-                channels: channels as u32,
-                batches: self.at_once() as u32,
-                epsilon: BN_EPSILON,
-                format: number(x.format),
-            },
-            x: x.slot,
-            partials,
-            batch: norm.batch,
-            fold,
-        }));
-        self.arena.give_back(partials);
-        self.average(norm, batches);
-    }
-
-    /// Averages the batches' statistics into the section, in the end.
-    pub(super) fn average(&mut self, norm: &Norm, batches: usize) {
-        let params = AverageParams {
-            length: 2 * norm.channels as u32,
-            batches: self.at_once() as u32,
-            weight: 1.0 / batches as f32,
-        };
-        self.averages.calls.push(Average { params, batch: norm.batch, average: norm.average });
-    }
-
-    /// Images of a batch.
-    pub(super) fn batch_images(&self) -> u32 {
-        (self.images / self.at_once()) as u32
-    }
-
-    /// Rows of a batch of a map.
-    fn batch_rows(&self, x: Map) -> usize {
-        self.batch_images() as usize * x.side * x.side
-    }
-
-    /// Calls that run together: one call of them all, or the only one itself.
-    pub(super) fn push_together<C, G>(&mut self, mut calls: Vec<C>, group: impl FnOnce(Vec<C>) -> G)
-    where
-        Call: From<C> + From<G>,
-    {
-        self.calls.push(match calls.len() {
-            1 => Call::from(calls.remove(0)),
-            _ => Call::from(group(calls)),
-        });
-    }
-
-    /// Statistics of `x`, averaged into the section, and the scale and shift of each batch. Their
-    /// places are given back at once: calls run in order, and the next to take them comes behind the
-    /// application.
-    pub(super) fn batch_fold(&mut self, x: Map, norm: &Norm, batches: usize) -> (Slot, Slot) {
-        let len = self.at_once() * norm.channels;
-        let folded = self.arena.take(2 * len);
-        let (scale, shift) = (folded.part(0, len), folded.part(len, len));
-        let fold = BatchFold { gamma: norm.gamma, beta: norm.beta, scale, shift };
-        self.batch_statistics(x, norm, batches, Some(fold));
-        self.arena.give_back(folded);
-        (scale, shift)
-    }
-
-    pub(super) fn apply(
-        &mut self,
-        x: Slot,
-        y: Map,
-        scale: Slot,
-        shift: Slot,
-        activation: Activation,
-        residual: Option<Slot>,
-    ) {
-        let call = self.application(x, y, scale, shift, activation, residual);
-        self.calls.push(Call::from(call));
-    }
-
-    /// The call that applies a batch norm.
-    pub(super) fn application(
-        &self,
-        x: Slot,
-        y: Map,
-        scale: Slot,
-        shift: Slot,
-        activation: Activation,
-        residual: Option<Slot>,
-    ) -> BnApply {
-        BnApply {
-            params: ApplyParams {
-                rows: (self.images * y.side * y.side) as u32,
-                batch_rows: self.batch_rows(y) as u32,
-                channels: y.channels as u32,
-                activation: activation as u32,
-                format: number(y.format),
-            },
-            x,
-            scale,
-            shift,
-            residual,
-            y: y.slot,
-        }
-    }
-}
-
-/// What a convolution's epilogue does.
-pub(super) struct Folded {
-    pub(super) activation: Activation,
-    pub(super) scale: Option<Slot>,
-    pub(super) shift: Option<Slot>,
-    pub(super) residual: Option<Slot>,
-}
-
-impl Folded {
-    /// The output as the convolution makes it.
-    pub(super) fn raw() -> Folded {
-        Folded { activation: Activation::None, scale: None, shift: None, residual: None }
-    }
-}
-
-/// A 1x1 convolution, or a linear layer, without what is folded into it.
-pub(super) struct Product<'a> {
-    pub(super) x: Map,
-    pub(super) w: &'a Panels,
-    pub(super) y: Map,
-    pub(super) stride: usize,
-    /// The bias of the convolution itself. Folding adds it to the shift; a raw output takes it from here.
-    pub(super) bias: Option<Slot>,
-    pub(super) gate: Option<Slot>,
-    /// Whether the output is the mean over the pixels of each image (in 16 bits).
-    pub(super) pooled: bool,
-}
-
-impl Product<'_> {
-    /// The call: of the operator for the input's numbers.
-    pub(super) fn call(&self, layout: &Layout, images: u32, folded: Folded) -> Call {
-        let &Product { x, w, y, stride, gate, .. } = self;
-        let shape = pointwise::Params {
+        let (results, logits, scores) = outputs.finish();
+        Program {
+            logit_stride: logits.first().map_or(0, |slot| slot.len / images),
+            calls: Arc::new(build.take_calls()),
+            arena_len: build.arena.len(),
             images,
-            side_in: x.side as u32,
-            side_out: if self.pooled { x.side } else { y.side } as u32,
-            cin: x.channels as u32,
-            cout: y.channels as u32,
-            weight_cin: w.cin as u32,
-            stride: stride as u32,
-            activation: folded.activation as u32,
-        };
-        let Folded { scale, residual, .. } = folded;
-        let shift = folded.shift.or(self.bias);
-        let (x, y, outputs) = (x.slot, y.slot, y.channels);
-        match self.x.format {
-            None => {
-                let w = w.prefix(outputs);
-                Call::from(Pointwise { params: shape, x, w, scale, shift, gate, residual, y })
+            side,
+            input,
+            labels,
+            results,
+            logits,
+            scores,
+        }
+    }
+}
+
+impl Emitter<'_> {
+    fn run(&mut self, choices: &[Choice], image: Map) {
+        // Where the walk to each node stands, until it has run; and the outputs of those that ran together.
+        let mut paths: Vec<Option<Path<Map>>> = vec![None; self.tree.nodes.len()];
+        let mut ran: BTreeMap<usize, Map> = BTreeMap::new();
+        self.tree.roots.iter().for_each(|&root| paths[root] = Some(Path::new(image)));
+        for choice in choices {
+            match choice {
+                Choice::Layers(ids) => ran.extend(self.layers_together(ids, &paths)),
+                Choice::Heads(ids) => {
+                    let head = |&(id, _): &(usize, Why)| match (self.tree.nodes[id].part, paths[id]) {
+                        (Part::Exit(exit), Some(path)) => Some((exit, path.x, self.norm(id, &exit.expand()))),
+                        _ => None,
+                    };
+                    let heads: Vec<(Exit, Map, Norm)> = ids.iter().filter_map(head).collect();
+                    passes::statistics_of_heads(&mut self.to, &heads);
+                }
+                Choice::Collected => {
+                    for (exit, features, leaves) in self.outputs.take_collected(self.to.build.format) {
+                        self.leaves = leaves;
+                        self.behind_pool(&exit, features);
+                    }
+                }
+                Choice::Node { id, .. } | Choice::Rest(id) => {
+                    let Some(mut path) = paths[*id].take() else { continue };
+                    match choice {
+                        Choice::Node { how, .. } => self.step(*id, *how, &mut path),
+                        _ => self.behind(*id, &mut path, ran.remove(id)),
+                    }
+                    self.keep(*id, &path);
+                    let children = &self.tree.nodes[*id].children;
+                    children.iter().for_each(|&child| paths[child] = Some(path));
+                }
             }
-            Some(format) => {
-                let params = pointwise_half::Params {
-                    shape,
-                    output: number(self.y.format),
-                    pooled: u32::from(self.pooled),
-                    format: format as u32,
+        }
+    }
+
+    /// All that a node runs.
+    fn step(&mut self, id: usize, how: How, path: &mut Path<Map>) {
+        let node = &self.tree.nodes[id];
+        (self.node, self.how, self.leaves) = (id, how, node.leaf.into_iter().collect());
+        path.step(&node.part, self.tree.family, self);
+    }
+
+    /// What is left of a node whose layer has run, or whose head.
+    fn behind(&mut self, id: usize, path: &mut Path<Map>, output: Option<Map>) {
+        if let (Part::Layer(layer), Some(y)) = (self.tree.nodes[id].part, output) {
+            path.enter(&layer, self);
+            path.behind(&layer, y, self.tree.family.dense, self);
+        }
+    }
+
+    /// Keeps the maps behind a node for all that grows from it; frees them where nothing does.
+    fn keep(&mut self, id: usize, path: &Path<Map>) {
+        let arena = &mut self.to.build.arena;
+        match self.tree.nodes[id].children.len() {
+            0 => path.maps().for_each(|map| arena.give_back(map.slot)),
+            count => path.maps().for_each(|map| arena.share(map.slot, count - 1)),
+        }
+    }
+
+    /// The outputs of layers whose MBConvs are one call.
+    fn layers_together(&mut self, ids: &[(usize, Why)], paths: &[Option<Path<Map>>]) -> Vec<(usize, Map)> {
+        let fused = ids.iter().filter_map(|&(id, _)| match (self.tree.nodes[id].part, paths[id]) {
+            (Part::Layer(layer), Some(Path { x, .. })) => {
+                Some(self.fused(id, MbconvParts::of(&layer), x, layer.shortcut.then_some(x)))
+            }
+            _ => None,
+        });
+        let fused: Vec<_> = fused.collect();
+        let outputs = fuse::whole(&mut self.to, &fused);
+        ids.iter().map(|&(id, _)| id).zip(outputs).collect()
+    }
+
+    /// The MBConv of the node that runs, as was chosen.
+    fn mbconv_at_once(&mut self, parts: MbconvParts, x: Map, residual: Option<Map>) -> Map {
+        let fused = self.fused(self.node, parts, x, residual);
+        match self.how {
+            How::Pair => fuse::pair(&mut self.to, &fused),
+            _ => fuse::whole(&mut self.to, std::slice::from_ref(&fused)).remove(0),
+        }
+    }
+
+    /// An MBConv that is to run on `x`, of a node.
+    fn fused(&self, node: usize, parts: MbconvParts, x: Map, residual: Option<Map>) -> Fused {
+        let norm = |what: &Convolution| self.norm(node, what);
+        Fused {
+            params: parts.params(self.to.build.layout, self.to.build.images, self.to.block_format()),
+            source: parts.source.as_ref().map(norm),
+            filter: norm(&parts.filter),
+            project: norm(&parts.project),
+            parts,
+            x,
+            residual,
+        }
+    }
+
+    /// The batch norm behind a convolution of a node.
+    fn norm(&self, node: usize, what: &Convolution) -> Norm {
+        self.norms.of(self.to.build.layout, (node, &self.tree.nodes[node].part), what, self.to.mode)
+    }
+
+    /// The sum of the branches beside the MBConv, and of its shortcut.
+    fn beside(&mut self, layer: &Layer, x: Map) -> Map {
+        let mut sum = (layer.branches.mbconv && layer.shortcut).then_some(x);
+        if layer.branches.pointwise {
+            sum = Some(self.convolution(&layer.pointwise(), &x, None, sum.as_ref()));
+        }
+        if layer.branches.transform {
+            let y = self.transform(layer, &x, sum.as_ref());
+            sum.replace(y).filter(|before| *before != x).into_iter().for_each(|before| self.release(before));
+        }
+        sum.expect("a branch beside the MBConv")
+    }
+}
+
+impl Visitor for Emitter<'_> {
+    type Map = Map;
+    type Gate = Slot;
+
+    fn classes(&self) -> usize {
+        self.to.build.layout.classes()
+    }
+
+    fn convolution(&mut self, what: &Convolution, x: &Map, gate: Option<&Slot>, added: Option<&Map>) -> Map {
+        let y = self.to.build.output(what);
+        let norm = self.norm(self.node, what);
+        let (gate, residual) = (gate.copied(), added.map(|map| map.slot));
+        self.to.normalised(
+            what,
+            &norm,
+            *x,
+            y,
+            Epilogue { gate, residual, activated: true, ..Epilogue::default() },
+        );
+        y
+    }
+
+    fn squeeze(&mut self, what: &Squeeze, x: &Map) -> Slot {
+        self.to.gate((x.slot, x.format), x.side * x.side, what)
+    }
+
+    fn max_pool(&mut self, _layer: &Layer, x: &Map) -> Map {
+        self.to.build.max_pool(*x).1
+    }
+
+    fn sum(&mut self, _layer: &Layer, terms: &[Map]) -> Map {
+        self.to.build.sum(terms)
+    }
+
+    fn mean(&mut self, _exit: &Exit, x: &Map) -> Map {
+        self.to.build.mean(*x).1
+    }
+
+    fn linear(&mut self, _exit: &Exit, what: &Linear, x: &Map) -> Map {
+        let y = self.outputs.linear_place(&mut self.to.build, what, x.numbers() / x.channels);
+        let (_, call) = self.to.build.linear(what, *x, y, true);
+        self.to.build.push(call);
+        y
+    }
+
+    fn logits(&mut self, _exit: &Exit, logits: Map) {
+        self.outputs.found(&mut self.to.build, logits, &self.leaves);
+    }
+
+    fn release(&mut self, map: Map) {
+        self.to.build.free(map);
+    }
+
+    fn release_gate(&mut self, gate: Slot) {
+        self.to.build.give_back(gate);
+    }
+
+    fn first(&mut self, first: &First, image: &Map) -> Map {
+        if self.how == How::Whole {
+            return self.mbconv_at_once(MbconvParts::with_stem(first), *image, None);
+        }
+        let stem = self.convolution(&first.convolution(), image, None, None);
+        let shortcut = first.shortcut().then_some(stem);
+        let y = if self.how == How::BehindStem {
+            self.mbconv_at_once(MbconvParts::behind_stem(first), stem, shortcut)
+        } else {
+            self.first_block(first, &stem)
+        };
+        self.to.build.free(stem);
+        y
+    }
+
+    fn layer(&mut self, layer: &Layer, x: &Map) -> Map {
+        let at_once = matches!(self.how, How::Whole | How::Pair);
+        let parts = MbconvParts::of(layer);
+        if layer.branches.count() == 1 {
+            return match (layer.branches.mbconv, at_once) {
+                (true, true) => self.mbconv_at_once(parts, *x, layer.shortcut.then_some(*x)),
+                _ => self.branch_by_branch(layer, x),
+            };
+        }
+        // What comes behind the expansion adds the sum of the branches beside it.
+        let (wide, sum) = if self.how == How::Branches {
+            let (norms, mode, layout) = (self.norms, self.to.mode, self.to.build.layout);
+            let node = (self.node, &self.tree.nodes[self.node].part);
+            let norm = |what: &Convolution| norms.of(layout, node, what, mode);
+            parallel::branches(&mut self.to, layer, &norm, *x)
+        } else {
+            let expands = layer.branches.mbconv && !at_once;
+            let wide = expands.then(|| self.convolution(&layer.expand(), x, None, None));
+            (wide, self.beside(layer, *x))
+        };
+        let y = match wide {
+            Some(wide) => self.behind_expansion(layer, wide, Some(&sum)),
+            None if at_once => self.mbconv_at_once(parts, *x, Some(sum)),
+            None => return sum,
+        };
+        self.to.build.free(sum);
+        y
+    }
+
+    fn filtered(&mut self, layer: &Layer, wide: Map) -> (Map, Option<Slot>) {
+        let (what, squeeze) = (layer.filter(), layer.squeeze_excite());
+        // Means of what recalibration makes here, the raw output, would be of no use.
+        let wanted = squeeze.is_some() && self.to.mode == Mode::Inference;
+        let means = wanted.then(|| self.to.build.features(wide.channels));
+        let deep = self.to.build.output(&what);
+        let norm = self.norm(self.node, &what);
+        let then = Epilogue { means: means.map(|means| means.slot), activated: true, ..Epilogue::default() };
+        self.to.normalised(&what, &norm, wide, deep, then);
+        self.to.build.free(wide);
+        let gate = squeeze.map(|what| self.squeeze(&what, &means.unwrap_or(deep)));
+        means.into_iter().for_each(|means| self.to.build.free(means));
+        (deep, gate)
+    }
+
+    fn exit(&mut self, exit: &Exit, x: &Map) {
+        let norm = self.norm(self.node, &exit.expand());
+        let head = (exit, &norm);
+        match (self.to.mode, self.how, &self.leaves[..]) {
+            (Mode::Recalibration { .. }, ..) => heads::statistics(&mut self.to, head, *x),
+            (_, How::Collected, &[leaf]) => self.outputs.collect(&mut self.to, self.tree, head, *x, leaf),
+            _ => {
+                let pooled = if self.to.build.format.is_some() {
+                    let pooled = self.to.build.map(1, exit.head.expand);
+                    heads::pooled(&mut self.to, head, *x, pooled);
+                    pooled
+                } else {
+                    let wide = self.convolution(&exit.expand(), x, None, None);
+                    let pooled = self.mean(exit, &wide);
+                    self.release(wide);
+                    pooled
                 };
-                let w = layout.rows(w, outputs);
-                Call::from(PointwiseHalf { params, x, w, scale, shift, gate, residual, y })
+                self.behind_pool(exit, pooled);
             }
         }
     }

@@ -6,7 +6,8 @@
 //! is the same in any chunk, chunks are summed in order, and so are the averages of recalibration's
 //! batches: a result depends neither on threads nor on chunking, nor on what else is evaluated.
 
-use super::plan::{Mode, Program, Reads, Section, Target, lower_tree};
+use super::plan::{Mode, Program, Reads, Target, TreePlan};
+use super::plans::Plans;
 use super::pool::Pool;
 use super::prepare::Batches;
 use super::repeated::{Graphs, Recordings, Repeated};
@@ -98,6 +99,8 @@ pub struct Engine {
     /// Shared with the engines that come of this one.
     pool: Arc<Pool>,
     recordings: Recordings,
+    /// Shared as the pool is: plans depend on the layout and not on the weights.
+    plans: Arc<Plans>,
     budget: usize,
     graphs: Graphs,
     precision: Precision,
@@ -124,9 +127,9 @@ impl Engine {
         precision: Precision,
     ) -> Result<Engine, Error> {
         let weights = Arc::new(precision.weights(&*device, &supernet)?);
-        let (pool, recordings, second) = (Arc::default(), Recordings::default(), OnceLock::new());
+        let (pool, plans, recordings, second) = Default::default();
         let (budget, graphs) = (BUDGET, Graphs::Auto);
-        Ok(Engine { device, supernet, weights, pool, recordings, budget, graphs, precision, second })
+        Ok(Engine { device, supernet, weights, pool, recordings, plans, budget, graphs, precision, second })
     }
 
     /// Uses at most about `bytes` for what the networks of a population share: outputs that are kept
@@ -173,8 +176,8 @@ impl Engine {
         second: OnceLock<Option<Box<Engine>>>,
     ) -> Engine {
         let Engine { budget, graphs, precision, .. } = *self;
-        let recordings = Recordings::default();
-        Engine { device, supernet, weights, pool, recordings, budget, graphs, precision, second }
+        let (recordings, plans) = (Recordings::default(), self.plans.clone());
+        Engine { device, supernet, weights, pool, recordings, plans, budget, graphs, precision, second }
     }
 
     /// The same engine on a second stream, where the device has one; they share the weights.
@@ -233,14 +236,14 @@ impl Engine {
         calibration: Calibration<'_>,
     ) -> Result<Vec<Vec<f32>>, Error> {
         self.check(arch, exits, images.len(), "compute logits")?;
-        let tree = Tree::new(self.supernet.channels(), &[(arch, exits)]);
+        let plan = self.plan(Tree::new(self.supernet.channels(), &[(arch, exits)]));
         let never = || false;
         let Some(prepared) =
-            self.prepare(&tree, calibration.batches([(arch, exits)])?, Threads::All, &never)?
+            self.prepare(&plan, calibration.batches([(arch, exits)])?, Threads::All, &never)?
         else {
             return Ok(Vec::new());
         };
-        let program = self.inference(&tree, images.len(), Reads::Logits);
+        let program = self.inference(&plan, images.len(), Reads::Logits);
         let results = self.over(&program, &prepared, images, Threads::All, &never)?;
         self.give_back(prepared.0);
         let Some(results) = results else { return Ok(Vec::new()) };
@@ -270,7 +273,7 @@ impl Engine {
         let network = [(arch, exits)];
         let tree = Tree::new(self.supernet.channels(), &network);
         let batches = calibration.batches(network)?;
-        let results = self.evaluate_tree((&tree, &network), images, batches, threads, &|| false)?;
+        let results = self.evaluate_tree((tree, &network), images, batches, threads, &|| false)?;
         // Nothing asks for a stop, so there is the one network's result.
         Ok(results.unwrap_or_default().pop().unwrap_or_default())
     }
@@ -279,14 +282,15 @@ impl Engine {
     /// once `stop` says so.
     pub(super) fn evaluate_tree(
         &self,
-        (tree, networks): (&Tree, &[(&Arch, Exits)]),
+        (tree, networks): (Tree, &[(&Arch, Exits)]),
         images: &dyn Images,
         batches: Option<Batches<'_>>,
         threads: Threads,
         stop: &(dyn Fn() -> bool + Sync),
     ) -> Result<Option<Vec<Vec<Evaluation>>>, Error> {
-        let Some(prepared) = self.prepare(tree, batches, threads, stop)? else { return Ok(None) };
-        let program = self.inference(tree, images.len(), Reads::Scores);
+        let plan = self.plan(tree);
+        let Some(prepared) = self.prepare(&plan, batches, threads, stop)? else { return Ok(None) };
+        let program = self.inference(&plan, images.len(), Reads::Scores);
         let results = self.over(&program, &prepared, images, threads, stop)?;
         self.give_back(prepared.0);
         let Some(results) = results else { return Ok(None) };
@@ -297,7 +301,7 @@ impl Engine {
             };
             reads.iter().map(leaf).collect::<Result<Vec<_>, Error>>()
         };
-        tree.reads.iter().zip(networks).map(network).collect::<Result<Vec<_>, Error>>().map(Some)
+        plan.tree().reads.iter().zip(networks).map(network).collect::<Result<Vec<_>, Error>>().map(Some)
     }
 
     pub(super) fn check(
@@ -324,16 +328,21 @@ impl Engine {
     }
 
     /// The inference program, for as many images at a time as suit the device.
-    pub(super) fn inference(&self, tree: &Tree, images: usize, reads: Reads) -> Program {
-        let one = self.lower(tree, 1, Mode::Inference, reads).0.arena_len;
+    pub(super) fn inference(&self, plan: &TreePlan, images: usize, reads: Reads) -> Arc<Program> {
+        let one = plan.arena_len(&self.supernet.layout, 1, Mode::Inference, reads);
         let chunk = even(images, self.device.chunk(one));
-        self.lower(tree, chunk, Mode::Inference, reads).0
+        self.program(plan, chunk, Mode::Inference, reads)
     }
 
-    /// A tree of networks of this super-network, in this precision.
-    pub(super) fn lower(&self, tree: &Tree, images: usize, mode: Mode, reads: Reads) -> (Program, Section) {
+    /// The plan of a tree of networks of this super-network, in this precision; the one that is kept, if one is.
+    pub(super) fn plan(&self, tree: Tree) -> Arc<TreePlan> {
         let target = Target { precision: self.precision, block_bytes: self.device.block_bytes() };
-        lower_tree(&self.supernet.layout, tree, images, mode, reads, target)
+        self.plans.of(tree, target)
+    }
+
+    /// A plan's program for so many images.
+    pub(super) fn program(&self, plan: &TreePlan, images: usize, mode: Mode, reads: Reads) -> Arc<Program> {
+        plan.kept_program(&self.supernet.layout, images, mode, reads)
     }
 
     /// Calls that will run `runs` times, with a network.
@@ -349,6 +358,11 @@ impl Engine {
 
     pub(super) fn weights(&self) -> &Buffer {
         &self.weights
+    }
+
+    #[cfg(test)]
+    pub(super) fn plans(&self) -> &Plans {
+        &self.plans
     }
 
     pub(super) fn pool(&self) -> &Pool {

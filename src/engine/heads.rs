@@ -3,135 +3,161 @@
 //! The heads of one stage have the same weights behind the batch norms of their own. Where many networks
 //! run together, their features lie behind one another, and what comes next runs once for all.
 
-use super::emit::{Folded, Product};
-use super::plan::{Lowering, Map, Mode, Reads};
-use super::tree::{Step, Tree};
-use crate::ops::pool::GlobalPool;
+use super::arena::Arena;
+use super::build::{Builder, Epilogue, Map};
+use super::lowering::{Lowering, Mode};
+use super::norms::Norm;
+use super::program::Reads;
+use super::tree::Tree;
+use crate::ops::halves::{self, Format};
 use crate::ops::score::{self, Score};
-use crate::ops::{Activation, Call, Slot, halves};
-use crate::supernet::HeadLayout;
+use crate::ops::{Region, Slot};
+use crate::space::visit::{Linear, LinearPlace};
+use crate::space::walk::{Exit, Part};
+use std::collections::BTreeMap;
 
-/// Heads of one stage: they have the same weights behind the batch norms of their own.
-pub(super) struct Heads {
-    head: HeadLayout,
+/// What is read of the heads of a tree.
+pub(super) struct Outputs {
+    reads: Reads,
+    /// Where labels go.
+    pub(super) labels: Slot,
+    /// Places for logits or scores: a range of the arena of their own, so that one copy reads them all.
+    range: Slot,
+    results: Arena,
+    /// Logits or scores, by leaf.
+    leaves: Vec<Slot>,
+    /// Heads whose features are collected, by stage.
+    collected: BTreeMap<usize, Features>,
+}
+
+/// Features of heads of one stage.
+struct Features {
+    exit: Exit,
     /// `[leaves, images, channels]`
-    features: Slot,
+    slot: Slot,
     /// Their numbers among the heads of the tree.
     leaves: Vec<usize>,
 }
 
-impl Lowering<'_> {
-    /// A head, and what is read of it.
-    pub(super) fn read(&mut self, head: &HeadLayout, x: Map, leaf: usize) {
-        if let Some(logits) = self.head(head, x) {
-            self.outputs[leaf] = self.found(logits, head.classifier.cout);
-        }
-    }
-
-    /// What is read of logits `[n images, stride]`.
-    fn found(&mut self, logits: Slot, stride: usize) -> Slot {
-        if self.reads == Reads::Logits {
-            return logits;
-        }
-        let images = logits.len / stride;
-        let out = self.results.take(images * score::PER_IMAGE);
-        let params = score::Params {
-            images: images as u32,
-            classes: self.layout.classes() as u32,
-            stride: stride as u32,
-            labelled: self.images as u32,
+impl Outputs {
+    /// Takes room for labels, and for what is read of the heads of a tree, if anything is.
+    pub(super) fn new(
+        arena: &mut Arena,
+        tree: &Tree,
+        images: usize,
+        classes: usize,
+        (mode, reads): (Mode, Reads),
+    ) -> Outputs {
+        let labels = arena.take(images);
+        let of_image = match (mode, reads) {
+            (Mode::Recalibration { .. }, _) => 0,
+            (Mode::Inference, Reads::Logits) => classes.next_multiple_of(8),
+            (Mode::Inference, Reads::Scores) => score::PER_IMAGE,
         };
-        self.calls.push(Call::from(Score { params, logits, labels: self.labels, out }));
-        self.arena.give_back(logits);
-        out
+        let range = arena.take(tree.leaves * Arena::size(images * of_image));
+        let none = Slot { region: Region::Arena, offset: 0, len: 0 };
+        Outputs {
+            reads,
+            labels,
+            range,
+            results: Arena::with_reserved(range.offset),
+            leaves: vec![none; if mode == Mode::Inference { tree.leaves } else { 0 }],
+            collected: BTreeMap::new(),
+        }
     }
 
+    /// The range of all results, and the logits and scores of every leaf, of which one is there.
+    pub(super) fn finish(self) -> (Slot, Vec<Slot>, Vec<Slot>) {
+        let range = self.range.part(0, self.results.len() - self.range.offset);
+        match self.reads {
+            Reads::Logits => (range, self.leaves, Vec::new()),
+            Reads::Scores => (range, Vec::new(), self.leaves),
+        }
+    }
+}
+
+impl Outputs {
     /// A head's features beside those of its stage's other heads: from there on all have the same weights.
-    pub(super) fn collect(&mut self, tree: &Tree, stage: usize, head: &HeadLayout, x: Map, leaf: usize) {
-        let channels = head.head.expand;
-        let len = halves::elements(self.format, self.images * channels);
-        let of_stage = |step: &Step| matches!(step, Step::Head { stage: other, .. } if *other == stage);
-        let arena = &mut self.arena;
-        let heads = self.heads.entry(stage).or_insert_with(|| {
-            let count = tree.nodes.iter().filter(|node| of_stage(&node.step)).count();
-            Heads { head: *head, features: arena.take(count * len), leaves: Vec::new() }
+    pub(super) fn collect(
+        &mut self,
+        to: &mut Lowering<'_>,
+        tree: &Tree,
+        (exit, norm): (&Exit, &Norm),
+        x: Map,
+        leaf: usize,
+    ) {
+        let (channels, format) = (exit.head.expand, to.build.format);
+        let len = halves::elements(format, to.build.images * channels);
+        let features = self.collected.entry(exit.stage).or_insert_with(|| {
+            let of_stage = |part: &Part| matches!(part, Part::Exit(other) if other.stage == exit.stage);
+            let count = tree.nodes.iter().filter(|node| of_stage(&node.part)).count();
+            Features { exit: *exit, slot: to.build.take(count * len), leaves: Vec::new() }
         });
-        let slot = heads.features.part(heads.leaves.len() * len, len);
-        heads.leaves.push(leaf);
-        let features = Map { slot, side: 1, channels, format: self.format };
-        self.pooled_pointwise(x, &head.expand, &head.expand_bn, Activation::HSwish, features);
+        let slot = features.slot.part(features.leaves.len() * len, len);
+        features.leaves.push(leaf);
+        pooled(to, (exit, norm), x, Map { slot, side: 1, channels, format });
     }
 
-    /// What is read of the heads whose features were collected: stage by stage, all at once.
-    pub(super) fn read_collected(&mut self) {
-        for Heads { head, features, leaves } in std::mem::take(&mut self.heads).into_values() {
-            let features = Map { slot: features, side: 1, channels: head.head.expand, format: self.format };
-            let one = self.images;
-            self.images = leaves.len() * one;
-            let logits = self.logits(&head, features);
-            self.images = one;
-            let found = self.found(logits, head.classifier.cout);
-            let len = found.len / leaves.len();
-            for (index, leaf) in leaves.into_iter().enumerate() {
-                self.outputs[leaf] = found.part(index * len, len);
+    /// Features of heads that were collected, stage by stage, and their leaves.
+    pub(super) fn take_collected(&mut self, format: Option<Format>) -> Vec<(Exit, Map, Vec<usize>)> {
+        let collected = std::mem::take(&mut self.collected).into_values();
+        let features = collected.map(|Features { exit, slot, leaves }| {
+            (exit, Map { slot, side: 1, channels: exit.head.expand, format }, leaves)
+        });
+        features.collect()
+    }
+
+    /// A place for what a linear layer leaves of so many rows of features. Logits are in f32 always: they are ranked.
+    pub(super) fn linear_place(&mut self, build: &mut Builder<'_>, what: &Linear, rows: usize) -> Map {
+        let channels = what.stored();
+        match (what.place, self.reads) {
+            (LinearPlace::Mix, _) => build.rows(rows, channels, build.format),
+            (LinearPlace::Classifier, Reads::Scores) => build.rows(rows, channels, None),
+            (LinearPlace::Classifier, Reads::Logits) => {
+                let slot = self.results.take(rows * channels);
+                Map { slot, side: 1, channels, format: None }
             }
         }
     }
 
-    /// The logits of a head. Recalibration ends with the statistics of its batch norm: what lies
-    /// behind has none.
-    fn head(&mut self, head: &HeadLayout, x: Map) -> Option<Slot> {
-        let shape = head.head;
-        let bn = &head.expand_bn;
-        if let Mode::Recalibration { batches, .. } = self.mode {
-            let wide = self.map(x.side, shape.expand);
-            let norm = self.norm(bn, shape.expand, None);
-            let product =
-                Product { x, w: &head.expand, y: wide, stride: 1, bias: None, gate: None, pooled: false };
-            self.calls.push(product.call(self.layout, self.images as u32, Folded::raw()));
-            self.batch_statistics(wide, &norm, batches, None);
-            self.free(wide);
-            return None;
+    /// What is read of the logits of some leaves, which lie behind one another.
+    pub(super) fn found(&mut self, build: &mut Builder<'_>, logits: Map, leaves: &[usize]) {
+        let all = match self.reads {
+            Reads::Logits => logits.slot,
+            Reads::Scores => {
+                let images = logits.slot.len / logits.channels;
+                let out = self.results.take(images * score::PER_IMAGE);
+                let params = score::Params {
+                    images: images as u32,
+                    classes: build.layout.classes() as u32,
+                    stride: logits.channels as u32,
+                    labelled: build.images as u32,
+                };
+                build.push(Score { params, logits: logits.slot, labels: self.labels, out });
+                build.free(logits);
+                out
+            }
+        };
+        let len = all.len / leaves.len().max(1);
+        for (index, &leaf) in leaves.iter().enumerate() {
+            self.leaves[leaf] = all.part(index * len, len);
         }
-        let (w, activation) = (&head.expand, Activation::HSwish);
-        let pooled = match self.format {
-            Some(_) => {
-                let pooled = self.map(1, shape.expand);
-                self.pooled_pointwise(x, w, bn, activation, pooled);
-                pooled
-            }
-            None => {
-                let wide = self.pointwise(x, w, shape.expand, 1, bn, activation, None, None);
-                let pooled = self.features(shape.expand);
-                self.calls.push(Call::from(GlobalPool {
-                    params: self.pool_params(wide, pooled),
-                    x: wide.slot,
-                    y: pooled.slot,
-                }));
-                self.free(wide);
-                pooled
-            }
-        };
-        Some(self.logits(head, pooled))
     }
+}
 
-    /// The logits of pooled features, which it consumes.
-    fn logits(&mut self, head: &HeadLayout, pooled: Map) -> Slot {
-        let mixed = self.map(1, head.head.mix);
-        self.linear(pooled, &head.mix, None, Activation::HSwish, mixed);
-        self.free(pooled);
-        let logits = head.classifier.cout;
-        let bias = Slot::weights(head.classifier_bias, logits);
-        // In f32 always: they are ranked.
-        let out = match self.reads {
-            Reads::Logits => {
-                let slot = self.results.take(self.images * logits);
-                Map { slot, side: 1, channels: logits, format: None }
-            }
-            Reads::Scores => self.features(logits),
-        };
-        self.linear(mixed, &head.classifier, Some(bias), Activation::None, out);
-        self.free(mixed);
-        out.slot
-    }
+/// The first convolution of a head on a 16-bit map in inference, and of all that its means.
+pub(super) fn pooled(to: &mut Lowering<'_>, (exit, norm): (&Exit, &Norm), x: Map, y: Map) {
+    let folded = Some((norm.scale, norm.shift));
+    let then = Epilogue { folded, activated: true, pooled: true, ..Epilogue::default() };
+    to.build.convolve(&exit.expand(), x, y, then);
+}
+
+/// The statistics of the first convolution of a head: recalibration wants no more, since what lies behind has no batch
+/// norm.
+pub(super) fn statistics(to: &mut Lowering<'_>, (exit, norm): (&Exit, &Norm), x: Map) {
+    let what = exit.expand();
+    let wide = to.build.output(&what);
+    to.build.convolve(&what, x, wide, Epilogue::default());
+    to.build.statistics(wide, to.mode.at_once(), norm.batch, None);
+    to.build.free(wide);
 }

@@ -24,9 +24,9 @@ impl Engine {
     pub fn latency(&self, arch: &Arch, batch: usize, repeats: usize) -> Result<f64, Error> {
         let exits = Exits::single(arch);
         self.check(arch, exits, batch.min(repeats), "time a network")?;
-        let tree = Tree::new(self.supernet().channels(), &[(arch, exits)]);
-        let Some(prepared) = self.prepare(&tree, None, Threads::All, &|| false)? else { return Ok(0.0) };
-        let program = self.lower(&tree, batch, Mode::Inference, Reads::Logits).0;
+        let plan = self.plan(Tree::new(self.supernet().channels(), &[(arch, exits)]));
+        let Some(prepared) = self.prepare(&plan, None, Threads::All, &|| false)? else { return Ok(0.0) };
+        let program = self.program(&plan, batch, Mode::Inference, Reads::Logits);
         let mut arena = self.arena(program.arena_len)?;
         let params = FillParams { len: program.input.len as u32, value: 0.0 };
         self.run(&[Call::from(Fill { params, y: program.input })], &mut arena, Threads::All)?;

@@ -2,13 +2,18 @@
 //!
 //! - [`arena`]: places for activations, given out and taken back while a plan is made;
 //! - [`tree`]: a population as a tree, so that what its networks have in common runs once;
+//! - `build`: calls of single operators: shapes to parameters;
 //! - [`plan`]: a sub-network, or a tree of them, lowered to lists of calls on one arena;
 //! - [`Engine`]: a super-network on a device, and what can be asked of it: logits, accuracies;
 //! - [`Population`]: many networks evaluated as trees;
 //! - [`Engine::recalibrated`]: a network's recomputed batch-norm statistics, kept in its weights;
 //! - [`model`]: what plans cost before they run: bytes, operations, launches, time on a named machine;
 //! - [`Precision`]: f32, or 16 bits for what crosses memory between operators;
-//! - `fuse`: whole MBConvs as one call, or as a pair;
+//! - [`choose`]: which parts of a tree run together, and how each of them runs;
+//! - `emit`: calls for what was chosen, as a `program`; `lowering`: convolutions with their batch norms, in a mode;
+//! - `norms`: the batch norms of a tree; `heads`: what is read of it;
+//! - `plans`: plans that are kept for the next time;
+//! - [`mbconv`]: MBConvs that may run as one; `fuse`: as one call, or as a pair;
 //! - `passes`: those of recalibration;
 //! - `parallel`: the branches beside them;
 //! - `feed`: network inputs that a GPU makes out of stored pixels, for evaluation and training;
@@ -21,23 +26,30 @@
 //! - [`ensemble`]: the exits of a network weighted into one output.
 
 pub mod arena;
+pub(crate) mod build;
+pub mod choose;
 mod chunks;
 mod cropped;
 mod emit;
 pub mod ensemble;
 mod evaluate;
 pub(crate) mod feed;
-pub mod fuse;
+mod fuse;
 mod heads;
 mod latency;
+mod lowering;
+pub mod mbconv;
 pub mod model;
+mod norms;
 mod parallel;
 mod passes;
 pub mod plan;
+mod plans;
 pub(crate) mod pool;
 mod population;
 mod precision;
 mod prepare;
+mod program;
 mod repeated;
 mod selected;
 mod statistics;

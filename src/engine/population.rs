@@ -134,10 +134,11 @@ impl Engine {
                 group.iter().map(|&i| (&networks[i].0, networks[i].1)).collect();
             let at_a_time = batches.map_or(1, |batches| batches.size);
             let tree = Tree::new(channels, &members).bounded(at_a_time, self.precision().numbers(share));
-            let results = engine.evaluate_tree((&tree, &members), images, batches, threads, stop)?;
+            let saving = tree.saving();
+            let results = engine.evaluate_tree((tree, &members), images, batches, threads, stop)?;
             let Some(results) = results else { return Ok(None) };
             group.iter().zip(&results).for_each(|(&index, result)| done(index, result));
-            Ok(Some(Population { results, saving: tree.saving() }))
+            Ok(Some(Population { results, saving }))
         };
         let found: Option<Vec<Population>> = match (side_by_side, second) {
             // One at a time from the front, so that the lanes end together.

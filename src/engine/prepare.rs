@@ -1,8 +1,7 @@
 //! Networks made ready: their batch norms folded, from the stored statistics or from those of batches.
 
 use super::evaluate::even;
-use super::plan::{Mode, Program, Reads, Section};
-use super::tree::Tree;
+use super::plan::{Mode, Reads, TreePlan};
 use super::{Calibration, Engine, Error, Images};
 use crate::device::{Buffer, Memory};
 use crate::ops::update::{Fill, FillParams};
@@ -22,6 +21,13 @@ pub(super) struct Batches<'a> {
     pub(super) size: usize,
     /// How many batches.
     pub(super) count: usize,
+}
+
+impl Batches<'_> {
+    /// The mode of a run of so many.
+    fn mode(&self, at_once: usize) -> Mode {
+        Mode::Recalibration { batches: self.count, at_once }
+    }
 }
 
 impl<'a> Calibration<'a> {
@@ -55,22 +61,17 @@ impl Engine {
     /// Fills the section of a tree: from the stored statistics, or from those of batches.
     pub(super) fn prepare(
         &self,
-        tree: &Tree,
+        plan: &TreePlan,
         batches: Option<Batches<'_>>,
         threads: Threads,
         stop: &(dyn Fn() -> bool + Sync),
     ) -> Result<Option<FoldedNetworks>, Error> {
+        let section = plan.section(&self.supernet().layout);
         let Some(batches) = batches else {
-            let (_, section) = self.lower(tree, 1, Mode::Inference, Reads::Scores);
             let mut arena = self.arena(section.len)?;
-            self.run(&[Call::from(section.stored)], &mut arena, threads)?;
+            self.run(&[Call::from(section.stored.clone())], &mut arena, threads)?;
             return Ok(Some(FoldedNetworks(arena)));
         };
-        let lower = |at_once: usize| {
-            let mode = Mode::Recalibration { batches: batches.count, at_once };
-            self.lower(tree, at_once * batches.size, mode, Reads::Scores)
-        };
-        let one = lower(1);
         let lanes = match threads {
             Threads::All => self.device().batch_lanes(),
             Threads::One => 1,
@@ -78,9 +79,9 @@ impl Engine {
         // As many rounds of one batch a lane as there are whole ones; what is left has all threads.
         let side_by_side = if lanes > 1 { batches.count / lanes * lanes } else { 0 };
         if side_by_side == 0 {
-            return self.prepare_in_order(&lower, one, batches, threads, stop);
+            return self.prepare_in_order(plan, batches, threads, stop);
         }
-        let (program, section) = one;
+        let program = self.program(plan, batches.size, batches.mode(1), Reads::Scores);
         let repeated = self.repeated(&program.calls, self.weights(), batches.count);
         // Each batch's share of the averages, to be added up in order: the same sums as without lanes.
         let share = |index: usize, threads| -> Result<Option<Vec<f32>>, Error> {
@@ -108,26 +109,29 @@ impl Engine {
         }
         let mut arena = self.arena(section.len)?;
         self.device().upload(&mut arena, 0, &sums)?;
-        self.run(&[Call::from(section.averaged)], &mut arena, threads)?;
+        self.run(&[Call::from(section.averaged.clone())], &mut arena, threads)?;
         Ok(Some(FoldedNetworks(arena)))
     }
 
-    /// Fills a section with as many batches a run as the device takes, fewer in the last; `lower` gives
-    /// programs for so many, `one` is that for one.
+    /// Fills a section with as many batches a run as the device takes, fewer in the last.
     fn prepare_in_order(
         &self,
-        lower: &dyn Fn(usize) -> (Program, Section),
-        one: (Program, Section),
+        plan: &TreePlan,
         batches: Batches<'_>,
         threads: Threads,
         stop: &(dyn Fn() -> bool + Sync),
     ) -> Result<Option<FoldedNetworks>, Error> {
-        let at_once = even(batches.count, self.device().batches(one.0.arena_len));
-        let (program, section) = if at_once > 1 { lower(at_once) } else { one };
+        let layout = &self.supernet().layout;
+        let section = plan.section(layout);
+        let one = plan.arena_len(layout, batches.size, batches.mode(1), Reads::Scores);
+        let at_once = even(batches.count, self.device().batches(one));
+        let lower =
+            |at_once: usize| self.program(plan, at_once * batches.size, batches.mode(at_once), Reads::Scores);
+        let program = lower(at_once);
         let mut arena = self.arena(program.arena_len)?;
         self.run(&[zeros(section.len)], &mut arena, threads)?;
         let (runs, rest) = (batches.count / at_once, batches.count % at_once);
-        let rest = (rest > 0).then(|| lower(rest).0);
+        let rest = (rest > 0).then(|| lower(rest));
         let repeated = self.repeated(&program.calls, self.weights(), runs);
         for run in 0..runs {
             if stop() {
@@ -140,7 +144,7 @@ impl Engine {
             self.load(&rest, batches.images, runs * program.images, &mut arena, threads)?;
             self.repeated(&rest.calls, self.weights(), 1).run(&mut arena, threads)?;
         }
-        self.run(&[Call::from(section.averaged)], &mut arena, threads)?;
+        self.run(&[Call::from(section.averaged.clone())], &mut arena, threads)?;
         Ok(Some(FoldedNetworks(arena)))
     }
 

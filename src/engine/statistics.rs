@@ -5,7 +5,6 @@
 //! super-network takes them along: with [`Calibration::Stored`] it then gives the same logits, bit
 //! for bit, as it did with recalibration.
 
-use super::plan::{Mode, Reads};
 use super::tree::Tree;
 use super::{Calibration, Engine, Error};
 use crate::ops::Threads;
@@ -27,12 +26,12 @@ impl Engine {
     ) -> Result<Supernet, Error> {
         self.check(arch, exits, 1, "recalibrate")?;
         let mut supernet = self.supernet().clone();
-        let tree = Tree::new(supernet.channels(), &[(arch, exits)]);
+        let plan = self.plan(Tree::new(supernet.channels(), &[(arch, exits)]));
         let Some(batches) = calibration.batches([(arch, exits)])? else { return Ok(supernet) };
-        let Some(prepared) = self.prepare(&tree, Some(batches), Threads::All, &|| false)? else {
+        let Some(prepared) = self.prepare(&plan, Some(batches), Threads::All, &|| false)? else {
             return Ok(supernet);
         };
-        let (_, section) = self.lower(&tree, 1, Mode::Inference, Reads::Logits);
+        let section = plan.section(&self.supernet().layout);
         let mut averages = vec![0.0; section.len];
         self.device().download(&prepared.0, 0, &mut averages)?;
         self.give_back(prepared.0);

@@ -11,41 +11,17 @@
 
 use crate::ops::sums::added;
 use crate::space::backbone::Channels;
-use crate::space::walk::{Exits, Layer, head, walk};
+use crate::space::walk::{Exits, Layer, Part, parts};
 use crate::space::{Arch, Family};
 use serde::Serialize;
 
-/// What a node runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// The stem and the fixed first block.
-    First,
-    /// An elastic layer.
-    Layer(Layer),
-    /// The head after a stage (from 0): nothing grows from it.
-    Head {
-        /// The stage.
-        stage: usize,
-        /// Its number among the heads of the tree.
-        leaf: usize,
-    },
-}
-
-impl Step {
-    /// Whether two steps behind the same node are the same work.
-    fn is(&self, other: &Step) -> bool {
-        match (self, other) {
-            (Step::Head { stage: a, .. }, Step::Head { stage: b, .. }) => a == b,
-            _ => self == other,
-        }
-    }
-}
-
-/// A step and what grows from it: heads first, then layers.
+/// A part of networks and what grows from it: heads first, then layers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
     /// What runs.
-    pub step: Step,
+    pub part: Part,
+    /// Of a head, its number among those of the tree.
+    pub leaf: Option<usize>,
     /// Nodes.
     pub children: Vec<usize>,
 }
@@ -73,7 +49,7 @@ impl std::fmt::Display for Saving {
 }
 
 /// Networks of one family, width and resolution, by their prefixes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tree {
     /// Family of the networks.
     pub family: Family,
@@ -90,14 +66,13 @@ pub struct Tree {
     executions: usize,
 }
 
-/// The layers of a network up to its last exit, as trees compare them.
-fn layers(channels: &Channels, arch: &Arch, exits: Exits) -> impl Iterator<Item = Layer> {
-    walk(channels, arch).filter(move |layer| layer.stage <= exits.last()).map(|layer| {
-        if layer.branches.mbconv {
-            layer
-        } else {
-            Layer { kernel: 0, expansion: 0, mid: 0, squeeze: None, ..layer }
+/// The parts of a network, as trees compare them.
+fn compared<'a>(channels: &Channels, arch: &'a Arch, exits: Exits) -> impl Iterator<Item = Part> + use<'a> {
+    parts(channels, arch, exits).map(|part| match part {
+        Part::Layer(layer) if !layer.branches.mbconv => {
+            Part::Layer(Layer { kernel: 0, expansion: 0, mid: 0, squeeze: None, ..layer })
         }
+        part => part,
     })
 }
 
@@ -112,44 +87,39 @@ impl Tree {
         let (nodes, roots) = (Vec::new(), Vec::new());
         let mut tree = Tree { family, side, nodes, roots, leaves: 0, reads: Vec::new(), executions: 0 };
         for &(arch, exits) in networks {
-            let mut at = tree.grow(None, Step::First);
-            let mut reads = Vec::with_capacity(exits.len());
-            let layers: Vec<Layer> = layers(channels, arch, exits).collect();
-            for stage in layers.chunk_by(|a, b| a.stage == b.stage) {
-                for &layer in stage {
-                    at = tree.grow(Some(at), Step::Layer(layer));
-                }
-                let stage = stage[0].stage;
-                if exits.contains(stage) {
-                    let leaf = tree.leaves;
-                    let head = tree.grow(Some(at), Step::Head { stage, leaf });
-                    if let Step::Head { leaf, .. } = tree.nodes[head].step {
-                        tree.leaves = tree.leaves.max(leaf + 1);
-                        reads.push(leaf);
-                    }
+            let (mut at, mut reads) = (None, Vec::with_capacity(exits.len()));
+            for part in compared(channels, arch, exits) {
+                tree.executions += 1;
+                let node = tree.grow(at, part);
+                match tree.nodes[node].leaf {
+                    Some(leaf) => reads.push(leaf),
+                    None => at = Some(node),
                 }
             }
-            tree.executions += 1 + layers.len() + reads.len();
             tree.reads.push(reads);
         }
         tree
     }
 
-    /// The child of `parent`, or the root, that does `step`; a new one if there is none.
-    fn grow(&mut self, parent: Option<usize>, step: Step) -> usize {
+    /// The child of `parent`, or the root, that is that part; a new one if there is none.
+    fn grow(&mut self, parent: Option<usize>, part: Part) -> usize {
         let new = self.nodes.len();
         let siblings = match parent {
             Some(parent) => &self.nodes[parent].children,
             None => &self.roots,
         };
         // Sorted networks find theirs at the end.
-        let found = siblings.iter().rev().find(|&&id| self.nodes[id].step.is(&step));
+        let found = siblings.iter().rev().find(|&&id| self.nodes[id].part == part);
         if let Some(&id) = found {
             return id;
         }
-        let heads = siblings.iter().filter(|&&id| matches!(self.nodes[id].step, Step::Head { .. })).count();
-        let place = if matches!(step, Step::Head { .. }) { heads } else { siblings.len() };
-        self.nodes.push(Node { step, children: Vec::new() });
+        let leaf = matches!(part, Part::Exit(_)).then_some(self.leaves);
+        let place = match leaf {
+            Some(_) => siblings.iter().filter(|&&id| self.nodes[id].leaf.is_some()).count(),
+            None => siblings.len(),
+        };
+        self.leaves += usize::from(leaf.is_some());
+        self.nodes.push(Node { part, leaf, children: Vec::new() });
         self.children_mut(parent).insert(place, new);
         new
     }
@@ -185,7 +155,7 @@ impl Tree {
     ) {
         let depth = chain.len();
         chain.push(id);
-        let is_layer = |nodes: &[Node], id: usize| matches!(nodes[id].step, Step::Layer(_));
+        let is_layer = |nodes: &[Node], id: usize| matches!(nodes[id].part, Part::Layer(_));
         let first = self.nodes[id].children.iter().position(|&child| is_layer(&self.nodes, child));
         let mut inner = Vec::new();
         let mut through = chain.clone();
@@ -199,8 +169,8 @@ impl Tree {
                 for child in self.nodes[id].children.split_off(first + 1) {
                     let mut next = child;
                     for &node in chain.iter().rev() {
-                        let step = self.nodes[node].step;
-                        self.nodes.push(Node { step, children: vec![next] });
+                        let (part, leaf) = (self.nodes[node].part, None);
+                        self.nodes.push(Node { part, leaf, children: vec![next] });
                         next = self.nodes.len() - 1;
                     }
                     self.children_mut(kept).push(next);
@@ -221,20 +191,13 @@ impl Tree {
 
     /// Elements of a node's output for one image, with what later layers of its stage still add.
     fn output_len(&self, id: usize) -> usize {
-        match self.nodes[id].step {
-            Step::Layer(layer) => {
+        match self.nodes[id].part {
+            Part::First(first) => first.cout * first.side * first.side,
+            Part::Layer(layer) => {
                 let maps = 1 + if self.family.dense { layer.position.min(2) } else { 0 };
                 maps * layer.side_out * layer.side_out * layer.cout
             }
-            // The first block's output; its channels are the first layer's input.
-            Step::First => {
-                let layer = self.nodes[id].children.iter().find_map(|&child| match self.nodes[child].step {
-                    Step::Layer(layer) => Some(layer),
-                    _ => None,
-                });
-                layer.map_or(0, |layer| layer.side_in * layer.side_in * layer.cin)
-            }
-            Step::Head { .. } => 0,
+            Part::Exit(_) => 0,
         }
     }
 
@@ -253,21 +216,20 @@ fn key(channels: &Channels, (arch, exits): (&Arch, Exits)) -> (u32, Vec<[usize; 
             + usize::from(branches.transform);
         [layer.index, layer.kernel, usize::from(layer.expansion), mask]
     };
-    (arch.r, layers(channels, arch, exits).map(layer).collect(), exits.iter().collect())
+    let layers = layers(channels, arch, exits).map(layer).collect();
+    (arch.r, layers, exits.iter().collect())
 }
 
-/// Elements that the batch norms of a step take in a section: four a channel.
-pub(super) fn section_len(channels: &Channels, family: Family, step: &Step) -> usize {
-    4 * match step {
-        Step::First => 2 * channels.stem + channels.first,
-        Step::Layer(layer) => {
-            let branches = layer.branches;
-            let count =
-                [branches.mbconv, branches.pointwise, branches.transform].iter().filter(|&&b| b).count();
-            2 * layer.mid + count * layer.cout
-        }
-        Step::Head { stage, .. } => head(channels, family, *stage).expand,
-    }
+fn layers<'a>(channels: &Channels, arch: &'a Arch, exits: Exits) -> impl Iterator<Item = Layer> + use<'a> {
+    compared(channels, arch, exits).filter_map(|part| match part {
+        Part::Layer(layer) => Some(layer),
+        _ => None,
+    })
+}
+
+/// Elements that the batch norms of a part take in a section: four a channel.
+pub(super) fn section_len(part: &Part) -> usize {
+    part.convolutions().map(|convolution| 4 * convolution.cout).sum()
 }
 
 /// Cuts a population into groups of one resolution whose networks have most in common: at most
@@ -292,18 +254,27 @@ pub fn groups(
             }
             _ => None,
         };
-        let layers: Vec<Layer> = layers(channels, arch, exits).collect();
-        let of = |step: &Step| section_len(channels, arch.family, step);
-        let heads: usize = exits.iter().map(|stage| of(&Step::Head { stage, leaf: 0 })).sum();
-        let below =
-            |common: usize| heads + layers[common..].iter().map(|&l| of(&Step::Layer(l))).sum::<usize>();
+        // Elements of all that is not among the first layers, which are so many.
+        let below = |common: usize| -> usize {
+            let mut layers = 0;
+            let len = |part: Part| {
+                layers += usize::from(matches!(part, Part::Layer(_)));
+                match part {
+                    Part::First(_) => 0,
+                    Part::Layer(_) if layers <= common => 0,
+                    _ => section_len(&part),
+                }
+            };
+            compared(channels, arch, exits).map(len).sum()
+        };
         match (shared, groups.last_mut()) {
             (Some(common), Some(group)) if group.len() < networks && len + below(common) <= elements => {
                 len += below(common);
                 group.push(index);
             }
             _ => {
-                len = of(&Step::First) + below(0);
+                let first = parts(channels, arch, exits).next();
+                len = first.map_or(0, |part| section_len(&part)) + below(0);
                 groups.push(vec![index]);
             }
         }
@@ -342,32 +313,18 @@ mod tests {
         archs.into_iter().zip(exits).collect()
     }
 
-    /// What a network's way through its tree does, with heads behind the stages that have them.
-    fn steps(channels: &Channels, arch: &Arch, exits: Exits) -> Vec<Step> {
-        let mut out = vec![Step::First];
-        let layers: Vec<Layer> = layers(channels, arch, exits).collect();
-        for (index, layer) in layers.iter().enumerate() {
-            out.push(Step::Layer(*layer));
-            let ends = layers.get(index + 1).is_none_or(|next| next.stage != layer.stage);
-            if ends && exits.contains(layer.stage) {
-                out.push(Step::Head { stage: layer.stage, leaf: 0 });
-            }
-        }
-        out
-    }
-
     /// The heads that following `steps` from some root ends at; every way that exists is tried.
-    fn reached(tree: &Tree, siblings: &[usize], steps: &[Step]) -> Option<Vec<usize>> {
+    fn reached(tree: &Tree, siblings: &[usize], steps: &[Part]) -> Option<Vec<usize>> {
         let Some((step, rest)) = steps.split_first() else { return Some(Vec::new()) };
-        siblings.iter().filter(|&&id| tree.nodes[id].step.is(step)).find_map(|&id| {
-            match tree.nodes[id].step {
+        siblings.iter().filter(|&&id| tree.nodes[id].part == *step).find_map(|&id| {
+            match tree.nodes[id].leaf {
                 // Behind a head the way goes on from its sibling.
-                Step::Head { leaf, .. } => {
+                Some(leaf) => {
                     let mut heads = vec![leaf];
                     heads.extend(reached(tree, siblings, rest)?);
                     Some(heads)
                 }
-                _ => reached(tree, &tree.nodes[id].children, rest),
+                None => reached(tree, &tree.nodes[id].children, rest),
             }
         })
     }
@@ -375,8 +332,7 @@ mod tests {
     fn most_held(tree: &Tree, siblings: &[usize], images: usize) -> usize {
         let held = |&id: &usize| {
             let node = &tree.nodes[id];
-            let layers =
-                node.children.iter().filter(|&&c| matches!(tree.nodes[c].step, Step::Layer(_))).count();
+            let layers = node.children.iter().filter(|&&c| tree.nodes[c].leaf.is_none()).count();
             let own = if layers > 1 { images * tree.output_len(id) } else { 0 };
             own + most_held(tree, &node.children, images)
         };
@@ -398,12 +354,12 @@ mod tests {
             let mut prefixes = HashSet::new();
             let mut executions = 0;
             for (index, (arch, exits)) in members.iter().enumerate() {
-                let steps = steps(&channels, arch, *exits);
+                let steps: Vec<Part> = compared(&channels, arch, *exits).collect();
                 executions += steps.len();
                 let mut prefix = String::new();
                 for step in &steps {
                     match step {
-                        Step::Head { .. } => drop(prefixes.insert(format!("{prefix}{step:?}"))),
+                        Part::Exit(_) => drop(prefixes.insert(format!("{prefix}{step:?}"))),
                         _ => {
                             prefix += &format!("{step:?}");
                             prefixes.insert(prefix.clone());
@@ -436,11 +392,13 @@ mod tests {
             prop_assert_eq!(&whole.clone().bounded(2, usize::MAX / 4).nodes, &whole.nodes);
             // Every head is behind the layers of its networks, though no longer behind one node.
             for (index, (arch, exits)) in members.iter().enumerate() {
-                let layers: Vec<Layer> = layers(&channels, arch, *exits).collect();
                 for (exit, &leaf) in exits.iter().zip(&tree.reads[index]) {
-                    let mut steps = vec![Step::First];
-                    steps.extend(layers.iter().filter(|layer| layer.stage <= exit).map(|&l| Step::Layer(l)));
-                    steps.push(Step::Head { stage: exit, leaf: 0 });
+                    let until = |part: &Part| match part {
+                        Part::First(_) => true,
+                        Part::Layer(layer) => layer.stage <= exit,
+                        Part::Exit(head) => head.stage == exit,
+                    };
+                    let steps: Vec<Part> = compared(&channels, arch, *exits).filter(until).collect();
                     prop_assert_eq!(reached(&tree, &tree.roots, &steps), Some(vec![leaf]));
                 }
             }
@@ -460,7 +418,7 @@ mod tests {
                 prop_assert!(group.iter().all(|&i| networks[i].0.r == networks[group[0]].0.r));
                 let members: Vec<(&Arch, Exits)> = group.iter().map(|&i| (&networks[i].0, networks[i].1)).collect();
                 let tree = Tree::new(&channels, &members);
-                let len: usize = tree.nodes.iter().map(|n| section_len(&channels, Family::SE_B, &n.step)).sum();
+                let len: usize = tree.nodes.iter().map(|n| section_len(&n.part)).sum();
                 prop_assert!(len <= limit || group.len() == 1, "{len} of {limit}");
             }
         }

@@ -6,8 +6,9 @@
 //! layers (squeeze-and-excitation included) for one image.
 
 use super::Arch;
-use super::backbone::{Channels, Head, MAX_DEPTH, STAGES, strided};
-use super::walk::{Exits, Layer, head, walk};
+use super::backbone::Channels;
+use super::visit::{Convolution, Linear, Squeeze, Visitor, visit};
+use super::walk::{Exit, Exits, Layer};
 use serde::{Deserialize, Serialize};
 
 /// What a network costs.
@@ -19,89 +20,65 @@ pub struct Cost {
     pub macs: u64,
 }
 
-impl Cost {
-    /// A k x k convolution over groups, without bias: each of `cout` filters has `per_filter` weights.
-    fn convolution(&mut self, per_filter: usize, cout: usize, side: usize) {
-        self.params += (per_filter * cout) as u64;
-        self.macs += (per_filter * cout * side * side) as u64;
+/// Counts what it is shown. It stands for no map.
+#[derive(Debug, Clone, Copy)]
+pub struct Counter {
+    /// What was shown so far.
+    pub cost: Cost,
+    classes: usize,
+}
+
+impl Counter {
+    /// A counter that has seen nothing of a network with so many classes.
+    pub fn new(classes: usize) -> Counter {
+        Counter { cost: Cost::default(), classes }
     }
 
-    fn batch_norm(&mut self, channels: usize) {
-        self.params += 2 * channels as u64;
+    /// Adds a linear layer.
+    fn add_linear(&mut self, cin: usize, cout: usize, bias: bool) {
+        self.cost.params += (cin * cout + usize::from(bias) * cout) as u64;
+        self.cost.macs += (cin * cout) as u64;
+    }
+}
+
+impl Visitor for Counter {
+    type Map = ();
+    type Gate = ();
+
+    fn classes(&self) -> usize {
+        self.classes
     }
 
-    /// Stem and the fixed first block, whose maps are `side` wide.
-    pub(crate) fn first(&mut self, channels: &Channels, side: usize) {
-        self.convolution(27, channels.stem, side);
-        self.batch_norm(channels.stem);
-        self.convolution(9, channels.stem, side);
-        self.batch_norm(channels.stem);
-        self.convolution(channels.stem, channels.first, side);
-        self.batch_norm(channels.first);
+    fn convolution(&mut self, what: &Convolution, (): &(), _gate: Option<&()>, _added: Option<&()>) {
+        let weights = what.weights_of_output() * what.cout;
+        self.cost.macs += (weights * what.side_out * what.side_out) as u64;
+        // Two of the batch norm.
+        self.cost.params += (weights + (2 + usize::from(what.bias)) * what.cout) as u64;
     }
 
-    /// What a head has in front of its pool, on a map `side` wide.
-    pub(crate) fn head_expansion(&mut self, head: &Head, side: usize) {
-        self.convolution(head.cin, head.expand, side);
-        self.batch_norm(head.expand);
+    fn squeeze(&mut self, what: &Squeeze, (): &()) {
+        self.add_linear(what.channels, what.hidden, true);
+        self.add_linear(what.hidden, what.channels, true);
     }
 
-    /// What a head has behind its pool.
-    pub(crate) fn head_classifier(&mut self, head: &Head, classes: usize) {
-        self.convolution(head.expand, head.mix, 1);
-        self.linear(head.mix, classes);
+    fn max_pool(&mut self, _layer: &Layer, (): &()) {}
+
+    fn sum(&mut self, _layer: &Layer, _terms: &[()]) {}
+
+    fn mean(&mut self, _exit: &Exit, (): &()) {}
+
+    fn linear(&mut self, _exit: &Exit, what: &Linear, (): &()) {
+        self.add_linear(what.cin, what.cout, what.bias);
     }
 
-    fn linear(&mut self, cin: usize, cout: usize) {
-        self.params += ((cin + 1) * cout) as u64;
-        self.macs += (cin * cout) as u64;
-    }
-
-    /// An elastic layer.
-    pub(crate) fn layer(&mut self, layer: &Layer) {
-        let &Layer { cin, cout, mid, side_in, side_out, .. } = layer;
-        if layer.branches.mbconv {
-            self.convolution(cin, mid, side_in);
-            self.batch_norm(mid);
-            self.convolution(layer.kernel * layer.kernel, mid, side_out);
-            self.batch_norm(mid);
-            if let Some(hidden) = layer.squeeze {
-                self.linear(mid, hidden);
-                self.linear(hidden, mid);
-            }
-            self.convolution(mid, cout, side_out);
-            self.batch_norm(cout);
-        }
-        if layer.branches.pointwise {
-            self.convolution(cin, cout, side_out);
-            self.batch_norm(cout);
-        }
-        if layer.branches.transform {
-            if cin != cout {
-                self.convolution(cin, cout, side_out);
-                self.params += cout as u64;
-            }
-            self.batch_norm(cout);
-        }
-    }
+    fn logits(&mut self, _exit: &Exit, (): ()) {}
 }
 
 /// The cost of `arch` read at `exits`, for `classes` classes. The network ends at the last exit.
 pub fn cost(channels: &Channels, arch: &Arch, exits: Exits, classes: usize) -> Cost {
-    let mut cost = Cost::default();
-    cost.first(channels, strided(arch.r as usize, 2));
-
-    let mut sides = [0; STAGES];
-    for layer in walk(channels, arch).take_while(|layer| layer.index < (exits.last() + 1) * MAX_DEPTH) {
-        cost.layer(&layer);
-        sides[layer.stage] = layer.side_out;
-    }
-    for exit in exits.iter() {
-        let head = head(channels, arch.family, exit);
-        cost.head_expansion(&head, sides[exit]);
-        cost.head_classifier(&head, classes);
-    }
-    cost
+    let mut counter = Counter::new(classes);
+    visit(&mut counter, channels, arch, exits, ());
+    counter.cost
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@
 //! - [`Family`]: which of the eight OFAv2 super-networks, as three independent facts;
 //! - [`backbone`]: the OFA MobileNetV3 stage table and the channel counts at a width multiplier;
 //! - [`Arch`]: one sub-network, as people and files write it;
-//! - [`walk`](mod@walk): an architecture unrolled into layers with shapes, which costs, plans and
-//!   drawings all read, so that they cannot disagree;
+//! - [`walk`](mod@walk): an architecture unrolled into its parts with shapes, and [`visit`]: these taken apart into
+//!   operators. Costs, plans, training, exports and drawings all read them, so that they cannot disagree;
 //! - [`Space`]: the genotype (encode, decode, bounds, canonical form, repair) and random sampling;
 //! - [`cost`](mod@cost): trainable parameters and multiply-accumulates in closed form;
 //! - [`Strategy`]: how the exits of a network are weighted;
@@ -22,6 +22,7 @@ pub mod numbers;
 pub mod sample;
 pub mod show;
 mod strategy;
+pub mod visit;
 pub mod walk;
 
 pub use arch::{Arch, MAX_RESOLUTION, MIN_RESOLUTION};

@@ -1,7 +1,8 @@
-//! An architecture unrolled into its layers, with every shape.
+//! An architecture unrolled into its parts, with every shape.
 //!
-//! Costs, plans and drawings all read this one walk, so that they cannot disagree about what a
-//! network is.
+//! A network is a list of [`Part`]s: the first layers, then elastic layers, and a head behind each stage that is
+//! read. What a part is made of, operator by operator, stands in [`visit`](super::visit). Costs, plans, training,
+//! exports and drawings all read these two, so that they cannot disagree about what a network is.
 
 use super::backbone::{
     Activation, Channels, Head, LAYERS, MAX_DEPTH, STAGE_TABLE, STAGES, expanded, squeezed, strided,
@@ -9,7 +10,7 @@ use super::backbone::{
 use super::{Arch, Error, Family};
 
 /// Which of the three parallel branches of a layer run (OFAv2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Branches {
     /// The elastic MBConv, with its identity shortcut where the layer has one.
     pub mbconv: bool,
@@ -25,10 +26,52 @@ impl Branches {
     pub fn from_mask(mask: u8) -> Branches {
         Branches { mbconv: mask & 4 != 0, pointwise: mask & 2 != 0, transform: mask & 1 != 0 }
     }
+
+    /// How many there are.
+    pub fn count(self) -> usize {
+        usize::from(self.mbconv) + usize::from(self.pointwise) + usize::from(self.transform)
+    }
+}
+
+/// A part of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// The stem and the fixed first block.
+    First(First),
+    /// An elastic layer.
+    Layer(Layer),
+    /// A head, from which nothing goes on.
+    Exit(Exit),
+}
+
+/// The layers that all networks begin with: the stem, and the fixed first block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct First {
+    /// Side of the images.
+    pub image: usize,
+    /// Channels of the stem.
+    pub stem: usize,
+    /// Output channels.
+    pub cout: usize,
+    /// Side of all their maps.
+    pub side: usize,
+}
+
+/// A head, and the map that it reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Exit {
+    /// The stage before it, from 0.
+    pub stage: usize,
+    /// Whether it is one of five exits, and not the plain head.
+    pub early: bool,
+    /// Side of that stage's output map.
+    pub side: usize,
+    /// Channel counts.
+    pub head: Head,
 }
 
 /// One elastic layer of a network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Layer {
     /// Index among the 20 layers of the super-network; its tensors are `blocks.{index + 1}`.
     pub index: usize,
@@ -69,8 +112,31 @@ pub fn dense_terms(k: usize) -> std::ops::RangeInclusive<usize> {
     1..=k.saturating_sub(2)
 }
 
+/// The parts of `arch` read at `exits`, in order. The last exit ends the network.
+pub fn parts<'a>(channels: &Channels, arch: &'a Arch, exits: Exits) -> impl Iterator<Item = Part> + use<'a> {
+    let image = arch.r as usize;
+    let first = First { image, stem: channels.stem, cout: channels.first, side: strided(image, 2) };
+    let (channels, family) = (*channels, arch.family);
+    let mut layers = walk(&channels, arch).filter(move |layer| layer.stage <= exits.last()).peekable();
+    let mut exit = None;
+    let rest = std::iter::from_fn(move || {
+        if let Some(exit) = exit.take() {
+            return Some(Part::Exit(exit));
+        }
+        let layer = layers.next()?;
+        let ends = layers.peek().is_none_or(|next| next.stage != layer.stage);
+        if ends && exits.contains(layer.stage) {
+            let (stage, early, side) = (layer.stage, family.early_exits, layer.side_out);
+            exit = Some(Exit { stage, early, side, head: head(&channels, family, stage) });
+        }
+        Some(Part::Layer(layer))
+    });
+    std::iter::once(Part::First(first)).chain(rest)
+}
+
 /// The layers of `arch`, in order.
-pub fn walk(channels: &Channels, arch: &Arch) -> impl Iterator<Item = Layer> {
+pub fn walk<'a>(channels: &Channels, arch: &'a Arch) -> impl Iterator<Item = Layer> + use<'a> {
+    let channels = *channels;
     let mut side = strided(arch.r as usize, 2);
     (0..LAYERS).filter(|&index| arch.is_active(index)).map(move |index| {
         let (stage, position) = (index / MAX_DEPTH, index % MAX_DEPTH);

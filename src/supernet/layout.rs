@@ -9,9 +9,10 @@
 use crate::launch::panels::panelled_len;
 use crate::launch::{PANEL, Slot};
 use crate::ops::halves::PER_ELEMENT;
+use crate::space::Arch;
 use crate::space::backbone::{Channels, Head, LAYERS, MAX_DEPTH, STAGE_TABLE, STAGES, expanded, squeezed};
+use crate::space::visit::{self, Convolution, Linear, LinearPlace, Place};
 use crate::space::walk::Exits;
-use crate::space::{Arch, Family};
 
 /// How a tensor lies in the packed buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,6 +165,30 @@ pub struct FirstLayers {
     pub project_bn: BatchNorm,
 }
 
+/// Where what a convolution needs lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConvolutionLayout {
+    /// Its filters.
+    pub filters: Filters,
+    /// The batch norm behind it.
+    pub bn: BatchNorm,
+    /// Its own bias, where it has one.
+    pub bias: Option<Slot>,
+}
+
+/// Filters of a convolution, for as many channels as the super-network has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filters {
+    /// The stem's.
+    Stem(Slot),
+    /// A filter a channel, of so many channels.
+    Depthwise(Slot, usize),
+    /// A 1x1 convolution.
+    Panels(Panels),
+    /// There is nothing to convolve.
+    None,
+}
+
 /// Which optional tensors a super-network has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Parts {
@@ -214,15 +239,118 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The head that a network of a family has behind a stage.
+    /// Where what a convolution needs lies.
     ///
     /// # Panics
-    /// If a layout of this family has none there.
-    pub fn head_behind(&self, family: Family, stage: usize) -> HeadLayout {
-        if family.early_exits {
-            self.exits[stage]
-        } else {
-            self.head.expect("a super-network of an SE family has its head")
+    /// If the layout has no such convolution.
+    pub fn convolution(&self, what: &Convolution) -> ConvolutionLayout {
+        let first = &self.first;
+        let (filters, bn, bias) = match what.place {
+            Place::Stem => (Filters::Stem(Slot::weights(first.stem, 27 * what.cout)), first.stem_bn, None),
+            Place::FirstFilter => {
+                let filter = Slot::weights(first.depthwise, 9 * what.cout);
+                (Filters::Depthwise(filter, what.cout), first.depthwise_bn, None)
+            }
+            Place::FirstProject => (Filters::Panels(first.project), first.project_bn, None),
+            Place::Expand(index) => {
+                let block = &self.blocks[index];
+                (Filters::Panels(block.expand), block.expand_bn, None)
+            }
+            Place::Filter(index) => {
+                let block = &self.blocks[index];
+                (Filters::Depthwise(block.filter(what.kernel), block.channels), block.depthwise_bn, None)
+            }
+            Place::Project(index) => {
+                let block = &self.blocks[index];
+                (Filters::Panels(block.project), block.project_bn, None)
+            }
+            Place::Pointwise(index) => {
+                let ((panels, bn), _) = self.parallel(index);
+                (Filters::Panels(panels), bn, None)
+            }
+            Place::Transform(index) => {
+                let (_, Transform { conv, bn }) = self.parallel(index);
+                let filters = conv.map_or(Filters::None, |(panels, _)| Filters::Panels(panels));
+                (filters, bn, conv.map(|(_, bias)| Slot::weights(bias, what.cout)))
+            }
+            Place::Head(number) => {
+                let head = self.head_numbered(number);
+                (Filters::Panels(head.expand), head.expand_bn, None)
+            }
+        };
+        ConvolutionLayout { filters, bn, bias }
+    }
+
+    /// The panels of a 1x1 convolution.
+    ///
+    /// # Panics
+    /// If it is none.
+    pub fn panels(&self, what: &Convolution) -> Panels {
+        match self.convolution(what).filters {
+            Filters::Panels(panels) => panels,
+            other => panic!("{what:?} has {other:?} for weights"),
+        }
+    }
+
+    /// The rows of a 1x1 convolution, as an engine has them.
+    ///
+    /// # Panics
+    /// If it is none.
+    pub fn rows_of(&self, what: &Convolution) -> Slot {
+        self.rows(&self.panels(what), what.cout)
+    }
+
+    /// The filters of a convolution that looks beyond a pixel.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn filter(&self, what: &Convolution) -> Slot {
+        match self.convolution(what).filters {
+            Filters::Stem(slot) | Filters::Depthwise(slot, _) => slot,
+            other => panic!("{what:?} has {other:?} for weights"),
+        }
+    }
+
+    /// Channels that the stored filters of a convolution have for an input: those of the super-network.
+    pub fn stored_inputs(&self, what: &Convolution) -> usize {
+        match self.convolution(what).filters {
+            Filters::Panels(panels) => panels.cin,
+            Filters::Depthwise(_, channels) => channels,
+            Filters::Stem(_) | Filters::None => what.cin,
+        }
+    }
+
+    /// The weights of squeeze-and-excitation.
+    ///
+    /// # Panics
+    /// If the layout has none there.
+    pub fn squeeze(&self, what: &visit::Squeeze) -> Squeeze {
+        self.blocks[what.index].squeeze.expect("the stage has squeeze-and-excitation")
+    }
+
+    fn parallel(&self, index: usize) -> ((Panels, BatchNorm), Transform) {
+        self.blocks[index].parallel.expect("a super-network of a P family has its parallel branches")
+    }
+
+    /// The weights of a linear layer, and its bias, where it has one.
+    ///
+    /// # Panics
+    /// If the layout has no such layer.
+    pub fn linear(&self, what: &Linear) -> (Panels, Option<Slot>) {
+        let head = self.head_numbered(what.exit);
+        match what.place {
+            LinearPlace::Mix => (head.mix, None),
+            LinearPlace::Classifier => {
+                (head.classifier, Some(Slot::weights(head.classifier_bias, what.stored())))
+            }
+        }
+    }
+
+    /// An exit, from 0, or the plain head.
+    fn head_numbered(&self, number: Option<usize>) -> &HeadLayout {
+        match number {
+            Some(number) => &self.exits[number],
+            None => self.head.as_ref().expect("a super-network of an SE family has its head"),
         }
     }
 

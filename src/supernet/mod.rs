@@ -32,8 +32,8 @@ pub use extract::Network;
 pub use init::Blank;
 pub use insert::Insertion;
 pub use layout::{
-    BatchNorm, Block, FirstLayers, HeadLayout, Layout, Packing, Panels, Parts, Squeeze, TensorLayout,
-    Transform,
+    BatchNorm, Block, ConvolutionLayout, Filters, FirstLayers, HeadLayout, Layout, Packing, Panels, Parts,
+    Squeeze, TensorLayout, Transform,
 };
 pub use open::together;
 pub use pack::derive_calls;

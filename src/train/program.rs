@@ -68,7 +68,7 @@ impl StepSlots {
         let scores = arena(places.reserved, free.len() - places.reserved);
         let labels = free.take(images);
         for (own, (arch, exits)) in own.iter_mut().zip(students).filter(|_| dropout) {
-            let mixed = |exit| images * layout.head_behind(arch.family, exit).head.mix;
+            let mixed = |exit| images * crate::space::walk::head(layout.channels(), arch.family, exit).mix;
             own.masks = exits.iter().map(|exit| free.take(mixed(exit))).collect();
         }
         let last = own.iter().flat_map(|own| &own.masks).last().unwrap_or(&labels);

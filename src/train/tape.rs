@@ -157,7 +157,11 @@ impl Tape<'_> {
         for stage in layers.chunk_by(|a, b| a.stage == b.stage) {
             x = self.stage(stage, x, arch.family.dense);
             if exits.contains(stage[0].stage) {
-                let head = self.layout.head_behind(arch.family, stage[0].stage);
+                let head = if arch.family.early_exits {
+                    self.layout.exits[stage[0].stage]
+                } else {
+                    self.layout.head.unwrap()
+                };
                 let logits = self.head(&head, x);
                 self.logits.push(logits);
             }

@@ -1,10 +1,12 @@
 //! The passes that evaluate a population, cut into trees and chunks as the engine cuts them.
 
 use super::Pass;
+use super::chosen::{self, Chosen};
 use crate::engine::BUDGET;
+use crate::engine::choose::Purpose;
 use crate::engine::chunks::{put_aside, waiting};
 use crate::engine::evaluate::even;
-use crate::engine::plan::{Mode, Reads, Target, lower_tree};
+use crate::engine::plan::{Mode, Reads, Target, TreePlan};
 use crate::engine::population::cut;
 use crate::engine::prepare::zeros;
 use crate::engine::tree::{Saving, Tree};
@@ -44,6 +46,8 @@ pub struct EvaluationPlan {
     pub saving: Saving,
     /// The most images of an inference pass.
     pub chunk: usize,
+    /// What was chosen of the trees.
+    pub chosen: Vec<Chosen>,
 }
 
 /// Plans the evaluation of `networks`, as [`Engine::evaluate_population`] runs it.
@@ -63,32 +67,43 @@ pub fn evaluation(
     let channels = layout.channels();
     let cut = cut(channels, networks, (taking.lanes, taking.streams), fill, BUDGET);
     let (mut passes, mut saving, mut largest) = (Vec::new(), Saving::default(), 0);
+    let mut all = Vec::new();
     for group in cut.groups {
         let members: Vec<(&Arch, Exits)> = group.iter().map(|&i| (&networks[i].0, networks[i].1)).collect();
         let at_a_time = calibration.map_or(1, |(_, batch)| batch);
         let tree = Tree::new(channels, &members).bounded(at_a_time, precision.numbers(cut.share));
         saving += tree.saving();
-        let (one, section) = lower_tree(layout, &tree, 1, Mode::Inference, Reads::Scores, target);
+        let plan = TreePlan::new(tree, target);
+        let section = plan.section(layout);
+        let purposes = [
+            calibration.map(|(_, batch)| Purpose::Recalibration { batch }),
+            (images > 0).then_some(Purpose::Inference),
+        ];
+        for purpose in purposes.into_iter().flatten() {
+            chosen::add(&mut all, plan.tree(), purpose, &plan.choices(layout, purpose));
+        }
         match calibration {
             Some((batches, batch)) => {
-                let lower = |at_once: usize| {
-                    let mode = Mode::Recalibration { batches, at_once };
-                    lower_tree(layout, &tree, at_once * batch, mode, Reads::Scores, target)
+                let mode = |at_once| Mode::Recalibration { batches, at_once };
+                let pass = |at_once: usize, runs: usize| {
+                    let program = plan.program(layout, at_once * batch, mode(at_once), Reads::Scores);
+                    Pass::program(&program, runs as u64)
                 };
-                let (program, section) = lower(1);
-                let at_once = even(batches, (taking.batches)(program.arena_len));
+                let one = plan.arena_len(layout, batch, mode(1), Reads::Scores);
+                let at_once = even(batches, (taking.batches)(one));
                 passes.push(Pass::new(&[zeros(section.len)], section.len, None, 1));
-                passes.push(Pass::program(&lower(at_once).0, (batches / at_once) as u64));
+                passes.push(pass(at_once, batches / at_once));
                 if batches % at_once > 0 {
-                    passes.push(Pass::program(&lower(batches % at_once).0, 1));
+                    passes.push(pass(batches % at_once, 1));
                 }
-                passes.push(Pass::new(&[Call::from(section.averaged)], section.len, None, 1));
+                passes.push(Pass::new(&[Call::from(section.averaged.clone())], section.len, None, 1));
             }
-            None => passes.push(Pass::new(&[Call::from(section.stored)], section.len, None, 1)),
+            None => passes.push(Pass::new(&[Call::from(section.stored.clone())], section.len, None, 1)),
         }
         if images > 0 {
-            let chunk = even(images, (taking.chunk)(one.arena_len));
-            let program = lower_tree(layout, &tree, chunk, Mode::Inference, Reads::Scores, target).0;
+            let one = plan.arena_len(layout, 1, Mode::Inference, Reads::Scores);
+            let chunk = even(images, (taking.chunk)(one));
+            let program = plan.program(layout, chunk, Mode::Inference, Reads::Scores);
             let chunks = images.div_ceil(chunk);
             passes.push(Pass::program(&program, chunks as u64));
             let waiting = waiting(program.results.len, chunks, taking.lanes);
@@ -99,5 +114,5 @@ pub fn evaluation(
             largest = largest.max(chunk);
         }
     }
-    EvaluationPlan { passes, saving, chunk: largest }
+    EvaluationPlan { passes, saving, chunk: largest, chosen: all }
 }

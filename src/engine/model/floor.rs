@@ -9,11 +9,13 @@
 //! can go on makes it hard to reach, but a plan that computes maps again instead of storing them
 //! comes close.
 
-use crate::engine::tree::{Step, Tree};
+use crate::engine::tree::Tree;
 use crate::ops::sums::added;
-use crate::space::backbone::{Channels, strided};
-use crate::space::walk::{Exits, Layer, head};
-use crate::space::{Arch, Cost};
+use crate::space::Arch;
+use crate::space::backbone::Channels;
+use crate::space::cost::Counter;
+use crate::space::visit::{Convolution, Kind, Linear, Squeeze, Visitor};
+use crate::space::walk::{Exit, Exits, Layer, Part, dense_terms};
 use crate::supernet::Layout;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -60,111 +62,121 @@ impl Floor {
     pub fn of(layout: &Layout, trees: &[Tree], until: ReadTo) -> Floor {
         let mut floor = Floor::default();
         for tree in trees {
-            for node in &tree.nodes {
-                floor += step(layout, tree, &node.step, until);
-            }
+            let dense = tree.family.dense;
+            tree.nodes.iter().for_each(|node| floor += part(&node.part, dense, layout.classes(), until));
         }
         floor
     }
 }
 
-/// Side of the map behind each stage, as the layers of a tree have it.
-fn side_behind(tree: &Tree, stage: usize) -> usize {
-    // Every network strides alike, so any layer of the stage will do.
-    let layer = tree.nodes.iter().find_map(|node| match node.step {
-        Step::Layer(layer) if layer.stage == stage => Some(layer),
-        _ => None,
-    });
-    layer.map_or(0, |layer| layer.side_out)
-}
-
-fn step(layout: &Layout, tree: &Tree, step: &Step, until: ReadTo) -> Floor {
-    let channels = layout.channels();
-    let mut cost = Cost::default();
-    let (fused, unfused, filter, blocks) = match step {
-        Step::First => {
-            let side = strided(tree.side, 2);
-            cost.first(channels, side);
-            let (image, pixels) = (3 * tree.side * tree.side, side * side);
-            let shortcut = if channels.stem == channels.first { channels.first } else { 0 };
-            let inner = 4 * channels.stem + shortcut;
-            let filter = 9 * channels.stem * pixels;
-            (image + pixels * channels.first, image + pixels * (inner + channels.first), filter, 0)
+/// The floor of one part, whatever else reads its maps.
+fn part(part: &Part, dense: bool, classes: usize, until: ReadTo) -> Floor {
+    let mut traffic = Traffic { counter: Counter::new(classes), until, unfused: 0, filter_macs: 0 };
+    let (fused, blocks) = match part {
+        Part::First(first) => {
+            let image = 3 * first.image * first.image;
+            (image + traffic.first(first, &image), 0)
         }
-        Step::Layer(layer) => {
-            cost.layer(layer);
-            let skips = if tree.family.dense { layer.position.saturating_sub(1).min(2) } else { 0 };
-            let (input, output) = maps(layer);
-            let filter = layer.kernel * layer.kernel * layer.mid * layer.side_out * layer.side_out;
-            (
-                input + output * (1 + skips),
-                unfused_layer(layer) + if skips > 0 { output * (2 + skips) } else { 0 },
-                if layer.branches.mbconv { filter } else { 0 },
-                usize::from(layer.branches.mbconv),
-            )
-        }
-        Step::Head { stage, .. } => {
-            let head = head(channels, tree.family, *stage);
-            let side = side_behind(tree, *stage);
-            cost.head_expansion(&head, side);
-            let (input, wide) = (head.cin * side * side, head.expand * side * side);
-            match until {
-                ReadTo::Norms => (input, input + wide, 0, 0),
-                ReadTo::Logits => {
-                    let classes = layout.classes();
-                    cost.head_classifier(&head, classes);
-                    (input + classes, input + 2 * wide + 2 * head.expand + 2 * head.mix + classes, 0, 0)
-                }
+        Part::Layer(layer) => {
+            let input = layer.cin * layer.side_in * layer.side_in;
+            let output = traffic.layer(layer, &input);
+            let skips = if dense { dense_terms(layer.position + 1).count() } else { 0 };
+            if skips > 0 {
+                traffic.sum(layer, &vec![output; 1 + skips]);
             }
+            (input + output * (1 + skips), usize::from(layer.branches.mbconv))
+        }
+        Part::Exit(exit) => {
+            let input = exit.head.cin * exit.side * exit.side;
+            traffic.exit(exit, &input);
+            (input + if until == ReadTo::Logits { classes } else { 0 }, 0)
         }
     };
+    let cost = traffic.counter.cost;
     Floor {
         fused: fused as u64,
-        unfused: unfused as u64,
+        unfused: traffic.unfused as u64,
         weights: cost.params,
         macs: cost.macs,
-        filter_macs: filter as u64,
+        filter_macs: traffic.filter_macs as u64,
         blocks: blocks as u64,
     }
 }
 
-/// Elements of a layer's input and output.
-fn maps(layer: &Layer) -> (usize, usize) {
-    (layer.cin * layer.side_in * layer.side_in, layer.cout * layer.side_out * layer.side_out)
+/// What operators read and write that each have maps of their own. A map is the number of its elements.
+struct Traffic {
+    counter: Counter,
+    until: ReadTo,
+    unfused: usize,
+    filter_macs: usize,
 }
 
-fn unfused_layer(layer: &Layer) -> usize {
-    let (input, output) = maps(layer);
-    let (before, behind) =
-        (layer.mid * layer.side_in * layer.side_in, layer.mid * layer.side_out * layer.side_out);
-    let mut elements = 0;
-    let mut terms = 0;
-    if layer.branches.mbconv {
-        let gated = if layer.squeeze.is_some() { behind } else { 0 };
-        elements += input + before + before + behind + gated + behind + output;
-        terms += usize::from(layer.shortcut);
+impl Visitor for Traffic {
+    type Map = usize;
+    /// Gates are few.
+    type Gate = ();
+
+    fn classes(&self) -> usize {
+        self.counter.classes()
     }
-    if layer.branches.pointwise {
-        // Of a strided convolution's input only the pixels that it reads.
-        elements += layer.cin * layer.side_out * layer.side_out + output;
-        terms += usize::from(layer.branches.mbconv);
+
+    fn convolution(&mut self, what: &Convolution, _: &usize, _: Option<&()>, added: Option<&usize>) -> usize {
+        self.counter.convolution(what, &(), None, None);
+        let output = what.elements_out();
+        self.unfused += what.elements_in() + output + added.copied().unwrap_or(0);
+        if what.kind == Kind::Depthwise {
+            self.filter_macs += what.weights_of_output() * output;
+        }
+        output
     }
-    if layer.branches.transform {
-        let pooled = layer.cin * layer.side_out * layer.side_out;
-        elements += if layer.stride > 1 { input + pooled } else { 0 } + pooled + output;
-        terms += usize::from(layer.branches.mbconv || layer.branches.pointwise);
+
+    fn squeeze(&mut self, what: &Squeeze, x: &usize) {
+        self.counter.squeeze(what, &());
+        self.unfused += x;
     }
-    elements + terms * output
+
+    fn max_pool(&mut self, layer: &Layer, x: &usize) -> usize {
+        let output = layer.cin * layer.side_out * layer.side_out;
+        self.unfused += x + output;
+        output
+    }
+
+    fn sum(&mut self, _layer: &Layer, terms: &[usize]) -> usize {
+        self.unfused += terms.iter().sum::<usize>() + terms[0];
+        terms[0]
+    }
+
+    fn mean(&mut self, exit: &Exit, x: &usize) -> usize {
+        self.unfused += x + exit.head.expand;
+        exit.head.expand
+    }
+
+    fn linear(&mut self, exit: &Exit, what: &Linear, x: &usize) -> usize {
+        self.counter.linear(exit, what, &());
+        self.unfused += x + what.cout;
+        what.cout
+    }
+
+    fn logits(&mut self, _exit: &Exit, _logits: usize) {}
+
+    fn exit(&mut self, exit: &Exit, x: &usize) {
+        // Recalibration ends with the batch norm: what lies behind it has none.
+        let wide = self.convolution(&exit.expand(), x, None, None);
+        if self.until == ReadTo::Logits {
+            let pooled = self.mean(exit, &wide);
+            self.behind_pool(exit, pooled);
+        }
+    }
 }
 
 /// Layers of some trees whose expanded map of one image has at most `elements` elements, so that a
 /// block of a fused kernel could hold it.
 pub fn blocks_within(trees: &[Tree], elements: u64) -> u64 {
-    let fits = |step: &Step| match step {
-        Step::Layer(layer) if layer.branches.mbconv => {
+    let fits = |part: &Part| match part {
+        Part::Layer(layer) if layer.branches.mbconv => {
             (layer.mid * layer.side_in * layer.side_in) as u64 <= elements
         }
         _ => false,
     };
-    trees.iter().flat_map(|tree| &tree.nodes).filter(|node| fits(&node.step)).count() as u64
+    trees.iter().flat_map(|tree| &tree.nodes).filter(|node| fits(&node.part)).count() as u64
 }

@@ -17,16 +17,19 @@
 //! ratio to the floor, a kernel by the ratio of its measured time to the estimate.
 //!
 //! - [`evaluation`](mod@evaluation): the passes of a population, recalibration included;
+//! - [`chosen`]: which parts run how, and why;
 //! - [`floor`]: the least traffic and arithmetic;
 //! - [`machine`]: cards by their data sheets, this machine by measurement;
 //! - [`time`](mod@time): how long a call takes on a machine, and what for.
 
+pub mod chosen;
 pub mod evaluation;
 pub mod floor;
 pub mod machine;
 pub mod time;
 
 pub use super::Precision;
+pub use chosen::Chosen;
 pub use evaluation::{EvaluationPlan, Scheduling, Workload, evaluation};
 pub use floor::{Floor, ReadTo};
 pub use machine::Machine;

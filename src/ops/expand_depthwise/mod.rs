@@ -25,7 +25,7 @@ pub mod cpu;
 pub(crate) mod gpu;
 pub mod reference;
 
-pub use gpu::{block, fits};
+pub use gpu::{block, fits, least_shared_bytes};
 
 use super::halves::Format;
 use super::mbconv::Front;

@@ -225,6 +225,11 @@ impl Job {
     }
 }
 
+/// Bytes of shared memory of the smallest block for the shape; none where there is no kernel for it.
+pub fn least_shared_bytes(p: &Params) -> Option<u32> {
+    Job::whole(p).smallest().map(|plan| plan.shared_bytes)
+}
+
 /// Whether there is a kernel for the shape on a device whose blocks can have `shared_bytes` of shared memory.
 pub fn fits(p: &Params, shared_bytes: u32) -> bool {
     Job::whole(p).fits(shared_bytes)

@@ -48,7 +48,7 @@ pub mod cpu;
 pub(crate) mod gpu;
 pub mod reference;
 
-pub use blocks::{Block, block, fits};
+pub use blocks::{Block, block, fits, least_shared_bytes};
 
 use super::halves::{Format, PER_ELEMENT};
 use super::mbconv::blocks::Job;

@@ -35,7 +35,7 @@ pub(crate) mod gpu;
 pub mod reference;
 mod units;
 
-pub use gpu::fits;
+pub use gpu::{fits, least_shared_bytes};
 pub use units::Units;
 
 use super::halves::Format;
