@@ -3,8 +3,10 @@
 
 pub mod devices;
 
+use natv2::run::{StopFlag, latest_checkpoint};
 use serde_json::Value;
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
@@ -76,4 +78,27 @@ pub fn ignores_hangups() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
+}
+
+/// Every file of the newest checkpoint of a stage, by its name, and the checkpoint's step.
+pub fn newest(run: &Path, stage: &str) -> (u64, BTreeMap<String, Vec<u8>>) {
+    let checkpoint = latest_checkpoint(run, stage).unwrap().checkpoint.expect("a checkpoint");
+    let file = |name: &str| (name.to_string(), checkpoint.read(name).unwrap());
+    (checkpoint.step(), checkpoint.names().map(file).collect())
+}
+
+/// Takes a training in `run` to its end that is stopped before each of `steps`, which are ascending, and nowhere else.
+/// `train` goes on with it until the flag rises, at which it looks once before every step.
+pub fn stopped_before(
+    (run, stage): (&Path, &str),
+    steps: &[u64],
+    train: impl Fn(&StopFlag) -> Result<bool, String>,
+) -> Result<bool, String> {
+    let mut at = 0;
+    for &step in steps {
+        assert_eq!(train(&StopFlag::at_look((step - at) as usize)), Ok(false), "before step {step}");
+        assert_eq!(newest(run, stage).0, step);
+        at = step;
+    }
+    train(&StopFlag::new())
 }

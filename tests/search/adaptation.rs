@@ -1,6 +1,7 @@
 //! Searches that adapt the super-network, in f32 and in 16 bits: same bytes for any number of threads and
 //! any interruption, and accuracies that are those of the adapted weights.
 
+use crate::common::newest;
 use natv2::config::{self, Config};
 use natv2::device::Cpu;
 use natv2::engine::Precision;
@@ -20,6 +21,16 @@ fn options(weights: Option<PathBuf>) -> Options {
 
 static EVALUATOR: LazyLock<Evaluator> =
     LazyLock::new(|| Evaluator::open(&options(None), Arc::new(Cpu)).unwrap());
+
+/// Random weights of a family, written to `file`.
+fn of_family(file: &Path, family: Family, width: f64) -> Evaluator {
+    let blank = Blank { family, width, classes: 10, scaling: ExitScaling::Once };
+    let supernet = Supernet::random(&blank, 1).unwrap();
+    std::fs::write(file, supernet.checkpoint().to_bytes().unwrap()).unwrap();
+    let card = Card { data: Some("digits".into()), resolutions: vec![32, 48], ..supernet.card };
+    std::fs::write(Card::path(file), card.to_json()).unwrap();
+    Evaluator::open(&options(Some(file.into())), Arc::new(Cpu)).unwrap()
+}
 
 /// Two rounds of two epochs of three steps, at rates that leave a mark.
 fn config(sets: &[&str]) -> Config {
@@ -196,62 +207,129 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Searches straight on, and stopped wherever a stop makes a checkpoint, the first step of every round among
-/// them, which must come to the same; the result, and the divergences.
-fn step_by_step(sets: &[&str]) -> (Result<(), String>, Vec<String>) {
+/// A search that is stopped where a test wants it.
+struct Stopping<'a> {
+    evaluator: &'a Evaluator,
+    config: &'a Config,
+    /// The run, and where the next part of it is tried.
+    folders: [PathBuf; 2],
+}
+
+impl Stopping<'_> {
+    /// Goes on in a folder; whether it came to its end.
+    fn go(&self, folder: &Path, stop: &StopFlag) -> Result<bool, String> {
+        let run = RunDirectory::open(folder).unwrap();
+        let done = search(self.config, self.evaluator, &run, stop, Output::Silent);
+        done.map(|outcome| matches!(outcome, Outcome::Finished(..))).map_err(|error| error.to_string())
+    }
+
+    /// Goes on to the first checkpoint that is `far` enough, which gets the numbers of the one before and of this one,
+    /// and stops there, or to the end. `looks` is a guess how many looks for a stop that takes, and then their number.
+    fn on_to(
+        &self,
+        looks: &mut usize,
+        far: impl Fn(Option<u64>, Option<u64>) -> bool,
+    ) -> Result<bool, String> {
+        let at = |folder: &Path| {
+            let checkpoint = latest_checkpoint(folder, "search").unwrap().checkpoint;
+            checkpoint.map(|checkpoint| checkpoint.step())
+        };
+        let [run, probe] = &self.folders;
+        let before = if run.exists() { at(run) } else { None };
+        *looks = fewest(*looks, |looks| {
+            let _ = std::fs::remove_dir_all(probe);
+            if run.exists() {
+                copy(run, probe);
+            }
+            self.go(probe, &StopFlag::at_look(looks)) != Ok(false) || far(before, at(probe))
+        });
+        self.go(run, &StopFlag::at_look(*looks))
+    }
+
+    /// What the newest checkpoint says.
+    fn state(&self) -> Option<State> {
+        State::restored(latest_checkpoint(&self.folders[0], "search").unwrap()).unwrap()
+    }
+}
+
+/// Searches straight on, and with the stops of `stopping`, which must come to the same; the result, and the
+/// divergences.
+fn compared(
+    (evaluator, config): (&Evaluator, &Config),
+    stopping: impl FnOnce(&Stopping<'_>) -> Result<bool, String>,
+) -> (Result<bool, String>, Vec<String>) {
     let folder = tempfile::tempdir().unwrap();
     let [straight, stopped, probe] = ["straight", "stopped", "probe"].map(|name| folder.path().join(name));
-    let small = ["search.archive=6", "search.oversample=1", "predictor.folds=3", "adaptation.epochs=1"];
-    let config = config(&[&small[..], sets].concat());
-    let go = |folder: &Path, stop: StopFlag| {
-        let run = RunDirectory::open(folder).unwrap();
-        let done = search(&config, &EVALUATOR, &run, &stop, Output::Silent);
-        done.map(|outcome| matches!(outcome, Outcome::Finished(..))).map_err(|error| error.to_string())
-    };
-    let done = go(&straight, StopFlag::new());
-    let at = |folder: &Path| {
-        let checkpoint = latest_checkpoint(folder, "search").unwrap().checkpoint;
-        checkpoint.map(|checkpoint| checkpoint.step())
-    };
-    let (mut at_starts, mut within, mut looks) = (0, 0, 1);
-    let other = loop {
-        looks = fewest(looks, |looks| {
-            let _ = std::fs::remove_dir_all(&probe);
-            if stopped.exists() {
-                copy(&stopped, &probe);
-            }
-            let ended = go(&probe, StopFlag::at_look(looks)) != Ok(false);
-            ended || at(&probe) != if stopped.exists() { at(&stopped) } else { None }
-        });
-        match go(&stopped, StopFlag::at_look(looks)) {
-            Ok(false) => {}
-            other => break other,
-        }
-        let restored = latest_checkpoint(&stopped, "search").unwrap();
-        let Some(state) = State::restored(restored).unwrap() else { continue };
-        match state.adaptation.pending {
-            Some(_) if state.adaptation.steps == 3 * state.iteration => at_starts += 1,
-            Some(_) => within += 1,
-            None => {}
-        }
-    };
-    assert!(at_starts > 0 && within > 0, "{at_starts} {within}");
-    assert_eq!(done, other);
+    let search = Stopping { evaluator, config, folders: [stopped.clone(), probe] };
+    let done = search.go(&straight, &StopFlag::new());
+    assert_eq!(done, stopping(&search));
     if done.is_ok() {
         assert_eq!(files(&straight), files(&stopped));
         assert_eq!(state(&straight), state(&stopped));
+        assert_eq!(newest(&straight, "search"), newest(&stopped, "search"));
     }
     for step in std::fs::read_dir(stopped.join("checkpoints/search")).unwrap() {
         let file = step.unwrap().path().join("weights.safetensors");
         assert!(!file.exists() || Checkpoint::read(&file).is_ok(), "{}", file.display());
     }
     let back = events(&straight).unwrap().into_iter().filter(|event| event.kind == "rollback");
-    (done.map(|_| ()), back.map(|event| event.data.as_str().unwrap().to_string()).collect())
+    (done, back.map(|event| event.data.as_str().unwrap().to_string()).collect())
+}
+
+/// Settings of a search that is stopped often.
+const SMALL: [&str; 4] =
+    ["search.archive=6", "search.oversample=1", "predictor.folds=3", "adaptation.epochs=1"];
+
+/// Stopped wherever a stop makes a checkpoint, the first step of every round among them.
+fn step_by_step(sets: &[&str]) -> (Result<bool, String>, Vec<String>) {
+    compared((&EVALUATOR, &config(&[&SMALL[..], sets].concat())), |search| {
+        let (mut at_starts, mut within, mut looks) = (0, 0, 1);
+        loop {
+            let done = search.on_to(&mut looks, |before, now| now != before);
+            if done != Ok(false) {
+                assert!(at_starts > 0 && within > 0, "{at_starts} {within}");
+                return done;
+            }
+            let Some(state) = search.state() else { continue };
+            match state.adaptation.pending {
+                Some(_) if state.adaptation.steps == 3 * state.iteration => at_starts += 1,
+                Some(_) => within += 1,
+                None => {}
+            }
+        }
+    })
 }
 
 #[test]
 fn stops_before_steps_of_a_round_change_nothing() {
-    assert_eq!(step_by_step(&["adaptation.rate=0.05"]), (Ok(()), Vec::new()));
+    assert_eq!(step_by_step(&["adaptation.rate=0.05"]), (Ok(true), Vec::new()));
+}
+
+#[test]
+fn stops_before_the_first_and_the_last_step_of_a_round_change_nothing_in_any_family() {
+    let folder = tempfile::tempdir().unwrap();
+    let few = ["search.iterations=1", "search.candidates=4", "search.eval_images=20", "adaptation.epochs=2"];
+    let batches = ["adaptation.batch=8", "adaptation.epoch_images=24", "adaptation.networks=2"];
+    let config = config(&[&SMALL[..], &few, &batches].concat());
+    // What one family's first step takes, another's takes or nearly.
+    let mut to_the_first = 1;
+    for family in Family::all() {
+        let evaluator = of_family(&folder.path().join(format!("{family}.safetensors")), family, 0.1);
+        let done = compared((&evaluator, &config), |search| {
+            // Checkpoint 0 is the initial archive, 1 the candidates', and each step has one more. From there to the
+            // last step there is a look before the round and one before each step.
+            for (steps, looks) in [(0, &mut to_the_first), (5, &mut 6)] {
+                assert_eq!(search.on_to(looks, |_, now| now >= Some(1 + steps)), Ok(false));
+                let adaptation = search.state().unwrap().adaptation;
+                assert!(
+                    adaptation.steps == steps && adaptation.pending.is_some(),
+                    "{family}: {adaptation:?}"
+                );
+            }
+            search.go(&search.folders[0], &StopFlag::new())
+        });
+        assert_eq!(done, (Ok(true), Vec::new()), "{family}");
+    }
 }
 
 #[test]
@@ -367,13 +445,7 @@ fn every_distribution_and_method_adapts() {
 fn early_exits_learn_from_the_ensemble() {
     let folder = tempfile::tempdir().unwrap();
     let family: Family = "EE_DP".parse().unwrap();
-    let blank = Blank { family, width: 0.25, classes: 10, scaling: ExitScaling::Once };
-    let supernet = Supernet::random(&blank, 1).unwrap();
-    let file = folder.path().join("ee.safetensors");
-    std::fs::write(&file, supernet.checkpoint().to_bytes().unwrap()).unwrap();
-    let card = Card { data: Some("digits".into()), resolutions: vec![32, 48], ..supernet.card };
-    std::fs::write(Card::path(&file), card.to_json()).unwrap();
-    let evaluator = Evaluator::open(&options(Some(file)), Arc::new(Cpu)).unwrap();
+    let evaluator = of_family(&folder.path().join("ee.safetensors"), family, 0.25);
     let run = folder.path().join("run");
     let sets = ["search.iterations=1", "search.archive=6", "search.oversample=1", "predictor.folds=3"];
     whole(&run, &evaluator, &config(&sets), 2);

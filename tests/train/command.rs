@@ -2,12 +2,13 @@
 //! had happened.
 #![cfg(unix)]
 
-use crate::common::{ends_within, signal};
+use crate::common::{ends_within, newest, signal, stopped_before};
 use natv2::config::{self, Config, Profile};
 use natv2::device::{Cpu, Device};
 use natv2::pipeline::training::{Stage, prepare};
 use natv2::run::{Event, Output as Shown, RunDirectory, StopFlag, events};
 use natv2::supernet::{Card, Checkpoint, Supernet};
+use natv2::train::phase::phases;
 use rand::RngExt;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -208,29 +209,44 @@ fn train(folder: &Path, config: &Config, stop: &StopFlag) -> Result<bool, String
 }
 
 /// The same, stopped before every single step, the first ones of phases among them.
-fn step_by_step(folder: &Path, config: &Config) -> (usize, Result<bool, String>) {
+fn step_by_step(folder: &Path, config: &Config) -> Result<bool, String> {
     for stops in 0.. {
         let done = train(folder, config, &StopFlag::at_look(1));
         if done != Ok(false) {
-            return (stops, done);
+            assert!(stops > 5, "{stops}");
+            return done;
         }
     }
     unreachable!()
 }
 
+/// The first and the last step of every phase of a training that told these events.
+fn edges(told: &[Event]) -> Vec<u64> {
+    let ends: Vec<u64> = told.iter().filter(|event| event.kind == "phase").map(|event| event.step).collect();
+    let starts = [0].into_iter().chain(ends.iter().copied());
+    starts.zip(&ends).flat_map(|(start, end)| [start, end - 1]).collect()
+}
+
 /// Trains straight on and step by step, which must come to the same; what it came to, and the straight one's events.
 fn both(sets: &[&str]) -> (Result<bool, String>, Vec<Event>) {
+    compared(sets, |folder, config, _| step_by_step(folder, config))
+}
+
+/// Trains straight on and with the stops of `stopping`, which knows the straight one's events; as [`both`].
+fn compared(
+    sets: &[&str],
+    stopping: impl Fn(&Path, &Config, &[Event]) -> Result<bool, String>,
+) -> (Result<bool, String>, Vec<Event>) {
     let folder = tempfile::tempdir().unwrap();
     let [straight, stopped] = ["straight", "stopped"].map(|name| folder.path().join(name));
     let config = settings(sets);
     let done = train(&straight, &config, &StopFlag::new());
-    let (stops, other) = step_by_step(&stopped, &config);
-    assert!(stops > 5, "{stops}");
-    assert_eq!(done, other);
+    let told = events(&straight).unwrap();
+    assert_eq!(done, stopping(&stopped, &config, &told));
     if done.is_ok() {
         assert_eq!(files(&straight), files(&stopped));
+        assert_eq!(newest(&straight, "train"), newest(&stopped, "train"));
     }
-    let told = events(&straight).unwrap();
     let what = |events: &[Event]| -> Vec<_> {
         events
             .iter()
@@ -257,6 +273,36 @@ fn stops_before_every_step_and_phase_change_nothing() {
     for (number, epoch) in epochs.enumerate() {
         assert_eq!(epoch.data["kd_ratio"].as_f64(), (number > 0).then_some(1.0), "{:?}", epoch.data);
     }
+}
+
+/// Small trainings of `families` that are stopped before the first and before the last step of every phase.
+fn stops_at_the_edges_of_phases(families: [&str; 4]) {
+    for family in families {
+        let names: Vec<String> = phases(&settings(&[]).train, family.parse().unwrap(), false)
+            .into_iter()
+            .map(|phase| phase.name)
+            .collect();
+        let family = format!("supernet.family={family}");
+        let small = ["train.batch=8", "train.epoch_images=24", "train.validation_images=20"];
+        let sets = [&[family.as_str(), "train.calibration_images=20"], &small[..]].concat();
+        let (done, told) = compared(&sets, |folder, config, told| {
+            stopped_before((folder, "train"), &edges(told), |stop| train(folder, config, stop))
+        });
+        assert_eq!((done, rollbacks(&told).len()), (Ok(true), 0));
+        let ended = told.iter().filter(|event| event.kind == "phase");
+        assert!(ended.map(|event| event.data["phase"].as_str().unwrap()).eq(names), "{family}");
+        assert!(edges(&told).is_sorted_by(|a, b| a < b), "{family}: {:?}", edges(&told));
+    }
+}
+
+#[test]
+fn stops_before_the_first_and_the_last_step_of_every_phase_change_nothing() {
+    stops_at_the_edges_of_phases(["SE_B", "SE_D", "SE_P", "SE_DP"]);
+}
+
+#[test]
+fn nor_do_they_with_early_exits() {
+    stops_at_the_edges_of_phases(["EE_B", "EE_D", "EE_P", "EE_DP"]);
 }
 
 #[test]

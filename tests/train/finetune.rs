@@ -2,6 +2,7 @@
 //! step from inherited weights, networks that are kept as they were inherited, ensembles that are pruned and tested once,
 //! results that are written again where they were lost.
 
+use crate::common::{newest, stopped_before};
 use natv2::config::{self, Config};
 use natv2::data::loader::{self, Loader, Position};
 use natv2::data::{Dataset, Facts, Spec, Split};
@@ -10,7 +11,7 @@ use natv2::engine::{Calibration, Engine, Precision, SplitImages};
 use natv2::export::NetworkState;
 use natv2::finetune::prune::{Score, best_subset, ensemble, weights};
 use natv2::finetune::{Epoch, Inputs, Outcome, Part, Picked, Summary, finetune};
-use natv2::run::{Output, RunDirectory, StopFlag, events};
+use natv2::run::{Event, Output, RunDirectory, StopFlag, events};
 use natv2::space::walk::Exits;
 use natv2::space::{Arch, ExitScaling, Family, cost};
 use natv2::supernet::{Blank, Card, Checkpoint, Network, Supernet, Target, convert};
@@ -46,6 +47,20 @@ fn two(config: &Config) -> Inputs<'_> {
     let second = Picked { number: 2, ..Picked::given(&supernets, &other) };
     let settings = (config.seed, &config.finetune, &config.train);
     Inputs::new(settings, None, supernets, digits(), vec![first, second]).unwrap()
+}
+
+/// A fine-tuning of two networks of random weights, with layers of all branches where the family has any.
+fn of_family(config: &Config, family: Family) -> Inputs<'_> {
+    let blank = Blank { family, width: 0.1, classes: 10, scaling: ExitScaling::Once };
+    let supernets = vec![Supernet::random(&blank, 1).unwrap()];
+    let nw =
+        |first| if family.parallel { std::array::from_fn(|at| 1 + (first + at as u8) % 7) } else { [4; 20] };
+    let first = Arch { nw: nw(0), d: [3; 5], ..small(family) };
+    let second = Arch { nw: nw(3), nd: if family.early_exits { 3 } else { 5 }, ..small(family) };
+    let pick = |number, arch: &Arch| Picked { number, ..Picked::given(&supernets, arch) };
+    let picked = vec![pick(1, &first), pick(2, &second)];
+    let settings = (config.seed, &config.finetune, &config.train);
+    Inputs::new(settings, None, supernets, digits(), picked).unwrap()
 }
 
 /// A fine-tuning of an ensemble of random weights.
@@ -113,16 +128,37 @@ fn nor_do_they_where_networks_are_kept() {
     assert_eq!(interruptions(&[]), 0);
 }
 
-/// Fine-tunes straight on, and stopped before every single step, the first ones of parts among them, which must
-/// come to the same; the result, and the divergences.
-fn step_by_step(sets: &[&str]) -> (Result<(), String>, Vec<String>) {
+/// Fine-tunes two networks straight on, and stopped before every single step, the first ones of parts among them,
+/// which must come to the same; the result, and the divergences.
+fn step_by_step(sets: &[&str]) -> (Result<bool, String>, Vec<String>) {
+    let config = config(sets);
+    let (done, told) = compared(&two(&config), |_, _, go| {
+        let mut stops = 0;
+        loop {
+            match go(&StopFlag::at_look(1)) {
+                Ok(false) => stops += 1,
+                done => {
+                    assert!(stops > 5, "{stops}");
+                    return done;
+                }
+            }
+        }
+    });
+    let back = told.into_iter().filter(|event| event.kind == "rollback");
+    (done, back.map(|event| event.data.as_str().unwrap().to_string()).collect())
+}
+
+/// Fine-tunes straight on, and with the stops of `stopping`, which must come to the same: it gets the folder, what the
+/// straight one told, and how to go on. What it came to, and the straight one's events.
+fn compared(
+    inputs: &Inputs<'_>,
+    stopping: impl Fn(&Path, &[Event], &dyn Fn(&StopFlag) -> Result<bool, String>) -> Result<bool, String>,
+) -> (Result<bool, String>, Vec<Event>) {
     let folder = tempfile::tempdir().unwrap();
     let [straight, stopped] = ["straight", "stopped"].map(|name| folder.path().join(name));
-    let config = config(sets);
-    let inputs = two(&config);
-    let go = |folder: &Path, flag: StopFlag| {
+    let go = |folder: &Path, flag: &StopFlag| {
         let run = RunDirectory::open(folder).unwrap();
-        let done = finetune(&inputs, cpu(), &run, &flag, Output::Silent);
+        let done = finetune(inputs, cpu(), &run, flag, Output::Silent);
         // Whatever came of it, what is there can be read again.
         for step in std::fs::read_dir(folder.join("checkpoints/finetune")).unwrap() {
             for name in ["weights.safetensors", "optimiser.safetensors"] {
@@ -132,27 +168,49 @@ fn step_by_step(sets: &[&str]) -> (Result<(), String>, Vec<String>) {
         }
         done.map(|outcome| matches!(outcome, Outcome::Finished(_))).map_err(|error| error.to_string())
     };
-    let done = go(&straight, StopFlag::new());
-    let mut stops = 0;
-    let other = loop {
-        match go(&stopped, StopFlag::at_look(1)) {
-            Ok(false) => stops += 1,
-            other => break other,
-        }
-    };
-    assert!(stops > 5, "{stops}");
-    assert_eq!(done, other);
+    let done = go(&straight, &StopFlag::new());
+    let told = events(&straight).unwrap();
+    assert_eq!(done, stopping(&stopped, &told, &|flag| go(&stopped, flag)));
     if done.is_ok() {
-        let names = ["finetuned.json", "network-1.safetensors", "network-2.safetensors"];
+        let of = |picked: &Picked| {
+            ["safetensors", "card.json"].map(|end| format!("network-{}.{end}", picked.number))
+        };
+        let names: Vec<String> = inputs.picked.iter().flat_map(of).chain(["finetuned.json".into()]).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
         assert_eq!(files(&straight, &names), files(&stopped, &names));
+        assert_eq!(newest(&straight, "finetune"), newest(&stopped, "finetune"));
     }
-    let back = events(&straight).unwrap().into_iter().filter(|event| event.kind == "rollback");
-    (done.map(|_| ()), back.map(|event| event.data.as_str().unwrap().to_string()).collect())
+    (done, told)
 }
 
 #[test]
 fn stops_before_every_step_change_nothing() {
-    assert_eq!(step_by_step(&[]), (Ok(()), Vec::new()));
+    assert_eq!(step_by_step(&[]), (Ok(true), Vec::new()));
+}
+
+/// The first and the last step of every part of a fine-tuning that told these events.
+fn edges(told: &[Event]) -> Vec<u64> {
+    let epochs: Vec<&Event> = told.iter().filter(|event| event.kind == "epoch").collect();
+    let parts = epochs.chunk_by(|a, b| a.data["part"] == b.data["part"]);
+    let ends: Vec<u64> = parts.map(|part| part[part.len() - 1].step).collect();
+    let starts = [0].into_iter().chain(ends.iter().copied());
+    starts.zip(&ends).flat_map(|(start, end)| [start, end - 1]).collect()
+}
+
+#[test]
+fn stops_before_the_first_and_the_last_step_of_both_parts_change_nothing() {
+    for family in Family::all() {
+        let exits = if family.early_exits { "exits=mix" } else { "exits=single" };
+        let small = ["keep=always-train", "batch=8", "epoch_images=24", "calibration_images=20"];
+        let config = config(&[&[exits, "rate=0.01"], &small[..]].concat());
+        let inputs = of_family(&config, family);
+        let (done, told) =
+            compared(&inputs, |folder, told, go| stopped_before((folder, "finetune"), &edges(told), go));
+        assert_eq!(done, Ok(true), "{family}");
+        // Two parts of each of two networks.
+        let edges = edges(&told);
+        assert!(edges.len() == 8 && edges.is_sorted_by(|a, b| a < b), "{family}: {edges:?}");
+    }
 }
 
 #[test]
