@@ -18,10 +18,10 @@ use crate::report::{
     self, Block, Command, Diagram, Goal, Group, Iteration, Network, Point, Quantity, Report, Stage,
 };
 use crate::shown::{OfRun, Shown};
-use crate::space::backbone::{DEPTHS, LAYERS, MAX_DEPTH, strided};
+use crate::space::backbone::{DEPTHS, LAYERS, MAX_DEPTH};
 use crate::space::show::grouped;
-use crate::space::walk::{dense_terms, head};
-use crate::space::{Arch, Channels, Layer, Space, walk};
+use crate::space::walk::{Exits, Part, dense_terms, parts};
+use crate::space::{Arch, Channels, Layer, Space};
 use crate::train::tally::left_out;
 use std::path::Path;
 
@@ -381,32 +381,28 @@ fn hover(arch: &Arch) -> String {
 }
 
 fn diagram(channels: &Channels, arch: &Arch, classes: usize) -> Diagram {
-    let mut stages: Vec<Stage> = (0..arch.stages())
-        .map(|stage| Stage {
-            name: format!("stage {}", stage + 1),
-            skipped: usize::from(DEPTHS[DEPTHS.len() - 1].saturating_sub(arch.d[stage])),
-            ..Stage::default()
-        })
-        .collect();
-    for layer in walk(channels, arch) {
-        stages[layer.stage].layers.push(drawn(&layer, arch));
+    let stage = |stage: usize| Stage {
+        name: format!("stage {}", stage + 1),
+        skipped: usize::from(DEPTHS[DEPTHS.len() - 1].saturating_sub(arch.d[stage])),
+        ..Stage::default()
+    };
+    let mut diagram = Diagram { stages: (0..arch.stages()).map(stage).collect(), ..Diagram::default() };
+    for part in parts(channels, arch, Exits::single(arch)) {
+        match part {
+            Part::First(first) => {
+                let (r, side) = (first.image, first.side);
+                diagram.stem =
+                    format!("{r} × {r} px → stem {} ch, {side} px → {} ch", first.stem, first.cout);
+            }
+            Part::Layer(layer) => diagram.stages[layer.stage].layers.push(drawn(&layer, arch)),
+            Part::Exit(exit) => {
+                let (expand, mix) = (exit.head.expand, exit.head.mix);
+                diagram.stages[exit.stage].exit = exit.number().map(|number| format!("exit {}", number + 1));
+                diagram.head = format!("→ 1×1 {expand} → pool → {mix} → {classes} classes");
+            }
+        }
     }
-    let last = arch.stages() - 1;
-    if arch.family.early_exits {
-        stages[last].exit = Some(format!("exit {}", arch.nd));
-    }
-    let head = head(channels, arch.family, last);
-    Diagram {
-        stem: format!(
-            "{r} × {r} px → stem {} ch, {side} px → {} ch",
-            channels.stem,
-            channels.first,
-            r = arch.r,
-            side = strided(arch.r as usize, 2)
-        ),
-        stages,
-        head: format!("→ 1×1 {} → pool → {} → {classes} classes", head.expand, head.mix),
-    }
+    diagram
 }
 
 fn drawn(layer: &Layer, arch: &Arch) -> report::Layer {
@@ -435,7 +431,6 @@ mod tests {
     use crate::config;
     use crate::random::stream;
     use crate::space::sample::{Policy, sample};
-    use crate::space::walk::Exits;
     use crate::space::{ExitScaling, Family, cost};
     use rand::RngExt;
     fn next(config: &Config) -> OfRun<'_> {

@@ -96,7 +96,7 @@ words!(
 );
 
 /// A classification head: 1x1 convolution to `expand`, global pool, 1x1 to `mix`, linear.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Head {
     /// Input channels.
     pub cin: usize,

@@ -1,8 +1,8 @@
 //! A network drawn as text that a person can read.
 
-use super::backbone::{Channels, strided};
+use super::backbone::Channels;
 use super::cost::cost;
-use super::walk::{Exits, Layer, dense_terms, head, walk};
+use super::walk::{Exits, Layer, Part, dense_terms, parts};
 use super::{Activation, Arch};
 use std::fmt::Write;
 
@@ -18,28 +18,32 @@ pub fn show(channels: &Channels, arch: &Arch, exits: Exits, classes: usize) -> S
         grouped(total.params),
         grouped(total.macs)
     );
-    let side = strided(arch.r as usize, 2);
     let mut row = |name: &str, what: &str, cout: usize, side: usize| {
         // Writing to a String cannot fail.
         let _ = writeln!(out, "  {name:<10} {what:<58} {cout:>5} ch  {side:>3} x {side}");
     };
-    row("stem", "conv 3x3 /2, h-swish", channels.stem, side);
-    row("first", "MBConv k3 e1, ReLU, +x", channels.first, side);
-    for layer in walk(channels, arch).take_while(|l| l.stage <= exits.last()) {
-        let name = format!("{}.{}", layer.stage + 1, layer.position + 1);
-        row(&name, &describe(&layer), layer.cout, layer.side_out);
-        let k = layer.position + 1;
-        let last = k == usize::from(arch.d[layer.stage]);
-        if arch.family.dense && k >= 3 {
-            let terms: Vec<String> = dense_terms(k).map(|j| format!("y{j}")).collect();
-            row("", &format!("  + {} (dense skip)", terms.join(" + ")), layer.cout, layer.side_out);
-        }
-        if last && exits.contains(layer.stage) {
-            let head = head(channels, arch.family, layer.stage);
-            let name =
-                if arch.family.early_exits { format!("exit {}", layer.stage + 1) } else { "head".into() };
-            let what = format!("1x1 {} h-swish, pool, 1x1 {} h-swish, linear", head.expand, head.mix);
-            row(&name, &what, classes, 1);
+    for part in parts(channels, arch, exits) {
+        match part {
+            Part::First(first) => {
+                let shortcut = if first.shortcut() { ", +x" } else { "" };
+                row("stem", "conv 3x3 /2, h-swish", first.stem, first.side);
+                row("first", &format!("MBConv k3 e1, ReLU{shortcut}"), first.cout, first.side);
+            }
+            Part::Layer(layer) => {
+                let k = layer.position + 1;
+                row(&format!("{}.{k}", layer.stage + 1), &describe(&layer), layer.cout, layer.side_out);
+                if arch.family.dense && k >= 3 {
+                    let terms: Vec<String> = dense_terms(k).map(|j| format!("y{j}")).collect();
+                    let what = format!("  + {} (dense skip)", terms.join(" + "));
+                    row("", &what, layer.cout, layer.side_out);
+                }
+            }
+            Part::Exit(exit) => {
+                let name = exit.number().map_or("head".into(), |number| format!("exit {}", number + 1));
+                let (expand, mix) = (exit.head.expand, exit.head.mix);
+                let what = format!("1x1 {expand} h-swish, pool, 1x1 {mix} h-swish, linear");
+                row(&name, &what, classes, 1);
+            }
         }
     }
     out
@@ -98,6 +102,7 @@ mod tests {
         let text = show(&Channels::new(1.0, ExitScaling::Once), &arch, Exits::single(&arch), 200);
         assert!(text.contains("6,639,960 parameters, 49,798,016 MACs"));
         assert_eq!(text.matches("MBConv k7 e6").count(), 20);
+        assert!(text.contains("MBConv k3 e1, ReLU, +x "));
         assert_eq!((grouped(0), grouped(1000)), ("0".to_string(), "1,000".to_string()));
     }
 }

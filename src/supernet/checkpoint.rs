@@ -1,9 +1,10 @@
 //! Checkpoint files: safetensors with the names that the once-for-all package writes.
 
 use super::numbers::{Unread, floats};
-use super::{Error, Parts};
+use super::{Error, Names, Parts, Unit};
 use crate::space::ExitScaling;
 use crate::space::backbone::{Channels, MAX_DEPTH, STAGES};
+use crate::space::visit::{LinearPlace, Place};
 use safetensors::{Dtype, SafeTensors};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -130,11 +131,14 @@ impl Checkpoint {
 
     /// Which optional tensors the file has.
     pub fn parts(&self) -> Parts {
-        let has = |name: &str| self.tensors.contains_key(name) || self.passes_over(name);
+        let has = |place: Place| {
+            let name = Names::Shared.tensor(Unit::Convolution(place), "weight");
+            self.tensors.contains_key(&name) || self.passes_over(&name)
+        };
         Parts {
-            head: has("final_expand_layer.conv.weight"),
-            exits: has("exits.0.final_expand_layer.conv.weight"),
-            parallel: has("blocks.1.parallel.pointwise.conv.weight"),
+            head: has(Place::Head(None)),
+            exits: has(Place::Head(Some(0))),
+            parallel: has(Place::Pointwise(0)),
         }
     }
 
@@ -182,18 +186,19 @@ impl Checkpoint {
         })
     }
 
-    /// The number of classes: the outputs of the classifier of this name.
+    /// The number of classes: the outputs of the classifier of an exit (from 0), or of the plain head.
     ///
     /// # Errors
     /// There is no such classifier.
-    pub fn classes(&self, name: &str) -> Result<usize, Error> {
-        let Tensor { shape, data } = self.require(name, "says how many classes there are")?;
+    pub fn classes(&self, exit: Option<usize>) -> Result<usize, Error> {
+        let name = Names::Shared.tensor(Unit::Linear(exit, LinearPlace::Classifier), "weight");
+        let Tensor { shape, data } = self.require(&name, "says how many classes there are")?;
         match shape.first() {
             // A tensor without elements can claim any shape.
             Some(&classes) if (1..=data.len()).contains(&classes) => Ok(classes),
             _ => Err(Error::Shape {
                 file: self.file.clone(),
-                tensor: name.into(),
+                tensor: name,
                 found: shape.as_slice().into(),
                 expected: [1, 1].into(),
                 why: "a classifier of one class or more".into(),
@@ -230,20 +235,22 @@ type Probe = (String, Box<dyn Fn(&Channels) -> usize>);
 
 /// Tensors whose first dimension tells the width, and what it is at given channels.
 fn probes(parts: Parts) -> Vec<Probe> {
-    let mut probes: Vec<Probe> = vec![("first_conv.conv.weight".into(), Box::new(|c: &Channels| c.stem))];
-    for stage in 0..STAGES {
-        let name = format!("blocks.{}.conv.point_linear.conv.conv.weight", stage * MAX_DEPTH + 1);
-        probes.push((name, Box::new(move |c: &Channels| c.stages[stage])));
+    fn probe(unit: Unit, of: impl Fn(&Channels) -> usize + 'static) -> Probe {
+        (Names::Shared.tensor(unit, "weight"), Box::new(of))
     }
+    let stages = (0..STAGES).map(|stage| {
+        let first = Unit::Convolution(Place::Project(stage * MAX_DEPTH));
+        probe(first, move |c| c.stages[stage])
+    });
+    let mut probes = vec![probe(Unit::Convolution(Place::Stem), |c| c.stem)];
+    probes.extend(stages);
     if parts.head {
-        probes.push(("final_expand_layer.conv.weight".into(), Box::new(|c: &Channels| c.head.expand)));
-        probes.push(("feature_mix_layer.conv.weight".into(), Box::new(|c: &Channels| c.head.mix)));
+        probes.push(probe(Unit::Convolution(Place::Head(None)), |c| c.head.expand));
+        probes.push(probe(Unit::Linear(None, LinearPlace::Mix), |c| c.head.mix));
     }
     if parts.exits {
-        for exit in 0..STAGES {
-            let name = format!("exits.{exit}.final_expand_layer.conv.weight");
-            probes.push((name, Box::new(move |c: &Channels| c.exits[exit].expand)));
-        }
+        let exit = |exit| probe(Unit::Convolution(Place::Head(Some(exit))), move |c| c.exits[exit].expand);
+        probes.extend((0..STAGES).map(exit));
     }
     probes
 }
@@ -345,6 +352,6 @@ mod tests {
     fn width_and_classes_are_found_from_the_tensors() {
         let checkpoint = Checkpoint::read(Path::new("checkpoints/ofa_mbv3_w025_digits.safetensors")).unwrap();
         assert_eq!(checkpoint.width(None).unwrap().0, 0.25);
-        assert_eq!(checkpoint.classes("classifier.linear.weight").unwrap(), 10);
+        assert_eq!(checkpoint.classes(None).unwrap(), 10);
     }
 }

@@ -5,7 +5,7 @@
 //! as the sub-network does inside the super-network, bit for bit, and its trainable tensors have
 //! exactly the parameters that [`cost`](mod@crate::space::cost) counts.
 
-use super::network::Source;
+use super::build::Source;
 use super::{Block, Card, Checkpoint, Error, Layout, NetworkCard, Supernet, Tensor};
 use crate::ops::{Threads, kernel_transform};
 use crate::space::walk::Exits;
@@ -174,11 +174,7 @@ pub(super) fn load(
         field: "width".into(),
         reason: "the card of a network must say its width multiplier".into(),
     })?;
-    let classifier = match (arch.family.early_exits, exits.iter().next()) {
-        (true, Some(exit)) => format!("exits.{exit}.classifier.linear.weight"),
-        _ => "classifier.linear.weight".into(),
-    };
-    let classes = checkpoint.classes(&classifier)?;
+    let classes = checkpoint.classes(exits.iter().next().filter(|_| arch.family.early_exits))?;
     let layouts = ExitScaling::ALL
         .map(|scaling| Layout::network(Channels::new(width, scaling), classes, arch, exits).0);
     let fits = |layout: &&Layout| {

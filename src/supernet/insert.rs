@@ -10,10 +10,11 @@
 //! identity, so other networks with small kernels in that layer change: [`Insertion::reset`] names
 //! the layers.
 
+use super::build::Source;
 use super::extract::filter;
 use super::init::parts_of;
-use super::network::Source;
-use super::{Checkpoint, Error, Layout, Network, Supernet, Tensor};
+use super::{Checkpoint, Error, Layout, Names, Network, Supernet, Tensor, Unit};
+use crate::space::visit::Place;
 use std::collections::BTreeMap;
 
 /// A super-network that a network was put into, and what that did.
@@ -76,12 +77,9 @@ impl Network {
                     if tensor.data.iter().enumerate().all(same) {
                         continue;
                     }
-                    let name = format!("blocks.{}.conv.depth_conv.conv", index + 1);
-                    write_centre(
-                        place(&mut shared, &format!("{name}.conv.weight"), supernet)?,
-                        tensor,
-                        *size,
-                    );
+                    let filters = Unit::Convolution(Place::Filter(*index));
+                    let filters = Names::Shared.tensor(filters, "weight");
+                    write_centre(place(&mut shared, &filters, supernet)?, tensor, *size);
                     let matrices: &[&str] = match size {
                         3 => &["7to5_matrix", "5to3_matrix"],
                         5 => &["7to5_matrix"],
@@ -89,7 +87,8 @@ impl Network {
                     };
                     let mut other = false;
                     for matrix in matrices {
-                        let matrix = place(&mut shared, &format!("{name}.{matrix}"), supernet)?;
+                        let matrix = Names::Shared.tensor(Unit::KernelTransform(*index), matrix);
+                        let matrix = place(&mut shared, &matrix, supernet)?;
                         let identity = super::pack::identity(matrix.shape[0]);
                         other |= *matrix != identity;
                         *matrix = identity;

@@ -1,16 +1,15 @@
 //! Every tensor of a super-network: its once-for-all name, its shape, and its place in the packed
 //! buffer.
 //!
-//! The layout is built by one walk over the super-network, which is the only place that knows the
-//! names. Packing reorders each tensor on its own, so the packed buffer holds exactly the numbers
-//! of the checkpoint, and behind them the *derived* part: depthwise filters of sizes 5 and 3, made
-//! by the kernel transform whenever weights change.
+//! Packing reorders each tensor on its own, so the packed buffer holds exactly the numbers of the checkpoint, and
+//! behind them the *derived* part: depthwise filters of sizes 5 and 3, made by the kernel transform whenever weights
+//! change.
 
+use crate::launch::Slot;
 use crate::launch::panels::panelled_len;
-use crate::launch::{PANEL, Slot};
 use crate::ops::halves::PER_ELEMENT;
 use crate::space::Arch;
-use crate::space::backbone::{Channels, Head, LAYERS, MAX_DEPTH, STAGE_TABLE, STAGES, expanded, squeezed};
+use crate::space::backbone::{Channels, Head};
 use crate::space::visit::{self, Convolution, Linear, LinearPlace, Place};
 use crate::space::walk::Exits;
 
@@ -46,7 +45,7 @@ pub struct TensorLayout {
 }
 
 /// Panelled weights of a pointwise convolution.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Panels {
     /// First element.
     pub offset: usize,
@@ -65,7 +64,7 @@ impl Panels {
 }
 
 /// The four vectors of a batch norm.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BatchNorm {
     /// First element of the weight.
     pub gamma: usize,
@@ -78,7 +77,7 @@ pub struct BatchNorm {
 }
 
 /// Squeeze-and-excitation weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Squeeze {
     /// Channels to hidden units.
     pub reduce: Panels,
@@ -91,7 +90,7 @@ pub struct Squeeze {
 }
 
 /// The transform branch of a parallel layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Transform {
     /// Weights and the first element of the bias, where the channel counts differ.
     pub conv: Option<(Panels, usize)>,
@@ -100,7 +99,7 @@ pub struct Transform {
 }
 
 /// An elastic layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Block {
     /// First 1x1 convolution of the MBConv.
     pub expand: Panels,
@@ -132,7 +131,7 @@ impl Block {
 }
 
 /// A classification head.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct HeadLayout {
     /// Channel counts.
     pub head: Head,
@@ -149,7 +148,7 @@ pub struct HeadLayout {
 }
 
 /// The stem and the fixed first block.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FirstLayers {
     /// Filters of the stem.
     pub stem: usize,
@@ -354,30 +353,6 @@ impl Layout {
         }
     }
 
-    /// The layout of a super-network with these channels, classes and parts.
-    pub fn new(channels: Channels, classes: usize, parts: Parts) -> Layout {
-        let mut b = Builder::default();
-        let first = b.first_layers(&channels);
-        let mut blocks: Vec<Block> =
-            (0..LAYERS).map(|index| b.block(index, &channels, parts.parallel)).collect();
-        let head = parts.head.then(|| b.head("", channels.head, classes));
-        let exits = if parts.exits {
-            (0..STAGES).map(|i| b.head(&format!("exits.{i}."), channels.exits[i], classes)).collect()
-        } else {
-            Vec::new()
-        };
-        // The derived filters: 3x3 and 5x5 of every layer.
-        let (tensors, derived) = (b.tensors, b.len);
-        let mut len = derived;
-        for block in &mut blocks {
-            for (size, offset) in [3, 5].into_iter().zip(&mut block.depthwise) {
-                *offset = len;
-                len += size * size * block.channels;
-            }
-        }
-        Layout { channels, classes, parts, tensors, derived, len, only: None, first, blocks, head, exits }
-    }
-
     /// Channel counts.
     pub fn channels(&self) -> &Channels {
         &self.channels
@@ -454,119 +429,5 @@ impl Layout {
     /// Never: every super-network has tensors.
     pub fn is_empty(&self) -> bool {
         self.len == 0
-    }
-}
-
-/// Adds tensors one behind the other, each at a multiple of 16 elements.
-#[derive(Default)]
-pub(super) struct Builder {
-    pub(super) tensors: Vec<TensorLayout>,
-    pub(super) len: usize,
-}
-
-impl Builder {
-    pub(super) fn add(&mut self, name: &str, shape: &[usize], packing: Packing) -> usize {
-        let count: usize = shape.iter().product();
-        let len = match packing {
-            Packing::Panels => panelled_len(shape[0], count / shape[0]),
-            Packing::Padded => count.next_multiple_of(8),
-            _ => count,
-        };
-        let offset = self.len;
-        self.tensors.push(TensorLayout { name: name.into(), shape: shape.into(), packing, offset, len });
-        self.len += len.next_multiple_of(PANEL);
-        offset
-    }
-
-    pub(super) fn batch_norm(&mut self, name: &str, channels: usize) -> BatchNorm {
-        let mut vector = |part: &str| self.add(&format!("{name}.{part}"), &[channels], Packing::Flat);
-        BatchNorm {
-            gamma: vector("weight"),
-            beta: vector("bias"),
-            mean: vector("running_mean"),
-            variance: vector("running_var"),
-        }
-    }
-
-    pub(super) fn convolution(&mut self, name: &str, cout: usize, cin: usize) -> Panels {
-        let offset = self.add(&format!("{name}.weight"), &[cout, cin, 1, 1], Packing::Panels);
-        Panels { offset, cin, cout }
-    }
-
-    pub(super) fn first_layers(&mut self, channels: &Channels) -> FirstLayers {
-        let stem = self.add("first_conv.conv.weight", &[channels.stem, 3, 3, 3], Packing::Stem);
-        let stem_bn = self.batch_norm("first_conv.bn", channels.stem);
-        let first = "blocks.0.conv";
-        let depthwise = self.add(
-            &format!("{first}.depth_conv.conv.weight"),
-            &[channels.stem, 1, 3, 3],
-            Packing::Depthwise,
-        );
-        let depthwise_bn = self.batch_norm(&format!("{first}.depth_conv.bn"), channels.stem);
-        let project = self.convolution(&format!("{first}.point_linear.conv"), channels.first, channels.stem);
-        let project_bn = self.batch_norm(&format!("{first}.point_linear.bn"), channels.first);
-        FirstLayers { stem, stem_bn, depthwise, depthwise_bn, project, project_bn }
-    }
-
-    fn block(&mut self, index: usize, channels: &Channels, parallel: bool) -> Block {
-        let stage = index / MAX_DEPTH;
-        let (cin, cout) = (channels.layer_input(index), channels.stages[stage]);
-        let mid = expanded(cin, 6);
-        let name = format!("blocks.{}.conv", index + 1);
-        let expand = self.convolution(&format!("{name}.inverted_bottleneck.conv.conv"), mid, cin);
-        let expand_bn = self.batch_norm(&format!("{name}.inverted_bottleneck.bn.bn"), mid);
-        let depthwise = format!("{name}.depth_conv.conv");
-        let filter = self.add(&format!("{depthwise}.conv.weight"), &[mid, 1, 7, 7], Packing::Depthwise);
-        let matrices = [
-            self.add(&format!("{depthwise}.5to3_matrix"), &[9, 9], Packing::Flat),
-            self.add(&format!("{depthwise}.7to5_matrix"), &[25, 25], Packing::Flat),
-        ];
-        let depthwise_bn = self.batch_norm(&format!("{name}.depth_conv.bn.bn"), mid);
-        let squeeze = STAGE_TABLE[stage].squeeze_excite.then(|| {
-            let (hidden, se) = (squeezed(mid), format!("{name}.depth_conv.se.fc"));
-            Squeeze {
-                reduce: self.convolution(&format!("{se}.reduce"), hidden, mid),
-                reduce_bias: self.add(&format!("{se}.reduce.bias"), &[hidden], Packing::Flat),
-                expand: self.convolution(&format!("{se}.expand"), mid, hidden),
-                expand_bias: self.add(&format!("{se}.expand.bias"), &[mid], Packing::Flat),
-            }
-        });
-        let project = self.convolution(&format!("{name}.point_linear.conv.conv"), cout, mid);
-        let project_bn = self.batch_norm(&format!("{name}.point_linear.bn.bn"), cout);
-        let parallel = parallel.then(|| {
-            let name = format!("blocks.{}.parallel", index + 1);
-            let pointwise = self.convolution(&format!("{name}.pointwise.conv"), cout, cin);
-            let pointwise_bn = self.batch_norm(&format!("{name}.pointwise.bn"), cout);
-            let conv = (cin != cout).then(|| {
-                let panels = self.convolution(&format!("{name}.transform.conv"), cout, cin);
-                (panels, self.add(&format!("{name}.transform.conv.bias"), &[cout], Packing::Flat))
-            });
-            let bn = self.batch_norm(&format!("{name}.transform.bn"), cout);
-            ((pointwise, pointwise_bn), Transform { conv, bn })
-        });
-        Block {
-            expand,
-            expand_bn,
-            depthwise: [0, 0, filter],
-            matrices,
-            channels: mid,
-            depthwise_bn,
-            squeeze,
-            project,
-            project_bn,
-            parallel,
-        }
-    }
-
-    pub(super) fn head(&mut self, prefix: &str, head: Head, classes: usize) -> HeadLayout {
-        let expand = self.convolution(&format!("{prefix}final_expand_layer.conv"), head.expand, head.cin);
-        let expand_bn = self.batch_norm(&format!("{prefix}final_expand_layer.bn"), head.expand);
-        let mix = self.convolution(&format!("{prefix}feature_mix_layer.conv"), head.mix, head.expand);
-        let name = format!("{prefix}classifier.linear");
-        let offset = self.add(&format!("{name}.weight"), &[classes, head.mix], Packing::Panels);
-        let classifier_bias = self.add(&format!("{name}.bias"), &[classes], Packing::Padded);
-        // The engine computes a multiple of 8 logits; those behind the last class have zero weights.
-        let classifier = Panels { offset, cin: head.mix, cout: classes.next_multiple_of(8) };
-        HeadLayout { head, expand, expand_bn, mix, classifier, classifier_bias }
     }
 }

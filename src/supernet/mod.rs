@@ -1,6 +1,6 @@
 //! The shared weights of a super-network.
 //!
-//! - [`Layout`]: every tensor by its once-for-all name, its shape, and its place in the packed
+//! - [`Layout`]: every tensor by its once-for-all name ([`Names`]), its shape, and its place in the packed
 //!   buffer that engines read; sub-networks are prefixes of these places, never copies;
 //! - [`Checkpoint`]: safetensors files, with typed errors for everything that can be wrong, and [`numbers`]:
 //!   what is stored in 16 or 64 bits, as f32;
@@ -11,6 +11,7 @@
 //! - [`Network`]: one sub-network taken out, with its own tensors at their own sizes; saved with a
 //!   card that describes it, it is loaded like a super-network, and put back into one.
 
+mod build;
 mod card;
 mod checkpoint;
 mod convert;
@@ -18,7 +19,7 @@ mod extract;
 pub mod init;
 mod insert;
 mod layout;
-mod network;
+mod names;
 pub mod numbers;
 mod open;
 mod pack;
@@ -35,6 +36,7 @@ pub use layout::{
     BatchNorm, Block, ConvolutionLayout, Filters, FirstLayers, HeadLayout, Layout, Packing, Panels, Parts,
     Squeeze, TensorLayout, Transform,
 };
+pub use names::{NORM, Names, Unit};
 pub use open::together;
 pub use pack::derive_calls;
 pub use sort::Sorting;
@@ -260,9 +262,7 @@ impl Supernet {
             return Err(Error::Family { file: checkpoint.file().into(), family, what: what.into() });
         }
         let (width, scaling) = checkpoint.width(card.width)?;
-        let classifier =
-            if parts.head { "classifier.linear.weight" } else { "exits.0.classifier.linear.weight" };
-        let classes = checkpoint.classes(classifier)?;
+        let classes = checkpoint.classes((!parts.head).then_some(0))?;
         let layout = Layout::new(Channels::new(width, scaling), classes, parts);
         let packed = layout.pack(checkpoint)?;
         let notes = checkpoint.notes().to_vec();

@@ -10,8 +10,9 @@
 //!
 //! Hidden units are sorted over all of them whatever the stage, as the package does it.
 
-use super::{Layout, Supernet, Tensor};
+use super::{Layout, NORM, Names, Supernet, Tensor, Unit};
 use crate::space::backbone::{EXPANSIONS, LAYERS, expanded};
+use crate::space::visit::Place;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -44,37 +45,39 @@ impl Supernet {
         let tensors = self.layout.tensors();
         let places: BTreeMap<&str, usize> =
             tensors.iter().enumerate().map(|(place, tensor)| (tensor.name.as_str(), place)).collect();
-        let mut add = |name: String, axis: usize, order: &Arc<[usize]>| {
+        let mut add = |unit: Unit, part: &str, axis: usize, order: &Arc<[usize]>| {
             // Every super-network has these tensors; stages without squeeze-and-excitation do not.
-            if let Some(&tensor) = places.get(name.as_str()) {
+            if let Some(&tensor) = places.get(Names::Shared.tensor(unit, part).as_str()) {
                 moves.push(Move { tensor, axis, order: order.clone() });
             }
         };
-        let plain =
-            |name: &str| places.get(name).map(|&place| self.layout.plain(&tensors[place], &self.packed));
+        let plain = |unit: Unit| {
+            let place = places.get(Names::Shared.tensor(unit, "weight").as_str());
+            place.map(|&place| self.layout.plain(&tensors[place], &self.packed))
+        };
         for index in 0..LAYERS {
-            let block = format!("blocks.{}.conv", index + 1);
-            let Some(project) = plain(&format!("{block}.point_linear.conv.conv.weight")) else { continue };
+            let [project, filter, expand] =
+                [Place::Project(index), Place::Filter(index), Place::Expand(index)];
+            let Some(norms) = plain(Unit::Convolution(project)).map(|of| column_norms(&of)) else { continue };
             let ranges = ranges(self.channels().layer_input(index), stage);
-            let order: Arc<[usize]> = sorted(&column_norms(&project), &ranges).into();
-            add(format!("{block}.point_linear.conv.conv.weight"), 1, &order);
-            add(format!("{block}.depth_conv.conv.conv.weight"), 0, &order);
-            add(format!("{block}.inverted_bottleneck.conv.conv.weight"), 0, &order);
-            for norm in ["depth_conv.bn.bn", "inverted_bottleneck.bn.bn"] {
-                for part in ["weight", "bias", "running_mean", "running_var"] {
-                    add(format!("{block}.{norm}.{part}"), 0, &order);
+            let order: Arc<[usize]> = sorted(&norms, &ranges).into();
+            for (place, axis) in [(project, 1), (filter, 0), (expand, 0)] {
+                add(Unit::Convolution(place), "weight", axis, &order);
+            }
+            for place in [filter, expand] {
+                for part in NORM {
+                    add(Unit::Norm(place), part, 0, &order);
                 }
             }
-            let se = format!("{block}.depth_conv.se.fc");
-            let Some(expand) = plain(&format!("{se}.expand.weight")) else { continue };
-            add(format!("{se}.expand.weight"), 0, &order);
-            add(format!("{se}.expand.bias"), 0, &order);
-            add(format!("{se}.reduce.weight"), 1, &order);
-            let norms = column_norms(&expand);
+            let (reduce, expand) = (Unit::Reduce(index), Unit::Expand(index));
+            let Some(norms) = plain(expand).map(|of| column_norms(&of)) else { continue };
+            add(expand, "weight", 0, &order);
+            add(expand, "bias", 0, &order);
+            add(reduce, "weight", 1, &order);
             let hidden: Arc<[usize]> = sorted(&norms, std::slice::from_ref(&(0..norms.len()))).into();
-            add(format!("{se}.expand.weight"), 1, &hidden);
-            add(format!("{se}.reduce.weight"), 0, &hidden);
-            add(format!("{se}.reduce.bias"), 0, &hidden);
+            add(expand, "weight", 1, &hidden);
+            add(reduce, "weight", 0, &hidden);
+            add(reduce, "bias", 0, &hidden);
         }
         Sorting { moves }
     }
@@ -214,7 +217,7 @@ mod tests {
     fn importance_falls_and_trained_prefixes_stay_prefixes() {
         let before = supernet(Family::SE_B);
         let norms = |net: &Supernet, index: usize| {
-            let name = format!("blocks.{}.conv.point_linear.conv.conv.weight", index + 1);
+            let name = Names::Shared.tensor(Unit::Convolution(Place::Project(index)), "weight");
             column_norms(&net.layout.unpack(&net.packed)[&name])
         };
         for stage in 0..3 {

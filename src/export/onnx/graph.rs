@@ -7,7 +7,7 @@
 use super::proto::{self, Message};
 use crate::engine::plan::BN_EPSILON;
 use crate::space::Activation;
-use crate::supernet::Tensor;
+use crate::supernet::{NORM, Tensor};
 use std::collections::BTreeMap;
 
 /// A graph under construction.
@@ -19,8 +19,8 @@ pub(super) struct Graph {
     outputs: Vec<Message>,
 }
 
-/// A convolution with the batch norm behind it.
-pub(super) struct Convolution<'a> {
+/// The weights of a convolution and the batch norm behind it, by name.
+pub(super) struct Weighted<'a> {
     /// Name of the convolution: `{conv}.weight`, and `{conv}.bias` where it has one.
     pub conv: &'a str,
     /// Name of the batch norm, where there is one.
@@ -70,8 +70,7 @@ impl Graph {
     }
 
     fn affine(&self, norm: &str) -> Affine {
-        let [gamma, beta, mean, variance] = ["weight", "bias", "running_mean", "running_var"]
-            .map(|part| self.tensor(&format!("{norm}.{part}")).data);
+        let [gamma, beta, mean, variance] = NORM.map(|part| self.tensor(&format!("{norm}.{part}")).data);
         let of = |c: usize| {
             let scale = f64::from(gamma[c]) / (f64::from(variance[c]) + f64::from(BN_EPSILON)).sqrt();
             (scale, f64::from(beta[c]) - f64::from(mean[c]) * scale)
@@ -80,8 +79,8 @@ impl Graph {
     }
 
     /// A convolution of `x`, its batch norm and its activation, named `name`.
-    pub fn convolution(&mut self, x: &str, name: &str, what: &Convolution<'_>) -> String {
-        let &Convolution { conv, norm, bias, stride, activation } = what;
+    pub fn convolution(&mut self, x: &str, name: &str, what: &Weighted<'_>) -> String {
+        let &Weighted { conv, norm, bias, stride, activation } = what;
         let (filters, offset) = (format!("{conv}.weight"), format!("{conv}.bias"));
         let Tensor { shape, data } = self.tensor(&filters);
         let (kernel, depthwise) = (shape[2], shape[1] == 1 && shape[2] > 1);
@@ -128,8 +127,7 @@ impl Graph {
     }
 
     fn batch_norm(&mut self, x: &str, norm: &str, name: &str, then: Activation) -> String {
-        let [gamma, beta, mean, variance] =
-            ["weight", "bias", "running_mean", "running_var"].map(|part| self.keep(format!("{norm}.{part}")));
+        let [gamma, beta, mean, variance] = NORM.map(|part| self.keep(format!("{norm}.{part}")));
         let output = if then == Activation::None { name.to_string() } else { format!("{name}/norm") };
         let epsilon = [proto::float("epsilon", BN_EPSILON)];
         self.node("BatchNormalization", &[x, &gamma, &beta, &mean, &variance], &output, &epsilon)

@@ -2,7 +2,7 @@
 //!
 //! - `proto`: the protocol buffers of the format, written by hand;
 //! - `graph`: a graph under construction: convolutions with batch norms, folded or not, activations;
-//! - here: a network walked layer by layer into such a graph.
+//! - here: a network visited operator by operator, each of which becomes nodes of such a graph.
 //!
 //! The input `images` is `[batch, 3, r, r]` f32: RGB in 0..1, less the mean, over the deviation, both
 //! in the file's metadata. The batch is free. Outputs are logits `[batch, classes]`.
@@ -12,9 +12,11 @@ mod proto;
 
 use super::Error;
 use crate::space::Activation;
-use crate::space::walk::{Exits, Layer, dense_terms, walk};
-use crate::supernet::Network;
-use graph::{Convolution, Graph};
+use crate::space::backbone::STAGES;
+use crate::space::visit::{Convolution, Kind, Linear, LinearPlace, Place, Squeeze, Visitor, visit};
+use crate::space::walk::{Exit, Exits, Layer, Part};
+use crate::supernet::{Names, Network, Unit};
+use graph::{Graph, Weighted};
 use proto::Message;
 
 /// The version of ONNX's operators that files ask for.
@@ -27,6 +29,9 @@ const LARGEST: usize = (1 << 31) - 1;
 pub const INPUT: &str = "images";
 /// Name of the first output.
 pub const OUTPUT: &str = "logits";
+
+/// Name of the output of the fixed first block.
+const FIRST: &str = "blocks.0";
 
 const DOC: &str = "Input `images`: [batch, 3, r, r] f32, RGB scaled to 0..1, less `mean`, over `std` of the \
 metadata. Output `logits`: [batch, classes], before any softmax.";
@@ -65,9 +70,10 @@ pub fn model(network: &Network, options: &Options, metadata: &[(String, String)]
     if size > LARGEST - (1 << 20) {
         return Err(Error::TooLarge { bytes: size });
     }
-    let arch = network.arch();
-    let mut builder = Builder { network, graph: Graph::new(network.tensors(), options.fold) };
-    builder.network(options);
+    let (arch, channels) = (network.arch(), network.weights().channels());
+    let mut builder = Builder::new(network, options);
+    visit(&mut builder, channels, arch, exits, vec![INPUT.into()]);
+    builder.outputs(options);
     let side = arch.r as usize;
     let graph = builder.graph.finish(&format!("natv2 {}", arch.family), INPUT, &[3, side, side]);
     let pair = |key: &str, value: &str| Message::default().text(1, key).text(2, value);
@@ -89,43 +95,30 @@ fn output_of(exit: usize) -> String {
 
 struct Builder<'a> {
     network: &'a Network,
+    names: Names<'a>,
     graph: Graph,
+    /// Whether the logits of the only exit are the output.
+    only: bool,
+    /// Names of the logits of the exits so far.
+    logits: Vec<String>,
 }
 
-impl Builder<'_> {
-    fn network(&mut self, options: &Options) {
-        let (arch, exits) = (self.network.arch(), self.network.exits());
-        let mut x = self.first_layers();
-        let channels = *self.network.weights().channels();
-        let layers: Vec<Layer> = walk(&channels, arch).filter(|layer| layer.stage <= exits.last()).collect();
-        let mut number = 0;
-        let mut logits = Vec::new();
-        for stage in layers.chunk_by(|a, b| a.stage == b.stage) {
-            let mut outputs: Vec<String> = Vec::new();
-            for (position, layer) in stage.iter().enumerate() {
-                number += 1;
-                x = self.layer(number, layer, &x);
-                if arch.family.dense && position >= 2 {
-                    let skips = dense_terms(position + 1).map(|j| outputs[j - 1].clone());
-                    let terms: Vec<String> = std::iter::once(x).chain(skips).collect();
-                    x = self.graph.sum(&terms, &format!("blocks.{number}/dense"));
-                }
-                outputs.push(x.clone());
-            }
-            let exit = stage[0].stage;
-            if exits.contains(exit) {
-                // The weight of an only exit is 1, unless somebody says otherwise.
-                let whole = options.weights.as_ref().is_none_or(|weights| weights[..] == [1.0]);
-                let only = exits.len() == 1 && whole && !options.each_exit;
-                let name = if only { OUTPUT.to_string() } else { output_of(exit) };
-                logits.push(self.head(exit, &x, &name));
-            }
+impl<'a> Builder<'a> {
+    fn new(network: &'a Network, options: &Options) -> Builder<'a> {
+        // The weight of an only exit is 1, unless somebody says otherwise.
+        let whole = options.weights.as_ref().is_none_or(|weights| weights[..] == [1.0]);
+        Builder {
+            network,
+            names: Names::Of(network.arch()),
+            graph: Graph::new(network.tensors(), options.fold),
+            only: network.exits().len() == 1 && whole && !options.each_exit,
+            logits: Vec::new(),
         }
-        self.outputs(options, &logits);
     }
 
     /// `logits` from those of the exits, and the declarations of all outputs.
-    fn outputs(&mut self, options: &Options, logits: &[String]) {
+    fn outputs(&mut self, options: &Options) {
+        let logits = std::mem::take(&mut self.logits);
         let last = logits.last().cloned().unwrap_or_default();
         match &options.weights {
             _ if last == OUTPUT => {}
@@ -151,104 +144,118 @@ impl Builder<'_> {
         }
     }
 
-    /// Stem and the fixed first block.
-    fn first_layers(&mut self) -> String {
-        let channels = self.network.weights().channels();
-        let shortcut = channels.stem == channels.first;
-        let part =
-            |conv, norm, stride, activation| Convolution { conv, norm, bias: false, stride, activation };
-        let conv = part("first_conv.conv", Some("first_conv.bn"), 2, Activation::HSwish);
-        let stem = self.graph.convolution(INPUT, "stem", &conv);
-        let names = ["depth_conv", "point_linear"]
-            .map(|part| (format!("blocks.0.conv.{part}.conv"), format!("blocks.0.conv.{part}.bn")));
-        let conv = part(&names[0].0, Some(&names[0].1), 1, Activation::Relu);
-        let hidden = self.graph.convolution(&stem, "blocks.0/depthwise", &conv);
-        let conv = part(&names[1].0, Some(&names[1].1), 1, Activation::None);
-        let mut terms = vec![self.graph.convolution(&hidden, "blocks.0/project", &conv)];
-        terms.extend(shortcut.then_some(stem));
-        self.graph.sum(&terms, "blocks.0")
+    /// Name of the logits of an exit (from 0), or of the plain head.
+    fn logits_of(&self, exit: Option<usize>) -> String {
+        if self.only { OUTPUT.into() } else { output_of(exit.unwrap_or(STAGES - 1)) }
     }
 
-    /// An elastic layer: the sum of its branches.
-    fn layer(&mut self, number: usize, layer: &Layer, x: &str) -> String {
-        let block = format!("blocks.{number}");
-        let mut terms = Vec::new();
-        if layer.branches.mbconv {
-            terms.push(self.mbconv(&block, layer, x));
-            terms.extend(layer.shortcut.then(|| x.to_string()));
+    /// Name of what a convolution gives.
+    fn value(&self, place: Place) -> String {
+        let of_block = |index: usize, part: &str| format!("{}/{part}", self.names.block(index));
+        match place {
+            Place::Stem => "stem".into(),
+            Place::FirstFilter => format!("{FIRST}/depthwise"),
+            Place::FirstProject => format!("{FIRST}/project"),
+            Place::Expand(index) => of_block(index, "expand"),
+            Place::Filter(index) => of_block(index, "depthwise"),
+            Place::Project(index) => of_block(index, "project"),
+            Place::Pointwise(index) => of_block(index, "pointwise"),
+            Place::Transform(index) => of_block(index, "transform"),
+            Place::Head(exit) => format!("{}/expand", self.logits_of(exit)),
         }
-        let activation = layer.activation;
-        if layer.branches.pointwise {
-            let name = format!("{block}.parallel.pointwise");
-            let (conv, norm) = (format!("{name}.conv"), format!("{name}.bn"));
-            let conv =
-                Convolution { conv: &conv, norm: Some(&norm), bias: false, stride: layer.stride, activation };
-            terms.push(self.graph.convolution(x, &format!("{block}/pointwise"), &conv));
-        }
-        if layer.branches.transform {
-            let pooled = (layer.stride > 1).then(|| {
-                let attributes = [
-                    proto::ints("kernel_shape", &[2, 2]),
-                    proto::ints("strides", &[2, 2]),
-                    proto::int("ceil_mode", 1),
-                ];
-                self.graph.node("MaxPool", &[x], &format!("{block}/pooled"), &attributes)
-            });
-            let x = pooled.as_deref().unwrap_or(x);
-            let name = format!("{block}.parallel.transform");
-            let (conv, norm, output) =
-                (format!("{name}.conv"), format!("{name}.bn"), format!("{block}/transform"));
-            terms.push(if layer.cin == layer.cout {
-                self.graph.normalise(x, &norm, &output, activation)
-            } else {
-                let conv = Convolution { conv: &conv, norm: Some(&norm), bias: true, stride: 1, activation };
-                self.graph.convolution(x, &output, &conv)
-            });
-        }
-        self.graph.sum(&terms, &block)
     }
 
-    fn mbconv(&mut self, block: &str, layer: &Layer, x: &str) -> String {
-        let part = |graph: &mut Graph, x: &str, name: &str, output: &str, stride, activation| {
-            let name = format!("{block}.conv.{name}");
-            let (conv, norm) = (format!("{name}.conv"), format!("{name}.bn"));
-            let conv = Convolution { conv: &conv, norm: Some(&norm), bias: false, stride, activation };
-            graph.convolution(x, &format!("{block}/{output}"), &conv)
+    /// A 1x1 convolution without a batch norm, named `name`.
+    fn plain(&mut self, x: &str, name: &str, unit: Unit, bias: bool, activation: Activation) -> String {
+        let conv = self.names.of(unit);
+        let what = Weighted { conv: &conv, norm: None, bias, stride: 1, activation };
+        self.graph.convolution(x, name, &what)
+    }
+}
+
+impl Visitor for Builder<'_> {
+    /// The name of a value, or those of the terms of a sum, which is one operator when all are there.
+    type Map = Vec<String>;
+    /// The name of a map that its gates are on already.
+    type Gate = String;
+
+    fn classes(&self) -> usize {
+        self.network.weights().classes()
+    }
+
+    fn convolution(
+        &mut self,
+        what: &Convolution,
+        x: &Vec<String>,
+        gate: Option<&String>,
+        added: Option<&Vec<String>>,
+    ) -> Vec<String> {
+        let &Convolution { place, kind, bias, stride, activation, .. } = what;
+        let (x, name) = (gate.unwrap_or(&x[0]), self.value(place));
+        let [conv, norm] = [Unit::Convolution(place), Unit::Norm(place)].map(|unit| self.names.of(unit));
+        let y = if kind == Kind::Identity {
+            self.graph.normalise(x, &norm, &name, activation)
+        } else {
+            let what = Weighted { conv: &conv, norm: Some(&norm), bias, stride, activation };
+            self.graph.convolution(x, &name, &what)
         };
-        let (graph, activation) = (&mut self.graph, layer.activation);
-        let wide = part(graph, x, "inverted_bottleneck", "expand", 1, activation);
-        let mut deep = part(graph, &wide, "depth_conv", "depthwise", layer.stride, activation);
-        if layer.squeeze.is_some() {
-            let mean = graph.node("GlobalAveragePool", &[&deep], &format!("{block}/mean"), &[]);
-            let fully = |graph: &mut Graph, x: &str, name: &str, activation| {
-                let conv = format!("{block}.conv.depth_conv.se.fc.{name}");
-                let conv = Convolution { conv: &conv, norm: None, bias: true, stride: 1, activation };
-                graph.convolution(x, &format!("{block}/gate_{name}"), &conv)
-            };
-            let hidden = fully(graph, &mean, "reduce", Activation::Relu);
-            let gate = fully(graph, &hidden, "expand", Activation::HSigmoid);
-            deep = graph.node("Mul", &[&deep, &gate], &format!("{block}/gated"), &[]);
-        }
-        part(graph, &deep, "point_linear", "project", 1, Activation::None)
+        let mut terms = added.cloned().unwrap_or_default();
+        // A shortcut stands behind its MBConv, and a branch behind those before it.
+        let project = matches!(place, Place::FirstProject | Place::Project(_));
+        terms.insert(if project { 0 } else { terms.len() }, y);
+        terms
     }
 
-    /// The head after a stage; its logits are named `name`.
-    fn head(&mut self, exit: usize, x: &str, name: &str) -> String {
-        let early = self.network.arch().family.early_exits;
-        let prefix = if early { format!("exits.{exit}.") } else { String::new() };
-        let graph = &mut self.graph;
-        let (conv, norm) =
-            (format!("{prefix}final_expand_layer.conv"), format!("{prefix}final_expand_layer.bn"));
-        let activation = Activation::HSwish;
-        let conv = Convolution { conv: &conv, norm: Some(&norm), bias: false, stride: 1, activation };
-        let wide = graph.convolution(x, &format!("{name}/expand"), &conv);
-        let pooled = graph.node("GlobalAveragePool", &[&wide], &format!("{name}/mean"), &[]);
-        let conv = format!("{prefix}feature_mix_layer.conv");
-        let conv = Convolution { conv: &conv, norm: None, bias: false, stride: 1, activation };
-        let mixed = graph.convolution(&pooled, &format!("{name}/mix"), &conv);
-        let flat = graph.node("Flatten", &[&mixed], &format!("{name}/features"), &[]);
-        let [weight, bias] =
-            ["weight", "bias"].map(|part| graph.keep(format!("{prefix}classifier.linear.{part}")));
-        graph.node("Gemm", &[&flat, &weight, &bias], name, &[proto::int("transB", 1)])
+    fn squeeze(&mut self, what: &Squeeze, x: &Vec<String>) -> String {
+        let block = self.names.block(what.index);
+        let (reduce, expand) = (Unit::Reduce(what.index), Unit::Expand(what.index));
+        let mean = self.graph.node("GlobalAveragePool", &[&x[0]], &format!("{block}/mean"), &[]);
+        let hidden = self.plain(&mean, &format!("{block}/gate_reduce"), reduce, true, Activation::Relu);
+        let gate = self.plain(&hidden, &format!("{block}/gate_expand"), expand, true, Activation::HSigmoid);
+        self.graph.node("Mul", &[&x[0], &gate], &format!("{block}/gated"), &[])
+    }
+
+    fn max_pool(&mut self, layer: &Layer, x: &Vec<String>) -> Vec<String> {
+        let attributes = [
+            proto::ints("kernel_shape", &[2, 2]),
+            proto::ints("strides", &[2, 2]),
+            proto::int("ceil_mode", 1),
+        ];
+        let name = format!("{}/pooled", self.names.block(layer.index));
+        vec![self.graph.node("MaxPool", &[&x[0]], &name, &attributes)]
+    }
+
+    fn sum(&mut self, layer: &Layer, terms: &[Vec<String>]) -> Vec<String> {
+        vec![self.graph.sum(&terms.concat(), &format!("{}/dense", self.names.block(layer.index)))]
+    }
+
+    fn joined(&mut self, part: &Part, y: Vec<String>) -> Vec<String> {
+        let name = match part {
+            Part::Layer(layer) => self.names.block(layer.index),
+            _ => FIRST.into(),
+        };
+        vec![self.graph.sum(&y, &name)]
+    }
+
+    fn mean(&mut self, exit: &Exit, x: &Vec<String>) -> Vec<String> {
+        let name = format!("{}/mean", self.logits_of(exit.number()));
+        vec![self.graph.node("GlobalAveragePool", &[&x[0]], &name, &[])]
+    }
+
+    fn linear(&mut self, _: &Exit, what: &Linear, x: &Vec<String>) -> Vec<String> {
+        let (name, unit) = (self.logits_of(what.exit), Unit::Linear(what.exit, what.place));
+        vec![match what.place {
+            LinearPlace::Mix => self.plain(&x[0], &format!("{name}/mix"), unit, what.bias, what.activation),
+            LinearPlace::Classifier => {
+                let flat = self.graph.node("Flatten", &[&x[0]], &format!("{name}/features"), &[]);
+                let [weight, bias] =
+                    ["weight", "bias"].map(|part| self.graph.keep(self.names.tensor(unit, part)));
+                self.graph.node("Gemm", &[&flat, &weight, &bias], &name, &[proto::int("transB", 1)])
+            }
+        }]
+    }
+
+    fn logits(&mut self, _: &Exit, logits: Vec<String>) {
+        self.logits.extend(logits);
     }
 }
