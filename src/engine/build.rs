@@ -60,6 +60,18 @@ pub(crate) struct Epilogue {
     pub pooled: bool,
 }
 
+/// What convolves: the filters, and the parameters for a map.
+pub(crate) enum Operator {
+    /// The stem's.
+    Stem(Slot, stem::Params),
+    /// A filter a channel.
+    Depthwise(Slot, depthwise::Params),
+    /// A 1x1 convolution.
+    Pointwise(Panels, pointwise::Params),
+    /// There is nothing to convolve.
+    None,
+}
+
 /// Calls under construction.
 pub(crate) struct Builder<'a> {
     pub layout: &'a Layout,
@@ -80,6 +92,12 @@ impl<'a> Builder<'a> {
         arena: Arena,
     ) -> Builder<'a> {
         Builder { layout, images, format, arena, calls: Some(Vec::new()) }
+    }
+
+    /// With room for so many calls, which are large.
+    pub(crate) fn with_capacity(mut self, calls: usize) -> Builder<'a> {
+        self.calls = Some(Vec::with_capacity(calls));
+        self
     }
 
     /// The same for one that only finds out how large the arena becomes: it keeps no calls.
@@ -151,31 +169,25 @@ impl<'a> Builder<'a> {
         Map { slot, side: 1, channels, format }
     }
 
-    /// The call of a convolution of `x` to `y`; none where there is nothing to convolve.
-    pub(crate) fn convolution(&self, what: &Convolution, x: Map, y: Map, then: Epilogue) -> Option<Call> {
-        let layout = self.layout.convolution(what);
-        let (scale, shift) = then.folded.unzip();
-        let activation = if then.activated { what.activation } else { Activation::None };
+    /// The operator of a convolution of `x`, with that activation.
+    pub(crate) fn operator(&self, what: &Convolution, x: Map, activation: Activation) -> Operator {
         let (images, side_in, side_out) = (self.images as u32, x.side as u32, what.side_out as u32);
-        Some(match layout.filters {
-            Filters::None => return None,
-            Filters::Stem(w) => Call::from(Stem {
-                params: stem::Params {
+        let format = number(self.format);
+        match self.layout.convolution(what).filters {
+            Filters::Stem(filters) => Operator::Stem(
+                filters,
+                stem::Params {
                     images,
                     side_in,
                     side_out,
                     cout: what.cout as u32,
                     activation: activation as u32,
-                    format: number(y.format),
+                    format,
                 },
-                x: x.slot,
-                w,
-                scale,
-                shift,
-                y: y.slot,
-            }),
-            Filters::Depthwise(w, stored) => Call::from(Depthwise {
-                params: depthwise::Params {
+            ),
+            Filters::Depthwise(filters, stored) => Operator::Depthwise(
+                filters,
+                depthwise::Params {
                     images,
                     side_in,
                     side_out,
@@ -184,19 +196,32 @@ impl<'a> Builder<'a> {
                     kernel: what.kernel as u32,
                     stride: what.stride as u32,
                     activation: activation as u32,
-                    format: number(y.format),
+                    format,
                 },
-                x: x.slot,
-                w,
-                scale,
-                shift,
-                y: y.slot,
-                pool: then.means,
-            }),
+            ),
             Filters::Panels(panels) => {
-                let shift = shift.or(layout.bias);
-                let side_out = if then.pooled { x.side } else { what.side_out };
-                let shape = self.pointwise((x, side_out, what.cout), &panels, what.stride, activation);
+                let shape = (x, what.side_out, what.cout);
+                Operator::Pointwise(panels, self.pointwise(shape, &panels, what.stride, activation))
+            }
+            Filters::None => Operator::None,
+        }
+    }
+
+    /// The call of a convolution of `x` to `y`; none where there is nothing to convolve.
+    pub(crate) fn convolution(&self, what: &Convolution, x: Map, y: Map, then: Epilogue) -> Option<Call> {
+        let (scale, shift) = then.folded.unzip();
+        let activation = if then.activated { what.activation } else { Activation::None };
+        Some(match self.operator(what, x, activation) {
+            Operator::None => return None,
+            Operator::Stem(w, params) => Call::from(Stem { params, x: x.slot, w, scale, shift, y: y.slot }),
+            Operator::Depthwise(w, params) => {
+                Call::from(Depthwise { params, x: x.slot, w, scale, shift, y: y.slot, pool: then.means })
+            }
+            Operator::Pointwise(panels, mut shape) => {
+                let shift = shift.or(self.layout.convolution(what).bias);
+                if then.pooled {
+                    shape.side_out = shape.side_in;
+                }
                 self.product(&panels, shape, x, y, Folded { scale, shift, ..Folded::of(&then) })
             }
         })

@@ -52,7 +52,9 @@ pub(super) struct Source<'a> {
 impl<'a> Source<'a> {
     /// The program for so many images.
     pub(super) fn program(&self, images: usize, mode: Mode, reads: Reads) -> Program {
-        let builder = |arena| Builder::new(self.layout, images, self.format, arena);
+        // Of a layer that is an MBConv, three; with their statistics, nine.
+        let calls = self.choices.len() * if mode == Mode::Inference { 4 } else { 9 };
+        let builder = |arena| Builder::new(self.layout, images, self.format, arena).with_capacity(calls);
         self.emit(&builder, mode, reads)
     }
 
@@ -73,7 +75,7 @@ impl<'a> Source<'a> {
         let mut emitter = Emitter { to, tree, norms, outputs, node, how, leaves };
         emitter.run(choices, Map::images(input, side));
         let Emitter { to: Lowering { mut build, .. }, outputs, .. } = emitter;
-        if let Some(averages) = norms.averages(tree, mode) {
+        if let Some(averages) = norms.averages(mode) {
             build.push(averages);
         }
         let (results, logits, scores) = outputs.finish();
@@ -191,7 +193,7 @@ impl Emitter<'_> {
 
     /// The batch norm behind a convolution of a node.
     fn norm(&self, node: usize, what: &Convolution) -> Norm {
-        self.norms.of(self.to.build.layout, (node, &self.tree.nodes[node].part), what, self.to.mode)
+        self.norms.of(self.to.build.layout, node, what, self.to.mode)
     }
 
     /// The sum of the branches beside the MBConv, and of its shortcut.
@@ -291,8 +293,7 @@ impl Visitor for Emitter<'_> {
         }
         // What comes behind the expansion adds the sum of the branches beside it.
         let (wide, sum) = if self.how == How::Branches {
-            let (norms, mode, layout) = (self.norms, self.to.mode, self.to.build.layout);
-            let node = (self.node, &self.tree.nodes[self.node].part);
+            let (norms, mode, layout, node) = (self.norms, self.to.mode, self.to.build.layout, self.node);
             let norm = |what: &Convolution| norms.of(layout, node, what, mode);
             parallel::branches(&mut self.to, layer, &norm, *x)
         } else {

@@ -328,20 +328,26 @@ impl Engine {
     }
 
     /// The inference program, for as many images at a time as suit the device.
-    pub(super) fn inference(&self, plan: &TreePlan, images: usize, reads: Reads) -> Arc<Program> {
+    pub(super) fn inference(&self, plan: &TreePlan<'_>, images: usize, reads: Reads) -> Arc<Program> {
         let one = plan.arena_len(&self.supernet.layout, 1, Mode::Inference, reads);
         let chunk = even(images, self.device.chunk(one));
         self.program(plan, chunk, Mode::Inference, reads)
     }
 
     /// The plan of a tree of networks of this super-network, in this precision; the one that is kept, if one is.
-    pub(super) fn plan(&self, tree: Tree) -> Arc<TreePlan> {
+    pub(super) fn plan(&self, tree: Tree) -> Arc<TreePlan<'static>> {
         let target = Target { precision: self.precision, block_bytes: self.device.block_bytes() };
         self.plans.of(tree, target)
     }
 
     /// A plan's program for so many images.
-    pub(super) fn program(&self, plan: &TreePlan, images: usize, mode: Mode, reads: Reads) -> Arc<Program> {
+    pub(super) fn program(
+        &self,
+        plan: &TreePlan<'_>,
+        images: usize,
+        mode: Mode,
+        reads: Reads,
+    ) -> Arc<Program> {
         plan.kept_program(&self.supernet.layout, images, mode, reads)
     }
 

@@ -7,11 +7,10 @@
 
 use super::build::BN_EPSILON;
 use super::lowering::Mode;
-use super::tree::{Tree, section_len};
+use super::tree::{Tree, VECTORS};
 use crate::ops::batch_norm::{Average, AverageParams, BnAverage, BnFold, Fold, FoldParams};
 use crate::ops::{Region, Slot};
 use crate::space::visit::Convolution;
-use crate::space::walk::Part;
 use crate::supernet::Layout;
 
 /// The batch norms of a tree: the size of their section and how it is filled at the end.
@@ -28,11 +27,20 @@ pub struct Section {
 /// Where the batch norms of each node lie in the section.
 #[derive(Debug, Clone)]
 pub(super) struct Norms {
-    /// By nodes, first elements.
-    starts: Vec<usize>,
-    /// The nodes depth-first.
-    order: Vec<usize>,
+    /// All of them, in order.
+    places: Vec<NormPlace>,
+    /// By nodes, the first of theirs.
+    firsts: Vec<usize>,
     len: usize,
+}
+
+/// The place of a batch norm.
+#[derive(Debug, Clone, Copy)]
+struct NormPlace {
+    /// The convolution before it.
+    what: Convolution,
+    /// Its first element in the section.
+    base: usize,
 }
 
 /// A batch norm in a pass over a tree.
@@ -55,16 +63,19 @@ fn vector(region: Region, base: usize, index: usize, channels: usize) -> Slot {
 
 impl Norms {
     pub(super) fn new(tree: &Tree) -> Norms {
-        let (mut starts, mut order, mut len) = (vec![0; tree.nodes.len()], Vec::new(), 0);
+        let mut norms = Norms { places: Vec::new(), firsts: vec![0; tree.nodes.len()], len: 0 };
+        norms.places.reserve(3 * tree.nodes.len());
         let mut left: Vec<usize> = tree.roots.iter().rev().copied().collect();
         while let Some(id) = left.pop() {
             let node = &tree.nodes[id];
-            starts[id] = len;
-            order.push(id);
-            len += section_len(&node.part);
+            norms.firsts[id] = norms.places.len();
+            for what in node.part.convolutions() {
+                norms.places.push(NormPlace { what, base: norms.len });
+                norms.len += VECTORS * what.cout;
+            }
             left.extend(node.children.iter().rev());
         }
-        Norms { starts, order, len }
+        norms
     }
 
     /// Elements of the section.
@@ -72,24 +83,13 @@ impl Norms {
         self.len
     }
 
-    /// Every batch norm in order: its convolution, and its first element in the section.
-    fn all<'a>(&'a self, tree: &'a Tree) -> impl Iterator<Item = (Convolution, usize)> {
-        self.order.iter().flat_map(|&id| {
-            let mut base = self.starts[id];
-            let of_node = tree.nodes[id].part.convolutions();
-            of_node.map(move |what| {
-                let first = base;
-                base += 4 * what.cout;
-                (what, first)
-            })
-        })
-    }
-
     /// The section, and how it is filled.
-    pub(super) fn section(&self, layout: &Layout, tree: &Tree) -> Section {
+    pub(super) fn section(&self, layout: &Layout) -> Section {
         let mut section = Section { len: self.len, ..Section::default() };
-        for (what, base) in self.all(tree) {
-            let (of, channels) = (layout.convolution(&what), what.cout);
+        section.stored.calls.reserve(self.places.len());
+        section.averaged.calls.reserve(self.places.len());
+        for &NormPlace { ref what, base } in &self.places {
+            let (of, channels) = (layout.convolution(what), what.cout);
             let weights = |offset: usize| Slot::weights(offset, channels);
             let own = |index| vector(Region::Arena, base, index, channels);
             let fold = |mean: Slot, variance: Slot| Fold {
@@ -109,10 +109,10 @@ impl Norms {
     }
 
     /// The batch norm behind a convolution of a node.
-    pub(super) fn of(&self, layout: &Layout, node: (usize, &Part), what: &Convolution, mode: Mode) -> Norm {
-        let (id, part) = node;
-        let before = part.convolutions().take_while(|other| other.place != what.place);
-        let base = self.starts[id] + before.map(|other| 4 * other.cout).sum::<usize>();
+    pub(super) fn of(&self, layout: &Layout, node: usize, what: &Convolution, mode: Mode) -> Norm {
+        let mut from_node = self.places[self.firsts[node]..].iter();
+        let place = from_node.find(|place| place.what.place == what.place);
+        let base = place.expect("a node has the batch norms of its convolutions").base;
         let (bn, channels) = (layout.convolution(what).bn, what.cout);
         Norm {
             channels,
@@ -140,9 +140,9 @@ impl Norms {
     }
 
     /// Averages the statistics of all batches of a run into the section; `None` in inference.
-    pub(super) fn averages(&self, tree: &Tree, mode: Mode) -> Option<BnAverage> {
+    pub(super) fn averages(&self, mode: Mode) -> Option<BnAverage> {
         let Mode::Recalibration { batches, at_once } = mode else { return None };
-        let average = |(what, base): (Convolution, usize)| Average {
+        let average = |&NormPlace { ref what, base }: &NormPlace| Average {
             params: AverageParams {
                 length: 2 * what.cout as u32,
                 batches: at_once as u32,
@@ -151,6 +151,6 @@ impl Norms {
             batch: self.of_batches(base, what.cout, mode),
             average: Slot { region: Region::Arena, offset: base, len: 2 * what.cout },
         };
-        Some(BnAverage { calls: self.all(tree).map(average).collect() })
+        Some(BnAverage { calls: self.places.iter().map(average).collect() })
     }
 }

@@ -16,6 +16,7 @@ use super::tree::Tree;
 use crate::space::Arch;
 use crate::space::walk::Exits;
 use crate::supernet::Layout;
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -26,8 +27,8 @@ pub use super::norms::Section;
 pub use super::program::{Program, Reads};
 
 /// A tree with all that is chosen of it, each once.
-pub struct TreePlan {
-    tree: Tree,
+pub struct TreePlan<'t> {
+    tree: Cow<'t, Tree>,
     target: Target,
     norms: Norms,
     section: OnceLock<Section>,
@@ -46,9 +47,9 @@ type Wanted = (usize, Mode, Reads);
 /// Programs that a plan keeps: those of an evaluation are three.
 const PROGRAMS: usize = 4;
 
-impl TreePlan {
+impl<'t> TreePlan<'t> {
     /// The plan of a tree.
-    pub fn new(tree: Tree, target: impl Into<Target>) -> TreePlan {
+    pub fn new(tree: Cow<'t, Tree>, target: impl Into<Target>) -> TreePlan<'t> {
         let norms = Norms::new(&tree);
         TreePlan {
             tree,
@@ -70,7 +71,7 @@ impl TreePlan {
 
     /// The batch norms.
     pub fn section(&self, layout: &Layout) -> &Section {
-        self.section.get_or_init(|| self.norms.section(layout, &self.tree))
+        self.section.get_or_init(|| self.norms.section(layout))
     }
 
     /// Elements of the section.
@@ -140,7 +141,7 @@ impl TreePlan {
 
     /// Whether it is the plan of that tree for that target.
     pub(super) fn is_of(&self, tree: &Tree, target: Target) -> bool {
-        self.target == target && self.tree == *tree
+        self.target == target && *self.tree == *tree
     }
 
     fn source<'a>(&'a self, layout: &'a Layout, choices: &'a [Choice]) -> Source<'a> {
@@ -175,6 +176,6 @@ pub fn lower_tree(
     reads: Reads,
     target: impl Into<Target>,
 ) -> (Program, Section) {
-    let plan = TreePlan::new(tree.clone(), target);
+    let plan = TreePlan::new(Cow::Borrowed(tree), target);
     (plan.program(layout, images, mode, reads), plan.section(layout).clone())
 }

@@ -6,6 +6,7 @@
 
 use super::plan::{Target, TreePlan};
 use super::tree::Tree;
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Plans that are kept: as many groups of 32 as an archive of 300 and its candidates have, and a few more. A plan of 32
@@ -14,16 +15,16 @@ const KEPT: usize = 16;
 
 /// Plans by their trees; the one that was used last stands last.
 #[derive(Default)]
-pub(super) struct Plans(Mutex<Vec<Arc<TreePlan>>>);
+pub(super) struct Plans(Mutex<Vec<Arc<TreePlan<'static>>>>);
 
 impl Plans {
     /// The plan of a tree.
-    pub(super) fn of(&self, tree: Tree, target: Target) -> Arc<TreePlan> {
+    pub(super) fn of(&self, tree: Tree, target: Target) -> Arc<TreePlan<'static>> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let found = kept.iter().rposition(|plan| plan.is_of(&tree, target));
         let plan = match found {
             Some(index) => kept.remove(index),
-            None => Arc::new(TreePlan::new(tree, target)),
+            None => Arc::new(TreePlan::new(Cow::Owned(tree), target)),
         };
         kept.push(plan.clone());
         if kept.len() > KEPT {

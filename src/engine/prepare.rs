@@ -61,7 +61,7 @@ impl Engine {
     /// Fills the section of a tree: from the stored statistics, or from those of batches.
     pub(super) fn prepare(
         &self,
-        plan: &TreePlan,
+        plan: &TreePlan<'_>,
         batches: Option<Batches<'_>>,
         threads: Threads,
         stop: &(dyn Fn() -> bool + Sync),
@@ -116,7 +116,7 @@ impl Engine {
     /// Fills a section with as many batches a run as the device takes, fewer in the last.
     fn prepare_in_order(
         &self,
-        plan: &TreePlan,
+        plan: &TreePlan<'_>,
         batches: Batches<'_>,
         threads: Threads,
         stop: &(dyn Fn() -> bool + Sync),

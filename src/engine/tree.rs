@@ -227,9 +227,12 @@ fn layers<'a>(channels: &Channels, arch: &'a Arch, exits: Exits) -> impl Iterato
     })
 }
 
-/// Elements that the batch norms of a part take in a section: four a channel.
-pub(super) fn section_len(part: &Part) -> usize {
-    part.convolutions().map(|convolution| 4 * convolution.cout).sum()
+/// Elements that a batch norm takes in a section for a channel: mean, variance, scale and shift.
+pub(super) const VECTORS: usize = 4;
+
+/// Elements that the batch norms of a part take in a section.
+fn section_len(part: &Part) -> usize {
+    part.convolutions().map(|convolution| VECTORS * convolution.cout).sum()
 }
 
 /// Cuts a population into groups of one resolution whose networks have most in common: at most

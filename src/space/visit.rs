@@ -75,6 +75,7 @@ pub struct Convolution {
 
 impl Convolution {
     /// Weights of one output channel.
+    #[inline]
     pub fn weights_of_output(&self) -> usize {
         let pixels = self.kernel * self.kernel;
         match self.kind {
@@ -85,12 +86,14 @@ impl Convolution {
     }
 
     /// Elements of its input that it reads, for one image: of a strided 1x1 convolution only every other pixel.
+    #[inline]
     pub fn elements_in(&self) -> usize {
         let side = if self.kind == Kind::Pointwise { self.side_out } else { self.side_in };
         self.cin * side * side
     }
 
     /// Elements of its output, for one image.
+    #[inline]
     pub fn elements_out(&self) -> usize {
         self.cout * self.side_out * self.side_out
     }
@@ -377,6 +380,7 @@ impl First {
     }
 
     /// The stem.
+    #[inline]
     pub fn convolution(&self) -> Convolution {
         Convolution {
             place: Place::Stem,
@@ -393,6 +397,7 @@ impl First {
     }
 
     /// The filter of the fixed first block.
+    #[inline]
     pub fn filter(&self) -> Convolution {
         Convolution {
             place: Place::FirstFilter,
@@ -409,6 +414,7 @@ impl First {
     }
 
     /// Its projection.
+    #[inline]
     pub fn project(&self) -> Convolution {
         let shape = (self.stem, self.cout);
         Convolution::pointwise(Place::FirstProject, shape, self.side, 1, Activation::None)
@@ -416,6 +422,7 @@ impl First {
 }
 
 impl Convolution {
+    #[inline]
     fn pointwise(
         place: Place,
         (cin, cout): (usize, usize),
@@ -440,12 +447,14 @@ impl Convolution {
 
 impl Layer {
     /// The expansion of the MBConv.
+    #[inline]
     pub fn expand(&self) -> Convolution {
         let (place, shape) = (Place::Expand(self.index), (self.cin, self.mid));
         Convolution::pointwise(place, shape, self.side_in, 1, self.activation)
     }
 
     /// The filter of the MBConv.
+    #[inline]
     pub fn filter(&self) -> Convolution {
         Convolution {
             place: Place::Filter(self.index),
@@ -468,18 +477,21 @@ impl Layer {
     }
 
     /// The projection of the MBConv.
+    #[inline]
     pub fn project(&self) -> Convolution {
         let (place, shape) = (Place::Project(self.index), (self.mid, self.cout));
         Convolution::pointwise(place, shape, self.side_out, 1, Activation::None)
     }
 
     /// The 1x1 branch.
+    #[inline]
     pub fn pointwise(&self) -> Convolution {
         let (place, shape) = (Place::Pointwise(self.index), (self.cin, self.cout));
         Convolution::pointwise(place, shape, self.side_in, self.stride, self.activation)
     }
 
     /// The transform branch, behind its pooling: a 1x1 convolution with a bias where channels change.
+    #[inline]
     pub fn transform(&self) -> Convolution {
         let (place, shape) = (Place::Transform(self.index), (self.cin, self.cout));
         let bias = self.cin != self.cout;
@@ -495,6 +507,7 @@ impl Exit {
     }
 
     /// The first 1x1 convolution.
+    #[inline]
     pub fn expand(&self) -> Convolution {
         let (place, shape) = (Place::Head(self.number()), (self.head.cin, self.head.expand));
         Convolution::pointwise(place, shape, self.side, 1, Activation::HSwish)

@@ -413,7 +413,8 @@ impl Layout {
         Slot::weights(self.len + panels.offset / PER_ELEMENT, cout * panels.cin / PER_ELEMENT)
     }
 
-    /// The 1x1 convolutions, the linear layers of heads among them; not those of squeeze-and-excitation.
+    /// The 1x1 convolutions, the linear layers of heads among them; not those of squeeze-and-excitation. A
+    /// stand-alone network has only those that it runs.
     pub fn convolutions(&self) -> impl Iterator<Item = Panels> {
         let block = |block: &Block| {
             let parallel = block.parallel.map(|((pointwise, _), transform)| {
@@ -423,7 +424,8 @@ impl Layout {
         };
         let heads = self.head.iter().chain(&self.exits);
         let heads = heads.flat_map(|head| [head.expand, head.mix, head.classifier]);
-        std::iter::once(self.first.project).chain(self.blocks.iter().flat_map(block)).chain(heads)
+        let all = std::iter::once(self.first.project).chain(self.blocks.iter().flat_map(block)).chain(heads);
+        all.filter(|panels| panels.cout > 0)
     }
 
     /// Never: every super-network has tensors.

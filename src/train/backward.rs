@@ -7,9 +7,9 @@
 //!
 //! The gradient of a map is stored as the map is, those of weights and of all per-channel numbers in f32.
 
-use super::slots::gradient;
-use super::tape::{Convolution, Gate, Map, Node, Norm, Tape};
-use crate::engine::plan::BN_EPSILON;
+use super::slots::{TrainingSlots, gradient};
+use super::tape::{Node, Normalised, Tape};
+use crate::engine::build::{BN_EPSILON, Builder, Map, Operator};
 use crate::ops::grad::activation::{ActivateGrad, ColumnSum, ColumnsParams};
 use crate::ops::grad::batch_norm::{self, BnGradInput, BnGradSums};
 use crate::ops::grad::depthwise::{DepthwiseInput, DepthwiseWeights};
@@ -21,6 +21,7 @@ use crate::ops::grad::stem::StemWeights;
 use crate::ops::halves::{Format, elements, number};
 use crate::ops::pointwise::{self, Pointwise};
 use crate::ops::pointwise_half::{self, PointwiseHalf};
+use crate::ops::squeeze_excite::SqueezeExcite;
 use crate::ops::sum::{self, Sum};
 use crate::ops::{Activation, Call, Slot};
 use crate::supernet::Panels;
@@ -28,8 +29,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Lowers the backward pass of a tape.
 pub(super) struct Backward<'a, 't> {
-    tape: &'t mut Tape<'a>,
-    calls: Vec<Call>,
+    builder: &'t mut Builder<'a>,
+    places: &'t TrainingSlots,
     /// The gradient of the map at an offset, so far.
     gradients: BTreeMap<usize, Slot>,
     /// How many maps share the gradient at an offset.
@@ -38,55 +39,54 @@ pub(super) struct Backward<'a, 't> {
     touched: BTreeSet<usize>,
 }
 
-impl<'a, 't> Backward<'a, 't> {
-    /// The calls, and the offsets of the tensors that they add gradients to. The gradients of the
-    /// logits are at `dlogits`, in the order of the exits read.
-    pub(super) fn lower(tape: &'t mut Tape<'a>, dlogits: &[Slot]) -> (Vec<Call>, BTreeSet<usize>) {
+impl Backward<'_, '_> {
+    /// Adds the calls, and says the offsets of the tensors that they add gradients to. The gradients of
+    /// the logits are at `dlogits`, in the order of the exits read.
+    pub(super) fn lower(tape: &mut Tape<'_>, places: &TrainingSlots, dlogits: &[Slot]) -> BTreeSet<usize> {
         let mut pass = Backward {
+            builder: &mut tape.builder,
+            places,
             gradients: BTreeMap::new(),
             shared: BTreeMap::new(),
             touched: BTreeSet::new(),
-            calls: Vec::new(),
-            tape,
         };
-        let logits = pass.tape.logits.clone();
-        for (map, &slot) in logits.iter().zip(dlogits) {
+        for (map, &slot) in tape.logits.iter().zip(dlogits) {
             pass.arrive(*map, slot);
         }
-        let nodes = std::mem::take(&mut pass.tape.nodes);
-        nodes.iter().rev().for_each(|node| pass.node(node));
-        (pass.calls, pass.touched)
+        tape.nodes.iter().rev().for_each(|node| pass.node(node));
+        pass.touched
     }
 
     fn node(&mut self, node: &Node) {
         match node {
-            Node::Normalised { convolution, x, z, norm, activation, residual, y } => {
-                let dy = self.depart(*y);
-                residual.iter().for_each(|map| self.arrive(*map, dy));
-                self.normalised(convolution, *x, *z, norm, *activation, dy);
+            Node::Normalised(node) => {
+                let dy = self.depart(node.y);
+                node.residual.iter().for_each(|map| self.arrive(*map, dy));
+                self.normalised(node, dy);
                 self.release(dy);
             }
-            Node::Linear { panels, params, bias, x, y } => {
+            Node::Linear { what, params, x, y } => {
                 let dy = self.depart(*y);
+                let (panels, bias) = self.builder.layout.linear(what);
                 if let Some(bias) = bias {
-                    self.bias(*bias, dy, params.rows(), x.format);
+                    self.bias(bias, dy, params.rows(), x.format);
                 }
-                self.pointwise_weights(panels, params, *x, None, dy);
-                self.pointwise_input(panels, params, *x, dy);
+                self.pointwise_weights(&panels, params, *x, None, dy);
+                self.pointwise_input(&panels, params, *x, dy);
                 self.release(dy);
             }
             Node::Activated { params, mask, x, y } => {
                 let dy = self.depart(*y);
-                let dx = self.tape.arena.take(x.slot.len);
-                self.calls.push(Call::from(ActivateGrad { params: *params, x: x.slot, dy, mask: *mask, dx }));
+                let dx = self.builder.arena.take(x.slot.len);
+                self.builder.push(ActivateGrad { params: *params, x: x.slot, dy, mask: *mask, dx });
                 self.arrive(*x, dx);
                 self.release(dx);
                 self.release(dy);
             }
             Node::GlobalPool { params, x, y } => {
                 let dy = self.depart(*y);
-                let dx = self.tape.arena.take(x.slot.len);
-                self.calls.push(Call::from(GlobalPoolGrad { params: *params, dy, dx }));
+                let dx = self.builder.arena.take(x.slot.len);
+                self.builder.push(GlobalPoolGrad { params: *params, dy, dx });
                 self.arrive(*x, dx);
                 self.release(dx);
                 self.release(dy);
@@ -106,65 +106,57 @@ impl<'a, 't> Backward<'a, 't> {
         }
     }
 
-    fn normalised(
-        &mut self,
-        convolution: &Convolution,
-        x: Map,
-        z: Map,
-        norm: &Norm,
-        activation: Activation,
-        dy: Slot,
-    ) {
-        let sums = self.sums(z, norm, activation, dy);
-        if matches!(convolution, Convolution::None) {
-            self.produce(x, |residual, dz| bn_input(z, norm, activation, (dy, sums), residual, dz));
+    fn normalised(&mut self, node: &Normalised, dy: Slot) {
+        let Normalised { what, x, .. } = *node;
+        let sums = self.sums(node, dy);
+        let operator = self.builder.operator(&what, x, Activation::None);
+        if matches!(operator, Operator::None) {
+            self.produce(x, |residual, dz| bn_input(node, (dy, sums), residual, dz));
             return self.free(sums);
         }
-        let dz = self.tape.arena.take(z.slot.len);
-        self.calls.push(bn_input(z, norm, activation, (dy, sums), None, dz));
+        let dz = self.builder.arena.take(node.z.slot.len);
+        self.builder.push(bn_input(node, (dy, sums), None, dz));
         self.free(sums);
-        match *convolution {
-            Convolution::Stem { weights, params } => {
-                let partials = self.tape.arena.take(StemWeights::partials_len(&params));
+        match operator {
+            Operator::Stem(weights, params) => {
+                let partials = self.builder.arena.take(StemWeights::partials_len(&params));
                 let dw = self.touch(weights);
-                self.calls.push(Call::from(StemWeights { params, x: x.slot, dz, partials, dw }));
+                self.builder.push(StemWeights { params, x: x.slot, dz, partials, dw });
                 self.free(partials);
             }
-            Convolution::Depthwise { weights, params } => {
-                let partials = self.tape.arena.take(DepthwiseWeights::partials_len(&params));
-                let dw = self.touch(weights);
-                self.calls.push(Call::from(DepthwiseWeights { params, x: x.slot, dz, partials, dw }));
+            Operator::Depthwise(w, params) => {
+                let partials = self.builder.arena.take(DepthwiseWeights::partials_len(&params));
+                let dw = self.touch(w);
+                self.builder.push(DepthwiseWeights { params, x: x.slot, dz, partials, dw });
                 self.free(partials);
-                self.produce(x, |residual, dx| {
-                    Call::from(DepthwiseInput { params, dz, w: weights, residual, dx })
-                });
+                self.produce(x, |residual, dx| Call::from(DepthwiseInput { params, dz, w, residual, dx }));
             }
-            Convolution::Pointwise { panels, params, bias, gate } => {
-                if let Some(bias) = bias {
+            Operator::Pointwise(panels, params) => {
+                if let Some(bias) = self.builder.layout.convolution(&what).bias {
                     self.bias(bias, dz, params.rows(), x.format);
                 }
-                self.pointwise_weights(&panels, &params, x, gate.map(|gate| gate.slot), dz);
+                let gate = node.gate.as_ref();
+                self.pointwise_weights(&panels, &params, x, gate.map(|gate| gate.gate), dz);
                 match gate {
                     None => self.pointwise_input(&panels, &params, x, dz),
-                    Some(gate) => self.gated_input(&panels, &params, x, &gate, dz),
+                    Some(gate) => self.gated_input(&panels, &params, x, gate, dz),
                 }
             }
-            Convolution::None => {}
+            Operator::None => {}
         }
         self.free(dz);
     }
 
     /// The sums of a batch norm's gradient, which also add to the gradients of its weight and bias.
-    fn sums(&mut self, z: Map, norm: &Norm, activation: Activation, dy: Slot) -> Slot {
-        let partials = self.tape.arena.take(BnGradSums::partials_len(norm.rows, norm.channels));
-        let sums = self.tape.arena.take(2 * norm.channels);
-        let (dgamma, dbeta) = (
-            self.touch(Slot::weights(norm.bn.gamma, norm.channels)),
-            self.touch(Slot::weights(norm.bn.beta, norm.channels)),
-        );
-        self.calls.push(Call::from(BnGradSums {
-            params: bn_params(norm, activation, z.format),
-            z: z.slot,
+    fn sums(&mut self, node: &Normalised, dy: Slot) -> Slot {
+        let norm = &node.norm;
+        let partials = self.builder.arena.take(BnGradSums::partials_len(norm.rows, norm.channels));
+        let sums = self.builder.arena.take(2 * norm.channels);
+        let dgamma = self.touch(Slot::weights(norm.bn.gamma, norm.channels));
+        let dbeta = self.touch(Slot::weights(norm.bn.beta, norm.channels));
+        self.builder.push(BnGradSums {
+            params: bn_params(node),
+            z: node.z.slot,
             dy,
             batch: norm.batch,
             scale: norm.scale,
@@ -173,17 +165,17 @@ impl<'a, 't> Backward<'a, 't> {
             sums,
             dgamma,
             dbeta,
-        }));
+        });
         self.free(partials);
         sums
     }
 
     fn bias(&mut self, bias: Slot, dz: Slot, rows: usize, format: Option<Format>) {
-        let partials = self.tape.arena.take(ColumnSum::partials_len(rows, bias.len));
+        let partials = self.builder.arena.take(ColumnSum::partials_len(rows, bias.len));
         let y = self.touch(bias);
         let (columns, format) = (bias.len as u32, number(format));
         let params = ColumnsParams { rows: rows as u32, columns, format };
-        self.calls.push(Call::from(ColumnSum { params, x: dz, partials, y }));
+        self.builder.push(ColumnSum { params, x: dz, partials, y });
         self.free(partials);
     }
 
@@ -195,10 +187,10 @@ impl<'a, 't> Backward<'a, 't> {
         gate: Option<Slot>,
         dz: Slot,
     ) {
-        let partials = self.tape.arena.take(PointwiseWeights::partials_len(shape));
+        let partials = self.builder.arena.take(PointwiseWeights::partials_len(shape));
         let dw = self.touch(panels.prefix(shape.cout as usize));
         let (params, x, format) = (*shape, x.slot, x.format);
-        self.calls.push(match format {
+        self.builder.push(match format {
             None => Call::from(PointwiseWeights { params, x, dz, gate, partials, dw }),
             Some(format) => {
                 let params = half_gradient::Params { shape: params, format: format as u32 };
@@ -208,53 +200,14 @@ impl<'a, 't> Backward<'a, 't> {
         self.free(partials);
     }
 
-    /// The product of `dz` and the transposed weights, at the resolution of `dz`.
-    fn transposed(
-        &self,
-        panels: &Panels,
-        params: &pointwise::Params,
-        (dz, format): (Slot, Option<Format>),
-        residual: Option<Slot>,
-        y: Slot,
-    ) -> Call {
-        let (places, cin) = (self.tape.places, params.cin as usize);
-        let shape = |stored: usize| pointwise::Params {
-            side_in: params.side_out,
-            cin: params.cout,
-            cout: params.cin,
-            weight_cin: stored as u32,
-            stride: 1,
-            activation: Activation::None as u32,
-            ..*params
-        };
-        let (x, scale, shift, gate) = (dz, None, None, None);
-        match format {
-            None => {
-                let (w, stored) = places.transposed(panels, cin);
-                Call::from(Pointwise { params: shape(stored), x, w, scale, shift, gate, residual, y })
-            }
-            Some(format) => {
-                let (w, stored) = places.transposed_rows(panels, cin);
-                let params = pointwise_half::Params {
-                    output: format as u32,
-                    pooled: 0,
-                    format: format as u32,
-                    shape: shape(stored),
-                };
-                Call::from(PointwiseHalf { params, x, w, scale, shift, gate, residual, y })
-            }
-        }
-    }
-
     fn pointwise_input(&mut self, panels: &Panels, params: &pointwise::Params, x: Map, dz: Slot) {
         let dz = (dz, x.format);
         if params.stride == 1 {
-            return self
-                .produce_with(x, |pass, residual, dx| pass.transposed(panels, params, dz, residual, dx));
+            let places = self.places;
+            return self.produce(x, |residual, dx| transposed(places, panels, params, dz, residual, dx));
         }
-        let small = self.tape.arena.take(elements(x.format, params.rows() * params.cin as usize));
-        let call = self.transposed(panels, params, dz, None, small);
-        self.calls.push(call);
+        let small = self.builder.arena.take(elements(x.format, params.rows() * params.cin as usize));
+        self.builder.push(transposed(self.places, panels, params, dz, None, small));
         let scatter = ScatterParams {
             images: params.images,
             side_in: params.side_in,
@@ -268,21 +221,23 @@ impl<'a, 't> Backward<'a, 't> {
     }
 
     /// Through the squeeze-and-excitation gate of the input, which nothing else reads.
-    fn gated_input(&mut self, panels: &Panels, params: &pointwise::Params, x: Map, gate: &Gate, dz: Slot) {
-        let dxg = self.tape.arena.take(x.slot.len);
-        let call = self.transposed(panels, params, (dz, x.format), None, dxg);
-        self.calls.push(call);
-        let scratch = self.tape.arena.take(SqueezeExciteGrad::scratch_len(&gate.params));
-        let dx = self.tape.arena.take(x.slot.len);
-        let (squeeze, hidden) = (gate.squeeze, gate.params.hidden as usize);
-        let reduce = squeeze.reduce.prefix(hidden);
-        let expand = squeeze.expand.prefix(x.channels);
-        let reduce_bias = Slot::weights(squeeze.reduce_bias, hidden);
-        let expand_bias = Slot::weights(squeeze.expand_bias, x.channels);
+    fn gated_input(
+        &mut self,
+        panels: &Panels,
+        shape: &pointwise::Params,
+        x: Map,
+        squeeze: &SqueezeExcite,
+        dz: Slot,
+    ) {
+        let &SqueezeExcite { params, x: map, reduce, reduce_bias, expand, expand_bias, gate } = squeeze;
+        let dxg = self.builder.arena.take(map.len);
+        self.builder.push(transposed(self.places, panels, shape, (dz, x.format), None, dxg));
+        let scratch = self.builder.arena.take(SqueezeExciteGrad::scratch_len(&params));
+        let dx = self.builder.arena.take(map.len);
         let call = SqueezeExciteGrad {
-            params: gate.params,
-            x: x.slot,
-            gate: gate.slot,
+            params,
+            x: map,
+            gate,
             dxg,
             reduce,
             reduce_bias,
@@ -295,7 +250,7 @@ impl<'a, 't> Backward<'a, 't> {
             dexpand: self.touch(expand),
             dexpand_bias: self.touch(expand_bias),
         };
-        self.calls.push(Call::from(call));
+        self.builder.push(call);
         self.free(scratch);
         self.free(dxg);
         self.arrive(x, dx);
@@ -316,10 +271,10 @@ impl<'a, 't> Backward<'a, 't> {
                 self.gradients.insert(map.slot.offset, slot);
             }
             Some(before) => {
-                let y = self.tape.arena.take(map.slot.len);
+                let y = self.builder.arena.take(map.slot.len);
                 let (len, format) = (map.numbers() as u32, number(map.format));
                 let params = sum::Params { len, terms: 2, format };
-                self.calls.push(Call::from(Sum { params, x: vec![before, slot], y }));
+                self.builder.push(Sum { params, x: vec![before, slot], y });
                 self.gradients.insert(map.slot.offset, y);
                 self.release(before);
             }
@@ -333,14 +288,9 @@ impl<'a, 't> Backward<'a, 't> {
 
     /// A call that writes a map's gradient, given what has arrived so far.
     fn produce(&mut self, map: Map, call: impl FnOnce(Option<Slot>, Slot) -> Call) {
-        self.produce_with(map, |_, residual, out| call(residual, out));
-    }
-
-    fn produce_with(&mut self, map: Map, call: impl FnOnce(&Self, Option<Slot>, Slot) -> Call) {
         let before = self.gradients.get(&map.slot.offset).copied();
-        let out = self.tape.arena.take(map.slot.len);
-        let call = call(self, before, out);
-        self.calls.push(call);
+        let out = self.builder.arena.take(map.slot.len);
+        self.builder.push(call(before, out));
         self.gradients.insert(map.slot.offset, out);
         before.into_iter().for_each(|slot| self.release(slot));
     }
@@ -357,31 +307,63 @@ impl<'a, 't> Backward<'a, 't> {
     }
 
     fn free(&mut self, slot: Slot) {
-        self.tape.arena.give_back(slot);
+        self.builder.arena.give_back(slot);
     }
 }
 
-fn bn_params(norm: &Norm, activation: Activation, format: Option<Format>) -> batch_norm::Params {
-    batch_norm::Params {
-        rows: norm.rows as u32,
-        channels: norm.channels as u32,
-        activation: activation as u32,
-        epsilon: BN_EPSILON,
-        format: number(format),
-    }
-}
-
-fn bn_input(
-    z: Map,
-    norm: &Norm,
-    activation: Activation,
-    (dy, sums): (Slot, Slot),
+/// The product of `dz` and the transposed weights, at the resolution of `dz`.
+fn transposed(
+    places: &TrainingSlots,
+    panels: &Panels,
+    params: &pointwise::Params,
+    (dz, format): (Slot, Option<Format>),
     residual: Option<Slot>,
-    dz: Slot,
+    y: Slot,
 ) -> Call {
+    let cin = params.cin as usize;
+    let shape = |stored: usize| pointwise::Params {
+        side_in: params.side_out,
+        cin: params.cout,
+        cout: params.cin,
+        weight_cin: stored as u32,
+        stride: 1,
+        activation: Activation::None as u32,
+        ..*params
+    };
+    let (x, scale, shift, gate) = (dz, None, None, None);
+    match format {
+        None => {
+            let (w, stored) = places.transposed(panels, cin);
+            Call::from(Pointwise { params: shape(stored), x, w, scale, shift, gate, residual, y })
+        }
+        Some(format) => {
+            let (w, stored) = places.transposed_rows(panels, cin);
+            let params = pointwise_half::Params {
+                output: format as u32,
+                pooled: 0,
+                format: format as u32,
+                shape: shape(stored),
+            };
+            Call::from(PointwiseHalf { params, x, w, scale, shift, gate, residual, y })
+        }
+    }
+}
+
+fn bn_params(node: &Normalised) -> batch_norm::Params {
+    batch_norm::Params {
+        rows: node.norm.rows as u32,
+        channels: node.norm.channels as u32,
+        activation: node.what.activation as u32,
+        epsilon: BN_EPSILON,
+        format: number(node.z.format),
+    }
+}
+
+fn bn_input(node: &Normalised, (dy, sums): (Slot, Slot), residual: Option<Slot>, dz: Slot) -> Call {
+    let norm = &node.norm;
     Call::from(BnGradInput {
-        params: bn_params(norm, activation, z.format),
-        z: z.slot,
+        params: bn_params(node),
+        z: node.z.slot,
         dy,
         batch: norm.batch,
         scale: norm.scale,

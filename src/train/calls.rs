@@ -54,7 +54,7 @@ pub fn step_calls(layout: &Layout, optimiser: &Optimiser, shape: &StepShape<'_>)
     if let Some(family) = teacher {
         let arch = Arch::largest(family, side as u32, None);
         let (exits, weights) = (Weighting::Own.exits(&arch), Weighting::Own.weights());
-        let program = program::teacher(parts, (&arch, exits), images, weights);
+        let program = program::teacher((layout, &shared), (&arch, exits), images, weights);
         push(program.calls, program.work_len);
     }
     push(vec![program::zeros(program::whole_gradient(layout))], shared.end);

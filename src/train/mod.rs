@@ -6,7 +6,7 @@
 //! - `tape` and `backward`: one sub-network's forward pass and the backward pass that follows from
 //!   it, as calls on one arena;
 //! - [`step_calls`]: a step as lists of calls, for the performance model;
-//! - `places`: where weights, gradients and the optimiser's state lie;
+//! - `slots`: where weights, gradients and the optimiser's state lie;
 //! - [`OptimiserState`], [`LossScale`]: what an interrupted training goes on with, besides weights;
 //! - [`Task`], [`Material`]: what a training is of;
 //! - [`train()`]: the phases of a training in a run directory, from a checkpoint to the end;

@@ -4,6 +4,7 @@ use super::backward::Backward;
 use super::slots::{TrainingSlots, arena};
 use super::tape::Tape;
 use crate::engine::arena::Arena;
+use crate::engine::build::Builder;
 use crate::ops::grad::batch_norm::{BnRunning, BnRunningGroup, RunningParams};
 use crate::ops::halves::Format;
 use crate::ops::loss::{self, Loss, SoftTargets, TargetsParams};
@@ -123,13 +124,12 @@ pub(super) fn student(
     objective: Objective,
 ) -> Program {
     let own = &shared.students[number];
-    let mut tape = tape((layout, places, shared), images, &own.masks);
-    tape.network(arch, exits, shared.input);
+    let mut tape = tape((layout, shared), (arch, exits), images, &own.masks);
     let mut dlogits = Vec::new();
     let logits: Vec<Slot> = tape.logits.iter().map(|map| map.slot).collect();
     for ((exit, &slot), &scores) in exits.iter().zip(&logits).zip(&own.scores) {
-        let gradient = tape.arena.take(slot.len);
-        tape.calls.push(Call::from(Loss {
+        let gradient = tape.builder.arena.take(slot.len);
+        tape.builder.push(Loss {
             params: loss::Params {
                 images: images as u32,
                 classes: layout.classes() as u32,
@@ -143,11 +143,11 @@ pub(super) fn student(
             teacher: (objective.kd_ratio != 0.0).then_some(shared.teacher),
             scores,
             dlogits: gradient,
-        }));
+        });
         dlogits.push(gradient);
     }
-    let (backward, touched) = Backward::lower(&mut tape, &dlogits);
-    let running = tape.norms.iter().map(|norm| BnRunning {
+    let touched = Backward::lower(&mut tape, places, &dlogits);
+    let running = tape.norms().map(|norm| BnRunning {
         params: RunningParams {
             channels: norm.channels as u32,
             momentum: BN_MOMENTUM,
@@ -159,29 +159,28 @@ pub(super) fn student(
     });
     Program {
         running: vec![Call::from(BnRunningGroup { calls: running.collect() })],
-        norms: tape.norms.iter().map(|norm| (norm.bn.gamma, norm.batch)).collect(),
-        calls: [std::mem::take(&mut tape.calls), backward].concat(),
+        norms: tape.norms().map(|norm| (norm.bn.gamma, norm.batch)).collect(),
+        calls: tape.builder.take_calls(),
         logits,
         touched,
-        work_len: tape.arena.len(),
+        work_len: tape.builder.arena.len(),
     }
 }
 
 /// Lowers a teacher: its forward pass with batch statistics, and the probabilities that it leaves at
 /// the shared place.
 pub(super) fn teacher(
-    (layout, places, shared): (&Layout, &TrainingSlots, &StepSlots),
+    (layout, shared): (&Layout, &StepSlots),
     (arch, exits): (&Arch, Exits),
     images: usize,
     weights: [f32; 5],
 ) -> Program {
-    let mut tape = tape((layout, places, shared), images, &[]);
-    tape.network(arch, exits, shared.input);
+    let mut tape = tape((layout, shared), (arch, exits), images, &[]);
     let logits: Vec<Slot> = tape.logits.iter().map(|map| map.slot).collect();
     let mut ordered = [0.0; 5];
     exits.iter().zip(&mut ordered).for_each(|(exit, weight)| *weight = weights[exit]);
     let exit = |index: usize| logits.get(index).copied();
-    tape.calls.push(Call::from(SoftTargets {
+    tape.builder.push(SoftTargets {
         params: TargetsParams {
             images: images as u32,
             classes: layout.classes() as u32,
@@ -194,34 +193,26 @@ pub(super) fn teacher(
         d: exit(3),
         e: exit(4),
         probabilities: shared.teacher,
-    }));
+    });
     Program {
-        calls: std::mem::take(&mut tape.calls),
+        calls: tape.builder.take_calls(),
         running: Vec::new(),
         norms: Vec::new(),
         touched: BTreeSet::new(),
-        work_len: tape.arena.len(),
+        work_len: tape.builder.arena.len(),
         logits,
     }
 }
 
+/// Records a forward pass behind what all networks of the step share.
 fn tape<'a>(
-    (layout, places, shared): (&'a Layout, &'a TrainingSlots, &StepSlots),
+    (layout, shared): (&'a Layout, &StepSlots),
+    network: (&Arch, Exits),
     images: usize,
-    masks: &[Slot],
+    masks: &'a [Slot],
 ) -> Tape<'a> {
-    Tape {
-        layout,
-        places,
-        images,
-        masks: masks.iter().copied().collect(),
-        format: shared.format,
-        arena: Arena::with_reserved(shared.end),
-        calls: Vec::new(),
-        nodes: Vec::new(),
-        norms: Vec::new(),
-        logits: Vec::new(),
-    }
+    let builder = Builder::new(layout, images, shared.format, Arena::with_reserved(shared.end));
+    Tape::record(builder, network, shared.input, masks)
 }
 
 /// The whole work buffer's gradient, to be filled with zeros.

@@ -49,7 +49,7 @@ impl TrainingSlots {
         let (mut transposed, mut refresh) = (BTreeMap::new(), derive_calls(layout));
         let transposed_rows = layout.len_with_rows().next_multiple_of(PANEL);
         let (mut end, panels) = match format {
-            None => (layout.len().next_multiple_of(PANEL), all_panels(layout)),
+            None => (layout.len().next_multiple_of(PANEL), layout.convolutions().collect()),
             Some(format) => {
                 refresh.push(Call::from(all_rows(layout, format, transposed_rows)));
                 let end = transposed_rows + layout.len_with_rows() - layout.len();
@@ -131,26 +131,8 @@ fn all_rows(layout: &Layout, format: Format, base: usize) -> HalfRows {
         rows: in_arena(layout.rows(&panels, panels.cout)),
         transposed: Some(in_arena(rows_at(base, &panels, panels.cin * panels.cout))),
     };
-    let jobs = layout.convolutions().filter(|panels| panels.cout > 0).map(job).collect();
+    let jobs = layout.convolutions().map(job).collect();
     HalfRows { params: half_rows::Params { format }, jobs }
-}
-
-/// All panels whose input has a gradient.
-fn all_panels(layout: &Layout) -> Vec<Panels> {
-    let mut all = vec![layout.first.project];
-    for block in &layout.blocks {
-        all.extend([block.expand, block.project]);
-        if let Some(((pointwise, _), transform)) = &block.parallel {
-            all.push(*pointwise);
-            all.extend(transform.conv.iter().map(|(panels, _)| *panels));
-        }
-    }
-    for head in layout.head.iter().chain(&layout.exits) {
-        all.extend([head.expand, head.mix, head.classifier]);
-    }
-    // A stand-alone network has only the panels that it runs.
-    all.retain(|panels| panels.cout > 0);
-    all
 }
 
 /// Panels of the linear layers, which follow the pooling.

@@ -129,7 +129,6 @@ struct AccumulatedGradient {
 /// A network whose answers others learn from: a copy, which training does not touch.
 pub struct Teacher {
     supernet: Arc<Supernet>,
-    places: TrainingSlots,
     weights: Buffer,
     arch: Arch,
     weighting: Weighting,
@@ -214,10 +213,9 @@ impl Trainer {
                 file: supernet.file.display().to_string(),
             });
         }
-        let places = TrainingSlots::new(&supernet.layout, self.precision.format());
         let weights = self.precision.weights(&*self.device, &supernet)?;
         let arch = Arch::largest(supernet.family, 32, Some(supernet.channels().width));
-        Ok(Teacher { supernet, places, weights, arch, weighting })
+        Ok(Teacher { supernet, weights, arch, weighting })
     }
 
     /// One step: the students' gradients, added up, and an update with them.
@@ -330,7 +328,7 @@ impl Trainer {
             // The teacher's pass begins where the students' do, whatever its own layout reserves.
             let arch = Arch { r: batch.side as u32, ..teacher.arch.clone() };
             let (exits, weights) = (teacher.weighting.exits(&arch), teacher.weighting.weights());
-            let parts = (&teacher.supernet.layout, &teacher.places, &shared);
+            let parts = (&teacher.supernet.layout, &shared);
             program::teacher(parts, (&arch, exits), images, weights)
         });
         let needed = programs.iter().chain(&teaching).map(|program| program.work_len).max().unwrap_or(0);

@@ -14,6 +14,7 @@ use crate::ops::Call;
 use crate::space::Arch;
 use crate::space::walk::Exits;
 use crate::supernet::Layout;
+use std::borrow::Cow;
 
 /// What is run of every network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +74,7 @@ pub fn evaluation(
         let at_a_time = calibration.map_or(1, |(_, batch)| batch);
         let tree = Tree::new(channels, &members).bounded(at_a_time, precision.numbers(cut.share));
         saving += tree.saving();
-        let plan = TreePlan::new(tree, target);
+        let plan = TreePlan::new(Cow::Owned(tree), target);
         let section = plan.section(layout);
         let purposes = [
             calibration.map(|(_, batch)| Purpose::Recalibration { batch }),
