@@ -29,7 +29,7 @@ use rand::seq::SliceRandom;
 
 use super::augment::{Augmentation, Drawn, Renderer};
 use super::prefetch::Queue;
-use super::{Dataset, Error, Selection, Source, Split};
+use super::{Dataset, Error, Pixels, Selection, Source, Split};
 use crate::random::stream;
 
 /// How batches are made.
@@ -51,6 +51,20 @@ pub struct Settings {
     pub threads: usize,
     /// Batches that are made ahead, 1 at least.
     pub ahead: usize,
+}
+
+impl Settings {
+    /// Those of a training: one thread keeps ahead of a device's steps.
+    pub fn new(
+        batch: usize,
+        seed: u64,
+        augmentation: Augmentation,
+        resolutions: Vec<usize>,
+        pixels: Pixels,
+    ) -> Settings {
+        let Pixels { mean, std } = pixels;
+        Settings { batch, seed, augmentation, resolutions, mean, std, threads: 1, ahead: 3 }
+    }
 }
 
 /// A step of an epoch, both counted from 0.

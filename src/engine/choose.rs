@@ -217,31 +217,33 @@ impl Chooser<'_> {
     }
 
     fn by_depth(&self) -> Vec<Choice> {
-        let mut choices = Vec::new();
+        let mut choices = Vec::with_capacity(2 * self.tree.nodes.len());
         let mut level = self.tree.roots.clone();
         while !level.is_empty() {
-            let of_level: Vec<Choice> = level.iter().map(|&id| self.node(id)).collect();
-            let grouped = |wanted: &dyn Fn(&Part, How) -> bool| -> Vec<(usize, Why)> {
-                let ids = Choice::nodes(&of_level)
-                    .filter(|&(id, how, ..)| wanted(&self.tree.nodes[id].part, how))
-                    .map(|(id, _, why, _)| (id, why));
-                ids.collect()
-            };
-            let alone = |part: &Part, how| match part {
-                Part::Layer(layer) => how == How::Whole && layer.branches.count() == 1,
-                _ => false,
-            };
-            let layers = Some(grouped(&alone)).filter(|ids| ids.len() > 1).unwrap_or_default();
-            let heads = grouped(&|_, how| how == How::Statistics);
-            let ran = |id: &usize| layers.iter().chain(&heads).any(|(other, _)| other == id);
-            let rest = of_level.into_iter().map(|choice| match choice {
-                Choice::Node { id, .. } if ran(&id) => Choice::Rest(id),
-                choice => choice,
-            });
-            let rest: Vec<Choice> = rest.collect();
-            choices.extend((!layers.is_empty()).then_some(Choice::Layers(layers)));
-            choices.extend((!heads.is_empty()).then_some(Choice::Heads(heads)));
-            choices.extend(rest);
+            let (mut layers, mut heads) = (Vec::new(), Vec::new());
+            let start = choices.len();
+            for &id in &level {
+                let part = &self.tree.nodes[id].part;
+                let (how, why) = how(self.layout, part, self.purpose, self.target);
+                match (part, how) {
+                    (Part::Layer(layer), How::Whole) if layer.branches.count() == 1 => layers.push((id, why)),
+                    (_, How::Statistics) => heads.push((id, why)),
+                    _ => {
+                        choices.push(Choice::Node { id, how, why });
+                        continue;
+                    }
+                }
+                choices.push(Choice::Rest(id));
+            }
+            // The only one of its depth has nobody to run with.
+            if let [(id, why)] = layers[..] {
+                let own = choices[start..].iter_mut().find(|choice| **choice == Choice::Rest(id));
+                own.into_iter().for_each(|choice| *choice = Choice::Node { id, how: How::Whole, why });
+                layers.clear();
+            }
+            let together = [(layers, Choice::Layers as fn(_) -> _), (heads, Choice::Heads)];
+            let together = together.into_iter().filter(|(ids, _)| !ids.is_empty());
+            choices.splice(start..start, together.map(|(ids, of)| of(ids)));
             level = level.iter().flat_map(|&id| self.tree.nodes[id].children.iter().copied()).collect();
         }
         if self.purpose == Purpose::Inference {

@@ -78,11 +78,6 @@ impl Norms {
         norms
     }
 
-    /// Elements of the section.
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
     /// The section, and how it is filled.
     pub(super) fn section(&self, layout: &Layout) -> Section {
         let mut section = Section { len: self.len, ..Section::default() };

@@ -74,11 +74,6 @@ impl<'t> TreePlan<'t> {
         self.section.get_or_init(|| self.norms.section(layout))
     }
 
-    /// Elements of the section.
-    pub fn section_len(&self) -> usize {
-        self.norms.len()
-    }
-
     /// What runs how, in order.
     pub fn choices(&self, layout: &Layout, purpose: Purpose) -> Arc<Vec<Choice>> {
         let mut known = self.choices.lock().unwrap_or_else(PoisonError::into_inner);
@@ -177,5 +172,5 @@ pub fn lower_tree(
     target: impl Into<Target>,
 ) -> (Program, Section) {
     let plan = TreePlan::new(Cow::Borrowed(tree), target);
-    (plan.program(layout, images, mode, reads), plan.section(layout).clone())
+    (plan.program(layout, images, mode, reads), plan.norms.section(layout))
 }

@@ -10,7 +10,7 @@
 //! expansion of a layer without its MBConv.
 
 use crate::ops::sums::added;
-use crate::space::backbone::Channels;
+use crate::space::backbone::{Channels, LAYERS};
 use crate::space::walk::{Exits, Layer, Part, parts};
 use crate::space::{Arch, Family};
 use serde::Serialize;
@@ -207,24 +207,48 @@ impl Tree {
     }
 }
 
-/// A network's choices in the order in which trees branch, as a key to sort by.
-fn key(channels: &Channels, (arch, exits): (&Arch, Exits)) -> (u32, Vec<[usize; 4]>, Vec<usize>) {
-    let layer = |layer: Layer| {
-        let branches = layer.branches;
-        let mask = 4 * usize::from(branches.mbconv)
-            + 2 * usize::from(branches.pointwise)
-            + usize::from(branches.transform);
-        [layer.index, layer.kernel, usize::from(layer.expansion), mask]
-    };
-    let layers = layers(channels, arch, exits).map(layer).collect();
-    (arch.r, layers, exits.iter().collect())
+/// A network among those that are cut into groups.
+struct Candidate {
+    /// Its choices in the order in which trees branch, to sort by: resolution, layers, exits.
+    key: (u32, Vec<[usize; 4]>, Vec<usize>),
+    /// Elements of the batch norms of its first layers, of each layer, and of all its heads.
+    first: usize,
+    layers: Vec<usize>,
+    heads: usize,
 }
 
-fn layers<'a>(channels: &Channels, arch: &'a Arch, exits: Exits) -> impl Iterator<Item = Layer> + use<'a> {
-    compared(channels, arch, exits).filter_map(|part| match part {
-        Part::Layer(layer) => Some(layer),
-        _ => None,
-    })
+impl Candidate {
+    fn new(channels: &Channels, arch: &Arch, exits: Exits) -> Candidate {
+        let mut key = (arch.r, Vec::with_capacity(LAYERS), exits.iter().collect());
+        let (mut first, mut layers, mut heads) = (0, Vec::with_capacity(LAYERS), 0);
+        for part in compared(channels, arch, exits) {
+            let len = section_len(&part);
+            match part {
+                Part::First(_) => first = len,
+                Part::Exit(_) => heads += len,
+                Part::Layer(Layer { index, kernel, expansion, branches, .. }) => {
+                    let mask = 4 * usize::from(branches.mbconv)
+                        + 2 * usize::from(branches.pointwise)
+                        + usize::from(branches.transform);
+                    key.1.push([index, kernel, usize::from(expansion), mask]);
+                    layers.push(len);
+                }
+            }
+        }
+        Candidate { key, first, layers, heads }
+    }
+
+    /// Layers at its beginning that it has in common with another of its resolution.
+    fn common(&self, other: &Candidate) -> Option<usize> {
+        let same = |(a, b): &(&[usize; 4], &[usize; 4])| a == b;
+        let common = || self.key.1.iter().zip(&other.key.1).take_while(same).count();
+        (self.key.0 == other.key.0).then(common)
+    }
+
+    /// Elements of all that is not among so many layers at the beginning.
+    fn behind(&self, common: usize) -> usize {
+        self.heads + self.layers[common..].iter().sum::<usize>()
+    }
 }
 
 /// Elements that a batch norm takes in a section for a channel: mean, variance, scale and shift.
@@ -243,41 +267,27 @@ pub fn groups(
     networks: usize,
     elements: usize,
 ) -> Vec<Vec<usize>> {
-    let keys: Vec<_> = population.iter().map(|(arch, exits)| key(channels, (arch, *exits))).collect();
+    let all: Vec<Candidate> =
+        population.iter().map(|(arch, exits)| Candidate::new(channels, arch, *exits)).collect();
     let mut order: Vec<usize> = (0..population.len()).collect();
-    order.sort_by(|&a, &b| keys[a].cmp(&keys[b]));
+    order.sort_by(|&a, &b| all[a].key.cmp(&all[b].key));
     let mut groups: Vec<Vec<usize>> = Vec::new();
     let mut len = 0;
     for index in order {
-        let (arch, exits) = (&population[index].0, population[index].1);
-        let shared = match groups.last().and_then(|group| group.last()) {
-            Some(&last) if keys[last].0 == arch.r => {
-                let common = keys[last].1.iter().zip(&keys[index].1).take_while(|(a, b)| a == b).count();
-                Some(common)
-            }
-            _ => None,
-        };
-        // Elements of all that is not among the first layers, which are so many.
-        let below = |common: usize| -> usize {
-            let mut layers = 0;
-            let len = |part: Part| {
-                layers += usize::from(matches!(part, Part::Layer(_)));
-                match part {
-                    Part::First(_) => 0,
-                    Part::Layer(_) if layers <= common => 0,
-                    _ => section_len(&part),
-                }
-            };
-            compared(channels, arch, exits).map(len).sum()
-        };
-        match (shared, groups.last_mut()) {
-            (Some(common), Some(group)) if group.len() < networks && len + below(common) <= elements => {
-                len += below(common);
+        let network = &all[index];
+        let last = groups.last_mut().filter(|group| group.len() < networks);
+        // What the group would take with it, if it is to have it.
+        let joined = last.and_then(|group| {
+            let behind = network.behind(network.common(&all[*group.last()?])?);
+            (len + behind <= elements).then_some((group, behind))
+        });
+        match joined {
+            Some((group, behind)) => {
+                len += behind;
                 group.push(index);
             }
-            _ => {
-                let first = parts(channels, arch, exits).next();
-                len = first.map_or(0, |part| section_len(&part)) + below(0);
+            None => {
+                len = network.first + network.behind(0);
                 groups.push(vec![index]);
             }
         }

@@ -2,7 +2,7 @@
 
 use super::inputs::Inputs;
 use super::prune::{self, Score};
-use super::state::{Best, with_tensors};
+use super::state::{Best, State, with_tensors};
 use super::{Error, Picked};
 use crate::data::Split;
 use crate::device::Device;
@@ -96,6 +96,26 @@ impl Inputs<'_> {
         let joint = |(logits, alpha): (&Vec<f32>, &f64)| alpha * Score::new(logits, &labels).loss;
         let loss = logits.iter().zip(alpha).map(joint).sum();
         Validation { logits, labels, ensemble, loss }
+    }
+
+    /// Validation loss (as in training, weighted over the exits) and accuracy of the ensemble after an epoch;
+    /// `state` remembers the best epoch and the exits that would stay.
+    pub(super) fn validate(
+        &self,
+        subject: &NetworkInTraining<'_>,
+        logits: Vec<Vec<f32>>,
+        epoch: u64,
+        state: &mut State,
+    ) -> (f64, f64) {
+        let found = self.scored(subject, logits);
+        let (loss, top1) = (found.loss, found.top1());
+        if state.lowest.is_none_or(|(lowest, _)| loss < lowest) && loss.is_finite() {
+            state.lowest = Some((loss, epoch));
+        }
+        if state.best.as_ref().is_none_or(|best| top1 > best.top1) {
+            state.best = Some(found.candidate(subject, self.settings.prune, epoch));
+        }
+        (loss, top1)
     }
 
     /// Logits of stand-alone weights with their own statistics.

@@ -18,7 +18,7 @@
 //! The exits that are best together on the validation split at E* are kept, with weights that sum to one.
 //!
 //! - [`pick`]: which networks; [`prune`]: which exits;
-//! - [`finetune()`]: the loop in a run directory, from its newest checkpoint to the end;
+//! - [`finetune()`]: both trainings of all networks in a run directory, from its newest checkpoint to the end;
 //! - [`Snapshot`]: all that a checkpoint holds; [`results`]: what is left at the end.
 
 mod inputs;
@@ -36,6 +36,7 @@ pub use results::{Finetuned, Measured, Summary};
 pub use state::{Best, Epoch, Part, Snapshot, State};
 
 use crate::exit::exits;
+use crate::train::training_loop::Diverges;
 use crate::{data, device, engine, run, space, supernet, train};
 
 /// What can go wrong in fine-tuning.
@@ -113,18 +114,6 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// A run that began with other inputs.
-    #[error(
-        "the fine-tuning in {directory} began with other networks, weights or data, or on another device ({before}; now {now}): give what it began with, or another --run"
-    )]
-    OtherInputs {
-        /// The run directory.
-        directory: String,
-        /// The device's arithmetic then.
-        before: String,
-        /// And now.
-        now: String,
-    },
     /// A training that diverges however small the rate.
     #[error("network {number}: {hopeless}")]
     KeepsDiverging {
@@ -136,14 +125,13 @@ pub enum Error {
 }
 
 exits! { Error:
-    Usage [NothingPicked, NoExits, OtherInputs],
+    Usage [NothingPicked, NoExits],
     Failure [Front, NoValidation, Result, Lost, KeepsDiverging];
     held [Device, Engine, Run, Data, Supernet, Space, Train]
 }
 
-impl Error {
-    /// As [`train::Error::divergence`].
-    pub fn divergence(&self) -> Option<train::checks::Reason> {
+impl Diverges for Error {
+    fn divergence(&self) -> Option<train::checks::Reason> {
         match self {
             Error::Train(error) => error.divergence(),
             Error::Engine(error) => train::checks::validated(error),

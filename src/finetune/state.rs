@@ -3,26 +3,28 @@
 //! Inherited weights are not among them: they are taken out of the super-network again.
 
 use super::{Error, Finetuned};
-use crate::run::{self, Checkpoint as Stored, Transaction};
+use crate::run::{Checkpoint as Stored, Transaction};
 use crate::supernet::{Checkpoint, Supernet};
-use crate::train::checks::{Watch, sound};
+use crate::train::checks::sound;
+use crate::train::record::{BeganWith, read_state, write_state};
 use crate::train::tally::nothing;
-use crate::train::{self, LossScale, OptimiserState, Tally};
+use crate::train::training_loop::{self, Monitor};
+use crate::train::{self, LossScale, OptimiserState};
 use serde::{Deserialize, Serialize};
 
 /// Version of the state's form. The first had no epoch 0, and ensembles whose weights did not sum to one.
-const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 2;
 
-/// Files of a checkpoint.
-const STATE: &str = "state.json";
+/// Files of a checkpoint, besides the state.
 const WEIGHTS: &str = "weights.safetensors";
 const OPTIMISER: &str = "optimiser.safetensors";
 
 /// The two trainings of a network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
     /// On the training split, to find how long.
+    #[default]
     Train,
     /// From the inherited weights on training and validation split, that long.
     Final,
@@ -66,13 +68,11 @@ pub struct Best {
 }
 
 /// Where a fine-tuning stands.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
-    version: u32,
-    /// What the result depends on besides the configuration.
-    pub fingerprint: String,
-    /// The device's arithmetic, for messages.
-    pub arithmetic: String,
+    /// What it began with.
+    #[serde(flatten)]
+    pub began_with: BeganWith,
     /// The network, from 0; as many as were picked when all is done.
     pub network: usize,
     /// Its training.
@@ -81,11 +81,9 @@ pub struct State {
     pub step: u64,
     /// Steps of everything.
     pub total: u64,
-    /// The steps of this epoch so far.
+    /// The steps of this epoch so far, and the watch over the losses.
     #[serde(flatten)]
-    pub tally: Tally,
-    /// The watch over the losses.
-    pub watch: Watch,
+    pub monitor: Monitor,
     /// The lowest validation loss and its epoch.
     pub lowest: Option<(f64, u64)>,
     /// Epoch 0; `None` before it is measured.
@@ -96,39 +94,10 @@ pub struct State {
     pub history: Vec<Epoch>,
     /// Networks that are finished.
     pub finished: Vec<Finetuned>,
-    tensor_steps: Vec<u64>,
+    pub(super) tensor_steps: Vec<u64>,
     /// The scale of the losses, where it is not what a training begins with.
     #[serde(default, skip_serializing_if = "LossScale::is_fresh")]
-    loss_scale: LossScale,
-}
-
-impl State {
-    /// The state of a fine-tuning that has not begun.
-    pub fn new(fingerprint: String, arithmetic: String) -> State {
-        State {
-            version: VERSION,
-            fingerprint,
-            arithmetic,
-            network: 0,
-            part: Part::Train,
-            step: 0,
-            total: 0,
-            tally: Tally::default(),
-            watch: Watch::new(),
-            lowest: None,
-            inherited: None,
-            best: None,
-            history: Vec::new(),
-            finished: Vec::new(),
-            tensor_steps: Vec::new(),
-            loss_scale: LossScale::default(),
-        }
-    }
-}
-
-#[derive(Deserialize)]
-struct Version {
-    version: u32,
+    pub(super) loss_scale: LossScale,
 }
 
 /// A state with the weights in training; none before a part's first step.
@@ -142,48 +111,14 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Whether it may be written.
-    ///
-    /// # Errors
-    /// [`train::Error::Diverged`].
-    pub fn sound(&self) -> Result<(), Error> {
+    pub(super) fn sound(&self) -> Result<(), Error> {
         let Some((weights, optimiser)) = &self.weights else { return Ok(()) };
         let tensors = weights.tensors().map(|(name, tensor)| (name, &tensor.data[..]));
         Ok(sound(tensors.chain(optimiser.vectors())).map_err(train::Error::from)?)
     }
 
-    /// Adds everything to a checkpoint.
-    ///
-    /// # Errors
-    /// Writing fails; [`train::Error::Diverged`] where it may not be written.
-    pub fn write(&self, checkpoint: &mut Transaction) -> Result<(), Error> {
-        self.sound()?;
-        let optimiser = self.weights.as_ref().map(|(_, optimiser)| optimiser);
-        let tensor_steps = optimiser.map(|optimiser| optimiser.steps.clone()).unwrap_or_default();
-        let loss_scale = optimiser.map(|optimiser| optimiser.loss_scale).unwrap_or_default();
-        let state = State { tensor_steps, loss_scale, ..self.state.clone() };
-        let bytes = serde_json::to_vec(&state).expect("a state holds nothing that JSON cannot");
-        checkpoint.add(STATE, &bytes)?;
-        if let Some((weights, optimiser)) = &self.weights {
-            checkpoint.add(WEIGHTS, &weights.to_bytes()?)?;
-            checkpoint.add(OPTIMISER, &optimiser.to_bytes()?)?;
-        }
-        Ok(())
-    }
-
-    /// Reads what [`Snapshot::write`] wrote.
-    ///
-    /// # Errors
-    /// Files that are not those of a fine-tuning of this version.
-    pub fn read(stored: &Stored) -> Result<Snapshot, Error> {
-        let file = stored.path().join(STATE);
-        let refuse = |reason: String| run::Error::State { path: file.clone(), reason };
-        let bytes = stored.read(STATE)?;
-        // The version first: another one may have other fields.
-        let Version { version } = serde_json::from_slice(&bytes).map_err(|e| refuse(e.to_string()))?;
-        if version != VERSION {
-            return Err(refuse(format!("version {version}, and {VERSION} is known")).into());
-        }
-        let state: State = serde_json::from_slice(&bytes).map_err(|e| refuse(e.to_string()))?;
+    pub(super) fn read(stored: &Stored) -> Result<Snapshot, Error> {
+        let state: State = read_state(stored, VERSION)?;
         if !stored.names().any(|name| name == WEIGHTS) {
             return Ok(Snapshot { state, weights: None });
         }
@@ -192,6 +127,32 @@ impl Snapshot {
         let (vectors, steps) = (stored.read(OPTIMISER)?, state.tensor_steps.clone());
         let optimiser = OptimiserState::parse(&vectors, &at(OPTIMISER), steps, state.loss_scale)?;
         Ok(Snapshot { weights: Some((weights, optimiser)), state })
+    }
+}
+
+impl training_loop::Snapshot for Snapshot {
+    type Error = Error;
+
+    fn steps(&self) -> u64 {
+        self.state.total
+    }
+
+    fn monitor(&mut self) -> &mut Monitor {
+        &mut self.state.monitor
+    }
+
+    fn write(&self, checkpoint: &mut Transaction) -> Result<(), Error> {
+        self.sound()?;
+        let optimiser = self.weights.as_ref().map(|(_, optimiser)| optimiser);
+        let tensor_steps = optimiser.map(|optimiser| optimiser.steps.clone()).unwrap_or_default();
+        let loss_scale = optimiser.map(|optimiser| optimiser.loss_scale).unwrap_or_default();
+        let state = State { tensor_steps, loss_scale, ..self.state.clone() };
+        write_state(checkpoint, &state)?;
+        if let Some((weights, optimiser)) = &self.weights {
+            checkpoint.add(WEIGHTS, &weights.to_bytes()?)?;
+            checkpoint.add(OPTIMISER, &optimiser.to_bytes()?)?;
+        }
+        Ok(())
     }
 }
 

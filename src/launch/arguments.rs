@@ -108,30 +108,41 @@ pub struct RecordedLaunch {
     pub kernel: &'static str,
     /// Its geometry.
     pub geometry: Geometry,
-    /// The values, each in whole words; the bytes between a struct's fields are as they were.
-    values: Vec<Box<[MaybeUninit<u64>]>>,
-    bytes: Vec<usize>,
+    /// The values one behind the other, each in whole words; the bytes between a struct's fields are as they were.
+    words: Box<[MaybeUninit<u64>]>,
+    /// The bytes of each.
+    bytes: [usize; MOST_ARGUMENTS],
+    count: usize,
+}
+
+/// Words that so many bytes take.
+fn words(bytes: usize) -> usize {
+    bytes.div_ceil(size_of::<u64>())
 }
 
 impl RecordedLaunch {
     /// Copies a launch.
     pub fn new(kernel: &'static str, geometry: Geometry, arguments: &Arguments<'_>) -> RecordedLaunch {
-        let copy = |(&from, &bytes): (&*mut c_void, &usize)| {
-            let mut to = vec![MaybeUninit::uninit(); bytes.div_ceil(size_of::<u64>())].into_boxed_slice();
+        let all: usize = arguments.bytes().iter().copied().map(words).sum();
+        let mut copies = Box::new_uninit_slice(all);
+        let mut free = &mut copies[..];
+        for (from, &bytes) in arguments.pointers().iter().zip(arguments.bytes()) {
+            let (to, behind) = free.split_at_mut(words(bytes));
             // SAFETY: `Arguments` holds references to values of these sizes; `to` is new and as large.
             unsafe {
                 std::ptr::copy_nonoverlapping(from.cast::<u8>(), to.as_mut_ptr().cast::<u8>(), bytes);
             }
-            to
-        };
-        let values = arguments.pointers().iter().zip(arguments.bytes()).map(copy).collect();
-        RecordedLaunch { kernel, geometry, values, bytes: arguments.bytes().to_vec() }
+            free = behind;
+        }
+        RecordedLaunch { kernel, geometry, words: copies, bytes: arguments.bytes, count: arguments.count }
     }
 
     /// The arguments again.
     pub fn arguments(&self) -> Arguments<'_> {
-        let values = self.values.iter().zip(&self.bytes);
-        values.fold(Arguments::new(), |arguments, (value, &bytes)| {
+        let mut left = &self.words[..];
+        self.bytes[..self.count].iter().fold(Arguments::new(), |arguments, &bytes| {
+            let (value, behind) = left.split_at(words(bytes));
+            left = behind;
             arguments.and_raw(value.as_ptr().cast_mut().cast(), bytes)
         })
     }

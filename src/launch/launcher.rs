@@ -17,7 +17,7 @@ type Launch<'a> = &'a dyn Fn(&'static str, Geometry, &Arguments<'_>) -> Result<(
 /// Launches the kernels of one list of calls.
 pub struct Launcher<'a> {
     /// Address and elements of each region's buffer.
-    regions: [(Region, (u64, usize)); 3],
+    regions: [(u64, usize); 3],
     multiprocessors: Multiprocessors,
     shared_bytes: u32,
     launch: Launch<'a>,
@@ -31,19 +31,23 @@ pub(crate) struct Grouped<A, const N: usize> {
 }
 
 impl<'a> Launcher<'a> {
+    /// A launcher on the buffers of weights, network and arena: address and elements of each.
     pub(crate) fn new(
-        regions: [(Region, (u64, usize)); 3],
+        [weights, network, arena]: [(u64, usize); 3],
         multiprocessors: Multiprocessors,
         shared_bytes: u32,
         launch: Launch<'a>,
     ) -> Launcher<'a> {
+        let mut regions = [(0, 0); 3];
+        regions[Region::Weights as usize] = weights;
+        regions[Region::Network as usize] = network;
+        regions[Region::Arena as usize] = arena;
         Launcher { regions, multiprocessors, shared_bytes, launch }
     }
 
     /// The address of a slot. A slot outside its buffer is a mistake in a plan.
     pub fn at(&self, slot: Slot) -> u64 {
-        let found = self.regions.iter().find(|(region, _)| *region == slot.region);
-        let (_, (address, len)) = *found.expect("every region has its buffer");
+        let (address, len) = self.regions[slot.region as usize];
         assert!(slot.offset + slot.len <= len, "slot outside its buffer: {slot:?} of {len}");
         address + 4 * slot.offset as u64
     }
@@ -172,9 +176,8 @@ mod tests {
     #[test]
     fn sizes_that_a_card_cannot_count_are_errors() {
         let launch = |_: &'static str, _: Geometry, _: &Arguments<'_>| Ok(());
-        let regions = [Region::Weights, Region::Network, Region::Arena].map(|region| (region, (256, 16)));
         let multiprocessors = Multiprocessors { count: 132, multiply_adds: 128 };
-        let to = Launcher::new(regions, multiprocessors, 227 << 10, &launch);
+        let to = Launcher::new([(256, 16); 3], multiprocessors, 227 << 10, &launch);
         assert_eq!(to.covering(257, 128).unwrap(), Geometry::linear(3, 128));
         assert_eq!(to.blocks(0, 64).unwrap(), Geometry::linear(1, 64));
         assert!(to.covering(u64::from(u32::MAX), 128).is_err());

@@ -81,12 +81,12 @@ impl Curves {
     ///
     /// # Errors
     /// What the file system says; the file holds all of them then, or none.
-    pub fn add(&mut self, step: u64, scalars: &[(&str, f64)]) -> Result<()> {
+    pub fn add(&mut self, step: u64, scalars: &[(impl AsRef<str>, f64)]) -> Result<()> {
         let summary = |out: &mut Vec<u8>| {
             let mut values = Vec::new();
             for (tag, value) in scalars {
                 let mut one = Vec::new();
-                bytes_field(&mut one, 1, tag.as_bytes());
+                bytes_field(&mut one, 1, tag.as_ref().as_bytes());
                 one.push(2 << 3 | 5);
                 one.extend((*value as f32).to_le_bytes());
                 bytes_field(&mut values, 1, &one);

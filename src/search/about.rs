@@ -8,6 +8,7 @@ use crate::data::{Dataset, Split};
 use crate::evaluator::Evaluator;
 use crate::run::{self, RunDirectory};
 use crate::space::{ExitScaling, Space};
+use crate::train::record::parse_state;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -88,17 +89,12 @@ impl About {
     /// A file that cannot be read, or holds something else.
     pub fn read(run: &Path) -> Result<Option<About>, Error> {
         let path = run.join(FILE);
-        let refuse = |reason: String| Error::State { file: path.display().to_string(), reason };
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(refuse(error.to_string())),
+            Err(error) => return Err(run::Error::State { path, reason: error.to_string() }.into()),
         };
-        let about: About = serde_json::from_slice(&bytes).map_err(|error| refuse(error.to_string()))?;
-        match about.version {
-            VERSION => Ok(Some(about)),
-            other => Err(refuse(format!("version {other}, and {VERSION} is known"))),
-        }
+        Ok(Some(parse_state(&bytes, &path, VERSION)?))
     }
 
     /// Writes it, unless the directory says so already or cannot be written.

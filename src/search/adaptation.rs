@@ -24,20 +24,21 @@
 //! teaches both.
 
 use super::distribution::Distributions;
+use super::state::Snapshot;
 use super::{Error, State};
 use crate::config::{Adaptation, Config, Phase};
 use crate::data::loader::{self, Loader};
 use crate::evaluator::Evaluator;
 use crate::random::{fnv1a64, stream};
-use crate::run::{Checkpoint, RunDirectory, Transaction};
+use crate::run::RunDirectory;
 use crate::space::Space;
 use crate::supernet::{Card, Supernet};
-use crate::train::checks::{Health, Watch};
+use crate::train::checks::guess;
 use crate::train::rate::Rate;
-use crate::train::tally::nothing;
+use crate::train::tally::{Figures, nothing};
+use crate::train::training_loop::{self, Monitor, Taken};
 use crate::train::{
-    self, Batch, Decays, LossScale, Optimiser, Rule, Settings, Student, Tally, Teacher, Team, TeamState,
-    Weighting,
+    self, Decays, LossScale, Optimiser, Rule, Settings, Student, Tally, Teacher, Team, TeamState, Weighting,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -113,16 +114,14 @@ pub struct Progress {
     pub epochs: Vec<Epoch>,
     /// Networks that were evaluated again so far.
     pub reevaluations: usize,
-    /// The steps of this epoch so far.
+    /// The steps of this epoch so far, and the watch over the losses.
     #[serde(flatten)]
-    tally: Tally,
-    /// The watch over the losses.
-    pub(super) watch: Watch,
+    pub(super) monitor: Monitor,
     /// Steps that each tensor of each super-network has taken.
-    tensor_steps: Vec<u64>,
+    pub(super) tensor_steps: Vec<u64>,
     /// The scale of each super-network's losses, where it is not what a training begins with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    loss_scales: Vec<LossScale>,
+    pub(super) loss_scales: Vec<LossScale>,
 }
 
 /// How many steps there are.
@@ -164,10 +163,9 @@ impl Plan {
 const RULE: Rule = Rule::Sgd { momentum: 0.9, nesterov: false };
 
 /// Super-networks that train on while a search uses them.
-pub struct Adapter<'a> {
+pub(super) struct Adapter<'a> {
     config: &'a Config,
     evaluator: &'a Evaluator,
-    plan: Plan,
     rate: Rate,
     images: Vec<u32>,
     batches: loader::Settings,
@@ -178,10 +176,7 @@ pub struct Adapter<'a> {
 impl<'a> Adapter<'a> {
     /// The super-networks of `evaluator`, of which the widest also teaches, before their first step; `None` where the
     /// configuration does not adapt.
-    ///
-    /// # Errors
-    /// The device fails.
-    pub fn new(config: &'a Config, evaluator: &'a Evaluator) -> Result<Option<Adapter<'a>>, Error> {
+    pub(super) fn new(config: &'a Config, evaluator: &'a Evaluator) -> Result<Option<Adapter<'a>>, Error> {
         let settings = &config.adaptation;
         if settings.epochs == 0 {
             return Ok(None);
@@ -195,27 +190,19 @@ impl<'a> Adapter<'a> {
         };
         let device = evaluator.engine().shared_device();
         let team = Team::in_precision(&device, supernets.clone(), optimiser, settings.precision)?;
-        let weighting = if team.narrowest().family.early_exits {
-            train::exit_weights(settings.exit_weights).1
-        } else {
-            Weighting::Own
-        };
+        let weighting = train::exit_weights(team.narrowest().family, settings.exit_weights).1;
         let widest = supernets.last().filter(|_| settings.kd_ratio > 0.0);
         let teacher = widest.map(|widest| team.teacher(Arc::new(widest.clone()), weighting)).transpose()?;
         let dataset = evaluator.dataset();
         let images = loader::training_images(dataset, false);
-        let pixels = evaluator.pixels();
-        let batches = loader::Settings {
-            batch: settings.batch,
+        let batches = loader::Settings::new(
+            settings.batch,
             // Other shuffles than those of a training with the run's seed.
-            seed: config.seed ^ fnv1a64(b"search/adaptation"),
-            augmentation: config.data.augmentation.unwrap_or(dataset.facts().augmentation).augmentation(),
-            resolutions: resolutions(settings, evaluator.space()),
-            mean: pixels.mean,
-            std: pixels.std,
-            threads: 1,
-            ahead: 3,
-        };
+            config.seed ^ fnv1a64(b"search/adaptation"),
+            config.data.augmentation.unwrap_or(dataset.facts().augmentation).augmentation(),
+            resolutions(settings, evaluator.space()),
+            evaluator.pixels(),
+        );
         let plan = Plan::new(settings, images.len());
         let schedule = Phase {
             warmup_epochs: settings.warmup_epochs,
@@ -223,143 +210,38 @@ impl<'a> Adapter<'a> {
             ..Phase::new("adaptation", config.search.iterations * settings.epochs, settings.rate)
         };
         let rate = Rate::new(&schedule, plan.epoch);
-        Ok(Some(Adapter { config, evaluator, plan, rate, images, batches, team, teacher }))
+        Ok(Some(Adapter { config, evaluator, rate, images, batches, team, teacher }))
     }
 
-    /// The batches from where a state stands.
-    ///
-    /// # Errors
-    /// The data set and the settings do not fit, or a thread cannot be started.
-    pub fn loader(&self, progress: &Progress) -> Result<Loader, Error> {
-        let steps = loader::steps_per_epoch(self.images.len(), self.batches.batch);
-        let start = loader::position_of(progress.steps, steps);
-        let (dataset, images) = (self.evaluator.shared_dataset(), self.images.clone());
-        let device = self.evaluator.engine().device();
-        Ok(train::batches(device, dataset, images, self.batches.clone(), start)?)
-    }
-
-    /// The distributions of the sub-networks of the round that is under way.
-    ///
-    /// # Errors
-    /// The survival algorithm does not fit the objectives.
-    pub fn distributions(&self, state: &State) -> Result<Distributions, Error> {
-        let (search, settings) = (&self.config.search, &self.config.adaptation);
+    /// The steps of the round that is under way, from where the snapshot stands.
+    pub(super) fn round<'r>(&'r mut self, snapshot: &Snapshot) -> Result<Round<'r, 'a>, Error> {
+        let start = TeamState::new(self.evaluator.supernets().cloned().collect(), RULE);
+        self.team.restore(snapshot.team.as_ref().unwrap_or(&start))?;
+        let (search, settings, state) = (&self.config.search, &self.config.adaptation, &snapshot.state);
         let mut best = state.archive.clone();
         let algorithm = super::archive::algorithm(search.algorithm, search.objectives.len());
         let mut rng = stream(self.config.seed, "search/adaptation/top", state.iteration + 1, 0);
         best.survive(&search.objectives, settings.top, algorithm, &mut rng)?;
         let space = self.evaluator.space();
-        Ok(Distributions::fit(settings.distribution, settings.smoothing, space, &best.entries))
-    }
-
-    /// One step.
-    ///
-    /// # Errors
-    /// The device or the loader fails.
-    pub fn step(
-        &mut self,
-        progress: &mut Progress,
-        distributions: &Distributions,
-        loader: &mut Loader,
-    ) -> Result<Health, Error> {
-        let settings = &self.config.adaptation;
-        let images = loader.next_batch()?;
-        let epoch = progress.steps / self.plan.epoch;
-        let mut rng = stream(self.config.seed, "search/adaptation/networks", epoch, progress.steps);
-        let space = self.evaluator.space();
-        let students = (0..settings.networks)
-            .map(|_| {
-                let arch = space.decode(&distributions.sample(space, &mut rng))?;
-                Ok(Student { arch, weighting: Weighting::Own })
-            })
-            .collect::<Result<Vec<Student>, Error>>()?;
-        let step = Settings {
-            rate: self.rate(progress) as f32,
-            smoothing: 0.0,
-            kd_ratio: settings.kd_ratio as f32,
-            dropout: 0.0,
-            seed: self.batches.seed,
-            epoch,
-            step: progress.steps,
-        };
-        let batch = Batch { images: images.images(), labels: &images.labels, side: images.side };
-        let report = self.team.step(&batch, &students, self.teacher.as_ref(), &step)?;
-        let loss = report.loss();
-        let taught = if self.teacher.is_some() { settings.kd_ratio } else { 0.0 };
-        let guess = (1.0 + taught) * (self.team.narrowest().classes() as f64).ln();
-        let health = progress.watch.observe(loss, report.watched_norm(), guess);
-        progress.steps += 1;
-        progress.tally.add(&report, images.labels.len());
-        Ok(health)
-    }
-
-    /// The rate of the step that is due.
-    fn rate(&self, progress: &Progress) -> f64 {
-        progress.watch.rate_factor() * self.rate.at(progress.steps)
-    }
-
-    /// Closes an epoch of round `iteration` if the last step ended one.
-    pub fn end_epoch(&self, progress: &mut Progress, iteration: u64) -> Option<Epoch> {
-        if !progress.steps.is_multiple_of(self.plan.epoch) {
-            return None;
-        }
-        let epoch = Epoch {
-            iteration,
-            epoch: progress.steps / self.plan.epoch,
-            step: progress.steps,
-            loss: progress.tally.loss(),
-            train_top1: progress.tally.top1(),
-            rate: progress.watch.rate_factor() * self.rate.at(progress.steps - 1),
-            skipped: progress.tally.skipped(),
-        };
-        progress.tally = Tally::default();
-        progress.epochs.push(epoch);
-        Some(epoch)
-    }
-
-    /// The weights as they are now.
-    ///
-    /// # Errors
-    /// The device fails.
-    pub fn weights(&self) -> Result<Vec<Supernet>, Error> {
-        Ok(self.team.weights()?)
-    }
-
-    /// Adds weights and optimiser to the checkpoint of a state, which learns the rest; before the first
-    /// step there is nothing to add.
-    ///
-    /// # Errors
-    /// The device or writing fails.
-    pub fn write(&self, progress: &mut Progress, checkpoint: &mut Transaction) -> Result<(), Error> {
-        if progress.steps > 0 {
-            let state = self.team.state()?;
-            state.write(checkpoint)?;
-            (progress.tensor_steps, progress.loss_scales) = (state.tensor_steps(), state.loss_scales());
-        }
-        Ok(())
-    }
-
-    /// Goes back to weights and optimiser of a checkpoint with that progress.
-    ///
-    /// # Errors
-    /// Files that do not belong to this super-network; the device fails.
-    pub fn read(&mut self, progress: &Progress, checkpoint: &Checkpoint) -> Result<(), Error> {
-        let start: Vec<Supernet> = self.evaluator.supernets().cloned().collect();
-        let state = match progress.steps {
-            0 => TeamState::new(start, RULE),
-            _ => TeamState::read(checkpoint, &start, &progress.tensor_steps, &progress.loss_scales)?,
-        };
-        Ok(self.team.restore(&state)?)
+        let distributions =
+            Distributions::fit(settings.distribution, settings.smoothing, space, &best.entries);
+        let (dataset, images) = (self.evaluator.shared_dataset(), self.images.clone());
+        let (device, batches) = (self.evaluator.engine().device(), self.batches.clone());
+        let loader = train::batches(device, dataset, images, batches, state.adaptation.steps)?;
+        Ok(Round { adapter: self, distributions, loader })
     }
 
     /// Writes the adapted super-networks and their cards into the run directory.
-    ///
-    /// # Errors
-    /// The device or writing fails.
-    pub fn publish(&self, progress: &Progress, run: &RunDirectory) -> Result<(), Error> {
+    pub(super) fn publish(
+        &self,
+        Snapshot { state, team, .. }: &Snapshot,
+        run: &RunDirectory,
+    ) -> Result<(), Error> {
+        let start = || self.evaluator.supernets().cloned().collect();
+        let weights = team.as_ref().map_or_else(start, |team| team.weights.clone());
         let names = [(ADAPTED_CARD_FILE, ADAPTED_FILE), (WIDE_ADAPTED_CARD_FILE, WIDE_ADAPTED_FILE)];
-        for (weights, (card_file, file)) in self.weights()?.into_iter().zip(names) {
-            run.write_atomic(card_file, self.card(progress, &weights).to_json().as_bytes())?;
+        for (weights, (card_file, file)) in weights.iter().zip(names) {
+            run.write_atomic(card_file, self.card(&state.adaptation, weights).to_json().as_bytes())?;
             run.write_atomic(file, &weights.checkpoint().to_bytes().map_err(train::Error::from)?)?;
         }
         Ok(())
@@ -384,6 +266,88 @@ impl<'a> Adapter<'a> {
             )),
             ..card
         }
+    }
+}
+
+/// The steps of a round.
+pub(super) struct Round<'r, 'a> {
+    adapter: &'r mut Adapter<'a>,
+    distributions: Distributions,
+    loader: Loader,
+}
+
+impl training_loop::Stretch for Round<'_, '_> {
+    type Snapshot = Snapshot;
+    type Epoch = Epoch;
+
+    fn is_over(&self, Snapshot { state, plan, .. }: &Snapshot) -> bool {
+        plan.done(state) >= plan.round
+    }
+
+    fn step(&mut self, snapshot: &mut Snapshot) -> Result<Taken, Error> {
+        let Adapter { config, evaluator, rate, batches, team, teacher, .. } = &mut *self.adapter;
+        let (settings, space) = (&config.adaptation, evaluator.space());
+        let (progress, plan) = (&mut snapshot.state.adaptation, snapshot.plan);
+        let images = self.loader.next_batch()?;
+        let epoch = progress.steps / plan.epoch;
+        let mut rng = stream(config.seed, "search/adaptation/networks", epoch, progress.steps);
+        let students = (0..settings.networks)
+            .map(|_| {
+                let arch = space.decode(&self.distributions.sample(space, &mut rng))?;
+                Ok(Student { arch, weighting: Weighting::Own })
+            })
+            .collect::<Result<Vec<Student>, Error>>()?;
+        let step = Settings {
+            rate: (progress.monitor.watch.rate_factor() * rate.at(progress.steps)) as f32,
+            kd_ratio: settings.kd_ratio as f32,
+            seed: batches.seed,
+            epoch,
+            step: progress.steps,
+            ..Settings::default()
+        };
+        let report = team.step(&(&images).into(), &students, teacher.as_ref(), &step)?;
+        progress.steps += 1;
+        Ok(Taken {
+            report,
+            images: images.labels.len(),
+            guess: guess(team.narrowest().classes(), settings.kd_ratio),
+            ends_epoch: progress.steps.is_multiple_of(plan.epoch),
+        })
+    }
+
+    fn take(&self, snapshot: &mut Snapshot) -> Result<(), Error> {
+        let progress = &mut snapshot.state.adaptation;
+        if progress.steps > 0 {
+            let team = self.adapter.team.state()?;
+            team.sound()?;
+            (progress.tensor_steps, progress.loss_scales) = (team.tensor_steps(), team.loss_scales());
+            snapshot.team = Some(team);
+        }
+        Ok(())
+    }
+
+    fn end_epoch(&mut self, snapshot: &mut Snapshot, tally: Tally) -> Result<(Epoch, Figures), Error> {
+        let (iteration, progress) = (snapshot.state.iteration + 1, &mut snapshot.state.adaptation);
+        let epoch = progress.steps / snapshot.plan.epoch;
+        let rate = progress.monitor.watch.rate_factor() * self.adapter.rate.at(progress.steps - 1);
+        let entry = Epoch {
+            iteration,
+            epoch,
+            step: progress.steps,
+            loss: tally.loss(),
+            train_top1: tally.top1(),
+            rate,
+            skipped: tally.skipped(),
+        };
+        progress.epochs.push(entry);
+        let kd_ratio = self.adapter.config.adaptation.kd_ratio;
+        Ok((entry, Figures { epoch, tally, kd_ratio, rate, ..Figures::default() }))
+    }
+
+    fn due(&self, snapshot: &Snapshot, _: Option<&Epoch>) -> Option<bool> {
+        let every = self.adapter.config.adaptation.checkpoint_steps as u64;
+        let due = snapshot.plan.done(&snapshot.state).is_multiple_of(every);
+        (due || self.is_over(snapshot)).then_some(false)
     }
 }
 

@@ -6,7 +6,7 @@ use super::archive::algorithm;
 use super::candidates::{Candidate, Proposal};
 use super::measure::Meter;
 use super::results::{self, FrontPoints, Summary};
-use super::state::{STAGE, STATE_FILE};
+use super::state::{STAGE, Snapshot, VERSION};
 use super::{Archive, Error, Iteration, State, initial};
 
 use crate::config::{Adaptation, Config};
@@ -15,12 +15,14 @@ use crate::evaluator::Evaluator;
 use crate::moo;
 use crate::predictor::metrics;
 use crate::random::stream;
-use crate::run::{self, Checkpoint, Journal, Output, Progress, RunDirectory, StopFlag};
+use crate::run::{Output, Progress, RunDirectory, StopFlag};
 use crate::space::sample::Policy;
-use crate::train;
-use crate::train::checks::{Health, Reason, Remedy};
-use crate::train::tally::{distilled, left_out};
+use crate::train::checks::Remedy;
+use crate::train::record::{BeganWith, Stage};
+use crate::train::training_loop::{self, Advanced};
 use std::collections::HashSet;
+
+type Run<'a> = training_loop::Run<'a, Snapshot>;
 
 /// How a search ended.
 #[derive(Debug)]
@@ -31,117 +33,87 @@ pub enum Outcome {
     Stopped,
 }
 
-/// Runs the search of `config` in `run` from where it stands; at its end, its result.
+/// Runs the search of `config` in `directory` from where it stands; at its end, its result.
 ///
 /// # Errors
 /// Evaluating, predicting or writing fails; the run directory is as it was after the last iteration.
 pub fn search(
     config: &Config,
     evaluator: &Evaluator,
-    run: &RunDirectory,
+    directory: &RunDirectory,
     stop: &StopFlag,
     output: Output,
 ) -> Result<Outcome, Error> {
-    let cache = run.cache("cache.jsonl")?;
-    let mut journal = run.journal()?;
-    for warning in [cache.warning(), journal.warning()].into_iter().flatten() {
-        output.note(warning);
-    }
+    let cache = directory.cache("cache.jsonl")?;
+    cache.warning().into_iter().for_each(|warning| output.note(warning));
     let meter = Meter::new(evaluator, config, cache, stop, output)?;
     let adapter = Adapter::new(config, evaluator)?;
-    let restored = run.latest_checkpoint(STAGE)?;
-    restored.warnings.iter().for_each(|warning| output.note(warning));
-    journal.rewind(STAGE, restored.checkpoint.as_ref().map(|checkpoint| checkpoint.step()))?;
-    let plan = Plan::new(&config.adaptation, evaluator.dataset().split(Split::Train).len());
-    let mut search = Search { config, evaluator, run, stop, output, meter, journal, plan, adapter };
-    let mut state = match &restored.checkpoint {
-        Some(checkpoint) => {
-            let state = State::read(checkpoint)?;
-            search.check_inputs(&state)?;
-            search.take_weights(&state, checkpoint)?;
-            // A kill may have come between the checkpoint and these.
-            search.publish(&state)?;
-            state
-        }
-        None => match run.check_writable().map_err(Error::from).and_then(|()| search.start())? {
-            Some(state) => state,
-            None => return Ok(Outcome::Stopped),
+    let Adaptation { rate, clip, batch, .. } = config.adaptation;
+    let stage = Stage {
+        name: STAGE,
+        section: STAGE,
+        inputs: "weights, images",
+        remedy: Remedy { section: "adaptation", rate: ("rate", rate), clip: Some(clip), batch },
+        began_with: BeganWith {
+            version: VERSION,
+            fingerprint: meter.fingerprint().into(),
+            arithmetic: evaluator.engine().arithmetic(),
         },
+        directory,
+        stop,
+        output,
     };
-    // Only now: the run may have begun with other weights or data, and then says so.
-    About::of(evaluator).publish(run)?;
-    if state.iteration < config.search.iterations as u64 {
-        run.check_writable()?;
-    }
-    loop {
-        match search.advance(&mut state) {
-            Ok(Progressed::ToItsEnd) => break,
-            Ok(Progressed::OneRound) => {}
-            Ok(Progressed::Stopped) => return Ok(Outcome::Stopped),
-            // Weights that no step has moved are what they were: then nothing would help.
-            Err(error) => match error.divergence().filter(|_| state.adaptation.steps > 0) {
-                Some(reason) => search.roll_back(&mut state, &reason)?,
-                None => return Err(error),
-            },
+    let plan = Plan::new(&config.adaptation, evaluator.dataset().split(Split::Train).len());
+    let fresh = |began_with| Snapshot { state: State { began_with, ..State::default() }, team: None, plan };
+    let (mut run, begins) = Run::open(stage, fresh, |stored| Snapshot::read(stored, evaluator, plan))?;
+    let mut search = Search { config, evaluator, meter, adapter };
+    if begins {
+        directory.check_writable()?;
+        if !search.begin(&mut run)? {
+            return Ok(Outcome::Stopped);
         }
+    } else {
+        // Within a round the old weights are needed no more, and the new are not done.
+        if let (Some(team), None) = (&run.snapshot.team, run.snapshot.state.adaptation.pending) {
+            search.meter.adapt(team.weights.clone())?;
+        }
+        // A kill may have come between the checkpoint and these.
+        search.publish(&run)?;
+    }
+    // Only now: the run may have begun with other weights or data, and then says so.
+    About::of(evaluator).publish(directory)?;
+    if run.snapshot.state.iteration < config.search.iterations as u64 {
+        directory.check_writable()?;
+    }
+    if !run.to_the_end(|run| search.advance(run))? {
+        return Ok(Outcome::Stopped);
     }
     if let Some(adapter) = &search.adapter {
-        adapter.publish(&state.adaptation, run)?;
+        adapter.publish(&run.snapshot, directory)?;
     }
     if search.meter.saving().executions > 0 {
         output.note(&search.meter.saving().to_string());
     }
-    let summary = Summary::new(evaluator.space(), config, &state, run.path())?;
+    let state = run.snapshot.state;
+    let summary = Summary::new(evaluator.space(), config, &state, directory.path())?;
     Ok(Outcome::Finished(summary, Box::new(state)))
-}
-
-/// How far one round has brought a search.
-enum Progressed {
-    ToItsEnd,
-    OneRound,
-    /// A stop was asked for first.
-    Stopped,
 }
 
 struct Search<'a> {
     config: &'a Config,
     evaluator: &'a Evaluator,
-    run: &'a RunDirectory,
-    stop: &'a StopFlag,
-    output: Output,
     meter: Meter<'a>,
-    journal: Journal,
-    plan: Plan,
     adapter: Option<Adapter<'a>>,
 }
 
 impl Search<'_> {
-    /// Resumed accuracies must be comparable with those in the archive.
-    fn check_inputs(&self, state: &State) -> Result<(), Error> {
-        let now = self.evaluator.engine().arithmetic();
-        if state.fingerprint == self.meter.fingerprint() {
-            return Ok(());
-        }
-        let remedy = if state.arithmetic == now {
-            "give the weights and the data that it began with, or another --run"
-        } else {
-            "choose the device, instruction set and precision that it began with (--device, --isa, search.precision), or another --run"
-        };
-        Err(Error::OtherInputs {
-            directory: self.run.path().display().to_string(),
-            before: state.arithmetic.clone(),
-            now,
-            remedy,
-        })
-    }
-
-    /// The initial archive; `None` if a stop was asked for first.
-    fn start(&mut self) -> Result<Option<State>, Error> {
+    /// The initial archive; `false` if a stop was asked for first.
+    fn begin(&mut self, run: &mut Run<'_>) -> Result<bool, Error> {
         let (seed, search, space) = (self.config.seed, &self.config.search, self.evaluator.space());
         let drawn = initial::draw(space, search.initialisation, search.archive, search.oversample, seed)?;
         let bounds = initial::bounds(space);
         let all: Vec<_> = drawn.iter().chain(&bounds).cloned().collect();
-        let Some(mut entries) = self.meter.measure(&all, "initial archive")? else { return Ok(None) };
+        let Some(mut entries) = self.meter.measure(&all, "initial archive")? else { return Ok(false) };
         let ends = entries.split_off(drawn.len());
         let mut archive = Archive { entries };
         let kept = search.archive.saturating_sub(ends.len());
@@ -152,43 +124,42 @@ impl Search<'_> {
             &mut stream(seed, "search/survival", 0, 0),
         )?;
         archive.extend(ends);
-        let reference = archive.reference(&search.objectives);
-        let mut seen = all;
-        seen.sort();
-        let mut state = State::new(
-            self.meter.fingerprint().into(),
-            self.evaluator.engine().arithmetic(),
-            archive,
-            seen,
-            reference,
-        );
-        self.record(&mut state, Predicted::default(), None)?;
-        Ok(Some(state))
+        let state = &mut run.snapshot.state;
+        state.reference = archive.reference(&search.objectives);
+        state.archive = archive;
+        state.evaluations = all.len();
+        state.seen = all;
+        state.seen.sort();
+        self.end_iteration(Predicted::default(), None, run)?;
+        Ok(true)
     }
 
     /// Goes on by an iteration, or from the last to the end.
-    fn advance(&mut self, state: &mut State) -> Result<Progressed, Error> {
-        let ended = |done: bool, then: Progressed| if done { then } else { Progressed::Stopped };
+    fn advance(&mut self, run: &mut Run<'_>) -> Result<Advanced, Error> {
+        let ended = |done: bool, then: Advanced| if done { then } else { Advanced::Stopped };
+        let state = &run.snapshot.state;
         if state.iteration < self.config.search.iterations as u64 {
-            return Ok(ended(!self.stop.requested() && self.iterate(state)?, Progressed::OneRound));
+            let done = !run.stage.stop.requested() && self.iterate(run)?;
+            return Ok(ended(done, Advanced::Further));
         }
-        Ok(ended(state.test_top1.is_some() || self.test(state)?, Progressed::ToItsEnd))
+        Ok(ended(state.test_top1.is_some() || self.test(run)?, Advanced::ToTheEnd))
     }
 
     /// One iteration, or the rest of one; `false` if a stop was asked for before it was done.
-    fn iterate(&mut self, state: &mut State) -> Result<bool, Error> {
-        if state.adaptation.pending.is_none() {
+    fn iterate(&mut self, run: &mut Run<'_>) -> Result<bool, Error> {
+        if run.snapshot.state.adaptation.pending.is_none() {
+            let state = &mut run.snapshot.state;
             let Some(predicted) = self.evaluate_candidates(state)? else { return Ok(false) };
             if self.adapter.is_none() {
                 state.iteration += 1;
-                self.record(state, predicted, None)?;
+                self.end_iteration(predicted, None, run)?;
                 return Ok(true);
             }
             state.adaptation.pending = Some(predicted);
             // The candidates were measured with the weights that the last round left.
-            self.commit(state, true)?;
+            run.commit(true)?;
         }
-        self.adapt(state)
+        Ok(self.train(run)? && self.evaluate_archive(run)?)
     }
 
     /// New candidates, measured and taken into the archive, and how well they were predicted; `None`
@@ -229,21 +200,28 @@ impl Search<'_> {
         Ok(Some(judged(&candidates, &errors)))
     }
 
-    /// Trains the super-network and measures the archive again; `false` if a stop was asked for first.
-    fn adapt(&mut self, state: &mut State) -> Result<bool, Error> {
-        if !self.train(state)? {
-            return Ok(false);
-        }
-        let (Some(adapter), Some(predicted)) = (&self.adapter, state.adaptation.pending) else {
-            return Ok(true);
-        };
-        self.meter.adapt(adapter.weights()?)?;
+    /// The training of the round that is under way, from where it stands; `false` if a stop was asked
+    /// for before its end.
+    fn train(&mut self, run: &mut Run<'_>) -> Result<bool, Error> {
+        let Some(adapter) = &mut self.adapter else { return Ok(true) };
+        let mut round = adapter.round(&run.snapshot)?;
+        let Snapshot { state, plan, .. } = &run.snapshot;
+        let what = format!("adaptation {}/{}", state.iteration + 1, self.config.search.iterations);
+        let progress = Progress::start(run.stage.output, what, plan.done(state), plan.round);
+        run.steps(&mut round, progress, 1)
+    }
+
+    /// Measures the archive again with the weights that the round left; `false` if a stop was asked for first.
+    fn evaluate_archive(&mut self, run: &mut Run<'_>) -> Result<bool, Error> {
+        let Snapshot { state, team, plan } = &mut run.snapshot;
+        let (Some(team), Some(predicted)) = (team, state.adaptation.pending) else { return Ok(true) };
+        self.meter.adapt(team.weights.clone())?;
         let genotypes: Vec<_> = state.archive.entries.iter().map(|e| e.genotype.clone()).collect();
         let Some(entries) = self.meter.measure(&genotypes, "evaluating the archive again")? else {
             return Ok(false);
         };
         let adapted = Adapted {
-            steps: self.plan.round,
+            steps: plan.round,
             loss: state.adaptation.epochs.last().map_or(f64::NAN, |epoch| epoch.loss),
             reevaluated: entries.len(),
             top1_before: mean_top1(&state.archive),
@@ -253,103 +231,27 @@ impl Search<'_> {
         state.adaptation.pending = None;
         state.adaptation.reevaluations += adapted.reevaluated;
         state.iteration += 1;
-        self.journal.append(STAGE, self.plan.number(state), "reevaluation", &adapted)?;
-        self.record(state, predicted, Some(adapted))?;
+        run.append("reevaluation", &adapted)?;
+        self.end_iteration(predicted, Some(adapted), run)?;
         Ok(true)
-    }
-
-    /// The training of the round that is under way, from where it stands; `false` if a stop was asked
-    /// for before its end.
-    fn train(&mut self, state: &mut State) -> Result<bool, Error> {
-        let every = self.config.adaptation.checkpoint_steps as u64;
-        let iteration = state.iteration + 1;
-        let what = format!("adaptation {iteration}/{}", self.config.search.iterations);
-        let progress = Progress::start(self.output, what, self.plan.done(state), self.plan.round);
-        let Some(adapter) = &self.adapter else { return Ok(true) };
-        let distributions = adapter.distributions(state)?;
-        let mut loader = adapter.loader(&state.adaptation)?;
-        while self.plan.done(state) < self.plan.round {
-            if self.stop.requested() {
-                self.commit(state, false)?;
-                return Ok(false);
-            }
-            let Some(adapter) = &mut self.adapter else { return Ok(true) };
-            let health = adapter.step(&mut state.adaptation, &distributions, &mut loader)?;
-            if let Health::Diverged(reason) = health {
-                progress.finish();
-                return Err(train::Error::from(reason).into());
-            }
-            if let Some(epoch) = adapter.end_epoch(&mut state.adaptation, iteration) {
-                self.journal.append(STAGE, self.plan.number(state), "adaptation", &epoch)?;
-                progress.message(format!(
-                    "loss {:.4}{}, training {:.2} %{}",
-                    epoch.loss,
-                    distilled(self.config.adaptation.kd_ratio),
-                    epoch.train_top1,
-                    left_out(epoch.skipped)
-                ));
-            }
-            progress.advance(1);
-            let done = self.plan.done(state);
-            if done == self.plan.round || done.is_multiple_of(every) {
-                self.commit(state, false)?;
-            }
-        }
-        progress.finish();
-        Ok(true)
-    }
-
-    /// Back to the last proven checkpoint, with half the rate: to the start of the round that is under way,
-    /// or where its predecessor's weights turn out to be bad, of that.
-    fn roll_back(&mut self, state: &mut State, reason: &Reason) -> Result<(), Error> {
-        let at = state.adaptation.steps;
-        let checkpoint = self.run.latest_proven(STAGE)?.checkpoint.ok_or(run::Error::NoCheckpoint)?;
-        let mut restored = State::read(&checkpoint)?;
-        let adaptation = &mut restored.adaptation;
-        let Adaptation { rate, clip, batch, .. } = self.config.adaptation;
-        let remedy = Remedy { section: "adaptation", rate: ("rate", rate), clip: Some(clip), batch };
-        adaptation.watch = state.adaptation.watch.rolled_back(adaptation.watch.clone(), reason, remedy)?;
-        adaptation.rollbacks += 1;
-        self.output.note(&format!(
-            "adaptation, step {at}: {reason}; back to step {} with {} of the rate",
-            adaptation.steps,
-            adaptation.watch.rate_factor()
-        ));
-        *state = restored;
-        if let Some(adapter) = &mut self.adapter {
-            adapter.read(&state.adaptation, &checkpoint)?;
-        }
-        let number = self.plan.number(state);
-        self.journal.rewind(STAGE, Some(number))?;
-        self.journal.append(STAGE, number, "rollback", &reason.to_string())?;
-        self.commit(state, true)
-    }
-
-    /// Goes on with the weights of a checkpoint.
-    fn take_weights(&mut self, state: &State, checkpoint: &Checkpoint) -> Result<(), Error> {
-        let Some(adapter) = &mut self.adapter else { return Ok(()) };
-        adapter.read(&state.adaptation, checkpoint)?;
-        // Within a round the old weights are needed no more, and the new are not done.
-        if state.adaptation.steps > 0 && state.adaptation.pending.is_none() {
-            self.meter.adapt(adapter.weights()?)?;
-        }
-        Ok(())
     }
 
     /// Test accuracies of the front, measured once; `false` if a stop was asked for first.
-    fn test(&mut self, state: &mut State) -> Result<bool, Error> {
-        let front = state.archive.front(&self.config.search.objectives);
+    fn test(&mut self, run: &mut Run<'_>) -> Result<bool, Error> {
+        let front = run.snapshot.state.archive.front(&self.config.search.objectives);
         let genotypes: Vec<_> = front.into_iter().map(|entry| entry.genotype).collect();
         let test = if self.evaluator.dataset().split(crate::data::Split::Test).is_empty() {
-            self.output.note("the data set has no test images: the front keeps its validation accuracies");
+            run.stage
+                .output
+                .note("the data set has no test images: the front keeps its validation accuracies");
             return Ok(true);
         } else {
             self.meter.test(&genotypes)?
         };
         let Some(test) = test else { return Ok(false) };
-        state.test_top1 = Some(test);
-        self.commit(state, false)?;
-        self.publish(state)?;
+        run.snapshot.state.test_top1 = Some(test);
+        run.commit(false)?;
+        self.publish(run)?;
         Ok(true)
     }
 
@@ -358,12 +260,13 @@ impl Search<'_> {
     }
 
     /// Writes down what an iteration did: journal, checkpoint, results, a line for the user.
-    fn record(
-        &mut self,
-        state: &mut State,
+    fn end_iteration(
+        &self,
         predicted: Predicted,
         adaptation: Option<Adapted>,
+        run: &mut Run<'_>,
     ) -> Result<(), Error> {
+        let state = &mut run.snapshot.state;
         let objectives = &self.config.search.objectives;
         let done = Iteration {
             iteration: state.iteration,
@@ -382,35 +285,22 @@ impl Search<'_> {
             format!(", adapted (archive {:.2} % to {:.2} % on average)", a.top1_before, a.top1_after)
         });
         let adapted = adapted.unwrap_or_default();
-        self.output.note(&format!(
+        run.stage.output.note(&format!(
             "iteration {:>2}: {} evaluations, hypervolume {:.5}, best {:.2} %, {} in the front{tau}{adapted}",
             done.iteration, done.evaluations, done.hypervolume, done.best_top1, done.front
         ));
-        let number = self.plan.number(state);
-        self.journal.append(STAGE, number, "iteration", &done)?;
         let front = FrontPoints::of(&state.archive, objectives, state.iteration);
-        self.journal.append(STAGE, number, FrontPoints::EVENT, &front)?;
-        state.history.push(done);
+        state.history.push(done.clone());
+        run.append("iteration", &done)?;
+        run.append(FrontPoints::EVENT, &front)?;
         // Where nothing adapts, nothing goes back either.
-        self.commit(state, false)?;
-        self.publish(state)
+        run.commit(false)?;
+        self.publish(run)
     }
 
-    /// The state with its weights, all of it or nothing.
-    fn commit(&self, state: &mut State, proven: bool) -> Result<(), Error> {
-        self.meter.sync()?;
-        let mut checkpoint = self.run.checkpoint(STAGE, self.plan.number(state))?;
-        if let Some(adapter) = &self.adapter {
-            adapter.write(&mut state.adaptation, &mut checkpoint)?;
-        }
-        checkpoint.add(STATE_FILE, &state.to_bytes())?;
-        let checkpoint = if proven { checkpoint.proven() } else { checkpoint };
-        Ok(checkpoint.commit()?)
-    }
-
-    fn publish(&self, state: &State) -> Result<(), Error> {
-        for (name, bytes) in results::files(self.evaluator.space(), self.config, state)? {
-            self.run.write_atomic(name, &bytes)?;
+    fn publish(&self, Run { stage, snapshot, .. }: &Run<'_>) -> Result<(), Error> {
+        for (name, bytes) in results::files(self.evaluator.space(), self.config, &snapshot.state)? {
+            stage.directory.write_atomic(name, &bytes)?;
         }
         Ok(())
     }

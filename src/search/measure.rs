@@ -139,14 +139,6 @@ impl<'a> Meter<'a> {
         Ok(cost(self.evaluator.space().channels(arch)?, arch, Exits::single(arch), classes))
     }
 
-    /// Forces what was measured to disk.
-    ///
-    /// # Errors
-    /// What the file system says.
-    pub fn sync(&self) -> Result<(), Error> {
-        Ok(self.cache.sync()?)
-    }
-
     fn evaluate(
         &mut self,
         archs: &[Arch],
@@ -188,6 +180,8 @@ impl<'a> Meter<'a> {
         let Some(evaluated) = evaluated else { return Ok(None) };
         progress.finish();
         self.saving += evaluated.saving;
+        // Nothing that a checkpoint builds on is measured twice.
+        self.cache.sync()?;
         for (index, result) in missing.into_iter().zip(evaluated.results) {
             results[index] = result.last().copied();
         }
@@ -220,6 +214,7 @@ impl<'a> Meter<'a> {
             out.push(Some(latency));
             progress.advance(1);
         }
+        self.cache.sync()?;
         progress.finish();
         Ok(Some(out))
     }

@@ -41,6 +41,7 @@ pub use looping::{Outcome, search};
 pub use state::{Iteration, STAGE, State};
 
 use crate::exit::exits;
+use crate::train::training_loop::Diverges;
 use crate::{data, engine, evaluator, moo, predictor, run, space, train};
 
 /// What can go wrong in a search.
@@ -67,16 +68,6 @@ pub enum Error {
     /// The data.
     #[error(transparent)]
     Data(#[from] data::Error),
-    /// A state file that is whole and yet not a state.
-    #[error(
-        "{file} holds no search state ({reason}): it comes from another version; start a new run directory"
-    )]
-    State {
-        /// The file.
-        file: String,
-        /// What is wrong.
-        reason: String,
-    },
     /// A comparison's file that is whole and yet not one.
     #[error("{file} holds no comparison ({reason}): run natv2 compare again")]
     Comparison {
@@ -96,34 +87,16 @@ pub enum Error {
     /// Adaptation.
     #[error(transparent)]
     Train(#[from] train::Error),
-    /// Divergence of the adaptation, again and again.
-    #[error("adaptation: {0}")]
-    KeepsDiverging(#[from] train::checks::KeepsDiverging),
-    /// A resume with other weights, images or arithmetic.
-    #[error(
-        "the run in {directory} was made with other weights, images or arithmetic ({before}, now {now}): {remedy}"
-    )]
-    OtherInputs {
-        /// The run directory.
-        directory: String,
-        /// What it was.
-        before: String,
-        /// What it is.
-        now: String,
-        /// What to do.
-        remedy: &'static str,
-    },
 }
 
 exits! { Error:
-    Usage [SmallSpace, OtherInputs],
-    Failure [State, Comparison, KeepsDiverging];
+    Usage [SmallSpace],
+    Failure [Comparison];
     held [Evaluator, Engine, Run, Moo, Predictor, Space, Data, Train]
 }
 
-impl Error {
-    /// As [`train::Error::divergence`], of weights that adaptation has moved.
-    pub fn divergence(&self) -> Option<train::checks::Reason> {
+impl Diverges for Error {
+    fn divergence(&self) -> Option<train::checks::Reason> {
         match self {
             Error::Train(error) => error.divergence(),
             Error::Engine(error) | Error::Evaluator(evaluator::Error::Engine(error)) => {

@@ -252,7 +252,7 @@ fn facts(context: &Context<'_>, state: &State) -> Vec<(String, String)> {
         ("method", config.search.method.to_string()),
         ("profile", config.profile.to_string()),
         ("seed", config.seed.to_string()),
-        ("arithmetic", state.arithmetic.clone()),
+        ("arithmetic", state.began_with.arithmetic.clone()),
         ("weights", weights),
         ("data", data),
         ("images", images),
@@ -488,7 +488,7 @@ mod tests {
             let correct = rng.random_range(0..100);
             Entry { genotype, correct, images: 100, loss: 1.0, cost, latency_ms: None }
         }));
-        State::new("print".into(), "cpu".into(), archive, Vec::new(), vec![1.0; 3])
+        State { archive, reference: vec![1.0; 3], ..State::default() }
     }
 
     #[test]

@@ -1,18 +1,22 @@
 //! Everything that a resumed search needs, as one JSON file of a checkpoint.
 
-use super::adaptation::{Adapted, Progress};
+use super::adaptation::{Adapted, Plan, Progress};
 use super::{Archive, Error};
-use crate::run::{Checkpoint, Restored};
+use crate::evaluator::Evaluator;
+use crate::run::{Checkpoint, Restored, Transaction};
 use crate::space::Genotype;
+use crate::supernet::Supernet;
+use crate::train::TeamState;
+use crate::train::record::{BeganWith, parse_state, read_state, write_state};
+use crate::train::training_loop::{self, Monitor};
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// The name of the search's checkpoints and journal entries.
 pub const STAGE: &str = "search";
-/// The file of a checkpoint.
-pub const STATE_FILE: &str = "state.json";
 
 /// Version of the state's form.
-const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 2;
 
 /// What an iteration did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,13 +45,11 @@ pub struct Iteration {
 }
 
 /// The state of a search after an iteration.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
-    version: u32,
-    /// What accuracies depend on besides the networks.
-    pub fingerprint: String,
-    /// The device's arithmetic, for messages.
-    pub arithmetic: String,
+    /// What it began with.
+    #[serde(flatten)]
+    pub began_with: BeganWith,
     /// Iterations done.
     pub iteration: u64,
     /// The archive, in the order in which its networks came.
@@ -67,29 +69,6 @@ pub struct State {
 }
 
 impl State {
-    /// The state of a search that has its initial archive.
-    pub fn new(
-        fingerprint: String,
-        arithmetic: String,
-        archive: Archive,
-        seen: Vec<Genotype>,
-        reference: Vec<f64>,
-    ) -> State {
-        State {
-            version: VERSION,
-            fingerprint,
-            arithmetic,
-            iteration: 0,
-            archive,
-            evaluations: seen.len(),
-            seen,
-            reference,
-            adaptation: Progress::default(),
-            history: Vec::new(),
-            test_top1: None,
-        }
-    }
-
     /// The state in what was restored of a search's checkpoints, if there is one.
     ///
     /// # Errors
@@ -103,8 +82,7 @@ impl State {
     /// # Errors
     /// As [`State::parse`]; a checkpoint that is damaged.
     pub fn read(checkpoint: &Checkpoint) -> Result<State, Error> {
-        let file = checkpoint.path().join(STATE_FILE).display().to_string();
-        State::parse(&checkpoint.read(STATE_FILE)?, &file)
+        Ok(read_state(checkpoint, VERSION)?)
     }
 
     /// Reads a state; `file` is for messages.
@@ -112,16 +90,59 @@ impl State {
     /// # Errors
     /// Bytes that are no state of this version.
     pub fn parse(bytes: &[u8], file: &str) -> Result<State, Error> {
-        let refuse = |reason: String| Error::State { file: file.into(), reason };
-        let state: State = serde_json::from_slice(bytes).map_err(|e| refuse(e.to_string()))?;
-        match state.version {
-            VERSION => Ok(state),
-            other => Err(refuse(format!("version {other}, and {VERSION} is known"))),
-        }
+        Ok(parse_state(bytes, Path::new(file), VERSION)?)
+    }
+}
+
+/// A search's state with the weights in training; none before the first step.
+pub(super) struct Snapshot {
+    pub(super) state: State,
+    pub(super) team: Option<TeamState>,
+    pub(super) plan: Plan,
+}
+
+impl Snapshot {
+    /// Reads the checkpoint of a search that `evaluator` has the super-networks of.
+    pub(super) fn read(stored: &Checkpoint, evaluator: &Evaluator, plan: Plan) -> Result<Snapshot, Error> {
+        let state = State::read(stored)?;
+        let team = match state.adaptation.steps {
+            0 => None,
+            _ => {
+                let start: Vec<Supernet> = evaluator.supernets().cloned().collect();
+                let Progress { tensor_steps, loss_scales, .. } = &state.adaptation;
+                Some(TeamState::read(stored, &start, tensor_steps, loss_scales)?)
+            }
+        };
+        Ok(Snapshot { state, team, plan })
+    }
+}
+
+impl training_loop::Snapshot for Snapshot {
+    type Error = Error;
+    const PLACE: &'static str = "adaptation, ";
+    const EPOCH: &'static str = "adaptation";
+    const CURVES: bool = false;
+
+    fn steps(&self) -> u64 {
+        self.state.adaptation.steps
     }
 
-    /// The state's bytes.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("a state holds nothing that JSON cannot")
+    fn number(&self) -> u64 {
+        self.plan.number(&self.state)
+    }
+
+    fn monitor(&mut self) -> &mut Monitor {
+        &mut self.state.adaptation.monitor
+    }
+
+    fn count_rollback(&mut self) {
+        self.state.adaptation.rollbacks += 1;
+    }
+
+    fn write(&self, checkpoint: &mut Transaction) -> Result<(), Error> {
+        if let Some(team) = &self.team {
+            team.write(checkpoint)?;
+        }
+        Ok(write_state(checkpoint, &self.state)?)
     }
 }

@@ -35,6 +35,7 @@ impl Counter {
     }
 
     /// Adds a linear layer.
+    #[inline]
     fn add_linear(&mut self, cin: usize, cout: usize, bias: bool) {
         self.cost.params += (cin * cout + usize::from(bias) * cout) as u64;
         self.cost.macs += (cin * cout) as u64;
@@ -49,6 +50,7 @@ impl Visitor for Counter {
         self.classes
     }
 
+    #[inline]
     fn convolution(&mut self, what: &Convolution, (): &(), _gate: Option<&()>, _added: Option<&()>) {
         let weights = what.weights_of_output() * what.cout;
         self.cost.macs += (weights * what.side_out * what.side_out) as u64;
@@ -56,6 +58,7 @@ impl Visitor for Counter {
         self.cost.params += (weights + (2 + usize::from(what.bias)) * what.cout) as u64;
     }
 
+    #[inline]
     fn squeeze(&mut self, what: &Squeeze, (): &()) {
         self.add_linear(what.channels, what.hidden, true);
         self.add_linear(what.hidden, what.channels, true);

@@ -186,12 +186,15 @@ pub trait Visitor {
     fn logits(&mut self, exit: &Exit, logits: Self::Map);
 
     /// A map that nothing reads any more.
+    #[inline]
     fn release(&mut self, _map: Self::Map) {}
 
     /// Gates that nothing reads any more.
+    #[inline]
     fn release_gate(&mut self, _gate: Self::Gate) {}
 
     /// The last of the terms of a layer, or of the fixed first block, is added: `y` is its output.
+    #[inline]
     fn joined(&mut self, _part: &Part, y: Self::Map) -> Self::Map {
         y
     }

@@ -116,18 +116,18 @@ pub fn dense_terms(k: usize) -> std::ops::RangeInclusive<usize> {
 pub fn parts<'a>(channels: &Channels, arch: &'a Arch, exits: Exits) -> impl Iterator<Item = Part> + use<'a> {
     let image = arch.r as usize;
     let first = First { image, stem: channels.stem, cout: channels.first, side: strided(image, 2) };
-    let (channels, family) = (*channels, arch.family);
-    let mut layers = walk(&channels, arch).filter(move |layer| layer.stage <= exits.last()).peekable();
+    let channels = *channels;
+    let mut layers = walk(&channels, arch).take_while(move |layer| layer.stage <= exits.last());
     let mut exit = None;
     let rest = std::iter::from_fn(move || {
         if let Some(exit) = exit.take() {
             return Some(Part::Exit(exit));
         }
         let layer = layers.next()?;
-        let ends = layers.peek().is_none_or(|next| next.stage != layer.stage);
-        if ends && exits.contains(layer.stage) {
-            let (stage, early, side) = (layer.stage, family.early_exits, layer.side_out);
-            exit = Some(Exit { stage, early, side, head: head(&channels, family, stage) });
+        let Layer { stage, position, side_out: side, .. } = layer;
+        if position + 1 == usize::from(arch.d[stage]) && exits.contains(stage) {
+            let head = head(&channels, arch.family, stage);
+            exit = Some(Exit { stage, early: arch.family.early_exits, side, head });
         }
         Some(Part::Layer(layer))
     });

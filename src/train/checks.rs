@@ -97,6 +97,11 @@ pub fn sound_weights(weights: &Supernet) -> Result<(), Reason> {
     sound(tensors.map(|tensor| (tensor.name.as_str(), &weights.packed[tensor.offset..][..tensor.len])))
 }
 
+/// The loss of a network that guesses among `classes`, with a teacher's term of weight `kd_ratio` in it.
+pub fn guess(classes: usize, kd_ratio: f64) -> f64 {
+    (1.0 + kd_ratio) * (classes as f64).ln()
+}
+
 /// What an engine's error says of the training whose weights it ran: a network without a finite loss is
 /// divergence, all else is none.
 pub fn validated(error: &engine::Error) -> Option<Reason> {

@@ -5,22 +5,26 @@
 //! its first checkpoint is the state after that: whoever goes on from there, after a stop or a divergence,
 //! begins it no second time.
 
-use super::checks::{Health, Reason, Watch};
+use super::checks::{Watch, guess};
 use super::choose::Choices;
 use super::rate::Rate;
+use super::record::{BeganWith, Stage};
 use super::results::{Summary, summary};
-use super::state::{Best, Epoch, Snapshot, State};
-use super::tally::{distilled, left_out};
+use super::state::{Best, Epoch, Snapshot, State, VERSION};
+use super::tally::Figures;
 use super::task::{Task, evaluate, exit_weights};
-use super::{Batch, Error, Settings, Student, Tally, Teacher, Team, TeamState, Weighting};
+use super::training_loop::{self, Advanced, Taken};
+use super::{Error, Settings, Student, Tally, Teacher, Team, TeamState, Weighting};
 use crate::config::{self, Phase};
-use crate::data::loader::{self, Loader};
+use crate::data::loader::Loader;
 use crate::device::Device;
 use crate::engine::Evaluation;
-use crate::run::{self, Curves, Journal, Output, Progress, RunDirectory, StopFlag};
+use crate::run::{Output, Progress, RunDirectory, StopFlag};
 use crate::supernet::Supernet;
 use serde::Serialize;
 use std::sync::Arc;
+
+type Run<'a> = training_loop::Run<'a, Snapshot>;
 
 /// How a training ended.
 #[derive(Debug)]
@@ -39,7 +43,7 @@ struct PhaseEnd<'a> {
     steps: u64,
 }
 
-/// Trains `start`, super-networks ascending by width, through the task's phases in `run`, from where
+/// Trains `start`, super-networks ascending by width, through the task's phases in `directory`, from where
 /// it stands.
 ///
 /// # Errors
@@ -49,163 +53,191 @@ pub fn train(
     task: &Task<'_>,
     start: Vec<Supernet>,
     device: Arc<dyn Device>,
-    run: &RunDirectory,
+    directory: &RunDirectory,
     stop: &StopFlag,
     output: Output,
 ) -> Result<Outcome, Error> {
-    let restored = run.latest_checkpoint(task.stage)?;
-    restored.warnings.iter().for_each(|warning| output.note(warning));
-    let mut journal = run.journal()?;
-    journal.rewind(task.stage, restored.checkpoint.as_ref().map(|checkpoint| checkpoint.step()))?;
-    let snapshot = match &restored.checkpoint {
-        Some(checkpoint) => {
-            let snapshot = Snapshot::read(checkpoint, &start)?;
-            if snapshot.state.fingerprint != task.fingerprint(&start, &*device) {
-                return Err(Error::OtherInputs {
-                    directory: run.path().display().to_string(),
-                    before: snapshot.state.arithmetic,
-                    now: task.precision().arithmetic(&*device),
-                });
-            }
-            snapshot
-        }
-        None => Snapshot {
-            state: State::new(task.fingerprint(&start, &*device), task.precision().arithmetic(&*device)),
-            team: TeamState::new(start.clone(), task.optimiser().rule),
-            best: None,
-            teacher: None,
+    let remedy = task.remedy();
+    let stage = Stage {
+        name: task.stage,
+        section: remedy.section,
+        inputs: "weights, images",
+        remedy,
+        began_with: BeganWith {
+            version: VERSION,
+            fingerprint: task.fingerprint(&start, &*device),
+            arithmetic: task.precision().arithmetic(&*device),
         },
+        directory,
+        stop,
+        output,
     };
-    let mut curves = run.curves(task.stage)?;
-    curves.warning().into_iter().for_each(|warning| output.note(warning));
-    curves.rewind(restored.checkpoint.as_ref().map(|checkpoint| checkpoint.step()))?;
-    let team = Team::in_precision(&device, start, task.optimiser(), task.precision())?;
-    let mut training = Loop { task, device, run, stop, output, journal, curves, team, snapshot };
-    training.begin()?;
-    training.all()
+    let optimiser = task.optimiser();
+    let fresh = |began_with| Snapshot {
+        state: State { began_with, ..State::default() },
+        team: TeamState::new(start.clone(), optimiser.rule),
+        best: None,
+        teacher: None,
+    };
+    let (mut run, _) = Run::open(stage, fresh, |stored| Snapshot::read(stored, &start))?;
+    if run.snapshot.state.phase < task.phases.len() {
+        directory.check_writable()?;
+    }
+    let team = Team::in_precision(&device, start.clone(), optimiser, task.precision())?;
+    let mut phases = Phases { task, device, team, summary: None };
+    phases.begin(&mut run)?;
+    run.to_the_end(|run| phases.advance(run))?;
+    Ok(match phases.summary {
+        Some(summary) => Outcome::Finished(Box::new(run.snapshot), Box::new(summary)),
+        None => Outcome::Stopped,
+    })
 }
 
 /// A training at work.
-struct Loop<'a> {
+struct Phases<'a> {
     task: &'a Task<'a>,
     device: Arc<dyn Device>,
-    run: &'a RunDirectory,
-    stop: &'a StopFlag,
-    output: Output,
-    journal: Journal,
-    curves: Curves,
     team: Team,
-    /// What the next checkpoint holds; weights and optimisers are the team's until it is taken.
-    snapshot: Snapshot,
+    /// Once it is over.
+    summary: Option<Summary>,
 }
 
-impl Loop<'_> {
-    fn all(mut self) -> Result<Outcome, Error> {
-        if self.snapshot.state.phase < self.task.phases.len() {
-            self.run.check_writable()?;
-        }
-        loop {
-            let error = match self.task.phases.get(self.snapshot.state.phase) {
-                Some(phase) => match self.phase(phase) {
-                    Ok(true) => continue,
-                    Ok(false) => return Ok(Outcome::Stopped),
-                    Err(error) => error,
-                },
-                None => match summary(self.task, &self.snapshot, &self.device) {
-                    Ok(summary) => {
-                        return Ok(Outcome::Finished(Box::new(self.snapshot), Box::new(summary)));
-                    }
-                    Err(error) => error,
-                },
-            };
-            match error.divergence() {
-                Some(reason) => self.roll_back(&reason)?,
-                None => return Err(error),
-            }
-        }
+/// The steps of a phase.
+struct Stretch<'p, 'a> {
+    phases: &'p mut Phases<'a>,
+    phase: &'a Phase,
+    rate: Rate,
+    teacher: Option<Teacher>,
+    /// Weight of the teacher's term in the loss; 0 without a teacher.
+    taught: f64,
+    loader: Loader,
+}
+
+impl training_loop::Stretch for Stretch<'_, '_> {
+    type Snapshot = Snapshot;
+    type Epoch = Epoch;
+
+    fn is_over(&self, snapshot: &Snapshot) -> bool {
+        snapshot.state.step >= self.rate.steps()
     }
 
-    /// Runs a phase from where it stands to the next one's start; `false` if a stop was asked for first.
-    fn phase(&mut self, phase: &Phase) -> Result<bool, Error> {
-        self.team.restore(&self.snapshot.team)?;
-        let teacher = self.teacher()?;
-        let before = self.snapshot.state.phase.checked_sub(1).map(|before| &self.task.phases[before]);
-        if self.snapshot.state.step == 0
-            && self.taught(phase) > 0.0
-            && before.is_some_and(|b| self.taught(b) == 0.0)
-        {
-            self.output.note(&format!(
+    fn step(&mut self, snapshot: &mut Snapshot) -> Result<Taken, Error> {
+        let Phases { task, team, .. } = &mut *self.phases;
+        let (phase, state) = (self.phase, &mut snapshot.state);
+        let images = self.loader.next_batch()?;
+        let settings = Settings {
+            rate: (state.monitor.watch.rate_factor() * self.rate.at(state.step)) as f32,
+            smoothing: phase.label_smoothing as f32,
+            kd_ratio: phase.kd_ratio as f32,
+            dropout: phase.dropout as f32,
+            seed: task.seed,
+            epoch: state.total / task.epoch_steps(),
+            step: state.total,
+        };
+        let (count, weighting) = if phase.full {
+            (1, exit_weights(team.narrowest().family, task.training.exit_weights).0)
+        } else {
+            (phase.networks, Weighting::Own)
+        };
+        let Settings { seed, epoch, step, .. } = settings;
+        let networks = choices(team, phase).networks(seed, epoch, step, count, images.side as u32);
+        let students: Vec<Student> = networks.into_iter().map(|arch| Student { arch, weighting }).collect();
+        let report = team.step(&(&images).into(), &students, self.teacher.as_ref(), &settings)?;
+        state.step += 1;
+        state.total += 1;
+        Ok(Taken {
+            report,
+            images: images.labels.len(),
+            guess: guess(team.narrowest().classes(), self.taught),
+            ends_epoch: state.step.is_multiple_of(task.epoch_steps()),
+        })
+    }
+
+    fn take(&self, snapshot: &mut Snapshot) -> Result<(), Error> {
+        if snapshot.state.step > 0 {
+            snapshot.team = self.phases.team.state()?;
+        }
+        snapshot.team.sound()
+    }
+
+    fn end_epoch(&mut self, snapshot: &mut Snapshot, tally: Tally) -> Result<(Epoch, Figures), Error> {
+        let (phase, task) = (self.phase, self.phases.task);
+        let epoch = snapshot.state.step / task.epoch_steps();
+        let last = epoch == phase.total_epochs() as u64;
+        let due = last || epoch.is_multiple_of(task.training.validation_epochs as u64);
+        let due = due && !task.material.validation.is_empty();
+        let validation_top1 = if due { Some(self.phases.validate(phase, epoch, snapshot)?) } else { None };
+        let state = &mut snapshot.state;
+        let rate = self.rate.at(state.step - 1) * state.monitor.watch.rate_factor();
+        let entry = Epoch {
+            phase: phase.name.clone(),
+            epoch,
+            step: state.total,
+            loss: tally.loss(),
+            kd_ratio: self.taught,
+            train_top1: tally.top1(),
+            validation_top1,
+            rate,
+            skipped: tally.skipped(),
+        };
+        state.history.push(entry.clone());
+        let kd_ratio = self.taught;
+        Ok((entry, Figures { epoch, tally, kd_ratio, rate, validation_top1, ..Figures::default() }))
+    }
+
+    fn due(&self, snapshot: &Snapshot, ended: Option<&Epoch>) -> Option<bool> {
+        let Task { training, material, .. } = self.phases.task;
+        let validated = ended.is_some_and(|epoch| epoch.validation_top1.is_some());
+        let due = validated || snapshot.state.total.is_multiple_of(training.checkpoint_steps as u64);
+        // The last step's checkpoint is the next phase's first.
+        let due = due && !self.is_over(snapshot);
+        // Without validations nothing is better proven than what is there.
+        due.then_some(validated || material.validation.is_empty())
+    }
+}
+
+impl<'a> Phases<'a> {
+    /// A phase from where it stands to the next one's start.
+    fn advance(&mut self, run: &mut Run<'_>) -> Result<Advanced, Error> {
+        let (task, snapshot) = (self.task, &run.snapshot);
+        let state = &snapshot.state;
+        let Some(phase) = task.phases.get(state.phase) else {
+            self.summary = Some(summary(task, snapshot, &self.device)?);
+            return Ok(Advanced::ToTheEnd);
+        };
+        self.team.restore(&snapshot.team)?;
+        let (teacher, taught) = (self.teacher(phase, snapshot)?, taught(phase, snapshot));
+        let before = state.phase.checked_sub(1).map(|before| &task.phases[before]);
+        if state.step == 0 && taught > 0.0 && before.is_some_and(|b| self::taught(b, snapshot) == 0.0) {
+            run.stage.output.note(&format!(
                 "phase {}: a teacher from here on; its term ({} x cross entropy with its answers) makes the loss larger",
                 phase.name, phase.kd_ratio
             ));
         }
-        let steps = phase.total_epochs() as u64 * self.task.epoch_steps();
+        let rate = Rate::new(phase, task.epoch_steps());
         // In images, so that the rate is that of images.
-        let images = self.task.training.batch.min(self.task.material.images.len()) as u64;
-        let progress = Progress::start(
-            self.output,
-            format!("{} {}/{}, images", phase.name, self.snapshot.state.phase + 1, self.task.phases.len()),
-            self.snapshot.state.step * images,
-            steps * images,
-        );
-        let mut loader = self.loader()?;
-        let taught = self.taught(phase);
-        while self.snapshot.state.step < steps {
-            if self.stop.requested() {
-                self.take()?;
-                self.commit(false)?;
-                return Ok(false);
-            }
-            if let Health::Diverged(reason) = self.step(phase, &mut loader, teacher.as_ref())? {
-                progress.finish();
-                return Err(reason.into());
-            }
-            let state = &self.snapshot.state;
-            let (epoch, total) = (state.step / self.task.epoch_steps(), state.total);
-            let ended = state.step.is_multiple_of(self.task.epoch_steps());
-            if ended {
-                self.end_epoch(phase, epoch)?;
-            }
-            progress.advance(images);
-            let last = self.snapshot.state.history.last().filter(|_| ended);
-            let validation = last.and_then(|last| last.validation_top1);
-            if let Some(last) = last {
-                let validation =
-                    validation.map(|top1| format!(", validation {top1:.2} %")).unwrap_or_default();
-                progress.message(format!(
-                    "epoch {epoch}: loss {:.4}{}, training {:.2} %{validation}{}",
-                    last.loss,
-                    distilled(taught),
-                    last.train_top1,
-                    left_out(last.skipped)
-                ));
-            }
-            let due = total.is_multiple_of(self.task.training.checkpoint_steps as u64);
-            // The last step's checkpoint is the next phase's first.
-            if (due || validation.is_some()) && self.snapshot.state.step < steps {
-                // Without validations nothing is better proven than what is there.
-                let proven = validation.is_some() || self.task.material.validation.is_empty();
-                // The end of an epoch has taken everything off the device.
-                if !ended {
-                    self.take()?;
-                }
-                self.commit(proven)?;
-            }
+        let images = task.training.batch.min(task.material.images.len()) as u64;
+        let name = format!("{} {}/{}, images", phase.name, state.phase + 1, task.phases.len());
+        let progress = Progress::start(run.stage.output, name, state.step * images, rate.steps() * images);
+        let (draws, resolutions) = ((task.training.batch, task.seed), task.material.resolutions.clone());
+        let loader = task.material.loader(&*self.device, draws, resolutions, state.total)?;
+        let mut stretch = Stretch { phases: self, phase, rate, teacher, taught, loader };
+        if !run.steps(&mut stretch, progress, images)? {
+            return Ok(Advanced::Stopped);
         }
-        progress.finish();
-        self.finish(phase)?;
-        Ok(true)
+        self.finish(phase, run)?;
+        Ok(Advanced::Further)
     }
 
     /// Prepares weights, optimiser, teacher and watch for the phase's first step, unless that was done.
-    fn begin(&mut self) -> Result<(), Error> {
-        let snapshot = &mut self.snapshot;
+    fn begin(&self, run: &mut Run<'_>) -> Result<(), Error> {
+        let snapshot = &mut run.snapshot;
         let phase = match self.task.phases.get(snapshot.state.phase) {
             Some(phase) if snapshot.state.step == 0 && !snapshot.state.begun => phase,
             _ => return Ok(()),
         };
         snapshot.state.begun = true;
-        snapshot.state.watch = Watch::new();
+        snapshot.state.monitor.watch = Watch::new();
         snapshot.teacher = match teacher_of(phase) {
             config::Teacher::None => snapshot.teacher.take(),
             config::Teacher::Pet => snapshot.team.weights.last().cloned(),
@@ -220,218 +252,68 @@ impl Loop<'_> {
         }
         // Each phase is a training of its own: momentum does not carry over.
         snapshot.team = TeamState::new(weights, self.task.optimiser().rule);
-        self.commit(true)
+        run.commit(true)
     }
 
-    /// Weight of the teacher's term in the loss of a phase; 0 without a teacher.
-    fn taught(&self, phase: &Phase) -> f64 {
-        let teacher = teacher_of(phase) != config::Teacher::None && self.snapshot.teacher.is_some();
-        if teacher { phase.kd_ratio } else { 0.0 }
-    }
-
-    fn teacher(&self) -> Result<Option<Teacher>, Error> {
-        let phase = &self.task.phases[self.snapshot.state.phase];
-        if teacher_of(phase) == config::Teacher::None {
-            return Ok(None);
-        }
-        let Some(supernet) = &self.snapshot.teacher else { return Ok(None) };
-        let weighting = if supernet.family.early_exits {
-            exit_weights(self.task.training.exit_weights).1
-        } else {
-            Weighting::Own
-        };
+    fn teacher(&self, phase: &Phase, snapshot: &Snapshot) -> Result<Option<Teacher>, Error> {
+        let teaches = teacher_of(phase) != config::Teacher::None;
+        let Some(supernet) = snapshot.teacher.as_ref().filter(|_| teaches) else { return Ok(None) };
+        let weighting = exit_weights(supernet.family, self.task.training.exit_weights).1;
         Ok(Some(self.team.teacher(Arc::new(supernet.clone()), weighting)?))
     }
 
-    fn loader(&self) -> Result<Loader, Error> {
-        let material = &self.task.material;
-        let settings = loader::Settings {
-            batch: self.task.training.batch,
-            seed: self.task.seed,
-            augmentation: material.augmentation.clone(),
-            resolutions: material.resolutions.clone(),
-            mean: material.pixels.mean,
-            std: material.pixels.std,
-            threads: 1,
-            ahead: 3,
-        };
-        let steps = loader::steps_per_epoch(material.images.len(), settings.batch);
-        let total = self.snapshot.state.total;
-        let start = loader::position_of(total, steps);
-        let (dataset, images) = (material.dataset.clone(), material.images.clone());
-        Ok(super::batches(&*self.device, dataset, images, settings, start)?)
-    }
-
-    fn step(
-        &mut self,
-        phase: &Phase,
-        loader: &mut Loader,
-        teacher: Option<&Teacher>,
-    ) -> Result<Health, Error> {
-        let state = &self.snapshot.state;
-        let supernet = self.team.narrowest();
-        let supernet_classes = supernet.classes();
-        let images = loader.next_batch()?;
-        let rate = self.rate(phase);
-        let settings = Settings {
-            rate: rate as f32,
-            smoothing: phase.label_smoothing as f32,
-            kd_ratio: phase.kd_ratio as f32,
-            dropout: phase.dropout as f32,
-            seed: self.task.seed,
-            epoch: state.total / self.task.epoch_steps(),
-            step: state.total,
-        };
-        let weighting = if phase.full && supernet.family.early_exits {
-            exit_weights(self.task.training.exit_weights).0
-        } else {
-            Weighting::Own
-        };
-        let count = if phase.full { 1 } else { phase.networks };
-        let networks = self.choices(phase).networks(
-            settings.seed,
-            settings.epoch,
-            settings.step,
-            count,
-            images.side as u32,
-        );
-        let students: Vec<Student> = networks.into_iter().map(|arch| Student { arch, weighting }).collect();
-        let batch = Batch { images: images.images(), labels: &images.labels, side: images.side };
-        let report = self.team.step(&batch, &students, teacher, &settings)?;
-        let loss = report.loss();
-        let guess = (1.0 + self.taught(phase)) * (supernet_classes as f64).ln();
-        let state = &mut self.snapshot.state;
-        let health = state.watch.observe(loss, report.watched_norm(), guess);
-        state.step += 1;
-        state.total += 1;
-        state.tally.add(&report, images.labels.len());
-        Ok(health)
-    }
-
-    /// The rate of the step that is due.
-    fn rate(&self, phase: &Phase) -> f64 {
-        let rate = Rate::new(phase, self.task.epoch_steps());
-        self.snapshot.state.watch.rate_factor() * rate.at(self.snapshot.state.step)
-    }
-
-    fn choices(&self, phase: &Phase) -> Choices {
-        let widths: Vec<f64> = self.team.supernets().map(|supernet| supernet.channels().width).collect();
-        Choices::new(phase, self.team.narrowest().family, &widths_of(phase, &widths))
-    }
-
-    /// Writes down how an epoch went, and validates if it is time.
-    fn end_epoch(&mut self, phase: &Phase, epoch: u64) -> Result<(), Error> {
-        // What holds no numbers is seen before the phase ends, wherever it began.
-        self.take()?;
-        let last = epoch == phase.total_epochs() as u64;
-        let due = last || epoch.is_multiple_of(self.task.training.validation_epochs as u64);
-        let validation = if due && !self.task.material.validation.is_empty() {
-            Some(self.validate(phase, epoch)?)
-        } else {
-            None
-        };
-        let (steps, kd_ratio) = (self.task.epoch_steps(), self.taught(phase));
-        let state = &mut self.snapshot.state;
-        let rate = Rate::new(phase, steps).at(state.step - 1) * state.watch.rate_factor();
-        let entry = Epoch {
-            phase: phase.name.clone(),
-            epoch,
-            step: state.total,
-            loss: state.tally.loss(),
-            kd_ratio,
-            train_top1: state.tally.top1(),
-            validation_top1: validation,
-            rate,
-            skipped: state.tally.skipped(),
-        };
-        state.tally = Tally::default();
-        self.journal.append(self.task.stage, state.total, "epoch", &entry)?;
-        let mut scalars = vec![("loss", entry.loss), ("train_top1", entry.train_top1), ("rate", entry.rate)];
-        scalars.extend(entry.validation_top1.map(|top1| ("validation_top1", top1)));
-        self.curves.add(state.total, &scalars)?;
-        state.history.push(entry);
-        Ok(())
-    }
-
     /// Mean accuracy of the phase's extreme sub-networks; keeps the weights if it is the best so far.
-    fn validate(&mut self, phase: &Phase, epoch: u64) -> Result<f64, Error> {
-        let weights = &self.snapshot.team.weights;
-        let training = self.task.training;
-        let resolutions: Vec<u32> = self.task.material.resolutions.iter().map(|&r| r as u32).collect();
-        let networks =
-            self.choices(phase).extremes(&resolutions, training.validation_networks, self.task.seed);
-        let results =
-            evaluate(&self.device, weights, &networks, &self.task.material, &self.task.material.validation)?;
+    fn validate(&self, phase: &Phase, epoch: u64, snapshot: &mut Snapshot) -> Result<f64, Error> {
+        let weights = &snapshot.team.weights;
+        let Task { training, material, seed, .. } = self.task;
+        let resolutions: Vec<u32> = material.resolutions.iter().map(|&r| r as u32).collect();
+        let networks = choices(&self.team, phase).extremes(&resolutions, training.validation_networks, *seed);
+        let results = evaluate(&self.device, weights, &networks, material, &material.validation)?;
         let top1 = results.iter().map(Evaluation::top1).sum::<f64>() / results.len() as f64;
-        if self.snapshot.state.best.is_none_or(|best| top1 > best.top1) {
-            self.snapshot.state.best = Some(Best { top1, epoch });
-            self.snapshot.best = Some(self.snapshot.team.weights.clone());
+        if snapshot.state.best.is_none_or(|best| top1 > best.top1) {
+            snapshot.state.best = Some(Best { top1, epoch });
+            snapshot.best = Some(weights.clone());
         }
         Ok(top1)
     }
 
     /// The best weights of a phase are what the next begins with.
-    fn finish(&mut self, phase: &Phase) -> Result<(), Error> {
-        let weights = match self.snapshot.best.take() {
+    fn finish(&self, phase: &Phase, run: &mut Run<'_>) -> Result<(), Error> {
+        let snapshot = &mut run.snapshot;
+        let weights = match snapshot.best.take() {
             Some(best) => best,
-            None => std::mem::take(&mut self.snapshot.team.weights),
+            None => std::mem::take(&mut snapshot.team.weights),
         };
-        let state = &mut self.snapshot.state;
+        let state = &mut snapshot.state;
         let end = PhaseEnd { phase: &phase.name, best: state.best.take(), steps: state.step };
         let best = end.best.map(|best| {
             format!(": {:.2} % on average over extreme sub-networks, epoch {}", best.top1, best.epoch)
         });
-        self.output.note(&format!("phase {} done{}", phase.name, best.unwrap_or_default()));
-        self.journal.append(self.task.stage, state.total, "phase", &end)?;
-        state.phase += 1;
-        (state.step, state.begun) = (0, false);
-        self.snapshot.team = TeamState::new(weights, self.task.optimiser().rule);
-        if state.phase == self.task.phases.len() {
+        run.stage.output.note(&format!("phase {} done{}", phase.name, best.unwrap_or_default()));
+        run.append("phase", &end)?;
+        let snapshot = &mut run.snapshot;
+        snapshot.state.phase += 1;
+        (snapshot.state.step, snapshot.state.begun) = (0, false);
+        snapshot.team = TeamState::new(weights, self.task.optimiser().rule);
+        if snapshot.state.phase == self.task.phases.len() {
             // Proven once it is measured, and then nothing is left to go back from.
-            self.commit(false)
+            run.commit(false)
         } else {
-            self.begin()
+            self.begin(run)
         }
     }
+}
 
-    /// Back to the last proven checkpoint, with half the rate.
-    fn roll_back(&mut self, reason: &Reason) -> Result<(), Error> {
-        let at = self.snapshot.state.total;
-        let restored = self.run.latest_proven(self.task.stage)?.checkpoint;
-        let checkpoint = restored.ok_or(run::Error::NoCheckpoint)?;
-        let like: Vec<Supernet> = self.team.supernets().cloned().collect();
-        let mut snapshot = Snapshot::read(&checkpoint, &like)?;
-        let state = &mut snapshot.state;
-        state.watch =
-            self.snapshot.state.watch.rolled_back(state.watch.clone(), reason, self.task.remedy())?;
-        state.rollbacks += 1;
-        self.output.note(&format!(
-            "step {at}: {reason}; back to step {} with {} of the rate",
-            state.total,
-            state.watch.rate_factor()
-        ));
-        self.journal.rewind(self.task.stage, Some(state.total))?;
-        self.curves.rewind(Some(state.total))?;
-        self.journal.append(self.task.stage, state.total, "rollback", &reason.to_string())?;
-        self.snapshot = snapshot;
-        self.commit(true)
-    }
+/// Weight of the teacher's term in the loss of a phase; 0 without a teacher.
+fn taught(phase: &Phase, snapshot: &Snapshot) -> f64 {
+    let teacher = teacher_of(phase) != config::Teacher::None && snapshot.teacher.is_some();
+    if teacher { phase.kd_ratio } else { 0.0 }
+}
 
-    /// Takes weights and optimiser off the device, where they must hold numbers.
-    fn take(&mut self) -> Result<(), Error> {
-        if self.snapshot.state.step > 0 {
-            self.snapshot.team = self.team.state()?;
-        }
-        self.snapshot.team.sound()
-    }
-
-    fn commit(&mut self, proven: bool) -> Result<(), Error> {
-        self.curves.sync()?;
-        let mut checkpoint = self.run.checkpoint(self.task.stage, self.snapshot.state.total)?;
-        self.snapshot.write(&mut checkpoint)?;
-        let checkpoint = if proven { checkpoint.proven() } else { checkpoint };
-        Ok(checkpoint.commit()?)
-    }
+/// The sub-networks that a phase chooses from.
+fn choices(team: &Team, phase: &Phase) -> Choices {
+    let widths: Vec<f64> = team.supernets().map(|supernet| supernet.channels().width).collect();
+    Choices::new(phase, team.narrowest().family, &widths_of(phase, &widths))
 }
 
 /// The widths of a phase's sub-networks, of those of all super-networks, ascending.

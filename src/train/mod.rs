@@ -9,6 +9,8 @@
 //! - `slots`: where weights, gradients and the optimiser's state lie;
 //! - [`OptimiserState`], [`LossScale`]: what an interrupted training goes on with, besides weights;
 //! - [`Task`], [`Material`]: what a training is of;
+//! - `training_loop`: the loop of all that trains, here and in the modules below, with `record`, its side in
+//!   the run directory;
 //! - [`train()`]: the phases of a training in a run directory, from a checkpoint to the end;
 //! - [`phase`], [`rate`], [`choose`], [`checks`]: what a phase is, its learning rate, the
 //!   sub-networks of its steps, and what is taken for divergence;
@@ -26,6 +28,7 @@ mod optimiser_state;
 pub mod phase;
 mod program;
 pub mod rate;
+pub(crate) mod record;
 pub mod results;
 mod slots;
 mod state;
@@ -34,6 +37,7 @@ mod tape;
 mod task;
 mod team;
 mod trainer;
+pub(crate) mod training_loop;
 
 pub use crate::config::Decays;
 pub use calls::{CallList, StepShape, step_calls};
@@ -41,6 +45,7 @@ pub use looping::{Outcome, train};
 pub use loss_scale::LossScale;
 pub use optimiser::{Optimiser, Rule};
 pub use optimiser_state::OptimiserState;
+pub use record::{BeganWith, OtherInputs};
 pub use state::{Best, Epoch, Snapshot, State};
 pub use tally::Tally;
 pub use task::{Material, Task, evaluate, exit_weights};
@@ -93,18 +98,9 @@ pub enum Error {
         expected: usize,
     },
     /// A run that began with other inputs.
-    #[error(
-        "the training in {directory} began with other weights or data, or on another device ({before}; now {now}): give what it began with, or another --run"
-    )]
-    OtherInputs {
-        /// The run directory.
-        directory: String,
-        /// The device's arithmetic then.
-        before: String,
-        /// And now.
-        now: String,
-    },
-    /// Divergence, which a training goes back from: see [`Error::divergence`].
+    #[error(transparent)]
+    OtherInputs(#[from] OtherInputs),
+    /// Divergence, which a training goes back from.
     #[error("the training diverged: {0}")]
     Diverged(checks::Reason),
     /// Divergence again and again.
@@ -164,10 +160,8 @@ exits! { Error:
     held [Device, Engine, Run, Data, Supernet, Space]
 }
 
-impl Error {
-    /// What is wrong with the training, where the error is that it diverges: then it goes back to its last
-    /// proven checkpoint.
-    pub fn divergence(&self) -> Option<checks::Reason> {
+impl training_loop::Diverges for Error {
+    fn divergence(&self) -> Option<checks::Reason> {
         match self {
             Error::Diverged(reason) => Some(reason.clone()),
             Error::Engine(error) => checks::validated(error),

@@ -1,18 +1,18 @@
 //! Everything that a resumed training needs, as the files of one checkpoint.
 
-use super::checks::Watch;
+use super::record::{BeganWith, read_state, write_state};
 use super::tally::{nothing, untaught};
 use super::team::{read_supernet, read_weights, write_weights};
-use super::{Error, LossScale, Tally, TeamState};
-use crate::run::{self, Checkpoint as Stored, Transaction};
+use super::training_loop::{self, Monitor};
+use super::{Error, LossScale, TeamState};
+use crate::run::{Checkpoint as Stored, Transaction};
 use crate::supernet::Supernet;
 use serde::{Deserialize, Serialize};
 
 /// Version of the state's form.
-const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 
-/// Files of a checkpoint.
-const STATE: &str = "state.json";
+/// Files of a checkpoint, besides the state.
 const BEST: &str = "best.safetensors";
 const TEACHER: &str = "teacher.safetensors";
 
@@ -51,13 +51,11 @@ pub struct Best {
 }
 
 /// Where a training stands.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
-    version: u32,
-    /// What the result depends on besides the configuration.
-    pub fingerprint: String,
-    /// The device's arithmetic, for messages.
-    pub arithmetic: String,
+    /// What it began with.
+    #[serde(flatten)]
+    pub began_with: BeganWith,
     /// The phase, from 0; as many as there are when all is done.
     pub phase: usize,
     /// Whether the phase has begun: its teacher is chosen, channels are sorted and the watch is new, once.
@@ -70,20 +68,18 @@ pub struct State {
     pub total: u64,
     /// Divergences that were rolled back.
     pub rollbacks: u32,
-    /// The steps of this epoch so far.
+    /// The steps of this epoch so far, and the watch over the phase's losses.
     #[serde(flatten)]
-    pub tally: Tally,
-    /// The watch over the phase's losses.
-    pub watch: Watch,
+    pub monitor: Monitor,
     /// The best validation of the phase so far.
     pub best: Option<Best>,
     /// Every epoch so far.
     pub history: Vec<Epoch>,
     /// Steps that each tensor of each super-network has taken.
-    tensor_steps: Vec<u64>,
+    pub(super) tensor_steps: Vec<u64>,
     /// The scale of each super-network's losses, where it is not what a training begins with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    loss_scales: Vec<LossScale>,
+    pub(super) loss_scales: Vec<LossScale>,
 }
 
 /// A training's state with its weights.
@@ -99,55 +95,35 @@ pub struct Snapshot {
     pub teacher: Option<Supernet>,
 }
 
-impl State {
-    /// The state of a training that has not begun.
-    pub fn new(fingerprint: String, arithmetic: String) -> State {
-        State {
-            version: VERSION,
-            fingerprint,
-            arithmetic,
-            phase: 0,
-            begun: false,
-            step: 0,
-            total: 0,
-            rollbacks: 0,
-            tally: Tally::default(),
-            watch: Watch::new(),
-            best: None,
-            history: Vec::new(),
-            tensor_steps: Vec::new(),
-            loss_scales: Vec::new(),
-        }
-    }
-}
+impl training_loop::Snapshot for Snapshot {
+    type Error = Error;
 
-impl Snapshot {
-    /// Adds everything to a checkpoint.
-    ///
-    /// # Errors
-    /// Writing fails.
-    pub fn write(&self, checkpoint: &mut Transaction) -> Result<(), Error> {
+    fn steps(&self) -> u64 {
+        self.state.total
+    }
+
+    fn monitor(&mut self) -> &mut Monitor {
+        &mut self.state.monitor
+    }
+
+    fn count_rollback(&mut self) {
+        self.state.rollbacks += 1;
+    }
+
+    fn write(&self, checkpoint: &mut Transaction) -> Result<(), Error> {
         let (tensor_steps, loss_scales) = (self.team.tensor_steps(), self.team.loss_scales());
         let state = State { tensor_steps, loss_scales, ..self.state.clone() };
-        let bytes = serde_json::to_vec(&state).expect("a state holds nothing that JSON cannot");
-        checkpoint.add(STATE, &bytes)?;
+        write_state(checkpoint, &state)?;
         self.team.write(checkpoint)?;
         write_weights(checkpoint, BEST, self.best.as_deref().unwrap_or_default())?;
         write_weights(checkpoint, TEACHER, self.teacher.as_slice())
     }
+}
 
-    /// Reads what [`Snapshot::write`] wrote; `like` are the super-networks that training began
-    /// with, of which the widest teaches.
-    ///
-    /// # Errors
-    /// Files that are not those of a training of this version and these super-networks.
-    pub fn read(stored: &Stored, like: &[Supernet]) -> Result<Snapshot, Error> {
-        let file = stored.path().join(STATE);
-        let refuse = |reason: String| run::Error::State { path: file.clone(), reason };
-        let state: State = serde_json::from_slice(&stored.read(STATE)?).map_err(|e| refuse(e.to_string()))?;
-        if state.version != VERSION {
-            return Err(refuse(format!("version {}, and {VERSION} is known", state.version)).into());
-        }
+impl Snapshot {
+    /// Reads a checkpoint; `like` are the super-networks that training began with, of which the widest teaches.
+    pub(super) fn read(stored: &Stored, like: &[Supernet]) -> Result<Snapshot, Error> {
+        let state: State = read_state(stored, VERSION)?;
         let has = |name: &str| stored.names().any(|other| other == name);
         let best = has(BEST).then(|| read_weights(stored, BEST, like)).transpose()?;
         let widest = like.last().filter(|_| has(TEACHER));
@@ -163,7 +139,7 @@ mod tests {
 
     #[test]
     fn states_of_earlier_versions_do_not_say_that_their_phase_has_begun() {
-        let state = State { begun: true, ..State::new("f".into(), "cpu".into()) };
+        let state = State { begun: true, ..State::default() };
         let mut value = serde_json::to_value(&state).unwrap();
         assert_eq!(serde_json::from_value::<State>(value.clone()).unwrap(), state);
         value.as_object_mut().unwrap().remove("begun");

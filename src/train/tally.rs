@@ -26,7 +26,7 @@ pub(crate) fn untaught(kd_ratio: &f64) -> bool {
 
 /// What a loss holds beside cross entropy, behind it in a line for people: the term of a teacher with that
 /// weight.
-pub(crate) fn distilled(kd_ratio: f64) -> &'static str {
+fn distilled(kd_ratio: f64) -> &'static str {
     if kd_ratio > 0.0 { " with distillation" } else { "" }
 }
 
@@ -65,6 +65,51 @@ impl Tally {
     /// Accuracy on the images as they were augmented, per cent.
     pub fn top1(&self) -> f64 {
         100.0 * self.epoch_correct.0 as f64 / self.epoch_correct.1.max(1) as f64
+    }
+}
+
+/// What an epoch came to, for people and curves.
+#[derive(Default)]
+pub(crate) struct Figures {
+    /// From 1.
+    pub epoch: u64,
+    pub tally: Tally,
+    /// Weight of the teacher's term in the loss.
+    pub kd_ratio: f64,
+    /// Of the last step.
+    pub rate: f64,
+    pub validation_loss: Option<f64>,
+    pub validation_top1: Option<f64>,
+    /// What stands before the names of the curves.
+    pub curves: String,
+}
+
+impl Figures {
+    /// The line for people.
+    pub(super) fn line(&self) -> String {
+        let validation = self.validation_top1.map(|top1| format!(", validation {top1:.2} %"));
+        format!(
+            "epoch {}: loss {:.4}{}, training {:.2} %{}{}",
+            self.epoch,
+            self.tally.loss(),
+            distilled(self.kd_ratio),
+            self.tally.top1(),
+            validation.unwrap_or_default(),
+            left_out(self.tally.skipped())
+        )
+    }
+
+    /// The curves, by name.
+    pub(super) fn scalars(&self) -> Vec<(String, f64)> {
+        let all = [
+            ("loss", Some(self.tally.loss())),
+            ("train_top1", Some(self.tally.top1())),
+            ("rate", Some(self.rate)),
+            ("validation_loss", self.validation_loss),
+            ("validation_top1", self.validation_top1),
+        ];
+        let named = |(name, value): (&str, Option<f64>)| Some((format!("{}{name}", self.curves), value?));
+        all.into_iter().filter_map(named).collect()
     }
 }
 

@@ -4,14 +4,14 @@ use super::checks::Remedy;
 use super::{Error, Optimiser, Rule, Weighting};
 use crate::config::{self, Phase, Training};
 use crate::data::augment::Augmentation;
-use crate::data::loader;
+use crate::data::loader::{self, Loader};
 use crate::data::{Dataset, Pixels};
 use crate::device::Device;
 use crate::engine::{
     CALIBRATION_BATCH, Calibration, Engine, Evaluation, Precision, SplitImages, evaluate_widths,
 };
 use crate::space::walk::Exits;
-use crate::space::{Arch, ExitWeights, Strategy};
+use crate::space::{Arch, ExitWeights, Family, Strategy};
 use crate::supernet::Supernet;
 use std::sync::Arc;
 
@@ -92,8 +92,28 @@ impl Task<'_> {
     }
 }
 
-/// Weights of the exits in a joint loss and in a teacher's answer.
-pub fn exit_weights(strategy: Strategy) -> (Weighting, Weighting) {
+impl Material {
+    /// The batches of a training on that device, from a step on that is counted through all epochs; each step
+    /// draws from `resolutions`.
+    pub(crate) fn loader(
+        &self,
+        device: &dyn Device,
+        (batch, seed): (usize, u64),
+        resolutions: Vec<usize>,
+        step: u64,
+    ) -> Result<Loader, Error> {
+        let settings =
+            loader::Settings::new(batch, seed, self.augmentation.clone(), resolutions, self.pixels);
+        Ok(super::batches(device, self.dataset.clone(), self.images.clone(), settings, step)?)
+    }
+}
+
+/// Weights of the exits of a family in a joint loss and in a teacher's answer; without early exits there is only
+/// a network's own.
+pub fn exit_weights(family: Family, strategy: Strategy) -> (Weighting, Weighting) {
+    if !family.early_exits {
+        return (Weighting::Own, Weighting::Own);
+    }
     let ExitWeights { alpha, beta } = strategy.training_weights();
     let joint = |weights: Vec<f64>| Weighting::Joint(std::array::from_fn(|exit| weights[exit] as f32));
     (joint(alpha), joint(beta))

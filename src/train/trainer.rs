@@ -5,7 +5,7 @@ use super::optimiser::{self, Optimiser, Rule};
 use super::program::{self, Objective, Program, StepSlots};
 use super::slots::{TrainingSlots, arena};
 use super::{Error, OptimiserState, Weighting};
-use crate::data::loader::{self, Loader, Position};
+use crate::data::loader::{self, Loader};
 use crate::data::{self, Dataset, Source};
 use crate::device::{Buffer, Device, Memory};
 use crate::engine::Precision;
@@ -31,8 +31,8 @@ pub struct Batch<'a> {
     pub side: usize,
 }
 
-/// The batches of a training on that device, from position `start` on: made ones, or where the device
-/// makes its inputs itself, described ones. The images are the same bits.
+/// The batches of a training on that device, from a step on that is counted through all epochs: made ones, or
+/// where the device makes its inputs itself, described ones. The images are the same bits.
 ///
 /// # Errors
 /// As [`Loader::start`].
@@ -41,11 +41,18 @@ pub fn batches(
     dataset: Arc<Dataset>,
     images: Vec<u32>,
     settings: loader::Settings,
-    start: Position,
+    step: u64,
 ) -> Result<Loader, data::Error> {
+    let start = loader::position_of(step, loader::steps_per_epoch(images.len(), settings.batch));
     match device.residents() {
         Some(_) => Loader::describe(dataset, images, settings, start),
         None => Loader::start(dataset, images, settings, start),
+    }
+}
+
+impl<'a> From<&'a loader::Batch> for Batch<'a> {
+    fn from(batch: &'a loader::Batch) -> Batch<'a> {
+        Batch { images: batch.images(), labels: &batch.labels, side: batch.side }
     }
 }
 
@@ -59,7 +66,7 @@ pub struct Student {
 }
 
 /// What a step is made with.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Settings {
     /// Learning rate.
     pub rate: f32,

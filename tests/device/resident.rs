@@ -380,8 +380,8 @@ mod emulated {
                 "{made:?}"
             );
 
-            let (a, b, c, d) = start();
-            let loader = batches(&*resident, a, b, c, d).unwrap();
+            let (a, b, c, _) = start();
+            let loader = batches(&*resident, a, b, c, 0).unwrap();
             let (found, described) = trained(&resident, &sent, loader);
             assert!(found == wanted, "the same weights");
             // The set is one page, which the first step takes along.
@@ -395,8 +395,8 @@ mod emulated {
                 let list = notes.clone();
                 let residents = streaming.residents().unwrap();
                 residents.on_note(move |text| list.lock().unwrap().push(text.to_string()));
-                let (a, b, c, d) = start();
-                let loader = batches(&*streaming, a, b, c, d).unwrap();
+                let (a, b, c, _) = start();
+                let loader = batches(&*streaming, a, b, c, 0).unwrap();
                 let (found, streamed) = trained(&streaming, &sent, loader);
                 assert!(found == wanted, "the same weights");
                 assert_eq!(streamed, [each + BATCH * 32 * 32 * 4; 3]);

@@ -19,7 +19,7 @@ pub use emulator::Emulator;
 use super::measure::{self, Peaks, Stamp};
 use super::recording::Buffers;
 use super::{Buffer, Device, Error, Memory, Multiprocessors, Recording, Residents};
-use crate::launch::{self, Arguments, Geometry, Launcher, RecordedLaunch, Region, launched};
+use crate::launch::{self, Arguments, Geometry, Launcher, RecordedLaunch, launched};
 use crate::ops::{Call, Threads};
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -277,10 +277,8 @@ impl<R: Runtime> Gpu<R> {
                 launch::Error::Refused
             })
         };
-        let [weights, network, arena] = buffers;
-        let regions = [(Region::Weights, weights), (Region::Network, network), (Region::Arena, arena)];
         let launcher =
-            Launcher::new(regions, self.all_multiprocessors(), self.runtime.shared_bytes(), &launch);
+            Launcher::new(buffers, self.all_multiprocessors(), self.runtime.shared_bytes(), &launch);
         let launched = calls.iter().try_for_each(|call| call.launch(&launcher));
         launched.map_err(|error| own.take().unwrap_or(Error::Launch(error)))
     }
@@ -319,9 +317,8 @@ pub fn geometries(call: &Call) -> Vec<Geometry> {
         Ok(())
     };
     // Nothing is read there: these are no buffers.
-    let everywhere = (0, usize::MAX);
-    let regions = [Region::Weights, Region::Network, Region::Arena].map(|region| (region, everywhere));
-    match call.launch(&Launcher::new(regions, H100_MULTIPROCESSORS, H100_SHARED_BYTES, &launch)) {
+    let everywhere = [(0, usize::MAX); 3];
+    match call.launch(&Launcher::new(everywhere, H100_MULTIPROCESSORS, H100_SHARED_BYTES, &launch)) {
         Ok(()) => found.take(),
         Err(_) => Vec::new(),
     }

@@ -12,6 +12,7 @@ use super::Params;
 use crate::launch::{Multiprocessors, launched};
 use memory::Memory;
 use serde::Serialize;
+use std::hash::{Hash, Hasher};
 
 pub(super) const THREADS: u32 = 256;
 const WARPS: u32 = THREADS / 32;
@@ -60,7 +61,7 @@ pub(crate) struct Plan {
 }
 
 /// How far blocks go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     /// To the output.
     Output,
@@ -70,14 +71,41 @@ enum End {
     Statistics(Pass, Units),
 }
 
+impl End {
+    /// Another for ends of other kernels.
+    fn number(&self) -> u32 {
+        match *self {
+            End::Output => 0,
+            End::Statistics(pass, _) => pass as u32,
+            End::Filtered => 4,
+        }
+    }
+}
+
 /// What blocks are to make.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Job {
     /// The shape, without what blocks do not depend on.
     shape: Params,
     end: End,
     /// Images among which those of a block are: all of them, or a batch.
     batch_images: u32,
+}
+
+/// Of a few numbers that tell nearly all jobs apart: every launch waits for it.
+impl Hash for Job {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Params { images, side_in, cin, mid, cout, kernel, stride, .. } = self.shape;
+        let both = |a: u32, b: u32| u64::from(a) << 32 | u64::from(b);
+        let filter = 8 * kernel + stride;
+        let words = [
+            both(images, self.batch_images),
+            both(side_in, cin),
+            both(mid, cout),
+            both(filter, self.end.number()),
+        ];
+        words.into_iter().for_each(|word| state.write_u64(word));
+    }
 }
 
 /// A job on a card: shared memory of a block, and the multiprocessors.
@@ -195,12 +223,12 @@ impl Job {
     /// What calls of one kernel have in common, and how many of them a launch takes.
     pub fn kernel(&self) -> (u32, u32, bool, u32, usize) {
         let p = &self.shape;
-        let (end, together) = match self.end {
-            End::Output => (0, super::gpu::GROUP),
-            End::Filtered => (4, 1),
-            End::Statistics(pass, _) => (pass as u32, mbconv_pass::gpu::GROUP),
+        let together = match self.end {
+            End::Output => super::gpu::GROUP,
+            End::Filtered => 1,
+            End::Statistics(..) => mbconv_pass::gpu::GROUP,
         };
-        (p.kernel, p.stride, p.has_stem(), end, together)
+        (p.kernel, p.stride, p.has_stem(), self.end.number(), together)
     }
 
     /// The configuration that takes the least shared memory. Worked out once.

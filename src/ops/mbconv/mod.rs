@@ -57,7 +57,7 @@ use super::{Activation, Slot, Work, depthwise, pointwise, pointwise_half, squeez
 
 params! {
     /// Shape of a call, shared with the kernel.
-    #[derive(Eq, Hash)]
+    #[derive(Eq)]
     Params = "MbconvParams" {
         /// Images.
         images: u32,

@@ -44,7 +44,7 @@ use super::operator::{Cost, Group, operator};
 use super::{Activation, Slot, Work, batch_norm, mbconv, pointwise_half};
 
 /// How far a call goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pass {
     /// Statistics of the expanded map.
     Expanded = 1,

@@ -12,7 +12,7 @@ const MOST_IMAGES: u32 = 32;
 
 /// How the rows of a batch are cut: some lines of an image, or several images where these are small. It
 /// depends on the shape alone, and so statistics do not depend on what a device does at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Units {
     /// Whole images of a unit; 1 also where it is a part of one.
     pub images: u32,

@@ -1,7 +1,7 @@
 //! What fits, and that nothing of a block lies on anything else.
 
 use super::*;
-use crate::launch::{Arguments, Geometry, Launcher, Region};
+use crate::launch::{Arguments, Geometry, Launcher};
 use crate::ops::cases;
 use crate::ops::halves::Format;
 use crate::ops::operator::Cost;
@@ -162,10 +162,9 @@ fn a_second_launch_picks_nothing() {
             found.borrow_mut().push((kernel, geometry));
             Ok(())
         };
-        let regions =
-            [Region::Weights, Region::Network, Region::Arena].map(|region| (region, (256, usize::MAX)));
         // A card that no other test has.
-        let to = Launcher::new(regions, Multiprocessors { count: 17, ..HOPPER }, H100, &launch);
+        let to =
+            Launcher::new([(256, usize::MAX); 3], Multiprocessors { count: 17, ..HOPPER }, H100, &launch);
         let before = PICKS.get();
         calls.iter().flatten().for_each(|case| case.call.launch(&to).unwrap());
         (found.into_inner(), PICKS.get() - before)
