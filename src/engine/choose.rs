@@ -46,7 +46,8 @@ impl From<Precision> for Target {
 }
 
 /// What a tree is run for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Purpose {
     /// Images, with folded batch norms.
     Inference,
@@ -58,6 +59,14 @@ pub enum Purpose {
 }
 
 impl Purpose {
+    /// In a word.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Purpose::Inference => "inference",
+            Purpose::Recalibration { .. } => "recalibration",
+        }
+    }
+
     /// What a mode is for, on so many images.
     pub(super) fn of(mode: Mode, images: usize) -> Purpose {
         match mode {
@@ -117,17 +126,21 @@ pub enum Why {
     OnlyStatistics,
 }
 
-impl fmt::Display for How {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            How::Operators => "operator by operator",
-            How::Branches => "branches as one call",
-            How::Whole => "one kernel",
-            How::Pair => "a pair of kernels",
-            How::BehindStem => "stem, and one kernel",
-            How::Statistics => "statistics alone",
-            How::Collected => "features, read together",
-        })
+impl How {
+    /// In words, for a mode.
+    pub fn in_words(self, mode: &Purpose) -> &'static str {
+        match (self, mode) {
+            (How::Operators, _) => "operator by operator",
+            (How::Branches, _) => "branches as one call",
+            (How::Whole, Purpose::Inference) => "one kernel",
+            (How::Whole, _) => "passes",
+            (How::Pair, Purpose::Inference) => "a pair of kernels",
+            (How::Pair, _) => "passes, then a pair",
+            (How::BehindStem, Purpose::Inference) => "stem, then one kernel",
+            (How::BehindStem, _) => "stem, then passes",
+            (How::Statistics, _) => "statistics alone",
+            (How::Collected, _) => "features, read together",
+        }
     }
 }
 
@@ -317,8 +330,8 @@ impl Blocks<'_> {
                 };
                 let before = Pass::ALL.into_iter().filter(|&pass| pass != Pass::Projected);
                 let before = before.filter(|&pass| whole.expands() || pass != Pass::Expanded);
-                let before = before.map(|pass| self.has_room(bytes(pass)));
-                let worst = before.filter(|why| !why.fits()).last();
+                let mut before = before.map(|pass| self.has_room(bytes(pass)));
+                let worst = before.rfind(|why| !why.fits());
                 (bytes(Pass::Projected), worst, Some(batch as u32))
             }
         };

@@ -195,19 +195,6 @@ impl Emitter<'_> {
     fn norm(&self, node: usize, what: &Convolution) -> Norm {
         self.norms.of(self.to.build.layout, node, what, self.to.mode)
     }
-
-    /// The sum of the branches beside the MBConv, and of its shortcut.
-    fn beside(&mut self, layer: &Layer, x: Map) -> Map {
-        let mut sum = (layer.branches.mbconv && layer.shortcut).then_some(x);
-        if layer.branches.pointwise {
-            sum = Some(self.convolution(&layer.pointwise(), &x, None, sum.as_ref()));
-        }
-        if layer.branches.transform {
-            let y = self.transform(layer, &x, sum.as_ref());
-            sum.replace(y).filter(|before| *before != x).into_iter().for_each(|before| self.release(before));
-        }
-        sum.expect("a branch beside the MBConv")
-    }
 }
 
 impl Visitor for Emitter<'_> {
@@ -299,7 +286,8 @@ impl Visitor for Emitter<'_> {
         } else {
             let expands = layer.branches.mbconv && !at_once;
             let wide = expands.then(|| self.convolution(&layer.expand(), x, None, None));
-            (wide, self.beside(layer, *x))
+            let shortcut = (layer.branches.mbconv && layer.shortcut).then_some(x);
+            (wide, self.beside(layer, x, shortcut).expect("a branch beside the MBConv"))
         };
         let y = match wide {
             Some(wide) => self.behind_expansion(layer, wide, Some(&sum)),

@@ -2,7 +2,7 @@
 //!
 //! The batch norms of a tree share one *section*. It has four vectors for each: the averaged mean and variance, and
 //! the folded scale and shift. The nodes follow one another depth-first, and in a node the convolutions as
-//! [`Part::convolutions`] has them. The section is the start of the arena of the pass that fills it (recalibration, or
+//! [`Part::convolutions`](crate::space::walk::Part::convolutions) has them. The section is the start of the arena of the pass that fills it (recalibration, or
 //! folding the stored statistics), and inference reads it there as [`Region::Network`].
 
 use super::build::BN_EPSILON;

@@ -6,10 +6,10 @@
 use super::build::Map;
 use super::lowering::{Lowering, Mode};
 use super::norms::Norm;
-use crate::ops::branches::{self, Branch, Branches};
+use crate::ops::branches::{self, Branch};
 use crate::ops::{Activation, Slot};
 use crate::space::visit::{Convolution, Kind};
-use crate::space::walk::Layer;
+use crate::space::walk::{Branches, Layer};
 
 /// A branch of a call: its convolution, its place and its batch norm.
 struct Running {
@@ -30,9 +30,10 @@ pub(super) fn branches(
     x: Map,
 ) -> (Option<Map>, Map) {
     let Layer { mid, cout, stride, side_out, .. } = *layer;
-    let shortcut = layer.branches.mbconv && layer.shortcut;
+    let Branches { mbconv, pointwise, transform } = layer.branches;
+    let shortcut = mbconv && layer.shortcut;
     let inference = to.mode == Mode::Inference;
-    let expand = layer.branches.mbconv.then(|| {
+    let expand = mbconv.then(|| {
         let y = to.build.map(x.side, mid);
         {
             let what = layer.expand();
@@ -42,7 +43,7 @@ pub(super) fn branches(
     let sum = inference.then(|| to.build.map(side_out, cout));
     // In recalibration a branch has a place of its own, for its statistics.
     let mut place = || sum.unwrap_or_else(|| to.build.map(side_out, cout));
-    let places = [layer.branches.pointwise, layer.branches.transform].map(|runs| runs.then(&mut place));
+    let places = [pointwise, transform].map(|runs| runs.then(&mut place));
     let pointwise = places[0].map(|y| {
         let what = layer.pointwise();
         running(to, what, norm(&what), y)
@@ -61,7 +62,7 @@ pub(super) fn branches(
     // Raw, and with nothing to pool or to convolve, the branch's output is the input.
     let as_it_is = |running: &Running| !inference && running.what.kind == Kind::Identity && stride == 1;
     let activation = if inference { layer.activation } else { Activation::None };
-    let call = Branches {
+    let call = branches::Branches {
         params: branches::Params {
             images: to.build.images as u32,
             side_in: x.side as u32,

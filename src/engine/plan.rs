@@ -7,7 +7,7 @@
 //! *recalibration* each convolution writes its raw output, whose batch statistics are reduced, averaged over batches,
 //! and used to normalise this batch. The batch norms of a tree share one [`Section`] (`norms.rs`).
 //!
-//! Maps are stored in a [`Precision`].
+//! Maps are stored in a [`Precision`](super::Precision).
 
 use super::choose::{Choice, Purpose, choose};
 use super::emit::Source;

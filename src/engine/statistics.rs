@@ -35,7 +35,7 @@ impl Engine {
         let mut averages = vec![0.0; section.len];
         self.device().download(&prepared.0, 0, &mut averages)?;
         self.give_back(prepared.0);
-        // Both lists fold the batch norms in walk order: one from the weights, one from the averages.
+        // Both lists fold the batch norms in the same order: one from the weights, one from the averages.
         for (stored, averaged) in section.stored.calls.iter().zip(&section.averaged.calls) {
             for (to, from) in [(stored.mean, averaged.mean), (stored.variance, averaged.variance)] {
                 supernet.packed[to.offset..][..to.len].copy_from_slice(&averages[from.offset..][..from.len]);

@@ -3,10 +3,10 @@
 //! What a network's layer computes depends on its choices up to that layer alone, and on the
 //! resolution; with recalibration so do its batch norms' statistics, since a batch is normalised by
 //! its own. So the networks of one resolution form a tree: a node is a layer or a head, a path from
-//! a root the network read there. A plan walks it depth-first, and keeps a node's output until all
+//! a root the network read there. A plan runs it, and keeps a node's output until all
 //! that grows from it has run.
 //!
-//! Layers are compared as the walk describes them, without what does not run: the kernel and the
+//! Layers are compared as [`parts`] describes them, without what does not run: the kernel and the
 //! expansion of a layer without its MBConv.
 
 use crate::ops::sums::added;
@@ -227,10 +227,7 @@ impl Candidate {
                 Part::First(_) => first = len,
                 Part::Exit(_) => heads += len,
                 Part::Layer(Layer { index, kernel, expansion, branches, .. }) => {
-                    let mask = 4 * usize::from(branches.mbconv)
-                        + 2 * usize::from(branches.pointwise)
-                        + usize::from(branches.transform);
-                    key.1.push([index, kernel, usize::from(expansion), mask]);
+                    key.1.push([index, kernel, usize::from(expansion), usize::from(branches.mask())]);
                     layers.push(len);
                 }
             }

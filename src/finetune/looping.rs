@@ -77,7 +77,7 @@ pub fn finetune(
         run.commit(true)?;
     }
     let parts = Parts { inputs, device };
-    let done = run.to_the_end(|run| parts.advance(run));
+    let done = run.until_done(|run| parts.advance(run));
     let done = done.map_err(|error| match (error, inputs.picked.get(run.snapshot.state.network)) {
         (Error::Train(train::Error::KeepsDiverging(hopeless)), Some(&Picked { number, .. })) => {
             Error::KeepsDiverging { number, hopeless }

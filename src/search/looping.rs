@@ -85,7 +85,7 @@ pub fn search(
     if run.snapshot.state.iteration < config.search.iterations as u64 {
         directory.check_writable()?;
     }
-    if !run.to_the_end(|run| search.advance(run))? {
+    if !run.until_done(|run| search.advance(run))? {
         return Ok(Outcome::Stopped);
     }
     if let Some(adapter) = &search.adapter {

@@ -20,7 +20,7 @@ use crate::report::{
 use crate::shown::{OfRun, Shown};
 use crate::space::backbone::{DEPTHS, LAYERS, MAX_DEPTH};
 use crate::space::show::grouped;
-use crate::space::walk::{Exits, Part, dense_terms, parts};
+use crate::space::walk::{Branches, Exits, Part, parts};
 use crate::space::{Arch, Channels, Layer, Space};
 use crate::train::tally::left_out;
 use std::path::Path;
@@ -406,16 +406,17 @@ fn diagram(channels: &Channels, arch: &Arch, classes: usize) -> Diagram {
 }
 
 fn drawn(layer: &Layer, arch: &Arch) -> report::Layer {
+    let Branches { mbconv, pointwise, transform } = layer.branches;
     let block = Block {
         kernel: layer.kernel,
         expansion: f64::from(layer.expansion),
         squeeze_excite: layer.squeeze.is_some(),
         shortcut: layer.shortcut,
     };
-    let others = [(layer.branches.pointwise, "1×1"), (layer.branches.transform, "T")];
-    let skips = if arch.family.dense { dense_terms(layer.position + 1) } else { dense_terms(0) };
+    let others = [(pointwise, "1×1"), (transform, "T")];
+    let skips = layer.skips(arch.family.dense);
     report::Layer {
-        block: layer.branches.mbconv.then_some(block),
+        block: mbconv.then_some(block),
         branches: others.into_iter().filter(|other| other.0).map(|other| other.1.into()).collect(),
         channels: layer.cout,
         resolution: layer.side_out,

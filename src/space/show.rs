@@ -2,7 +2,7 @@
 
 use super::backbone::Channels;
 use super::cost::cost;
-use super::walk::{Exits, Layer, Part, dense_terms, parts};
+use super::walk::{Branches, Exits, Layer, Part, parts};
 use super::{Activation, Arch};
 use std::fmt::Write;
 
@@ -32,8 +32,9 @@ pub fn show(channels: &Channels, arch: &Arch, exits: Exits, classes: usize) -> S
             Part::Layer(layer) => {
                 let k = layer.position + 1;
                 row(&format!("{}.{k}", layer.stage + 1), &describe(&layer), layer.cout, layer.side_out);
-                if arch.family.dense && k >= 3 {
-                    let terms: Vec<String> = dense_terms(k).map(|j| format!("y{j}")).collect();
+                let terms: Vec<String> =
+                    layer.skips(arch.family.dense).map(|term| format!("y{term}")).collect();
+                if !terms.is_empty() {
                     let what = format!("  + {} (dense skip)", terms.join(" + "));
                     row("", &what, layer.cout, layer.side_out);
                 }
@@ -57,8 +58,9 @@ fn describe(layer: &Layer) -> String {
         Activation::HSigmoid => "h-sigmoid",
         Activation::None => "linear",
     };
+    let Branches { mbconv, pointwise, transform } = layer.branches;
     let mut parts = Vec::new();
-    if layer.branches.mbconv {
+    if mbconv {
         let mut text =
             format!("MBConv k{} e{} ({}){stride}, {activation}", layer.kernel, layer.expansion, layer.mid);
         if let Some(hidden) = layer.squeeze {
@@ -69,10 +71,10 @@ fn describe(layer: &Layer) -> String {
         }
         parts.push(text);
     }
-    if layer.branches.pointwise {
+    if pointwise {
         parts.push(format!("1x1{stride}"));
     }
-    if layer.branches.transform {
+    if transform {
         parts.push(format!("transform{stride}"));
     }
     parts.join(" | ")

@@ -9,7 +9,7 @@
 //! A new kind of layer is another provided method, made of the operators that there are, or of one more.
 
 use super::backbone::{Activation, Channels, strided};
-use super::walk::{Branches, Exit, Exits, First, Layer, Part, dense_terms, parts};
+use super::walk::{Branches, Exit, Exits, First, Layer, Part, parts};
 use super::{Arch, Family};
 
 /// Which convolution of a super-network it is: where its weights and its batch norm are.
@@ -225,15 +225,29 @@ pub trait Visitor {
 
     /// An elastic layer as the sum of its branches, one after the other.
     fn branch_by_branch(&mut self, layer: &Layer, x: &Self::Map) -> Self::Map {
-        let Branches { mbconv, pointwise, transform } = layer.branches;
-        let mut sum = mbconv.then(|| self.mbconv(layer, x, layer.shortcut.then_some(x)));
+        let shortcut = layer.shortcut.then_some(x);
+        let mbconv = layer.branches.mbconv.then(|| self.mbconv(layer, x, shortcut));
+        match (self.beside(layer, x, mbconv.as_ref()), mbconv) {
+            (Some(sum), mbconv) => {
+                mbconv.into_iter().for_each(|map| self.release(map));
+                sum
+            }
+            (None, mbconv) => mbconv.expect("a layer has at least one branch"),
+        }
+    }
+
+    /// The sum of the branches beside an MBConv and of `added`; none where none of them runs.
+    fn beside(&mut self, layer: &Layer, x: &Self::Map, added: Option<&Self::Map>) -> Option<Self::Map> {
+        let Branches { mbconv: _, pointwise, transform } = layer.branches;
+        let mut sum = None;
         if pointwise {
-            sum = Some(self.convolution(&layer.pointwise(), x, None, sum.as_ref()));
+            sum = Some(self.convolution(&layer.pointwise(), x, None, added));
         }
         if transform {
-            sum = Some(self.transform(layer, x, sum.as_ref()));
+            let y = self.transform(layer, x, sum.as_ref().or(added));
+            sum.replace(y).into_iter().for_each(|before| self.release(before));
         }
-        sum.expect("a layer has at least one branch")
+        sum
     }
 
     /// The MBConv of a layer, with `added` added to its output.
@@ -321,8 +335,7 @@ impl<M: Clone> Path<M> {
             position @ (1 | 2) if dense => self.earlier[position - 1] = Some(input),
             _ => visitor.release(input),
         }
-        let skips = if dense { dense_terms(layer.position + 1) } else { dense_terms(0) };
-        let skips: Vec<M> = skips.filter_map(|term| self.earlier[term - 1].clone()).collect();
+        let skips: Vec<M> = layer.skips(dense).filter_map(|term| self.earlier[term - 1].clone()).collect();
         if !skips.is_empty() {
             let terms: Vec<M> = std::iter::once(self.x.clone()).chain(skips).collect();
             let sum = visitor.sum(layer, &terms);

@@ -27,9 +27,15 @@ impl Branches {
         Branches { mbconv: mask & 4 != 0, pointwise: mask & 2 != 0, transform: mask & 1 != 0 }
     }
 
+    /// Their mask.
+    pub fn mask(self) -> u8 {
+        let Branches { mbconv, pointwise, transform } = self;
+        4 * u8::from(mbconv) + 2 * u8::from(pointwise) + u8::from(transform)
+    }
+
     /// How many there are.
     pub fn count(self) -> usize {
-        usize::from(self.mbconv) + usize::from(self.pointwise) + usize::from(self.transform)
+        self.mask().count_ones() as usize
     }
 }
 
@@ -105,11 +111,13 @@ pub struct Layer {
     pub branches: Branches,
 }
 
-/// Layers of the stage (from 1) whose outputs are added to the output of layer `k` (from 1) in a
-/// family with dense skips: y1 ..= y(k-2). The term k-1 is the MBConv's own shortcut, and the
-/// stage's input has other channels.
-pub fn dense_terms(k: usize) -> std::ops::RangeInclusive<usize> {
-    1..=k.saturating_sub(2)
+impl Layer {
+    /// Layers of the stage (from 1) whose outputs are added to this one's, the `k`th, where the family has `dense`
+    /// skips: y1 ..= y(k-2). The term k-1 is the MBConv's own shortcut, and the stage's input has other channels.
+    pub fn skips(&self, dense: bool) -> std::ops::RangeInclusive<usize> {
+        let k = if dense { self.position + 1 } else { 0 };
+        1..=k.saturating_sub(2)
+    }
 }
 
 /// The parts of `arch` read at `exits`, in order. The last exit ends the network.
@@ -239,6 +247,6 @@ impl Exits {
 }
 
 /// The head that a network of `family` has after `stage` (from 0).
-pub fn head(channels: &Channels, family: Family, stage: usize) -> Head {
+fn head(channels: &Channels, family: Family, stage: usize) -> Head {
     if family.early_exits { channels.exits[stage] } else { channels.head }
 }

@@ -7,17 +7,19 @@
 //! The lowering reads the layout of a network as it reads a super-network's, so a stand-alone network runs on every
 //! engine. Places of tensors that are not there are empty and never read.
 
+use super::init::parts_of;
 use super::layout::{
-    BatchNorm, Block, FirstLayers, HeadLayout, Layout, Packing, Panels, Parts, Squeeze, TensorLayout,
-    Transform,
+    BatchNorm, Block, ConvolutionLayout, Filters, FirstLayers, HeadLayout, Layout, Packing, Panels, Parts,
+    Squeeze, TensorLayout,
 };
 use super::names::{NORM, Names, Unit};
-use crate::launch::PANEL;
 use crate::launch::panels::panelled_len;
+use crate::launch::{PANEL, Slot};
 use crate::space::backbone::{Channels, LAYERS, STAGES};
 use crate::space::visit::{self, Convolution, Kind, Linear, LinearPlace, Path, Place, Visitor};
 use crate::space::walk::{self, Exit, Exits, Layer, Part};
 use crate::space::{Arch, Family, MIN_RESOLUTION};
+use std::collections::BTreeMap;
 
 impl Layout {
     /// The layout of a super-network with these channels, classes and parts.
@@ -51,8 +53,7 @@ impl Layout {
         exits: Exits,
     ) -> (Layout, Vec<Source>) {
         let arch = arch.canonical();
-        let Family { early_exits, parallel, .. } = arch.family;
-        let parts = Parts { head: !early_exits, exits: early_exits, parallel };
+        let parts = parts_of(arch.family);
         let mut all: Vec<Part> = walk::parts(&channels, &arch, exits).collect();
         // As in a super-network, the exits are behind all layers.
         all.sort_by_key(ends);
@@ -95,6 +96,7 @@ impl<'a> Builder<'a> {
             only: None,
             first: FirstLayers::default(),
             blocks: vec![Block::default(); LAYERS],
+            beside: BTreeMap::new(),
             head: parts.head.then(HeadLayout::default),
             exits: vec![HeadLayout::default(); if parts.exits { STAGES } else { 0 }],
         };
@@ -186,14 +188,14 @@ impl Visitor for Builder<'_> {
                 (block.channels, block.depthwise_bn) = (cout, bn);
             }
             Place::Project(index) => (blocks[index].project, blocks[index].project_bn) = (panels, bn),
-            Place::Pointwise(index) => blocks[index].parallel.get_or_insert_default().0 = (panels, bn),
-            Place::Transform(index) => {
-                let conv = bias.map(|bias| (panels, bias));
-                blocks[index].parallel.get_or_insert_default().1 = Transform { conv, bn };
-            }
             Place::Head(exit) => {
                 let head = self.head(exit);
                 (head.expand, head.expand_bn) = (panels, bn);
+            }
+            beside => {
+                let filters = if kind == Kind::Identity { Filters::None } else { Filters::Panels(panels) };
+                let bias = bias.map(|bias| Slot::weights(bias, cout));
+                self.layout.beside.insert(beside, ConvolutionLayout { filters, bn, bias });
             }
         }
     }

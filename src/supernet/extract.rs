@@ -38,8 +38,7 @@ impl Network {
             let what = "and another was asked for: use the super-network".into();
             return Err(Error::OneNetwork { file: supernet.file.clone(), what });
         }
-        let needed = super::init::parts_of(family);
-        if let Some(what) = supernet.layout.parts().first_missing(needed) {
+        if let Some(what) = supernet.layout.missing(&arch) {
             return Err(Error::Family { file: supernet.file.clone(), family, what: what.into() });
         }
         let (layout, sources) = Layout::network(*supernet.channels(), supernet.classes(), &arch, exits);

@@ -12,7 +12,6 @@
 
 use super::build::Source;
 use super::extract::filter;
-use super::init::parts_of;
 use super::{Checkpoint, Error, Layout, Names, Network, Supernet, Tensor, Unit};
 use crate::space::visit::Place;
 use std::collections::BTreeMap;
@@ -45,7 +44,7 @@ impl Network {
             return Err(Error::Width { found, expected, file: file() });
         }
         let family = self.arch().family;
-        if let Some(what) = supernet.layout.parts().first_missing(parts_of(family)) {
+        if let Some(what) = supernet.layout.missing(self.arch()) {
             return Err(Error::Family { file: file(), family, what: what.into() });
         }
         let (layout, sources) =

@@ -5,6 +5,7 @@
 //! behind them the *derived* part: depthwise filters of sizes 5 and 3, made by the kernel transform whenever weights
 //! change.
 
+use super::init::parts_of;
 use crate::launch::Slot;
 use crate::launch::panels::panelled_len;
 use crate::ops::halves::PER_ELEMENT;
@@ -12,6 +13,7 @@ use crate::space::Arch;
 use crate::space::backbone::{Channels, Head};
 use crate::space::visit::{self, Convolution, Linear, LinearPlace, Place};
 use crate::space::walk::Exits;
+use std::collections::BTreeMap;
 
 /// How a tensor lies in the packed buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,15 +91,6 @@ pub struct Squeeze {
     pub expand_bias: usize,
 }
 
-/// The transform branch of a parallel layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Transform {
-    /// Weights and the first element of the bias, where the channel counts differ.
-    pub conv: Option<(Panels, usize)>,
-    /// Its batch norm.
-    pub bn: BatchNorm,
-}
-
 /// An elastic layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Block {
@@ -119,8 +112,6 @@ pub struct Block {
     pub project: Panels,
     /// Its batch norm.
     pub project_bn: BatchNorm,
-    /// The 1x1 branch and the transform branch, where the super-network has them.
-    pub parallel: Option<((Panels, BatchNorm), Transform)>,
 }
 
 impl Block {
@@ -231,6 +222,8 @@ pub struct Layout {
     pub first: FirstLayers,
     /// The elastic layers.
     pub blocks: Vec<Block>,
+    /// What lies beside their MBConvs, where the super-network has parallel branches.
+    pub beside: BTreeMap<Place, ConvolutionLayout>,
     /// The plain head.
     pub head: Option<HeadLayout>,
     /// The exits.
@@ -263,18 +256,13 @@ impl Layout {
                 let block = &self.blocks[index];
                 (Filters::Panels(block.project), block.project_bn, None)
             }
-            Place::Pointwise(index) => {
-                let ((panels, bn), _) = self.parallel(index);
-                (Filters::Panels(panels), bn, None)
-            }
-            Place::Transform(index) => {
-                let (_, Transform { conv, bn }) = self.parallel(index);
-                let filters = conv.map_or(Filters::None, |(panels, _)| Filters::Panels(panels));
-                (filters, bn, conv.map(|(_, bias)| Slot::weights(bias, what.cout)))
-            }
             Place::Head(number) => {
                 let head = self.head_numbered(number);
                 (Filters::Panels(head.expand), head.expand_bn, None)
+            }
+            beside => {
+                let there = self.beside.get(&beside);
+                return *there.expect("a super-network of a P family has its parallel branches");
             }
         };
         ConvolutionLayout { filters, bn, bias }
@@ -327,10 +315,6 @@ impl Layout {
         self.blocks[what.index].squeeze.expect("the stage has squeeze-and-excitation")
     }
 
-    fn parallel(&self, index: usize) -> ((Panels, BatchNorm), Transform) {
-        self.blocks[index].parallel.expect("a super-network of a P family has its parallel branches")
-    }
-
     /// The weights of a linear layer, and its bias, where it has one.
     ///
     /// # Panics
@@ -366,6 +350,11 @@ impl Layout {
     /// Which optional tensors there are.
     pub fn parts(&self) -> Parts {
         self.parts
+    }
+
+    /// What `arch` needs and these weights do not have.
+    pub fn missing(&self, arch: &Arch) -> Option<&'static str> {
+        self.parts.first_missing(parts_of(arch.family))
     }
 
     /// Whether these are the tensors of one stand-alone network rather than of a super-network.
@@ -416,15 +405,14 @@ impl Layout {
     /// The 1x1 convolutions, the linear layers of heads among them; not those of squeeze-and-excitation. A
     /// stand-alone network has only those that it runs.
     pub fn convolutions(&self) -> impl Iterator<Item = Panels> {
-        let block = |block: &Block| {
-            let parallel = block.parallel.map(|((pointwise, _), transform)| {
-                [Some(pointwise), transform.conv.map(|(panels, _)| panels)]
-            });
-            [block.expand, block.project].into_iter().chain(parallel.into_iter().flatten().flatten())
-        };
+        let blocks = self.blocks.iter().flat_map(|block| [block.expand, block.project]);
+        let beside = self.beside.values().filter_map(|convolution| match convolution.filters {
+            Filters::Panels(panels) => Some(panels),
+            _ => None,
+        });
         let heads = self.head.iter().chain(&self.exits);
         let heads = heads.flat_map(|head| [head.expand, head.mix, head.classifier]);
-        let all = std::iter::once(self.first.project).chain(self.blocks.iter().flat_map(block)).chain(heads);
+        let all = std::iter::once(self.first.project).chain(blocks).chain(beside).chain(heads);
         all.filter(|panels| panels.cout > 0)
     }
 

@@ -34,7 +34,7 @@ pub use init::Blank;
 pub use insert::Insertion;
 pub use layout::{
     BatchNorm, Block, ConvolutionLayout, Filters, FirstLayers, HeadLayout, Layout, Packing, Panels, Parts,
-    Squeeze, TensorLayout, Transform,
+    Squeeze, TensorLayout,
 };
 pub use names::{NORM, Names, Unit};
 pub use open::together;
@@ -253,8 +253,7 @@ impl Supernet {
         } else {
             Family { early_exits: true, ..Family::SE_B }
         });
-        let needed =
-            Parts { head: !family.early_exits, exits: family.early_exits, parallel: family.parallel };
+        let needed = init::parts_of(family);
         // A file without any head is no super-network at all; its width will say what is missing.
         if (parts.head || parts.exits)
             && let Some(what) = parts.first_missing(needed)

@@ -86,7 +86,7 @@ pub fn train(
     let team = Team::in_precision(&device, start.clone(), optimiser, task.precision())?;
     let mut phases = Phases { task, device, team, summary: None };
     phases.begin(&mut run)?;
-    run.to_the_end(|run| phases.advance(run))?;
+    run.until_done(|run| phases.advance(run))?;
     Ok(match phases.summary {
         Some(summary) => Outcome::Finished(Box::new(run.snapshot), Box::new(summary)),
         None => Outcome::Stopped,

@@ -99,7 +99,7 @@ pub enum Error {
     },
     /// A run that began with other inputs.
     #[error(transparent)]
-    OtherInputs(#[from] OtherInputs),
+    OtherInputs(#[from] Box<OtherInputs>),
     /// Divergence, which a training goes back from.
     #[error("the training diverged: {0}")]
     Diverged(checks::Reason),

@@ -11,7 +11,7 @@ use crate::ops::loss::{self, Loss, SoftTargets, TargetsParams};
 use crate::ops::update::{Fill, FillParams};
 use crate::ops::{Call, Slot, score};
 use crate::space::Arch;
-use crate::space::walk::Exits;
+use crate::space::walk::{Exits, Part, parts};
 use crate::supernet::Layout;
 use std::collections::BTreeSet;
 
@@ -69,8 +69,11 @@ impl StepSlots {
         let scores = arena(places.reserved, free.len() - places.reserved);
         let labels = free.take(images);
         for (own, (arch, exits)) in own.iter_mut().zip(students).filter(|_| dropout) {
-            let mixed = |exit| images * crate::space::walk::head(layout.channels(), arch.family, exit).mix;
-            own.masks = exits.iter().map(|exit| free.take(mixed(exit))).collect();
+            let mixed = parts(layout.channels(), arch, *exits).filter_map(|part| match part {
+                Part::Exit(exit) => Some(exit.head.mix),
+                _ => None,
+            });
+            own.masks = mixed.map(|mixed| free.take(images * mixed)).collect();
         }
         let last = own.iter().flat_map(|own| &own.masks).last().unwrap_or(&labels);
         let sent = arena(labels.offset, last.offset + last.len - labels.offset);
@@ -107,7 +110,7 @@ pub(super) struct Program {
     pub running: Vec<Call>,
     /// Logits of every exit read, `[images, stride]`.
     pub logits: Vec<Slot>,
-    /// Mean and biased variance of every batch norm, in walk order, and the offset of its weight.
+    /// Mean and biased variance of every batch norm, in the order in which they run, and the offset of its weight.
     pub norms: Vec<(usize, Slot)>,
     /// Offsets of the tensors that get a gradient.
     pub touched: BTreeSet<usize>,

@@ -148,7 +148,7 @@ impl Stage<'_> {
                 "choose the device, instruction set and precision that it began with (--device, --isa, {section}.precision)"
             )
         };
-        Err(OtherInputs { name, inputs, directory, before, now, remedy }.into())
+        Err(Box::new(OtherInputs { name, inputs, directory, before, now, remedy }).into())
     }
 }
 

@@ -72,7 +72,7 @@ pub struct Summary {
 /// Measures sub-networks of a finished training.
 ///
 /// # Errors
-/// The device fails; a network that gives no numbers is [divergence](Error::divergence).
+/// The device fails; a network that gives no numbers is divergence ([`Error::Diverged`]).
 pub fn summary(task: &Task<'_>, snapshot: &Snapshot, device: &Arc<dyn Device>) -> Result<Summary, Error> {
     let weights = &snapshot.team.weights;
     let test = task.material.dataset.split(Split::Test);

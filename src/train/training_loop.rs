@@ -7,7 +7,7 @@
 //! - a [`Snapshot`] is what a checkpoint holds, and how it is written;
 //! - a [`Stretch`] is a number of steps, such as a phase: what a step is, which is the last, what the end of an
 //!   epoch does, when a checkpoint is due and whether it is one to go back to;
-//! - the `advance` of [`Run::to_the_end`] is what comes before and behind a stretch, and what comes last.
+//! - the `advance` of [`Run::until_done`] is what comes before and behind a stretch, and what comes last.
 //!
 //! The run directory's side, restoring, committing and rolling back, is in `record`.
 
@@ -97,12 +97,15 @@ pub(crate) trait Stretch {
 
 type ErrorOf<T> = <<T as Stretch>::Snapshot as Snapshot>::Error;
 
+/// How a snapshot is read from a checkpoint.
+pub(super) type Reader<'a, S> = Box<dyn Fn(&Checkpoint) -> Result<S, <S as Snapshot>::Error> + 'a>;
+
 /// A training in a run directory.
 pub(crate) struct Run<'a, S: Snapshot> {
     pub stage: Stage<'a>,
     pub(super) journal: Journal,
     pub(super) curves: Option<Curves>,
-    pub(super) read: Box<dyn Fn(&Checkpoint) -> Result<S, S::Error> + 'a>,
+    pub(super) read: Reader<'a, S>,
     /// What the next checkpoint holds.
     pub snapshot: S,
 }
@@ -110,7 +113,7 @@ pub(crate) struct Run<'a, S: Snapshot> {
 impl<S: Snapshot> Run<'_, S> {
     /// Advances until all is done, back and on again at a smaller rate where the training diverges; `false` if a
     /// stop was asked for first.
-    pub(crate) fn to_the_end(
+    pub(crate) fn until_done(
         &mut self,
         mut advance: impl FnMut(&mut Self) -> Result<Advanced, S::Error>,
     ) -> Result<bool, S::Error> {

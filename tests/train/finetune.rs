@@ -560,7 +560,7 @@ fn what_cannot_be_is_refused() {
     other.picked.truncate(1);
     let run = RunDirectory::open(folder.path()).unwrap();
     let refused = finetune(&other, cpu(), &run, &StopFlag::new(), Output::Silent).unwrap_err().to_string();
-    assert!(refused.contains("other networks, weights or data"), "{refused}");
+    assert!(refused.contains("other networks, weights, images or arithmetic"), "{refused}");
 }
 
 fn natv2(arguments: &[&str]) -> (i32, String, String) {

@@ -9,8 +9,8 @@ use std::fmt;
 /// Parts of networks at one place that run in the same way for the same reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Chosen {
-    /// `inference` or `recalibration`.
-    pub mode: &'static str,
+    /// What they run for.
+    pub purpose: Purpose,
     /// `first`, the stage and position of a layer as in `2.3`, or `head 5`.
     pub part: String,
     /// How many there are.
@@ -25,14 +25,10 @@ pub struct Chosen {
 
 /// Adds what was chosen of a tree, in the order in which it runs.
 pub(super) fn add(to: &mut Vec<Chosen>, tree: &Tree, purpose: Purpose, choices: &[Choice]) {
-    let mode = match purpose {
-        Purpose::Inference => "inference",
-        Purpose::Recalibration { .. } => "recalibration",
-    };
     for (id, how, why, together) in Choice::nodes(choices) {
         let part = name(&tree.nodes[id].part);
         let same = |other: &&mut Chosen| {
-            other.mode == mode && other.part == part && other.how == how && other.why.is_like(why)
+            other.purpose == purpose && other.part == part && other.how == how && other.why.is_like(why)
         };
         match to.iter_mut().find(same) {
             Some(found) => {
@@ -40,7 +36,7 @@ pub(super) fn add(to: &mut Vec<Chosen>, tree: &Tree, purpose: Purpose, choices: 
                 found.together += usize::from(together);
                 found.why = found.why.or_larger(why);
             }
-            None => to.push(Chosen { mode, part, count: 1, together: usize::from(together), how, why }),
+            None => to.push(Chosen { purpose, part, count: 1, together: usize::from(together), how, why }),
         }
     }
 }
@@ -58,9 +54,9 @@ pub struct Table<'a>(pub &'a [Chosen]);
 
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let like = |a: &Chosen, b: &Chosen| (a.mode, a.how, a.why) == (b.mode, b.how, b.why);
+        let like = |a: &Chosen, b: &Chosen| (a.purpose, a.how, a.why) == (b.purpose, b.how, b.why);
         let (part, of) = ("part", "number");
-        write!(f, "{:<14} {part:<16} {of:>7} {:>9}  {:<22} why", "mode", "together", "how")?;
+        write!(f, "{:<14} {part:<16} {of:>7} {:>9}  {:<24} why", "for", "together", "how")?;
         for same in self.0.chunk_by(like) {
             let parts = match same {
                 [only] => only.part.clone(),
@@ -69,8 +65,9 @@ impl fmt::Display for Table<'_> {
             };
             let count: usize = same.iter().map(|chosen| chosen.count).sum();
             let together: usize = same.iter().map(|chosen| chosen.together).sum();
-            let Chosen { mode, how, why, .. } = &same[0];
-            write!(f, "\n{mode:<14} {parts:<16} {count:>7} {together:>9}  {how:<22} {why}")?;
+            let Chosen { purpose, how, why, .. } = &same[0];
+            let (mode, how) = (purpose.word(), how.in_words(purpose));
+            write!(f, "\n{mode:<14} {parts:<16} {count:>7} {together:>9}  {how:<24} {why}")?;
         }
         Ok(())
     }

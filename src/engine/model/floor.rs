@@ -15,7 +15,7 @@ use crate::space::Arch;
 use crate::space::backbone::Channels;
 use crate::space::cost::Counter;
 use crate::space::visit::{Convolution, Kind, Linear, Squeeze, Visitor};
-use crate::space::walk::{Exit, Exits, Layer, Part, dense_terms};
+use crate::space::walk::{Exit, Exits, Layer, Part};
 use crate::supernet::Layout;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -80,7 +80,7 @@ fn part(part: &Part, dense: bool, classes: usize, until: ReadTo) -> Floor {
         Part::Layer(layer) => {
             let input = layer.cin * layer.side_in * layer.side_in;
             let output = traffic.layer(layer, &input);
-            let skips = if dense { dense_terms(layer.position + 1).count() } else { 0 };
+            let skips = layer.skips(dense).count();
             if skips > 0 {
                 traffic.sum(layer, &vec![output; 1 + skips]);
             }
