@@ -15,8 +15,8 @@ use crate::ops::stem::{self, Stem};
 use crate::ops::sum::{self, Sum};
 use crate::ops::{Activation, Call, Slot};
 use crate::space::backbone::strided;
-use crate::space::visit::{Convolution, Linear};
-use crate::supernet::{Filters, Layout, Panels, Squeeze};
+use crate::space::visit::{Convolution, Linear, Squeeze};
+use crate::supernet::{ConvolutionLayout, Filters, Layout, Panels};
 
 /// Added to variances, as everywhere in this family of networks.
 pub const BN_EPSILON: f32 = 1e-5;
@@ -66,8 +66,8 @@ pub(crate) enum Operator {
     Stem(Slot, stem::Params),
     /// A filter a channel.
     Depthwise(Slot, depthwise::Params),
-    /// A 1x1 convolution.
-    Pointwise(Panels, pointwise::Params),
+    /// A 1x1 convolution, with its own bias, where it has one.
+    Pointwise(Panels, pointwise::Params, Option<Slot>),
     /// There is nothing to convolve.
     None,
 }
@@ -94,15 +94,9 @@ impl<'a> Builder<'a> {
         Builder { layout, images, format, arena, calls: Some(Vec::new()) }
     }
 
-    /// With room for so many calls, which are large.
-    pub(crate) fn with_capacity(mut self, calls: usize) -> Builder<'a> {
-        self.calls = Some(Vec::with_capacity(calls));
-        self
-    }
-
-    /// The same for one that only finds out how large the arena becomes: it keeps no calls.
-    pub(crate) fn sizing(self) -> Builder<'a> {
-        Builder { calls: None, ..self }
+    /// With that list for its calls; with none it only finds out how large the arena becomes.
+    pub(crate) fn with_calls(self, calls: Option<Vec<Call>>) -> Builder<'a> {
+        Builder { calls, ..self }
     }
 
     /// A place of so many elements.
@@ -173,7 +167,8 @@ impl<'a> Builder<'a> {
     pub(crate) fn operator(&self, what: &Convolution, x: Map, activation: Activation) -> Operator {
         let (images, side_in, side_out) = (self.images as u32, x.side as u32, what.side_out as u32);
         let format = number(self.format);
-        match self.layout.convolution(what).filters {
+        let ConvolutionLayout { filters, bias, .. } = self.layout.convolution(what);
+        match filters {
             Filters::Stem(filters) => Operator::Stem(
                 filters,
                 stem::Params {
@@ -201,7 +196,7 @@ impl<'a> Builder<'a> {
             ),
             Filters::Panels(panels) => {
                 let shape = (x, what.side_out, what.cout);
-                Operator::Pointwise(panels, self.pointwise(shape, &panels, what.stride, activation))
+                Operator::Pointwise(panels, self.pointwise(shape, &panels, what.stride, activation), bias)
             }
             Filters::None => Operator::None,
         }
@@ -217,12 +212,11 @@ impl<'a> Builder<'a> {
             Operator::Depthwise(w, params) => {
                 Call::from(Depthwise { params, x: x.slot, w, scale, shift, y: y.slot, pool: then.means })
             }
-            Operator::Pointwise(panels, mut shape) => {
-                let shift = shift.or(self.layout.convolution(what).bias);
+            Operator::Pointwise(panels, mut shape, bias) => {
                 if then.pooled {
                     shape.side_out = shape.side_in;
                 }
-                self.product(&panels, shape, x, y, Folded { scale, shift, ..Folded::of(&then) })
+                self.product(&panels, shape, (x, y), (scale, shift.or(bias)), then)
             }
         })
     }
@@ -253,9 +247,16 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// A 1x1 convolution or a linear layer: of the operator for the input's numbers.
-    fn product(&self, panels: &Panels, shape: pointwise::Params, x: Map, y: Map, then: Folded) -> Call {
-        let Folded { scale, shift, gate, residual, pooled } = then;
+    /// A 1x1 convolution or a linear layer, with a scale and a shift: of the operator for the input's numbers.
+    fn product(
+        &self,
+        panels: &Panels,
+        shape: pointwise::Params,
+        (x, y): (Map, Map),
+        (scale, shift): (Option<Slot>, Option<Slot>),
+        then: Epilogue,
+    ) -> Call {
+        let Epilogue { gate, residual, pooled, .. } = then;
         let outputs = shape.cout as usize;
         match x.format {
             None => {
@@ -278,18 +279,20 @@ impl<'a> Builder<'a> {
         let images = (x.numbers() / x.channels) as u32;
         let shape = self.pointwise((x, 1, what.stored()), &panels, 1, activation);
         let shape = pointwise::Params { images, ..shape };
-        (shape, self.product(&panels, shape, x, y, Folded { shift: bias, ..Folded::default() }))
+        (shape, self.product(&panels, shape, (x, y), (None, bias), Epilogue::default()))
     }
 
-    /// The gates of a map of so many pixels and channels, which need not be square, to `gate`.
+    /// Adds the call that makes the gates of a map of so many pixels, which need not be square, in a place of their
+    /// own.
     pub(crate) fn squeeze(
-        &self,
+        &mut self,
         (x, format): (Slot, Option<Format>),
-        (pixels, channels): (usize, usize),
-        (squeeze, hidden): (&Squeeze, usize),
-        gate: Slot,
+        pixels: usize,
+        what: &Squeeze,
     ) -> SqueezeExcite {
-        SqueezeExcite {
+        let (squeeze, &Squeeze { channels, hidden, .. }) = (self.layout.squeeze(what), what);
+        let gate = self.arena.take(self.images * channels);
+        let call = SqueezeExcite {
             params: squeeze_excite::Params {
                 images: self.images as u32,
                 pixels: pixels as u32,
@@ -305,7 +308,9 @@ impl<'a> Builder<'a> {
             expand: squeeze.expand.prefix(channels),
             expand_bias: Slot::weights(squeeze.expand_bias, channels),
             gate,
-        }
+        };
+        self.push(call.clone());
+        call
     }
 
     /// The 2x2 maximum of `x`, in a place of its own.
@@ -387,22 +392,5 @@ impl<'a> Builder<'a> {
             residual,
             y: y.slot,
         }
-    }
-}
-
-/// What a matrix product takes besides its factors.
-#[derive(Default)]
-struct Folded {
-    scale: Option<Slot>,
-    shift: Option<Slot>,
-    gate: Option<Slot>,
-    residual: Option<Slot>,
-    pooled: bool,
-}
-
-impl Folded {
-    fn of(then: &Epilogue) -> Folded {
-        let &Epilogue { gate, residual, pooled, .. } = then;
-        Folded { gate, residual, pooled, ..Folded::default() }
     }
 }

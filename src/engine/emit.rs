@@ -19,8 +19,8 @@ use super::norms::{Norm, Norms};
 use super::program::{Program, Reads};
 use super::tree::Tree;
 use super::{fuse, parallel, passes};
-use crate::ops::Slot;
 use crate::ops::halves::Format;
+use crate::ops::{Call, Slot};
 use crate::space::visit::{Convolution, Linear, Path, Squeeze, Visitor};
 use crate::space::walk::{Exit, First, Layer, Part};
 use crate::supernet::Layout;
@@ -49,25 +49,23 @@ pub(super) struct Source<'a> {
     pub format: Option<Format>,
 }
 
-impl<'a> Source<'a> {
+impl Source<'_> {
     /// The program for so many images.
     pub(super) fn program(&self, images: usize, mode: Mode, reads: Reads) -> Program {
         // Of a layer that is an MBConv, three; with their statistics, nine.
         let calls = self.choices.len() * if mode == Mode::Inference { 4 } else { 9 };
-        let builder = |arena| Builder::new(self.layout, images, self.format, arena).with_capacity(calls);
-        self.emit(&builder, mode, reads)
+        self.emit(images, Some(Vec::with_capacity(calls)), mode, reads)
     }
 
     /// Elements of that program's arena. It makes no calls.
     pub(super) fn arena_len(&self, images: usize, mode: Mode, reads: Reads) -> usize {
-        let builder = |arena| Builder::new(self.layout, images, self.format, arena).sizing();
-        self.emit(&builder, mode, reads).arena_len
+        self.emit(images, None, mode, reads).arena_len
     }
 
-    fn emit(&self, builder: &dyn Fn(Arena) -> Builder<'a>, mode: Mode, reads: Reads) -> Program {
-        let &Source { layout, tree, norms, choices, .. } = self;
-        let mut build = builder(Arena::with_reserved(norms.reserved(mode)));
-        let (images, side) = (build.images, tree.side);
+    fn emit(&self, images: usize, calls: Option<Vec<Call>>, mode: Mode, reads: Reads) -> Program {
+        let &Source { layout, tree, norms, choices, format } = self;
+        let (arena, side) = (Arena::with_reserved(norms.reserved(mode)), tree.side);
+        let mut build = Builder::new(layout, images, format, arena).with_calls(calls);
         let input = build.arena.take(images * side * side * 3);
         let outputs = Outputs::new(&mut build.arena, tree, images, layout.classes(), (mode, reads));
         let labels = outputs.labels;
@@ -220,7 +218,7 @@ impl Visitor for Emitter<'_> {
     }
 
     fn squeeze(&mut self, what: &Squeeze, x: &Map) -> Slot {
-        self.to.gate((x.slot, x.format), x.side * x.side, what)
+        self.to.build.squeeze((x.slot, x.format), x.side * x.side, what).gate
     }
 
     fn max_pool(&mut self, _layer: &Layer, x: &Map) -> Map {
@@ -271,12 +269,11 @@ impl Visitor for Emitter<'_> {
 
     fn layer(&mut self, layer: &Layer, x: &Map) -> Map {
         let at_once = matches!(self.how, How::Whole | How::Pair);
-        let parts = MbconvParts::of(layer);
         if layer.branches.count() == 1 {
-            return match (layer.branches.mbconv, at_once) {
-                (true, true) => self.mbconv_at_once(parts, *x, layer.shortcut.then_some(*x)),
-                _ => self.branch_by_branch(layer, x),
-            };
+            if !at_once {
+                return self.branch_by_branch(layer, x);
+            }
+            return self.mbconv_at_once(MbconvParts::of(layer), *x, layer.shortcut.then_some(*x));
         }
         // What comes behind the expansion adds the sum of the branches beside it.
         let (wide, sum) = if self.how == How::Branches {
@@ -291,7 +288,7 @@ impl Visitor for Emitter<'_> {
         };
         let y = match wide {
             Some(wide) => self.behind_expansion(layer, wide, Some(&sum)),
-            None if at_once => self.mbconv_at_once(parts, *x, Some(sum)),
+            None if at_once => self.mbconv_at_once(MbconvParts::of(layer), *x, Some(sum)),
             None => return sum,
         };
         self.to.build.free(sum);
@@ -319,17 +316,10 @@ impl Visitor for Emitter<'_> {
         match (self.to.mode, self.how, &self.leaves[..]) {
             (Mode::Recalibration { .. }, ..) => heads::statistics(&mut self.to, head, *x),
             (_, How::Collected, &[leaf]) => self.outputs.collect(&mut self.to, self.tree, head, *x, leaf),
+            _ if self.to.build.format.is_none() => self.head(exit, x),
             _ => {
-                let pooled = if self.to.build.format.is_some() {
-                    let pooled = self.to.build.map(1, exit.head.expand);
-                    heads::pooled(&mut self.to, head, *x, pooled);
-                    pooled
-                } else {
-                    let wide = self.convolution(&exit.expand(), x, None, None);
-                    let pooled = self.mean(exit, &wide);
-                    self.release(wide);
-                    pooled
-                };
+                let pooled = self.to.build.map(1, exit.head.expand);
+                heads::pooled(&mut self.to, head, *x, pooled);
                 self.behind_pool(exit, pooled);
             }
         }

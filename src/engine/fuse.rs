@@ -53,7 +53,7 @@ pub(super) fn pair(to: &mut Lowering<'_>, fused: &Fused) -> Map {
     });
     measured.into_iter().for_each(|measured| give_back(to, measured));
     let gate = means.zip(parts.squeeze).map(|(means, squeeze)| {
-        let gate = to.gate((means.slot, None), side, &squeeze);
+        let gate = to.build.squeeze((means.slot, None), side, &squeeze).gate;
         to.build.free(means);
         gate
     });

@@ -74,9 +74,7 @@ impl Outputs {
             Reads::Scores => (range, Vec::new(), self.leaves),
         }
     }
-}
 
-impl Outputs {
     /// A head's features beside those of its stage's other heads: from there on all have the same weights.
     pub(super) fn collect(
         &mut self,

@@ -9,7 +9,7 @@ use super::norms::Norm;
 use crate::ops::Slot;
 use crate::ops::batch_norm::BatchFold;
 use crate::ops::halves::Format;
-use crate::space::visit::{Convolution, Kind, Squeeze};
+use crate::space::visit::{Convolution, Kind};
 
 /// What a list of calls is for.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -85,14 +85,5 @@ impl Lowering<'_> {
         self.build.statistics(x, self.mode.at_once(), norm.batch, Some(fold));
         self.build.give_back(folded);
         (scale, shift)
-    }
-
-    /// The gates of a map of a layer's filter, or of its means; it has so many pixels.
-    pub(super) fn gate(&mut self, x: (Slot, Option<Format>), pixels: usize, what: &Squeeze) -> Slot {
-        let gate = self.build.take(self.build.images * what.channels);
-        let weights = self.build.layout.squeeze(what);
-        let call = self.build.squeeze(x, (pixels, what.channels), (&weights, what.hidden), gate);
-        self.build.push(call);
-        gate
     }
 }

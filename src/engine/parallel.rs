@@ -33,25 +33,17 @@ pub(super) fn branches(
     let Branches { mbconv, pointwise, transform } = layer.branches;
     let shortcut = mbconv && layer.shortcut;
     let inference = to.mode == Mode::Inference;
+    let running = |to: &Lowering<'_>, what: Convolution, y: Map| running(to, what, norm(&what), y);
     let expand = mbconv.then(|| {
         let y = to.build.map(x.side, mid);
-        {
-            let what = layer.expand();
-            running(to, what, norm(&what), y)
-        }
+        running(to, layer.expand(), y)
     });
     let sum = inference.then(|| to.build.map(side_out, cout));
     // In recalibration a branch has a place of its own, for its statistics.
     let mut place = || sum.unwrap_or_else(|| to.build.map(side_out, cout));
     let places = [pointwise, transform].map(|runs| runs.then(&mut place));
-    let pointwise = places[0].map(|y| {
-        let what = layer.pointwise();
-        running(to, what, norm(&what), y)
-    });
-    let transform = places[1].map(|y| {
-        let what = layer.transform();
-        running(to, what, norm(&what), y)
-    });
+    let pointwise = places[0].map(|y| running(to, layer.pointwise(), y));
+    let transform = places[1].map(|y| running(to, layer.transform(), y));
     let branch = |running: &Running| Branch {
         w: running.w,
         scale: inference.then_some(running.norm.scale),

@@ -32,10 +32,10 @@ pub struct TreePlan<'t> {
     target: Target,
     norms: Norms,
     section: OnceLock<Section>,
-    choices: Mutex<Vec<(Purpose, Arc<Vec<Choice>>)>>,
-    /// What was made of it last.
-    programs: Mutex<VecDeque<(Wanted, Arc<Program>)>>,
-    sizes: Mutex<Vec<(Wanted, usize)>>,
+    choices: Kept<Purpose, Arc<Vec<Choice>>>,
+    programs: Kept<Wanted, Arc<Program>>,
+    /// Elements of arenas.
+    sizes: Kept<Wanted, usize>,
     /// Programs that were made so far.
     #[cfg(test)]
     made: std::sync::atomic::AtomicUsize,
@@ -44,8 +44,31 @@ pub struct TreePlan<'t> {
 /// What a program is for: images, mode, and what is read.
 type Wanted = (usize, Mode, Reads);
 
-/// Programs that a plan keeps: those of an evaluation are three.
-const PROGRAMS: usize = 4;
+/// Answers of a kind that a plan keeps: the programs of an evaluation are three.
+const KEPT: usize = 4;
+
+/// What was made last, by what it was made for.
+struct Kept<K, V>(Mutex<VecDeque<(K, V)>>);
+
+impl<K: PartialEq, V: Clone> Kept<K, V> {
+    fn new() -> Kept<K, V> {
+        Kept(Mutex::new(VecDeque::new()))
+    }
+
+    /// What is kept, or what `make` makes.
+    fn get(&self, key: K, make: impl FnOnce() -> V) -> V {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, value)) = kept.iter().find(|(other, _)| *other == key) {
+            return value.clone();
+        }
+        let value = make();
+        kept.push_back((key, value.clone()));
+        if kept.len() > KEPT {
+            kept.pop_front();
+        }
+        value
+    }
+}
 
 impl<'t> TreePlan<'t> {
     /// The plan of a tree.
@@ -56,9 +79,9 @@ impl<'t> TreePlan<'t> {
             target: target.into(),
             norms,
             section: OnceLock::new(),
-            choices: Mutex::default(),
-            programs: Mutex::default(),
-            sizes: Mutex::default(),
+            choices: Kept::new(),
+            programs: Kept::new(),
+            sizes: Kept::new(),
             #[cfg(test)]
             made: Default::default(),
         }
@@ -76,14 +99,7 @@ impl<'t> TreePlan<'t> {
 
     /// What runs how, in order.
     pub fn choices(&self, layout: &Layout, purpose: Purpose) -> Arc<Vec<Choice>> {
-        let mut known = self.choices.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = known.iter().find(|(other, _)| *other == purpose);
-        if let Some((_, choices)) = found {
-            return choices.clone();
-        }
-        let choices = Arc::new(choose(layout, &self.tree, purpose, self.target));
-        known.push((purpose, choices.clone()));
-        choices
+        self.choices.get(purpose, || Arc::new(choose(layout, &self.tree, purpose, self.target)))
     }
 
     /// The program for so many images at a time. Recalibration gives neither logits nor scores.
@@ -102,36 +118,22 @@ impl<'t> TreePlan<'t> {
         mode: Mode,
         reads: Reads,
     ) -> Arc<Program> {
-        let wanted = (images, mode, reads);
-        let mut kept = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, program)) = kept.iter().find(|(other, _)| *other == wanted) {
-            return program.clone();
-        }
-        let program = Arc::new(self.program(layout, images, mode, reads));
-        kept.push_back((wanted, program.clone()));
-        if kept.len() > PROGRAMS {
-            kept.pop_front();
-        }
-        program
+        let make = || Arc::new(self.program(layout, images, mode, reads));
+        self.programs.get((images, mode, reads), make)
     }
 
     /// Elements of the arena of that program, without its calls.
     pub fn arena_len(&self, layout: &Layout, images: usize, mode: Mode, reads: Reads) -> usize {
-        let wanted = (images, mode, reads);
-        let mut sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, len)) = sizes.iter().find(|(other, _)| *other == wanted) {
-            return *len;
-        }
-        let choices = self.choices(layout, Purpose::of(mode, images));
-        let len = self.source(layout, &choices).arena_len(images, mode, reads);
-        sizes.push((wanted, len));
-        len
+        self.sizes.get((images, mode, reads), || {
+            let choices = self.choices(layout, Purpose::of(mode, images));
+            self.source(layout, &choices).arena_len(images, mode, reads)
+        })
     }
 
     /// How often something was chosen of the tree, and how many programs were made that are kept.
     #[cfg(test)]
     pub(super) fn lowered(&self) -> (usize, usize) {
-        (self.choices.lock().unwrap().len(), self.made.load(std::sync::atomic::Ordering::Relaxed))
+        (self.choices.0.lock().unwrap().len(), self.made.load(std::sync::atomic::Ordering::Relaxed))
     }
 
     /// Whether it is the plan of that tree for that target.

@@ -283,6 +283,11 @@ pub trait Visitor {
 
     /// A head, down to its logits.
     fn exit(&mut self, exit: &Exit, x: &Self::Map) {
+        self.head(exit, x);
+    }
+
+    /// A head, operator by operator.
+    fn head(&mut self, exit: &Exit, x: &Self::Map) {
         let wide = self.convolution(&exit.expand(), x, None, None);
         let pooled = self.mean(exit, &wide);
         self.release(wide);

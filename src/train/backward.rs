@@ -131,8 +131,8 @@ impl Backward<'_, '_> {
                 self.free(partials);
                 self.produce(x, |residual, dx| Call::from(DepthwiseInput { params, dz, w, residual, dx }));
             }
-            Operator::Pointwise(panels, params) => {
-                if let Some(bias) = self.builder.layout.convolution(&what).bias {
+            Operator::Pointwise(panels, params, bias) => {
+                if let Some(bias) = bias {
                     self.bias(bias, dz, params.rows(), x.format);
                 }
                 let gate = node.gate.as_ref();

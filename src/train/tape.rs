@@ -174,12 +174,7 @@ impl Visitor for Tape<'_> {
     }
 
     fn squeeze(&mut self, what: &Squeeze, x: &Map) -> SqueezeExcite {
-        let weights = self.builder.layout.squeeze(what);
-        let gate = self.builder.arena.take(self.builder.images * what.channels);
-        let shape = (what.side * what.side, what.channels);
-        let call = self.builder.squeeze((x.slot, x.format), shape, (&weights, what.hidden), gate);
-        self.builder.push(call.clone());
-        call
+        self.builder.squeeze((x.slot, x.format), what.side * what.side, what)
     }
 
     fn max_pool(&mut self, _: &Layer, &x: &Map) -> Map {
