@@ -42,6 +42,10 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=build");
     println!("cargo::rerun-if-changed=kernels");
+    // The name by which programs that are linked to the driver ask for it; the one example stands in for it.
+    if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|system| system == "linux") {
+        println!("cargo::rustc-link-arg-examples=-Wl,-soname,libcuda.so.1");
+    }
 
     if env::var_os("CARGO_FEATURE_CUDA").is_some() {
         cuda::build(&paths);

@@ -9,6 +9,7 @@
 
 #include <cstdarg>
 #include <cstdlib>
+#include <memory>
 
 namespace nat_emulator {
 namespace {
@@ -33,7 +34,10 @@ bool reverse_by_environment() {
 
 // Runs blocks of the launch until none is left.
 void work(LaunchState& launch) {
-    static thread_local Worker worker;
+    // On the heap: a library that holds the emulator is loaded into a running process, which has little room left for
+    // the threads' own variables.
+    static thread_local const std::unique_ptr<Worker> own = std::make_unique<Worker>();
+    Worker& worker = *own;
     const std::uint64_t x = launch.grid.x, y = launch.grid.y;
     const std::uint64_t blocks = x * y * launch.grid.z;
     while (!launch.stop.load(std::memory_order_relaxed)) {

@@ -364,7 +364,7 @@ impl CudaRuntime {
                 launch,
             ));
         }
-        self.with_room(|| CudaGraph::new(&self.context, &functions))
+        self.with_room(|| CudaGraph::new(&self.context, &self.loaded, &functions))
     }
 
     /// Starts the launches of a graph, after everything before them. Their own errors show at a later
@@ -448,7 +448,7 @@ impl CudaRuntime {
         let load = |row| {
             let function = || lock(&self.loaded.images).function(&self.context, row);
             let function = self.with_room(function)?;
-            Kernel::new(name, function, self.card.shared_bytes_per_block)
+            Kernel::new(name, function, self.card.shared_bytes_per_block, self.cuda_version)
         };
         let unknown = || Err(CudaError::UnknownKernel { kernel: name.to_owned() });
         self.loaded.kernels.get_or_load(name, load).unwrap_or_else(unknown)

@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod devices;
+pub mod stand_in;
 
 use natv2::run::{StopFlag, latest_checkpoint};
 use serde_json::Value;

@@ -2,7 +2,7 @@
 //!
 //! Counted is what the Rust side allocates on the thread that launches: from a list of calls through the launch code
 //! of every operator, `Launcher` and `Arguments` to the emulator's launch, and the replay of a recorded list; the same
-//! to a card's `cuLaunchKernel` and `cuGraphLaunch`, on the driver of paper of `driver`, in builds that have images.
+//! to a card's `cuLaunchKernel` and `cuGraphLaunch`, on the stand-in driver, in builds that have images.
 //! What C++ allocates is not counted, neither the emulator's nor a driver's, nor what a build with checks takes to check
 //! a call.
 
@@ -76,8 +76,8 @@ fn no_operator_allocates_to_launch_its_kernels() {
 #[cfg(all(feature = "cuda", target_os = "linux", natv2_emulator, natv2_fatbin))]
 #[test]
 fn no_operator_allocates_to_launch_its_kernels_on_a_card() {
-    let Some(driver) = crate::driver::library::Driver::new() else { return };
-    let card = natv2::device::open("cuda").expect("the card of paper");
+    let Some(driver) = crate::common::stand_in::alone!() else { return };
+    let card = natv2::device::open("cuda").expect("the card");
     let (_, launches) = driver.counted("cuLaunchKernel", || count_launches(&*card));
     assert!(launches > 100 && driver.count("cuGraphLaunch") > 30, "{launches}");
 }

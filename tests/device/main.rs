@@ -1,6 +1,5 @@
 //! Devices: operators, whole networks and training steps against independent values; many networks and batches at
-//! once, recordings and images made on a device; and what is under them, the emulator, launches and the host side of
-//! CUDA.
+//! once, recordings and images made on a device; and what is under them, the emulator and launches.
 //!
 //! `scripts/gpu-check.sh` packs this program for a machine with a card and runs three groups of it there: tests whose
 //! names begin with `fused_`, with `golden_` or `operators_`, and with `engine_`. Those run on the device that
@@ -8,14 +7,13 @@
 //! others on the CPU and the emulator.
 //!
 //! Tests share their process. Three things belong to it: the instruction set, which is chosen in a process of its own
-//! (`ops::operators`); the driver of paper, which one test has at a time (`driver::library::Driver`), and nothing else
-//! opens a card where there is no name; and the allocator, which counts for each thread apart (`launch_allocations`).
+//! (`ops::operators`); the driver, so that nothing opens a card where there is no name, but a test in a process of its
+//! own (`common::stand_in`); and the allocator, which counts for each thread apart (`launch_allocations`).
 
 #[path = "../common/mod.rs"]
 mod common;
 
 mod batches;
-mod driver;
 mod emulator;
 mod golden;
 mod launch_allocations;

@@ -4,6 +4,7 @@
 //! one, but the card's stream belongs to all threads: what another happens to launch meanwhile would
 //! be captured too, and nothing may load a kernel until the capture ends.
 
+use super::LoadedKernels;
 use super::error::{Checked, CudaError};
 use crate::launch::RecordedLaunch;
 use cudarc::driver::sys::{self, CUgraph, CUgraphExec, CUgraphNode};
@@ -15,6 +16,8 @@ pub struct CudaGraph {
     /// The driver wants calls on it one at a time.
     executable: Mutex<Executable>,
     context: Arc<CudaContext>,
+    /// Keeps the kernels loaded that it launches.
+    _kernels: Arc<LoadedKernels>,
 }
 
 struct Executable(CUgraphExec);
@@ -33,9 +36,10 @@ impl Drop for Template {
 }
 
 impl CudaGraph {
-    /// Puts launches together, each with its kernel. The context is bound.
+    /// Puts launches together, each with its kernel, one of `kernels`. The context is bound.
     pub(super) fn new(
         context: &Arc<CudaContext>,
+        kernels: &Arc<LoadedKernels>,
         launches: &[(&CudaFunction, &RecordedLaunch)],
     ) -> Result<CudaGraph, CudaError> {
         let mut graph = std::ptr::null_mut();
@@ -79,7 +83,8 @@ impl CudaGraph {
             0,
             || context.mem_get_info().unwrap_or((0, 0)),
         )?;
-        Ok(CudaGraph { executable: Mutex::new(Executable(executable)), context: context.clone() })
+        let executable = Mutex::new(Executable(executable));
+        Ok(CudaGraph { executable, context: context.clone(), _kernels: kernels.clone() })
     }
 
     /// Starts the launches, behind everything on the stream. The context is bound.

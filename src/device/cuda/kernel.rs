@@ -2,15 +2,15 @@
 
 use super::error::{Checked, CudaError};
 use crate::device::emulated;
-use crate::launch::Arguments;
+use crate::launch::{Arguments, MOST_ARGUMENTS};
 use cudarc::driver::CudaFunction;
-use cudarc::driver::sys::CUfunction_attribute;
+use cudarc::driver::sys::{self, CUfunction_attribute, CUresult};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A kernel ready to launch.
 pub(super) struct Kernel {
     function: CudaFunction,
-    /// Sizes of its arguments, known where the emulator was built too.
+    /// Sizes of its arguments, where they are known: from its image, else from the emulator's kernel.
     argument_bytes: Option<Vec<usize>>,
     /// Whether a carve-out was asked for.
     carved: AtomicBool,
@@ -31,9 +31,40 @@ fn carveout(dynamic_bytes: u32) -> Option<i32> {
     (dynamic_bytes > SHARED_BYTES).then_some(100)
 }
 
+/// The CUDA version from which on a driver says what a kernel of an image takes.
+const TELLS_PARAMETERS: (u32, u32) = (12, 4);
+
+/// The sizes of the kernel's parameters in its image, in bytes; `None` where the driver does not know them. The
+/// driver supports CUDA [`TELLS_PARAMETERS`].
+fn parameters(function: &CudaFunction) -> Result<Option<Vec<usize>>, CudaError> {
+    let mut sizes = Vec::new();
+    // One more than any launch of ours has shows that a kernel takes more.
+    while sizes.len() <= MOST_ARGUMENTS {
+        let (mut offset, mut bytes) = (0, 0);
+        // SAFETY: the function is loaded, and two numbers are written.
+        let told =
+            unsafe { sys::cuFuncGetParamInfo(function.cu_function(), sizes.len(), &mut offset, &mut bytes) };
+        match told {
+            // Behind the last.
+            CUresult::CUDA_ERROR_INVALID_VALUE => break,
+            CUresult::CUDA_ERROR_NOT_SUPPORTED => return Ok(None),
+            other => other.result().call("cuFuncGetParamInfo")?,
+        }
+        sizes.push(bytes);
+    }
+    // All kernels take something, so this one's image does not say.
+    Ok((!sizes.is_empty()).then_some(sizes))
+}
+
 impl Kernel {
-    /// A kernel on a card whose blocks can have `most` bytes of shared memory.
-    pub fn new(name: &str, function: CudaFunction, most: usize) -> Result<Kernel, CudaError> {
+    /// A kernel on a card whose blocks can have `most` bytes of shared memory, with a driver that supports that
+    /// version of CUDA.
+    pub fn new(
+        name: &str,
+        function: CudaFunction,
+        most: usize,
+        cuda_version: (u32, u32),
+    ) -> Result<Kernel, CudaError> {
         let fixed = function.shared_size_bytes().call("cuFuncGetAttribute")?;
         let most = i32::try_from(most).unwrap_or(i32::MAX);
         // More than 48 KiB of dynamic shared memory has to be asked for, kernel by kernel.
@@ -43,7 +74,8 @@ impl Kernel {
                 (most - fixed).max(0),
             )
             .call("cuFuncSetAttribute")?;
-        let argument_bytes = emulated::kernel(name).map(|info| info.argument_bytes);
+        let of_image = if cuda_version < TELLS_PARAMETERS { None } else { parameters(&function)? };
+        let argument_bytes = of_image.or_else(|| emulated::kernel(name).map(|info| info.argument_bytes));
         Ok(Kernel { function, argument_bytes, carved: AtomicBool::new(false) })
     }
 

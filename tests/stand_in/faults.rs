@@ -1,0 +1,328 @@
+//! Faults of a program that the stand-in driver finds: each is planted here, through the driver's own functions.
+#![cfg(all(natv2_emulator, natv2_fatbin))]
+
+use crate::common::stand_in::alone;
+use cudarc::driver::result::{self, DriverError};
+use cudarc::driver::sys::{self, CUresult};
+use cudarc::driver::{CudaContext, CudaFunction, CudaStream};
+use cudarc::nvrtc::Ptx;
+use natv2::device::cuda::{CudaError, CudaRuntime, kernel_sources, kernel_table};
+use natv2::launch::{Arguments, Geometry};
+use std::ffi::c_void;
+use std::sync::Arc;
+
+/// 16 MiB, more than a staging buffer.
+const BYTES: usize = 16 << 20;
+
+fn context() -> Arc<CudaContext> {
+    CudaContext::new(0).expect("a context")
+}
+
+fn code<T>(result: Result<T, DriverError>) -> CUresult {
+    result.map(drop).expect_err("it is refused").0
+}
+
+/// A kernel, with its module loaded by hand.
+fn kernel(context: &Arc<CudaContext>, name: &str) -> CudaFunction {
+    let row = kernel_table().binary_search_by(|(known, _)| (*known).cmp(name)).expect("a kernel");
+    let image = kernel_sources()[kernel_table()[row].1].fatbin.expect("an image");
+    let module = context.load_module(Ptx::from_binary(image.to_vec())).expect("a module");
+    module.load_function(name).expect("a function")
+}
+
+/// What `fill_f32` takes.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Fill {
+    y: u64,
+    quads: u32,
+    value: f32,
+}
+
+/// Launches `fill_f32` with these pointers to its parameters, and a null pointer behind them.
+fn fill(
+    function: &CudaFunction,
+    stream: &CudaStream,
+    fill: &mut Fill,
+    more: usize,
+    shared: u32,
+) -> Result<(), DriverError> {
+    let value = std::ptr::from_mut(fill).cast::<c_void>();
+    let mut pointers = [std::ptr::null_mut(); 4];
+    pointers[..=more].fill(value);
+    let blocks = (fill.quads.div_ceil(256).max(1), 1, 1);
+    // SAFETY: the kernel takes one such struct; what it is given too much is refused or not read.
+    unsafe {
+        result::launch_kernel(
+            function.cu_function(),
+            blocks,
+            (256, 1, 1),
+            shared,
+            stream.cu_stream(),
+            &mut pointers,
+        )
+    }
+}
+
+/// Memory of the card, and pinned memory, of [`BYTES`] each.
+fn memory(context: &Arc<CudaContext>) -> (sys::CUdeviceptr, &'static mut [f32]) {
+    context.bind_to_thread().expect("bound");
+    // SAFETY: the context is bound, and the pinned memory has been filled when it is borrowed.
+    unsafe {
+        let card = result::malloc_sync(BYTES).expect("memory");
+        let pinned = result::malloc_host(BYTES, 0).expect("pinned memory").cast::<f32>();
+        (card, std::slice::from_raw_parts_mut(pinned, BYTES / 4))
+    }
+}
+
+fn free((card, pinned): (sys::CUdeviceptr, &'static mut [f32])) {
+    // SAFETY: both come from `memory` and are not used again.
+    unsafe {
+        result::free_sync(card).expect("freed");
+        result::free_host(pinned.as_mut_ptr().cast()).expect("freed");
+    }
+}
+
+fn upload(card: sys::CUdeviceptr, pinned: &[f32], stream: &CudaStream) {
+    // SAFETY: what may go wrong with the source is what these tests are about.
+    unsafe { result::memcpy_htod_async(card, pinned, stream.cu_stream()) }.expect("a copy");
+}
+
+#[test]
+fn a_copy_whose_source_changes() {
+    let Some(_driver) = alone!(&[], Some("the source of a copy")) else { return };
+    let (context, stream) = opened();
+    let (card, pinned) = memory(&context);
+    pinned.fill(1.0);
+    upload(card, pinned, &stream);
+    pinned[77] = 2.0;
+    stream.synchronize().expect("done");
+    free((card, pinned));
+}
+
+fn opened() -> (Arc<CudaContext>, Arc<CudaStream>) {
+    let context = context();
+    let stream = context.new_stream().expect("a stream");
+    (context, stream)
+}
+
+#[test]
+fn staging_that_is_freed_early() {
+    let Some(_driver) = alone!(&[], Some("pinned memory is freed while a copy")) else { return };
+    let (context, stream) = opened();
+    let (card, pinned) = memory(&context);
+    upload(card, pinned, &stream);
+    // SAFETY: it comes from `memory`; that the copy is still to be made is the fault.
+    unsafe { result::free_host(pinned.as_mut_ptr().cast()) }.expect("freed");
+    stream.synchronize().expect("done");
+    // SAFETY: not used again.
+    unsafe { result::free_sync(card) }.expect("freed");
+}
+
+#[test]
+fn a_copy_that_arrives_where_the_host_writes() {
+    let Some(_driver) = alone!(&[], Some("the host wrote where a copy")) else { return };
+    let (context, stream) = opened();
+    let (card, pinned) = memory(&context);
+    // SAFETY: both are there; that the host writes meanwhile is the fault.
+    unsafe { result::memcpy_dtoh_async(pinned, card, stream.cu_stream()) }.expect("a copy");
+    pinned[5] = 1.0;
+    stream.synchronize().expect("done");
+    free((card, pinned));
+}
+
+#[test]
+fn a_copy_is_not_there_before_it_is_waited_for() {
+    let Some(_driver) = alone!() else { return };
+    let (context, stream) = opened();
+    let (card, pinned) = memory(&context);
+    pinned.fill(1.0);
+    upload(card, pinned, &stream);
+    stream.synchronize().expect("done");
+    // SAFETY: both are there and are waited for.
+    unsafe { result::memcpy_dtoh_async(pinned, card, stream.cu_stream()) }.expect("a copy");
+    assert!(pinned[9].is_nan(), "{}", pinned[9]);
+    stream.synchronize().expect("done");
+    assert!(pinned.iter().all(|&value| value == 1.0));
+    free((card, pinned));
+}
+
+#[test]
+fn a_parameter_too_many() {
+    let Some(_driver) = alone!(&[("TERMINATED", "1")], Some("has more than its 1 parameters")) else {
+        return;
+    };
+    let (context, stream) = opened();
+    let (card, pinned) = memory(&context);
+    let function = kernel(&context, "fill_f32");
+    let mut args = Fill { y: card, quads: 64, value: 1.0 };
+    fill(&function, &stream, &mut args, 0, 0).expect("one parameter");
+    assert_eq!(code(fill(&function, &stream, &mut args, 1, 0)), CUresult::CUDA_ERROR_INVALID_VALUE);
+    stream.synchronize().expect("done");
+    free((card, pinned));
+}
+
+/// natv2 itself asks the driver what a kernel takes, so that it refuses such a launch on a real one too.
+#[test]
+fn parameters_that_are_not_the_kernels_are_refused_by_natv2() {
+    let Some(driver) = alone!() else { return };
+    let runtime = CudaRuntime::new(0).expect("a card");
+    let (one, two) = (1u32, 2u64);
+    for arguments in [Arguments::of(&one), Arguments::of(&two).and(&two).and(&one)] {
+        // SAFETY: it is refused.
+        let launched = unsafe { runtime.launch("fill_f32", Geometry::linear(1, 32), &arguments) };
+        let error = launched.expect_err("refused");
+        assert!(matches!(&error, CudaError::BadArguments { wanted, .. } if *wanted == [16]), "{error}");
+    }
+    assert!(driver.count("cuFuncGetParamInfo") >= 2 && driver.count("cuLaunchKernel") == 0);
+}
+
+#[test]
+fn shared_memory_that_was_not_asked_for() {
+    let Some(_driver) = alone!() else { return };
+    let (context, stream) = opened();
+    let (card, pinned) = memory(&context);
+    let function = kernel(&context, "fill_f32");
+    let mut args = Fill { y: card, quads: 64, value: 1.0 };
+    fill(&function, &stream, &mut args, 0, 48 << 10).expect("48 KiB are for all");
+    let invalid = CUresult::CUDA_ERROR_INVALID_VALUE;
+    assert_eq!(code(fill(&function, &stream, &mut args, 0, (48 << 10) + 1)), invalid);
+    let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+    assert_eq!(code(function.set_attribute(attribute, (227 << 10) + 1)), invalid);
+    function.set_attribute(attribute, 227 << 10).expect("all there is");
+    fill(&function, &stream, &mut args, 0, 227 << 10).expect("it was asked for");
+    // A kernel's own shared memory counts.
+    let function = kernel(&context, "augment_u8");
+    let own = function.shared_size_bytes().expect("its own");
+    assert!(own > 0);
+    assert_eq!(code(function.set_attribute(attribute, (227 << 10) - own + 1)), invalid);
+    function.set_attribute(attribute, (227 << 10) - own).expect("what is left");
+    stream.synchronize().expect("done");
+    free((card, pinned));
+}
+
+#[test]
+fn a_thread_without_a_context() {
+    let Some(_driver) = alone!() else { return };
+    let (context, stream) = opened();
+    let raw = stream.cu_stream() as usize;
+    // SAFETY: the stream lives; that the thread has no context is the fault.
+    let synchronised =
+        std::thread::spawn(move || unsafe { result::stream::synchronize(raw as sys::CUstream) });
+    assert_eq!(code(synchronised.join().expect("a thread")), CUresult::CUDA_ERROR_INVALID_CONTEXT);
+    drop((stream, context));
+}
+
+#[test]
+fn handles_of_another_context() {
+    let Some(_driver) = alone!(&[("CARDS", "2")]) else { return };
+    let (first, stream) = opened();
+    let other = CudaContext::new(1).expect("a context");
+    let event = other.new_event(None).expect("an event");
+    let invalid = CUresult::CUDA_ERROR_INVALID_HANDLE;
+    // The second one is current.
+    // SAFETY: both live; that they belong to two contexts is the fault.
+    let recorded = unsafe { result::event::record(event.cu_event(), stream.cu_stream()) };
+    assert_eq!(code(recorded), invalid);
+    first.bind_to_thread().expect("bound");
+    // SAFETY: as above.
+    let recorded = unsafe { result::event::record(event.cu_event(), stream.cu_stream()) };
+    assert_eq!(code(recorded), invalid);
+}
+
+#[test]
+fn what_is_not_given_back() {
+    let Some(_driver) = alone!(&[], Some("2 events were not given back")) else { return };
+    let (context, stream) = opened();
+    for _ in 0..2 {
+        std::mem::forget(context.new_event(None).expect("an event"));
+    }
+    drop(stream);
+}
+
+/// The stream that reads waits for the one that writes, or does not.
+fn read_after_write(waits: bool) -> Vec<f32> {
+    let (context, writes) = opened();
+    let reads = context.new_stream().expect("a stream");
+    let (card, pinned) = memory(&context);
+    let function = kernel(&context, "fill_f32");
+    let mut args = Fill { y: card, quads: (BYTES / 16) as u32, value: 3.0 };
+    fill(&function, &writes, &mut args, 0, 0).expect("launched");
+    // The driver has copied them.
+    args.value = 4.0;
+    if waits {
+        reads.join(&writes).expect("joined");
+    }
+    // SAFETY: both are there and are waited for.
+    unsafe { result::memcpy_dtoh_async(pinned, card, reads.cu_stream()) }.expect("a copy");
+    reads.synchronize().expect("done");
+    let found = pinned.to_vec();
+    writes.synchronize().expect("done");
+    free((card, pinned));
+    found
+}
+
+#[test]
+fn a_stream_that_does_not_wait_for_another() {
+    let Some(_driver) = alone!() else { return };
+    assert!(read_after_write(false).iter().all(|value| value.is_nan()), "the kernel has run");
+    assert!(read_after_write(true).iter().all(|&value| value == 3.0), "the kernel has not run");
+}
+
+#[test]
+fn seeds_are_other_interleavings() {
+    let Some(driver) = alone!() else { return };
+    let mut late = 0;
+    for seed in 1..=20 {
+        driver.set_seed(seed);
+        // Whatever the seed, a wait is a wait.
+        assert!(read_after_write(true).iter().all(|&value| value == 3.0), "the kernel has not run");
+        late += u32::from(read_after_write(false)[0].is_nan());
+    }
+    assert!((1..20).contains(&late), "the kernel was late {late} times of 20");
+}
+
+#[test]
+fn memory_that_was_freed() {
+    let Some(_driver) = alone!(&[], Some("a launch of fill_f32 is given")) else { return };
+    let (context, stream) = opened();
+    let (card, pinned) = memory(&context);
+    let function = kernel(&context, "fill_f32");
+    free((card, pinned));
+    // It writes nothing there, so that it goes well.
+    fill(&function, &stream, &mut Fill { y: card, quads: 0, value: 1.0 }, 0, 0).expect("launched");
+    stream.synchronize().expect("done");
+}
+
+#[test]
+fn a_kernel_that_writes_behind_an_allocation() {
+    let Some(_driver) = alone!(&[], Some("kernel fill_f32 touches 0x")) else { return };
+    let (context, stream) = opened();
+    let (card, _pinned) = memory(&context);
+    let function = kernel(&context, "fill_f32");
+    println!("1 passed, as far as this test comes");
+    let mut args = Fill { y: card, quads: (BYTES / 16) as u32 + 1, value: 1.0 };
+    fill(&function, &stream, &mut args, 0, 0).expect("launched");
+    let _ = stream.synchronize();
+    unreachable!("the kernel wrote behind the end");
+}
+
+#[test]
+fn an_error_of_a_kernel_sticks() {
+    let Some(_driver) = alone!(&[("FAIL", "kernel:2:CUDA_ERROR_ILLEGAL_ADDRESS")]) else { return };
+    let (context, stream) = opened();
+    let (card, pinned) = memory(&context);
+    let function = kernel(&context, "fill_f32");
+    let mut args = Fill { y: card, quads: 1, value: 1.0 };
+    fill(&function, &stream, &mut args, 0, 0).expect("launched");
+    stream.synchronize().expect("the first kernel runs");
+    fill(&function, &stream, &mut args, 0, 0).expect("its error shows later");
+    let illegal = CUresult::CUDA_ERROR_ILLEGAL_ADDRESS;
+    assert_eq!(code(stream.synchronize()), illegal);
+    assert_eq!(code(fill(&function, &stream, &mut args, 0, 0)), illegal);
+    // SAFETY: not used again. What is given back is gone, whatever the card says.
+    unsafe {
+        assert_eq!(code(result::free_sync(card)), illegal);
+        assert_eq!(code(result::free_host(pinned.as_mut_ptr().cast())), illegal);
+    }
+}

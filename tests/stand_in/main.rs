@@ -1,0 +1,16 @@
+//! The driver that stands in for NVIDIA's (`driver/`), and natv2 on it.
+//!
+//! `images` is about what it reads of machine code, `faults` about what it finds: each kind is planted. The others run
+//! natv2 on it: `doctor`, `card` for what a card computes, `failures` for what becomes of calls that fail.
+//!
+//! Tests that open a card start a process of their own (`common::stand_in`).
+#![cfg(all(feature = "cuda", target_os = "linux"))]
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "driver/image/mod.rs"]
+mod image;
+
+mod card;
+mod doctor;
+mod faults;
