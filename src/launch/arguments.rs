@@ -37,7 +37,8 @@ pub const MOST_ARGUMENTS: usize = 8;
 /// The arguments of a launch, borrowed. Holds no memory of its own: launches are made by the hundred thousand.
 #[derive(Clone, Copy)]
 pub struct Arguments<'a> {
-    pointers: [*mut c_void; MOST_ARGUMENTS],
+    /// A null pointer is behind the last, by which a driver that looks for one sees how many there are.
+    pointers: [*mut c_void; MOST_ARGUMENTS + 1],
     bytes: [usize; MOST_ARGUMENTS],
     count: usize,
     borrowed: PhantomData<&'a ()>,
@@ -46,7 +47,7 @@ pub struct Arguments<'a> {
 impl Default for Arguments<'_> {
     fn default() -> Self {
         Arguments {
-            pointers: [std::ptr::null_mut(); MOST_ARGUMENTS],
+            pointers: [std::ptr::null_mut(); MOST_ARGUMENTS + 1],
             bytes: [0; MOST_ARGUMENTS],
             count: 0,
             borrowed: PhantomData,

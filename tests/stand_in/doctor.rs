@@ -37,6 +37,22 @@ fn a_card_of_the_stand_in_is_there_and_right() {
     assert!(library.contains("libcuda.so"), "{library}");
 }
 
+/// An A100 takes the code of sm_80, with less shared memory; a card that is newer than the build takes PTX.
+#[test]
+fn cards_of_other_generations_take_their_own_code() {
+    for (compute, most) in [("8.0", "163"), ("10.0", "227")] {
+        let Some(output) = doctor(&[("COMPUTE", compute)]) else { return };
+        let (state, said) = finding(&output, "devices", "cuda");
+        if !cfg!(natv2_fatbin) && state == "missing" {
+            continue;
+        }
+        assert!(
+            state == "ok" && said.contains(&format!("compute capability {compute}")),
+            "{most}: {state}: {said}"
+        );
+    }
+}
+
 #[test]
 fn the_emulated_device_does_not_pass_for_a_card() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_natv2"));
@@ -72,17 +88,34 @@ fn drivers_that_do_not_do_are_told_apart() {
         assert!(state == wanted && said.contains(part), "{failure}: {said}");
         assert_eq!(output.status.code(), Some(0), "no card is no failure");
     }
-    let cases = [
-        ([("CUDA", "10020"), ("FAIL", "")], "too old"),
-        (
-            [("CUDA", "13000"), ("FAIL", "cuModuleLoadData:*:CUDA_ERROR_NO_BINARY_FOR_GPU")],
-            "cannot be loaded",
-        ),
+    let mut cases = vec![
+        (("CUDA", "10020"), "too old"),
+        (("FAIL", "cuModuleLoadData:*:CUDA_ERROR_NO_BINARY_FOR_GPU"), "cannot be loaded"),
     ];
-    for (settings, part) in cases {
-        let Some(output) = doctor(&settings) else { return };
+    if cfg!(natv2_fatbin) {
+        cases.push((("COMPUTE", "7.5"), "has compute capability 7.5"));
+        cases.push((("CUDA", "11080"), "supports CUDA 11.8, and the code in this program is of CUDA"));
+    }
+    for (setting, part) in cases {
+        let Some(output) = doctor(&[setting]) else { return };
         let (state, said) = finding(&output, "devices", "cuda");
-        assert!(state == "missing" && said.contains(part) && !said.contains('\n'), "{settings:?}: {said}");
+        assert!(state == "missing" && said.contains(part) && !said.contains('\n'), "{setting:?}: {said}");
         assert_eq!(output.status.code(), Some(0), "a card that cannot be used is not there");
+    }
+}
+
+#[test]
+fn settings_of_the_driver_that_are_wrong_are_named() {
+    let cases = [
+        ("SEED", "one", "NATV2_STAND_IN_SEED is \"one\", and has to be a number"),
+        ("COMPUTE", "9", "NATV2_STAND_IN_COMPUTE is \"9\", and has to be two numbers, as 9.0"),
+        ("FAIL", "cuInit:1", "\"cuInit:1\" is not SYMBOL:WHICH:CODE"),
+        ("FAIL", "cuInit:0:CUDA_ERROR_UNKNOWN", "\"0\" is not N, N+, * or ?N, with N from 1 on"),
+        ("FAIL", "cuInit:1:CUDA_ERROR", "\"CUDA_ERROR\" is no code that a call can return"),
+    ];
+    for (name, value, part) in cases {
+        let Some(output) = doctor(&[(name, value)]) else { return };
+        let said = text(&output);
+        assert!(output.status.code() == Some(2) && said.contains(part), "{name}={value}: {said}");
     }
 }

@@ -14,3 +14,4 @@ mod image;
 mod card;
 mod doctor;
 mod faults;
+mod images;

@@ -8,8 +8,6 @@ use crate::state::Shared;
 use cudarc::driver::sys::CUresult;
 use std::ffi::{CString, c_void};
 
-/// Shared memory that a block can have on the card, static and dynamic, in bytes.
-pub const MOST_SHARED: u32 = 227 << 10;
 /// Shared memory that a kernel has without asking, static and dynamic, in bytes.
 pub const SHARED: u32 = 48 << 10;
 /// Registers of a multiprocessor.

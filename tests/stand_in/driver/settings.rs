@@ -30,6 +30,19 @@ impl Settings {
         Settings::found(|name| std::env::var(format!("NATV2_STAND_IN_{name}")).ok())
     }
 
+    /// Shared memory that a block can have, static and dynamic, in bytes: as the CUDA programming guide has it for the
+    /// compute capability.
+    pub fn most_shared(&self) -> u32 {
+        let kibibytes = match self.compute {
+            (7, 0) => 96,
+            (7, _) => 64,
+            (8, 0 | 7) => 163,
+            (8, _) | (12, _) => 99,
+            _ => 227,
+        };
+        kibibytes << 10
+    }
+
     fn found(variable: impl Fn(&str) -> Option<String>) -> Result<Settings, String> {
         let wrong = |name: &str, value: &str, wanted: &str| {
             format!("NATV2_STAND_IN_{name} is {value:?}, and has to be {wanted}")

@@ -1,7 +1,7 @@
 //! The driver and its cards.
 
 use super::put;
-use crate::launch::{MOST_SHARED, MOST_THREADS, SHARED};
+use crate::launch::{MOST_THREADS, SHARED};
 use crate::state::{State, always, initialise, initialised};
 use cudarc::driver::sys::{CUdevice, CUdevice_attribute, CUresult, CUuuid};
 use std::ffi::{c_char, c_int, c_uint};
@@ -93,7 +93,7 @@ extern "C" fn cuDeviceGetAttribute(
             // Small, so that measurements that go beyond it are short.
             A::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE => 1 << 20,
             A::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK => SHARED,
-            A::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN => MOST_SHARED,
+            A::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN => state.shared.settings.most_shared(),
             A::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK => MOST_THREADS,
             A::CU_DEVICE_ATTRIBUTE_WARP_SIZE => 32,
             A::CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED => 1,

@@ -3,7 +3,7 @@
 use super::{pointer, put};
 use crate::context::{Context, Function, Module};
 use crate::image::{self, Kernel};
-use crate::launch::{Asked, MOST_SHARED, SHARED};
+use crate::launch::{Asked, SHARED};
 use crate::state::{Shared, gives_back, in_context};
 use crate::streams::Work;
 use crate::{context::Prepared, emulator};
@@ -31,6 +31,18 @@ fn load(
     let found = unsafe { image::bytes_at(data.cast()) };
     let found = found.and_then(|bytes| image::read(bytes, shared.settings.compute));
     let image = found.map_err(|error| refuse(shared, error))?;
+    let version = shared.settings.cuda.unsigned_abs();
+    let supported = (version / 1000, version % 1000 / 10);
+    if let Some(release) = image.release.filter(|release| *release > supported) {
+        let ((major, minor), (most, _)) = (release, supported);
+        let is_ptx = image.kernels.values().any(|kernel| kernel.kind != image::Kind::Machine);
+        // Machine code of a later minor release is known too.
+        if is_ptx || major > most {
+            shared.note(format!("an image is refused: it is of CUDA {major}.{minor}"));
+            let code = CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION;
+            return Err(if is_ptx { code } else { CUresult::CUDA_ERROR_INVALID_IMAGE });
+        }
+    }
     image.kernels.values().for_each(|kernel| compare(shared, kernel));
     let handle = shared.handle();
     context.modules.insert(handle, Module { image, functions: BTreeMap::new() });
@@ -156,7 +168,7 @@ extern "C" fn cuFuncSetAttribute(
         let function = of(context, function)?;
         match attribute {
             A::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES => {
-                let most = MOST_SHARED.saturating_sub(function.kernel.static_shared_bytes);
+                let most = shared.settings.most_shared().saturating_sub(function.kernel.static_shared_bytes);
                 let wanted = u32::try_from(value).ok().filter(|wanted| *wanted <= most);
                 function.most_dynamic = wanted.ok_or_else(|| {
                     let name = &function.kernel.name;
