@@ -1,16 +1,21 @@
 //! What a launch costs through `cudarc`, which this program runs on, and through `cust`: the same empty
 //! kernel on the same card, one launch behind the other on one stream, with one wait at the end.
 //!
-//! Built with the feature `cust` alone, where a CUDA toolkit is installed (`CUDA_PATH`): `cust` looks for
-//! it when it is built and links the driver. See `benches/README.md`.
+//! Built with the feature `cust` alone, where there is a driver to link: `cust` does not load it at run time as
+//! cudarc does. See `benches/README.md`.
+//!
+//! Where the driver finds no card nothing is timed, and a line says so. Where one of the two libraries does not
+//! get as far as a launch, the program fails.
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion};
 use cudarc::driver::{CudaContext, LaunchConfig, PushKernelArg};
 use cudarc::nvrtc::Ptx;
 use cust::context::Context;
 use cust::module::Module;
 use cust::stream::{Stream, StreamFlags};
+use natv2::device::cuda::{CudaError, probe};
 use std::error::Error;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 /// A kernel that does nothing with its one argument.
@@ -34,34 +39,54 @@ fn through_cudarc() -> Result<Launches, Box<dyn Error>> {
     }))
 }
 
-fn through_cust() -> Result<Launches, Box<dyn Error>> {
-    cust::init(cust::CudaFlags::empty())?;
-    let context = Context::new(cust::device::Device::get_device(0)?)?;
-    let module = Module::from_ptx(EMPTY, &[])?;
-    let stream = Stream::new(StreamFlags::NON_BLOCKING, None)?;
-    Ok(Box::new(move |count| {
-        // Lives as long as what runs in it.
-        let _context = &context;
-        let function = module.get_function("empty")?;
+/// What launches through `cust` need. Fields are dropped from first to last, and what is in a context has to go
+/// before the context does.
+struct Opened {
+    stream: Stream,
+    module: Module,
+    _context: Context,
+}
+
+impl Opened {
+    fn launch(&self, count: u64) -> Result<(), Box<dyn Error>> {
+        let (function, stream) = (self.module.get_function("empty")?, &self.stream);
         for number in 0..count as u32 {
             // SAFETY: the kernel takes one u32 and touches no memory.
             unsafe { cust::launch!(function<<<1, 32, 0, stream>>>(number)) }?;
         }
         Ok(stream.synchronize()?)
-    }))
+    }
 }
 
-fn launches(criterion: &mut Criterion) {
+fn through_cust() -> Result<Launches, Box<dyn Error>> {
+    cust::init(cust::CudaFlags::empty())?;
+    let context = Context::new(cust::device::Device::get_device(0)?)?;
+    let module = Module::from_ptx(EMPTY, &[])?;
+    let stream = Stream::new(StreamFlags::NON_BLOCKING, None)?;
+    let opened = Opened { stream, module, _context: context };
+    Ok(Box::new(move |count| opened.launch(count)))
+}
+
+/// Times both libraries on the first card.
+fn launches() -> Result<(), Box<dyn Error>> {
+    let card = match probe() {
+        Ok(driver) => driver.cards.into_iter().next().ok_or(CudaError::NoCard),
+        Err(error) => Err(error),
+    };
+    let card = match card {
+        Ok(card) => card,
+        Err(error @ CudaError::NoCard) => {
+            eprintln!("launches: nothing is timed: {error}");
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let mut criterion = Criterion::default().configure_from_args();
     let mut group = criterion.benchmark_group("launches");
     for (name, open) in [("cudarc", through_cudarc as fn() -> _), ("cust", through_cust)] {
-        let mut launch = match open() {
-            Ok(launch) => launch,
-            Err(error) => {
-                eprintln!("launches through {name} cannot be timed: {error}");
-                continue;
-            }
-        };
-        group.bench_function(name, |bencher| {
+        let mut launch =
+            open().map_err(|error| format!("nothing can be launched through {name}: {error}"))?;
+        group.bench_function(BenchmarkId::new(&card.name, name), |bencher| {
             bencher.iter_custom(|count| {
                 let start = Instant::now();
                 match launch(count) {
@@ -73,7 +98,16 @@ fn launches(criterion: &mut Criterion) {
         });
     }
     group.finish();
+    criterion.final_summary();
+    Ok(())
 }
 
-criterion_group!(benches, launches);
-criterion_main!(benches);
+fn main() -> ExitCode {
+    match launches() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("launches: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
