@@ -10,10 +10,11 @@
 //!
 //! # What has not run on a card
 //!
-//! Nothing in this folder has, so far. In its place there is a driver of paper (`tests/device/driver/`), whose streams do
-//! nothing before somebody waits and whose kernels are the emulator's: all of this runs on it but for the images, which
-//! it does not look at. What needs no driver is checked by itself: which kernels there are and in which file, NVRTC and
-//! its cache on disk, when memory may be used again (`pool.rs`), when the carve-out is asked for, what errors say.
+//! Nothing in this folder has, so far. In its place there is a driver without a card (`tests/stand_in/driver`), which
+//! any program finds under `scripts/with-stand-in-driver`. All of this runs on it. It is stricter than NVIDIA's: streams
+//! run as late as they may or in any other order that their events allow, launches are checked against the machine code
+//! of their kernels, memory that was freed cannot be touched, and any call can be made to fail. Its kernels are the
+//! emulator's.
 //!
 //! Left to a card are the driver's own doings: that compressed images load, how long anything takes, that what keeps
 //! the card busy before it is timed lasts long enough, that two blocks fit a multiprocessor under the carve-out, what

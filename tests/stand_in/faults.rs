@@ -2,6 +2,7 @@
 #![cfg(all(natv2_emulator, natv2_fatbin))]
 
 use crate::common::stand_in::alone;
+use crate::images::made;
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{self, CUresult};
 use cudarc::driver::{CudaContext, CudaFunction, CudaStream};
@@ -372,6 +373,48 @@ fn a_block_that_is_too_large() {
     stream.synchronize().expect("done");
 }
 
+/// 255 registers, of which a multiprocessor has enough for 8 warps.
+#[test]
+fn registers_that_do_not_fit_a_multiprocessor() {
+    let Some(_driver) = alone!() else { return };
+    let (context, stream) = opened();
+    let wide = made::Made { registers: Some(255), ..made::kernel("wide", &[(0, 8)]) };
+    let image = Ptx::from_binary(made::machine_code(&made::header(90), &[wide]));
+    let function = context.load_module(image).expect("a module").load_function("wide").expect("a function");
+    let mut value = 0u64;
+    let mut pointers = [std::ptr::from_mut(&mut value).cast::<c_void>(), std::ptr::null_mut()];
+    let mut launch = |threads| {
+        let (function, stream) = (function.cu_function(), stream.cu_stream());
+        // SAFETY: the kernel is given its one parameter, and does not run: the emulator has no such kernel.
+        unsafe { result::launch_kernel(function, (1, 1, 1), (threads, 1, 1), 0, stream, &mut pointers) }
+    };
+    assert_eq!(code(launch(257)), CUresult::CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES);
+    assert_eq!(code(launch(256)), CUresult::CUDA_ERROR_NOT_SUPPORTED);
+}
+
+/// The largest block that each kernel is compiled for fits, with all the shared memory that it can have.
+#[test]
+fn every_kernel_is_there_and_its_largest_block_fits() {
+    let Some(driver) = alone!() else { return };
+    let runtime = CudaRuntime::new(0).expect("a card");
+    for (name, _) in kernel_table() {
+        runtime.load(name).unwrap_or_else(|error| panic!("{error}"));
+    }
+    assert_eq!(driver.count("cuModuleGetFunction"), kernel_table().len() as u64);
+    assert_eq!(driver.count("cuModuleLoadData"), kernel_sources().len() as u64);
+    let context = context();
+    for (name, _) in kernel_table() {
+        let function = kernel(&context, name);
+        let attribute = |which| function.get_attribute(which).expect("an attribute");
+        let threads = attribute(sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK);
+        let registers = attribute(sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_NUM_REGS);
+        assert!(
+            threads >= 32 && registers > 0 && threads * registers <= 1 << 16,
+            "{name}: {threads} of {registers}"
+        );
+    }
+}
+
 /// The stream that reads waits for the one that writes, or does not.
 fn read_after_write(waits: bool) -> Vec<f32> {
     let (context, writes) = opened();
@@ -433,7 +476,6 @@ fn a_kernel_that_writes_behind_an_allocation() {
     let (context, stream) = opened();
     let (card, _pinned) = memory(&context);
     let function = kernel(&context, "fill_f32");
-    println!("1 passed, as far as this test comes");
     let mut args = Fill { y: card, quads: (BYTES / 16) as u32 + 1, value: 1.0 };
     fill(&function, &stream, &mut args, 0, 0).expect("launched");
     let _ = stream.synchronize();

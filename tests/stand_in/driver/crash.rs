@@ -69,6 +69,7 @@ extern "C" fn handle(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c
     }
     say(&digits);
     say(b"which is no memory: it was freed, or lies behind the end of an allocation\n");
+    say(b"stand-in driver: the process is stopped\n");
     // SAFETY: ends the process at once; nothing of it can go on.
     unsafe { libc::_exit(EXIT_CODE) }
 }

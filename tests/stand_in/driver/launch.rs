@@ -101,8 +101,12 @@ impl Context {
             Box::new(Launch { kernel, grid, block, shared_bytes, values, bytes })
         });
         if launch.is_none() && !function.kernel.is_empty() {
-            let text = "the emulator has no such kernel".to_owned();
-            return Err(refuse(shared, (CUresult::CUDA_ERROR_NOT_SUPPORTED, text)));
+            let text = if cfg!(natv2_emulator) {
+                "the emulator has no such kernel"
+            } else {
+                "this build has no emulator; build it where a C++17 compiler is installed"
+            };
+            return Err(refuse(shared, (CUresult::CUDA_ERROR_NOT_SUPPORTED, text.to_owned())));
         }
         Ok(Prepared { module: function.module, launch })
     }

@@ -4,7 +4,7 @@
 mod damaged;
 mod fat;
 mod machine_code;
-mod made;
+pub mod made;
 mod pointers;
 mod ptx;
 
