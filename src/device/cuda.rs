@@ -21,6 +21,7 @@
 //! `cuMemFree` waits for, and that a card goes on after it was full.
 
 mod cache;
+mod driver;
 mod error;
 mod graph;
 mod images;
@@ -42,7 +43,8 @@ pub use table::KernelTable;
 
 use crate::launch::{Arguments, Geometry, RecordedLaunch};
 use cudarc::driver::sys::{self, CUdevice_attribute};
-use cudarc::driver::{CudaContext, CudaStream, result};
+use cudarc::driver::result;
+use driver::{Context, Event, Stream};
 use error::Checked;
 use images::Images;
 use kernel::Kernel;
@@ -159,9 +161,9 @@ pub struct CudaRuntime {
     /// What is loaded of the kernels, and the memory, for all streams of the card.
     loaded: Arc<LoadedKernels>,
     memory: Arc<CardMemory>,
-    stream: Arc<CudaStream>,
+    stream: Arc<Stream>,
     stream_id: StreamId,
-    context: Arc<CudaContext>,
+    context: Arc<Context>,
     card: CardInfo,
     cuda_version: (u32, u32),
 }
@@ -195,7 +197,7 @@ impl CudaRuntime {
         if cuda_version < OLDEST {
             return Err(CudaError::OldDriver { cuda_version });
         }
-        let context = CudaContext::new(ordinal).call("cuDevicePrimaryCtxRetain")?;
+        let context = Context::new(ordinal)?;
         let loaded = LoadedKernels {
             kernels: KernelTable::default(),
             images: Mutex::new(Images::new(card.compute_capability, cuda_version)),
@@ -205,13 +207,13 @@ impl CudaRuntime {
     }
 
     fn on_new_stream(
-        context: Arc<CudaContext>,
+        context: Arc<Context>,
         loaded: Arc<LoadedKernels>,
         memory: Arc<CardMemory>,
         card: CardInfo,
         cuda_version: (u32, u32),
     ) -> Result<CudaRuntime, CudaError> {
-        let stream = context.new_stream().call("cuStreamCreate")?;
+        let stream = Stream::new(&context)?;
         let staging = Mutex::new(Staging::new(&context)?);
         let stream_id = memory.add_stream(&stream);
         Ok(CudaRuntime { staging, loaded, memory, stream, stream_id, context, card, cuda_version })
@@ -244,7 +246,7 @@ impl CudaRuntime {
     ///
     /// [`CudaError::Driver`].
     pub fn memory_bytes(&self) -> Result<(usize, usize), CudaError> {
-        let (free, total) = self.context.mem_get_info().call("cuMemGetInfo")?;
+        let (free, total) = self.context.memory_bytes()?;
         Ok((free + self.memory.kept(), total))
     }
 
@@ -290,7 +292,7 @@ impl CudaRuntime {
         let at = memory.range(offset, bytes)?;
         self.bind()?;
         // SAFETY: the range is inside the allocation, and the stream belongs to the context.
-        unsafe { result::memset_d8_async(at, 0, bytes, self.stream.cu_stream()) }.call("cuMemsetD8Async")
+        unsafe { result::memset_d8_async(at, 0, bytes, self.stream.handle()) }.call("cuMemsetD8Async")
     }
 
     /// Copies between two allocations.
@@ -309,7 +311,7 @@ impl CudaRuntime {
         let (source, target) = (from.range(from_offset, bytes)?, to.range(to_offset, bytes)?);
         self.bind()?;
         // SAFETY: both ranges are inside their allocations, which differ, since one is borrowed mutably.
-        unsafe { result::memcpy_dtod_async(target, source, bytes, self.stream.cu_stream()) }
+        unsafe { result::memcpy_dtod_async(target, source, bytes, self.stream.handle()) }
             .call("cuMemcpyDtoDAsync")
     }
 
@@ -338,11 +340,11 @@ impl CudaRuntime {
         // SAFETY: function and stream belong to the bound context; the rest is the caller's promise.
         unsafe {
             result::launch_kernel(
-                function.cu_function(),
+                function.handle(),
                 (grid[0], grid[1], grid[2]),
                 (block[0], block[1], block[2]),
                 geometry.shared_bytes,
-                self.stream.cu_stream(),
+                self.stream.handle(),
                 arguments.pointers_mut(),
             )
         }
@@ -400,7 +402,7 @@ impl CudaRuntime {
     ///
     /// [`CudaError::Driver`]: an error of an earlier launch may show here.
     pub fn synchronise(&self) -> Result<(), CudaError> {
-        self.stream.synchronize().call("cuStreamSynchronize")
+        self.stream.synchronise()
     }
 
     /// A point in time between what has been started and what will be.
@@ -420,11 +422,7 @@ impl CudaRuntime {
     ///
     /// [`CudaError::Driver`].
     pub fn event(&self) -> Result<CudaEvent, CudaError> {
-        self.bind()?;
-        self.context
-            .new_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT))
-            .call("cuEventCreate")
-            .map(CudaEvent)
+        Event::new(&self.context, true).map(CudaEvent)
     }
 
     /// Sets a point in time to be between what has been started and what will be.
@@ -433,11 +431,11 @@ impl CudaRuntime {
     ///
     /// [`CudaError::Driver`].
     pub fn mark(&self, event: &mut CudaEvent) -> Result<(), CudaError> {
-        event.0.record(&self.stream).call("cuEventRecord")
+        event.0.record(&self.stream)
     }
 
     fn bind(&self) -> Result<(), CudaError> {
-        self.context.bind_to_thread().call("cuCtxSetCurrent")
+        self.context.bind()
     }
 
     /// What `attempt` gives, where the card is full once more without the memory that nobody holds.
@@ -447,9 +445,11 @@ impl CudaRuntime {
 
     fn kernel(&self, name: &str) -> Result<&Kernel, CudaError> {
         let load = |row| {
-            let function = || lock(&self.loaded.images).function(&self.context, row);
-            let function = self.with_room(function)?;
-            Kernel::new(name, function, self.card.shared_bytes_per_block, self.cuda_version)
+            // Drivers may load a kernel when it is first asked about.
+            self.with_room(|| {
+                let function = lock(&self.loaded.images).function(&self.context, row)?;
+                Kernel::new(name, function, self.card.shared_bytes_per_block, self.cuda_version)
+            })
         };
         let unknown = || Err(CudaError::UnknownKernel { kernel: name.to_owned() });
         self.loaded.kernels.get_or_load(name, load).unwrap_or_else(unknown)
@@ -459,13 +459,18 @@ impl CudaRuntime {
 impl Drop for CudaRuntime {
     fn drop(&mut self) {
         // What runs there may be using memory that is dropped later, when this stream can no longer be asked.
-        let _ = self.stream.synchronize();
+        self.stream.synchronise_to_give_back();
     }
 }
 
 /// A point in time on a [`CudaRuntime`]'s stream.
-#[derive(Debug)]
-pub struct CudaEvent(cudarc::driver::CudaEvent);
+pub struct CudaEvent(Event);
+
+impl std::fmt::Debug for CudaEvent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CudaEvent").finish_non_exhaustive()
+    }
+}
 
 impl CudaEvent {
     /// Time from `earlier` to this event; waits for both.
@@ -474,7 +479,7 @@ impl CudaEvent {
     ///
     /// [`CudaError::Driver`].
     pub fn since(&self, earlier: &CudaEvent) -> Result<Duration, CudaError> {
-        let milliseconds = earlier.0.elapsed_ms(&self.0).call("cuEventElapsedTime")?;
+        let milliseconds = self.0.milliseconds_since(&earlier.0)?;
         Ok(Duration::from_secs_f64(f64::from(milliseconds.max(0.0)) / 1e3))
     }
 }

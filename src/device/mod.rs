@@ -161,8 +161,8 @@ pub trait Device: Send + Sync {
         Ok(None)
     }
 
-    /// Runs what was recorded, as [`Device::run`] would, if that was on these very buffers; whether
-    /// it was.
+    /// Runs what was recorded, as [`Device::run`] would, if that was on these very buffers and the device has room to
+    /// start it; whether it does. If not, nothing runs.
     ///
     /// # Errors
     /// The device fails.

@@ -123,25 +123,27 @@ impl<'a> Repeated<'a> {
                 }
             }
             if let Some(recording) = self.record(program, memory.again())? {
-                let replayed = self.device.replay(&recording, memory, threads)?;
-                debug_assert!(replayed, "on the buffers that it was made on");
-                return Ok(Some(recording));
+                if self.device.replay(&recording, memory.again(), threads)? {
+                    return Ok(Some(recording));
+                }
             }
         }
         self.device.run(self.calls, memory, threads)?;
         Ok(None)
     }
 
-    /// Starts what was recorded on `arena`.
+    /// Starts what was recorded on `arena`, or the calls themselves where the device has no room to start that.
     pub(super) fn replay(
         &self,
         recording: &Recording,
         arena: &mut Buffer,
         threads: Threads,
     ) -> Result<(), Error> {
-        let replayed = self.device.replay(recording, self.memory(arena), threads)?;
-        debug_assert!(replayed, "on the buffers that it was made on");
-        Ok(())
+        let mut memory = self.memory(arena);
+        if self.device.replay(recording, memory.again(), threads)? {
+            return Ok(());
+        }
+        self.device.run(self.calls, memory, threads)
     }
 
     fn memory<'b>(&'b self, arena: &'b mut Buffer) -> Memory<'b> {

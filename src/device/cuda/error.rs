@@ -181,12 +181,32 @@ impl CudaError {
         }
     }
 
+    /// Whether the driver, or the card under it, knows no such thing as was asked for.
+    fn is_unsupported(&self) -> bool {
+        matches!(self, CudaError::Driver { code, .. } if code == "CUDA_ERROR_NOT_SUPPORTED")
+    }
+
+    /// Whether it is about a graph alone, so that its launches may well go one by one: a graph has memory of its own,
+    /// and cards that are shared may have none.
+    pub fn is_about_the_graph(&self) -> bool {
+        self.is_out_of_memory() || self.is_unsupported()
+    }
+
     /// The error of a launch, with the geometry that the driver may have disliked.
     pub(super) fn launch(kernel: &str, geometry: Geometry, failure: DriverError) -> CudaError {
+        CudaError::of_launch("cuLaunchKernel", kernel, geometry, failure)
+    }
+
+    /// The error of a launch that was to be a part of a graph.
+    pub(super) fn node(kernel: &str, geometry: Geometry, failure: DriverError) -> CudaError {
+        CudaError::of_launch("cuGraphAddKernelNode", kernel, geometry, failure)
+    }
+
+    fn of_launch(call: &str, kernel: &str, geometry: Geometry, failure: DriverError) -> CudaError {
         let Geometry { grid, block, shared_bytes } = geometry;
         CudaError::Driver {
             call: format!(
-                "cuLaunchKernel of {kernel} (grid {grid:?}, block {block:?}, {shared_bytes} bytes of shared memory)"
+                "{call} of {kernel} (grid {grid:?}, block {block:?}, {shared_bytes} bytes of shared memory)"
             ),
             code: name_of(failure),
             advice: advice(failure.0),
@@ -263,6 +283,9 @@ fn advice(code: CUresult) -> &'static str {
         | CUresult::CUDA_ERROR_ASSERT => {
             "; a kernel went wrong, maybe one started earlier: run under compute-sanitizer, or on --device emulated, and \
              report it"
+        }
+        CUresult::CUDA_ERROR_DEVICE_UNAVAILABLE => {
+            "; the card is lost, or another process has it for itself: see nvidia-smi, and start again when it is there"
         }
         CUresult::CUDA_ERROR_ECC_UNCORRECTABLE | CUresult::CUDA_ERROR_HARDWARE_STACK_ERROR => {
             "; the card may be faulty: see nvidia-smi -q"

@@ -5,17 +5,18 @@
 //! be captured too, and nothing may load a kernel until the capture ends.
 
 use super::LoadedKernels;
+use super::driver::{Context, Function, Stream};
 use super::error::{Checked, CudaError};
 use crate::launch::RecordedLaunch;
 use cudarc::driver::sys::{self, CUgraph, CUgraphExec, CUgraphNode};
-use cudarc::driver::{CudaContext, CudaFunction, CudaStream, result};
+use cudarc::driver::result;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Launches that the driver starts at once. Freed when dropped.
 pub struct CudaGraph {
     /// The driver wants calls on it one at a time.
     executable: Mutex<Executable>,
-    context: Arc<CudaContext>,
+    context: Arc<Context>,
     /// Keeps the kernels loaded that it launches.
     _kernels: Arc<LoadedKernels>,
 }
@@ -38,9 +39,9 @@ impl Drop for Template {
 impl CudaGraph {
     /// Puts launches together, each with its kernel, one of `kernels`. The context is bound.
     pub(super) fn new(
-        context: &Arc<CudaContext>,
+        context: &Arc<Context>,
         kernels: &Arc<LoadedKernels>,
-        launches: &[(&CudaFunction, &RecordedLaunch)],
+        launches: &[(&Function, &RecordedLaunch)],
     ) -> Result<CudaGraph, CudaError> {
         let mut graph = std::ptr::null_mut();
         // SAFETY: writes one handle.
@@ -52,7 +53,7 @@ impl CudaGraph {
             let mut arguments = launch.arguments();
             let (grid, block) = (launch.geometry.grid, launch.geometry.block);
             let node = sys::CUDA_KERNEL_NODE_PARAMS {
-                func: function.cu_function(),
+                func: function.handle(),
                 gridDimX: grid[0],
                 gridDimY: grid[1],
                 gridDimZ: grid[2],
@@ -73,7 +74,7 @@ impl CudaGraph {
                 sys::cuGraphAddKernelNode_v2(&mut added, graph.0, before.as_ptr(), before.len(), &node)
             }
             .result()
-            .map_err(|failure| CudaError::launch(launch.kernel, launch.geometry, failure))?;
+            .map_err(|failure| CudaError::node(launch.kernel, launch.geometry, failure))?;
             last = Some(added);
         }
         let flags = sys::CUgraphInstantiate_flags(0);
@@ -81,7 +82,7 @@ impl CudaGraph {
         let executable = unsafe { result::graph::instantiate(graph.0, flags) }.call_for_memory(
             "cuGraphInstantiate",
             0,
-            || context.mem_get_info().unwrap_or((0, 0)),
+            || context.memory_bytes().unwrap_or((0, 0)),
         )?;
         let executable = Mutex::new(Executable(executable));
         Ok(CudaGraph { executable, context: context.clone(), _kernels: kernels.clone() })
@@ -92,19 +93,18 @@ impl CudaGraph {
     /// # Safety
     ///
     /// The pointers among the arguments are valid until the launches have ended.
-    pub(super) unsafe fn launch(&self, stream: &CudaStream) -> Result<(), CudaError> {
+    pub(super) unsafe fn launch(&self, stream: &Stream) -> Result<(), CudaError> {
         let executable = self.executable.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: both are alive and of the bound context; the rest is the caller's promise.
-        unsafe { result::graph::launch(executable.0, stream.cu_stream()) }.call("cuGraphLaunch")
+        unsafe { result::graph::launch(executable.0, stream.handle()) }.call("cuGraphLaunch")
     }
 }
 
 impl Drop for CudaGraph {
     fn drop(&mut self) {
-        if self.context.bind_to_thread().is_ok() {
-            let executable = self.executable.get_mut().unwrap_or_else(PoisonError::into_inner);
-            // SAFETY: made by `new`, not used again. The driver waits for launches under way itself.
-            let _ = unsafe { result::graph::exec_destroy(executable.0) };
-        }
+        self.context.bind_to_give_back();
+        let executable = self.executable.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: made by `new`, not used again. The driver waits for launches under way itself.
+        let _ = unsafe { result::graph::exec_destroy(executable.0) };
     }
 }

@@ -7,11 +7,11 @@
 //! will be, and kept on disk for the next time (`cache.rs`).
 
 use super::cache::ImageCache;
+use super::driver::{Context, Function, LoadError, Module};
 use super::error::{Checked, CudaError, name_of};
 use super::nvrtc::{Nvrtc, Output};
 use cudarc::driver::sys::CUresult;
-use cudarc::driver::{CudaContext, CudaFunction, CudaModule, DriverError};
-use cudarc::nvrtc::Ptx;
+use cudarc::driver::DriverError;
 use std::sync::Arc;
 
 /// A file of kernels.
@@ -69,7 +69,7 @@ pub fn kernel_table() -> &'static [(&'static str, usize)] {
 pub(super) struct Images {
     compute_capability: (u32, u32),
     cuda_version: (u32, u32),
-    modules: Vec<Option<Arc<CudaModule>>>,
+    modules: Vec<Option<Arc<Module>>>,
     /// What NVRTC has made of each file, where one had to be compiled.
     compiled: Option<Vec<Result<Vec<u8>, CudaError>>>,
 }
@@ -80,24 +80,26 @@ impl Images {
         Images { compute_capability, cuda_version, modules, compiled: None }
     }
 
-    /// The kernel of a row of [`kernel_table`].
-    pub fn function(&mut self, context: &Arc<CudaContext>, row: usize) -> Result<CudaFunction, CudaError> {
+    /// The kernel of a row of [`kernel_table`]. The context is bound.
+    pub fn function(&mut self, context: &Arc<Context>, row: usize) -> Result<Function, CudaError> {
         let (name, file) = kernel_table()[row];
-        self.module(context, file)?.load_function(name).call("cuModuleGetFunction")
+        Function::new(&self.module(context, file)?, name)
     }
 
-    fn module(&mut self, context: &Arc<CudaContext>, index: usize) -> Result<Arc<CudaModule>, CudaError> {
+    fn module(&mut self, context: &Arc<Context>, index: usize) -> Result<Arc<Module>, CudaError> {
         if let Some(module) = &self.modules[index] {
             return Ok(module.clone());
         }
         let source = &kernel_sources()[index];
         let module = match source.fatbin {
             None => self.compile(context, index, "this program was built without nvcc".to_owned())?,
-            Some(fatbin) => match context.load_module(Ptx::from_binary(fatbin.to_vec())) {
-                Err(failure) if is_about_the_image(failure) => {
+            Some(fatbin) => match Module::load(context, fatbin) {
+                Ok(module) => module,
+                Err(LoadError::Image(failure)) if is_about_the_image(failure) => {
                     self.compile(context, index, format!("cuModuleLoadData: {}", name_of(failure)))?
                 }
-                other => other.call("cuModuleLoadData")?,
+                Err(LoadError::Image(failure)) => return Err(failure).call("cuModuleLoadData"),
+                Err(LoadError::Other(error)) => return Err(error),
             },
         };
         self.modules[index] = Some(module.clone());
@@ -107,10 +109,10 @@ impl Images {
     /// A file as NVRTC compiles it. `reason` says why that is needed.
     fn compile(
         &mut self,
-        context: &Arc<CudaContext>,
+        context: &Arc<Context>,
         index: usize,
         reason: String,
-    ) -> Result<Arc<CudaModule>, CudaError> {
+    ) -> Result<Arc<Module>, CudaError> {
         let (file, compute_capability) = (kernel_sources()[index].name, self.compute_capability);
         let cuda_version = self.cuda_version;
         let no_image = |reason| CudaError::NoImage { file, reason, cuda_version, compute_capability };
@@ -123,8 +125,11 @@ impl Images {
         // Every file has its image, or the reason why not.
         let image = self.compiled.as_ref().and_then(|images| images.get(index)).cloned();
         let image = image.unwrap_or_else(|| Err(no_image(reason.clone())))?;
-        context.load_module(Ptx::from_binary(image)).map_err(|failure| {
-            no_image(format!("{reason}; cuModuleLoadData of NVRTC's image: {}", name_of(failure)))
+        Module::load(context, &image).map_err(|error| match error {
+            LoadError::Image(failure) => {
+                no_image(format!("{reason}; cuModuleLoadData of NVRTC's image: {}", name_of(failure)))
+            }
+            LoadError::Other(error) => error,
         })
     }
 }

@@ -1,15 +1,16 @@
 //! A kernel ready to launch, and how much of a multiprocessor's memory is to be shared memory for it.
 
+use super::driver::Function;
 use super::error::{Checked, CudaError};
 use crate::device::emulated;
 use crate::launch::{Arguments, MOST_ARGUMENTS};
-use cudarc::driver::CudaFunction;
-use cudarc::driver::sys::{self, CUfunction_attribute, CUresult};
+use cudarc::driver::DriverError;
+use cudarc::driver::sys::{CUfunction_attribute, CUresult};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A kernel ready to launch.
 pub(super) struct Kernel {
-    function: CudaFunction,
+    function: Function,
     /// Sizes of its arguments, where they are known: from its image, else from the emulator's kernel.
     argument_bytes: Option<Vec<usize>>,
     /// Whether a carve-out was asked for.
@@ -36,44 +37,36 @@ const TELLS_PARAMETERS: (u32, u32) = (12, 4);
 
 /// The sizes of the kernel's parameters in its image, in bytes; `None` where the driver does not know them. The
 /// driver supports CUDA [`TELLS_PARAMETERS`].
-fn parameters(function: &CudaFunction) -> Result<Option<Vec<usize>>, CudaError> {
+fn parameters(function: &Function) -> Result<Option<Vec<usize>>, CudaError> {
     let mut sizes = Vec::new();
     // One more than any launch of ours has shows that a kernel takes more.
     while sizes.len() <= MOST_ARGUMENTS {
-        let (mut offset, mut bytes) = (0, 0);
-        // SAFETY: the function is loaded, and two numbers are written.
-        let told =
-            unsafe { sys::cuFuncGetParamInfo(function.cu_function(), sizes.len(), &mut offset, &mut bytes) };
-        match told {
+        match function.parameter_bytes(sizes.len()) {
+            Ok(bytes) => sizes.push(bytes),
             // Behind the last.
-            CUresult::CUDA_ERROR_INVALID_VALUE => break,
-            CUresult::CUDA_ERROR_NOT_SUPPORTED => return Ok(None),
-            other => other.result().call("cuFuncGetParamInfo")?,
+            Err(CUresult::CUDA_ERROR_INVALID_VALUE) => break,
+            Err(CUresult::CUDA_ERROR_NOT_SUPPORTED) => return Ok(None),
+            Err(code) => return Err(DriverError(code)).call("cuFuncGetParamInfo"),
         }
-        sizes.push(bytes);
     }
     // All kernels take something, so this one's image does not say.
     Ok((!sizes.is_empty()).then_some(sizes))
 }
 
 impl Kernel {
-    /// A kernel on a card whose blocks can have `most` bytes of shared memory, with a driver that supports that
+    /// A kernel on a card, whose context is bound, whose blocks can have `most` bytes of shared memory, with a driver that supports that
     /// version of CUDA.
     pub fn new(
         name: &str,
-        function: CudaFunction,
+        function: Function,
         most: usize,
         cuda_version: (u32, u32),
     ) -> Result<Kernel, CudaError> {
-        let fixed = function.shared_size_bytes().call("cuFuncGetAttribute")?;
+        let fixed = function.shared_bytes()?;
         let most = i32::try_from(most).unwrap_or(i32::MAX);
         // More than 48 KiB of dynamic shared memory has to be asked for, kernel by kernel.
-        function
-            .set_attribute(
-                CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-                (most - fixed).max(0),
-            )
-            .call("cuFuncSetAttribute")?;
+        let dynamic = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        function.set(dynamic, (most - fixed).max(0))?;
         let of_image = if cuda_version < TELLS_PARAMETERS { None } else { parameters(&function)? };
         let argument_bytes = of_image.or_else(|| emulated::kernel(name).map(|info| info.argument_bytes));
         Ok(Kernel { function, argument_bytes, carved: AtomicBool::new(false) })
@@ -85,7 +78,7 @@ impl Kernel {
         name: &str,
         arguments: &Arguments<'_>,
         dynamic_bytes: u32,
-    ) -> Result<&CudaFunction, CudaError> {
+    ) -> Result<&Function, CudaError> {
         if let Some(wanted) = &self.argument_bytes
             && wanted != arguments.bytes()
         {
@@ -100,7 +93,7 @@ impl Kernel {
         {
             // A wish: where the driver knows no such thing, the kernel runs without.
             let wish = CUfunction_attribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT;
-            let _ = self.function.set_attribute(wish, share);
+            let _ = self.function.set(wish, share);
         }
         Ok(&self.function)
     }

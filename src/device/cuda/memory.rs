@@ -7,34 +7,35 @@
 //! are pinned. Pinning is slow, so there are two pinned buffers that all copies go through in
 //! turn: while the driver works on one, the host fills or empties the other.
 
+use super::driver::{Context, Event, Stream};
 use super::error::{Checked, CudaError};
 use super::lock;
 use super::pool::{self, Block, FreeList, Mark, StreamId};
-use cudarc::driver::sys::{CUdeviceptr, CUevent_flags, CUresult};
-use cudarc::driver::{CudaContext, CudaEvent, CudaStream, DriverError, result};
+use cudarc::driver::result;
+use cudarc::driver::sys::{CUdeviceptr, CUresult};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 /// The memory of a card, for all its streams.
 pub(super) struct CardMemory {
     /// What was dropped, and is kept for the next who asks (`pool.rs`).
-    free: Mutex<FreeList<CudaEvent>>,
+    free: Mutex<FreeList<Event>>,
     /// The streams that may be using what is dropped.
-    streams: Mutex<Vec<(StreamId, Weak<CudaStream>)>>,
+    streams: Mutex<Vec<(StreamId, Weak<Stream>)>>,
     next_stream: AtomicU64,
-    context: Arc<CudaContext>,
+    context: Arc<Context>,
 }
 
-impl Mark for CudaEvent {
+impl Mark for Event {
     fn passed(&self) -> bool {
         // Not so where the card has failed: such a block is never used again.
-        self.is_complete()
+        Event::is_complete(self)
     }
 }
 
 impl CardMemory {
     /// The memory of a card of `bytes` bytes. Blocks that nobody holds are kept, up to half of them.
-    pub fn new(context: &Arc<CudaContext>, bytes: usize) -> CardMemory {
+    pub fn new(context: &Arc<Context>, bytes: usize) -> CardMemory {
         CardMemory {
             free: Mutex::new(FreeList::new(bytes / 2)),
             streams: Mutex::default(),
@@ -45,7 +46,7 @@ impl CardMemory {
 
     /// Adds a stream, on which memory may be used from now on until the stream is gone. Whoever lets it go waits for
     /// it first.
-    pub fn add_stream(&self, stream: &Arc<CudaStream>) -> StreamId {
+    pub fn add_stream(&self, stream: &Arc<Stream>) -> StreamId {
         let id = self.next_stream.fetch_add(1, Ordering::Relaxed);
         let mut streams = lock(&self.streams);
         streams.retain(|(_, stream)| stream.strong_count() > 0);
@@ -55,7 +56,7 @@ impl CardMemory {
 
     /// Memory for what is asked of a stream from now on. Not initialised.
     pub fn take(self: &Arc<CardMemory>, bytes: usize, stream: StreamId) -> Result<CudaMemory, CudaError> {
-        self.context.bind_to_thread().call("cuCtxSetCurrent")?;
+        self.context.bind()?;
         let room = pool::room(bytes);
         let found = lock(&self.free).take(room, stream);
         let (start, room) = match found {
@@ -67,7 +68,7 @@ impl CardMemory {
 
     /// The context is bound.
     fn take_from_driver(&self, bytes: usize, room: usize) -> Result<CUdeviceptr, CudaError> {
-        let state = || self.context.mem_get_info().unwrap_or((0, 0));
+        let state = || self.context.memory_bytes().unwrap_or((0, 0));
         // SAFETY: the context is bound.
         let taken = || unsafe { result::malloc_sync(room) }.call_for_memory("cuMemAlloc", bytes, state);
         // What is kept may be what is missing.
@@ -88,14 +89,14 @@ impl CardMemory {
     }
 
     /// A mark on every stream of the card, behind what may be using memory that is dropped now.
-    fn marks(&self) -> Result<Vec<(StreamId, CudaEvent)>, DriverError> {
-        let streams: Vec<(StreamId, Arc<CudaStream>)> =
+    fn marks(&self) -> Result<Vec<(StreamId, Event)>, CudaError> {
+        let streams: Vec<(StreamId, Arc<Stream>)> =
             lock(&self.streams).iter().filter_map(|(id, stream)| Some((*id, stream.upgrade()?))).collect();
-        let mark = |(id, stream): &(StreamId, Arc<CudaStream>)| {
+        let mark = |(id, stream): &(StreamId, Arc<Stream>)| {
             let spare = lock(&self.free).spare();
             let event = match spare {
                 Some(event) => event,
-                None => self.context.new_event(Some(CUevent_flags::CU_EVENT_DISABLE_TIMING))?,
+                None => Event::new(&self.context, false)?,
             };
             event.record(stream)?;
             Ok((*id, event))
@@ -106,14 +107,13 @@ impl CardMemory {
 
 impl Drop for CardMemory {
     fn drop(&mut self) {
-        if self.context.bind_to_thread().is_ok() {
-            self.give_back();
-        }
+        self.context.bind_to_give_back();
+        self.give_back();
     }
 }
 
 /// Gives a block to the driver, which waits for everything that may be using it.
-fn free(block: Block<CudaEvent>) {
+fn free(block: Block<Event>) {
     // SAFETY: allocated by `take_from_driver`, and nobody holds it. An error could only repeat an earlier one.
     let _ = unsafe { result::free_sync(block.start) };
 }
@@ -155,10 +155,7 @@ impl CudaMemory {
 
 impl Drop for CudaMemory {
     fn drop(&mut self) {
-        // An error here could only repeat one that a call has reported already.
-        if self.card.context.bind_to_thread().is_err() {
-            return;
-        }
+        self.card.context.bind_to_give_back();
         match self.card.marks() {
             Ok(marks) => {
                 let over = lock(&self.card.free).put(self.start, self.room, marks);
@@ -179,17 +176,16 @@ const CHUNK: usize = 4 << 20;
 struct Pinned {
     start: *mut u8,
     /// Recorded after the last copy that uses the buffer.
-    busy: CudaEvent,
-    context: Arc<CudaContext>,
+    busy: Event,
+    context: Arc<Context>,
 }
 
 // SAFETY: it is plain memory of the process, owned by this value alone.
 unsafe impl Send for Pinned {}
 
 impl Pinned {
-    fn new(context: &Arc<CudaContext>) -> Result<Pinned, CudaError> {
-        let busy = context.new_event(Some(CUevent_flags::CU_EVENT_DISABLE_TIMING)).call("cuEventCreate")?;
-        context.bind_to_thread().call("cuCtxSetCurrent")?;
+    fn new(context: &Arc<Context>) -> Result<Pinned, CudaError> {
+        let busy = Event::new(context, false)?;
         // SAFETY: the context is bound.
         let start = match unsafe { result::malloc_host(CHUNK, 0) } {
             Err(failure) if failure.0 == CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
@@ -203,7 +199,13 @@ impl Pinned {
     }
 
     fn wait(&self) -> Result<(), CudaError> {
-        self.busy.synchronize().call("cuEventSynchronize")
+        self.busy.synchronise()
+    }
+
+    /// Says that the driver is busy with it until the stream has come by.
+    fn mark(&self, stream: &Stream) -> Result<(), CudaError> {
+        // Without a mark nobody could wait for the copy, and the buffer would be used again too early.
+        self.busy.record(stream).inspect_err(|_| stream.synchronise_to_give_back())
     }
 
     fn slice(&mut self, bytes: usize) -> &mut [u8] {
@@ -215,10 +217,9 @@ impl Pinned {
 impl Drop for Pinned {
     fn drop(&mut self) {
         let _ = self.wait();
-        if self.context.bind_to_thread().is_ok() {
-            // SAFETY: allocated by `new`, and the driver is done with it.
-            let _ = unsafe { result::free_host(self.start.cast()) };
-        }
+        self.context.bind_to_give_back();
+        // SAFETY: allocated by `new`, and the driver is done with it.
+        let _ = unsafe { result::free_host(self.start.cast()) };
     }
 }
 
@@ -229,14 +230,14 @@ pub(super) struct Staging {
 }
 
 impl Staging {
-    pub fn new(context: &Arc<CudaContext>) -> Result<Staging, CudaError> {
+    pub fn new(context: &Arc<Context>) -> Result<Staging, CudaError> {
         Ok(Staging { buffers: [Pinned::new(context)?, Pinned::new(context)?], next: 0 })
     }
 
     /// Copies to the card; `from` has been read when this returns.
     pub fn upload(
         &mut self,
-        stream: &Arc<CudaStream>,
+        stream: &Arc<Stream>,
         to: CUdeviceptr,
         from: &[u8],
     ) -> Result<(), CudaError> {
@@ -251,11 +252,11 @@ impl Staging {
                 result::memcpy_htod_async(
                     to + (i * CHUNK) as u64,
                     buffer.slice(chunk.len()),
-                    stream.cu_stream(),
+                    stream.handle(),
                 )
             }
             .call("cuMemcpyHtoDAsync")?;
-            buffer.busy.record(stream).call("cuEventRecord")?;
+            buffer.mark(stream)?;
         }
         Ok(())
     }
@@ -263,7 +264,7 @@ impl Staging {
     /// Copies from the card; waits for it.
     pub fn download(
         &mut self,
-        stream: &Arc<CudaStream>,
+        stream: &Arc<Stream>,
         from: CUdeviceptr,
         to: &mut [u8],
     ) -> Result<(), CudaError> {
@@ -279,11 +280,11 @@ impl Staging {
                 result::memcpy_dtoh_async(
                     buffer.slice(chunk.len()),
                     from + (i * CHUNK) as u64,
-                    stream.cu_stream(),
+                    stream.handle(),
                 )
             }
             .call("cuMemcpyDtoHAsync")?;
-            buffer.busy.record(stream).call("cuEventRecord")?;
+            buffer.mark(stream)?;
             if let Some((earlier, index)) = under_way.replace((chunk, index)) {
                 self.empty(index, earlier)?;
             }

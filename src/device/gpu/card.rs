@@ -115,17 +115,21 @@ impl Runtime for Card {
         if self.0.cuda_version() < (12, 0) {
             return Ok(None);
         }
-        match self.0.graph(&launches).map_err(|error| self.failed(error)) {
+        match self.0.graph(&launches) {
             Ok(graph) => Ok(Some(graph)),
-            // A graph has memory of its own; launches one by one need none.
-            Err(Error::OutOfMemory { .. }) => Ok(None),
-            Err(error) => Err(error),
+            Err(error) if error.is_about_the_graph() => Ok(None),
+            Err(error) => Err(self.failed(error)),
         }
     }
 
-    unsafe fn launch_graph(&self, graph: &CudaGraph, _: Threads) -> Result<(), Error> {
+    unsafe fn launch_graph(&self, graph: &CudaGraph, _: Threads) -> Result<bool, Error> {
         // SAFETY: passed on to the caller.
-        unsafe { self.0.launch_graph(graph) }.map_err(|error| self.failed(error))
+        match unsafe { self.0.launch_graph(graph) } {
+            Ok(()) => Ok(true),
+            // Drivers bring a graph to the card when it is first started, and may find no room for it then.
+            Err(error) if error.is_about_the_graph() => Ok(false),
+            Err(error) => Err(self.failed(error)),
+        }
     }
 
     fn synchronise(&self) -> Result<(), Error> {

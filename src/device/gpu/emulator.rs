@@ -91,11 +91,12 @@ impl Runtime for Emulator {
         Ok(Some(launches))
     }
 
-    unsafe fn launch_graph(&self, graph: &Vec<RecordedLaunch>, threads: Threads) -> Result<(), Error> {
+    unsafe fn launch_graph(&self, graph: &Vec<RecordedLaunch>, threads: Threads) -> Result<bool, Error> {
         // SAFETY: passed on to the caller.
         let launch =
             |l: &RecordedLaunch| unsafe { self.launch(l.kernel, l.geometry, &l.arguments(), threads) };
-        graph.iter().try_for_each(launch)
+        graph.iter().try_for_each(launch)?;
+        Ok(true)
     }
 
     fn synchronise(&self) -> Result<(), Error> {

@@ -102,14 +102,15 @@ pub trait Runtime: Send + Sync + Sized + 'static {
     /// The device refuses one of them.
     fn graph(&self, launches: Vec<RecordedLaunch>) -> Result<Option<Self::Graph>, Error>;
 
-    /// Starts launches that were put together; may return before they have run.
+    /// Starts launches that were put together; may return before they have run. Whether it has started them: if not,
+    /// none was, and they can be launched one by one.
     ///
     /// # Errors
     /// They are refused, or an earlier one has failed.
     ///
     /// # Safety
     /// As [`Runtime::launch`], for each of them.
-    unsafe fn launch_graph(&self, graph: &Self::Graph, threads: Threads) -> Result<(), Error>;
+    unsafe fn launch_graph(&self, graph: &Self::Graph, threads: Threads) -> Result<bool, Error>;
 
     /// Waits until all launches have ended.
     ///
@@ -371,8 +372,7 @@ impl<R: Runtime> Device for Gpu<R> {
         let Some(graph) = recording.on::<R::Graph>(self.buffers(&memory)) else { return Ok(false) };
         // SAFETY: as in `run`: the addresses are of slots inside these buffers, which are where and as
         // large as they were when it was recorded.
-        unsafe { self.runtime.launch_graph(graph, threads)? };
-        Ok(true)
+        unsafe { self.runtime.launch_graph(graph, threads) }
     }
 
     fn with_own_stream(&self) -> Result<Option<Arc<dyn Device>>, Error> {

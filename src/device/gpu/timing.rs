@@ -164,8 +164,8 @@ mod tests {
         fn graph(&self, _: Vec<RecordedLaunch>) -> Result<Option<()>, Error> {
             Ok(None)
         }
-        unsafe fn launch_graph(&self, (): &(), _: Threads) -> Result<(), Error> {
-            Ok(())
+        unsafe fn launch_graph(&self, (): &(), _: Threads) -> Result<bool, Error> {
+            Ok(true)
         }
         fn load(&self, kernel: &'static str) -> Result<(), Error> {
             self.note(format!("load {kernel}"));

@@ -166,6 +166,17 @@ pub fn initialised(symbol: &str, work: impl FnOnce(&mut State) -> Outcome) -> CU
     })
 }
 
+/// A call that gives a context back. It does so whatever it returns.
+pub fn gives_back_context(symbol: &str, work: impl FnOnce(&mut State) -> Outcome) -> CUresult {
+    let mut state = lock();
+    let injected = state.shared.counted(symbol);
+    if !state.shared.initialised {
+        return CUresult::CUDA_ERROR_NOT_INITIALIZED;
+    }
+    let outcome = work(&mut state);
+    injected.unwrap_or_else(|| code(outcome))
+}
+
 /// A call on the context of its thread.
 pub fn in_context(symbol: &str, work: impl FnOnce(&mut Shared, &mut Context) -> Outcome) -> CUresult {
     on_current(symbol, false, work)

@@ -3,7 +3,7 @@
 use super::devices::known;
 use super::{pointer, put};
 use crate::context::Context;
-use crate::state::{self, State, in_context, initialised};
+use crate::state::{self, State, gives_back_context, in_context, initialised};
 use cudarc::driver::sys::{CUcontext, CUdevice, CUresult};
 use std::ffi::{c_int, c_uint};
 
@@ -35,7 +35,7 @@ extern "C" fn cuDevicePrimaryCtxRetain(context: *mut CUcontext, device: CUdevice
 
 #[unsafe(no_mangle)]
 extern "C" fn cuDevicePrimaryCtxRelease_v2(device: CUdevice) -> CUresult {
-    initialised("cuDevicePrimaryCtxRelease_v2", |state| {
+    gives_back_context("cuDevicePrimaryCtxRelease_v2", |state| {
         let &(handle, retained) =
             state.shared.primary.get(&device).ok_or(CUresult::CUDA_ERROR_INVALID_CONTEXT)?;
         if retained > 1 {
@@ -59,7 +59,7 @@ extern "C" fn cuCtxCreate_v2(context: *mut CUcontext, _: c_uint, device: CUdevic
 
 #[unsafe(no_mangle)]
 extern "C" fn cuCtxDestroy_v2(context: CUcontext) -> CUresult {
-    initialised("cuCtxDestroy_v2", |state| {
+    gives_back_context("cuCtxDestroy_v2", |state| {
         let handle = context as usize;
         if state.shared.primary.values().any(|&(primary, _)| primary == handle) {
             return Err(CUresult::CUDA_ERROR_INVALID_CONTEXT);
