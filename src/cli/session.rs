@@ -87,6 +87,8 @@ impl Session {
     /// The configuration and its run directory, which is opened already where it exists: a run is
     /// compared before anything is loaded, and made only when weights and data are good.
     pub(super) fn resolve(&self, command: &str) -> Result<(Config, RunPlace), Error> {
+        // Whatever is loaded from here on, such as images, may be loaded by several threads.
+        self.globals.machine.prepare()?;
         let config = self.with(command, &[])?;
         let path = self.place(&config);
         let existing = if path.exists() { Some(enter(&path, &config)?) } else { None };

@@ -42,8 +42,8 @@ pub use nvrtc::{Nvrtc, Output};
 pub use table::KernelTable;
 
 use crate::launch::{Arguments, Geometry, RecordedLaunch};
-use cudarc::driver::sys::{self, CUdevice_attribute};
 use cudarc::driver::result;
+use cudarc::driver::sys::{self, CUdevice_attribute};
 use driver::{Context, Event, Stream};
 use error::Checked;
 use images::Images;

@@ -8,8 +8,8 @@ use super::LoadedKernels;
 use super::driver::{Context, Function, Stream};
 use super::error::{Checked, CudaError};
 use crate::launch::RecordedLaunch;
-use cudarc::driver::sys::{self, CUgraph, CUgraphExec, CUgraphNode};
 use cudarc::driver::result;
+use cudarc::driver::sys::{self, CUgraph, CUgraphExec, CUgraphNode};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Launches that the driver starts at once. Freed when dropped.
@@ -80,7 +80,7 @@ impl CudaGraph {
         let flags = sys::CUgraphInstantiate_flags(0);
         // SAFETY: the graph is alive.
         let executable = unsafe { result::graph::instantiate(graph.0, flags) }.call_for_memory(
-            "cuGraphInstantiate",
+            "cuGraphInstantiateWithFlags",
             0,
             || context.memory_bytes().unwrap_or((0, 0)),
         )?;

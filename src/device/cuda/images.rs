@@ -10,8 +10,8 @@ use super::cache::ImageCache;
 use super::driver::{Context, Function, LoadError, Module};
 use super::error::{Checked, CudaError, name_of};
 use super::nvrtc::{Nvrtc, Output};
-use cudarc::driver::sys::CUresult;
 use cudarc::driver::DriverError;
+use cudarc::driver::sys::CUresult;
 use std::sync::Arc;
 
 /// A file of kernels.

@@ -235,12 +235,7 @@ impl Staging {
     }
 
     /// Copies to the card; `from` has been read when this returns.
-    pub fn upload(
-        &mut self,
-        stream: &Arc<Stream>,
-        to: CUdeviceptr,
-        from: &[u8],
-    ) -> Result<(), CudaError> {
+    pub fn upload(&mut self, stream: &Arc<Stream>, to: CUdeviceptr, from: &[u8]) -> Result<(), CudaError> {
         for (i, chunk) in from.chunks(CHUNK).enumerate() {
             let buffer = &mut self.buffers[self.next];
             self.next ^= 1;
@@ -249,11 +244,7 @@ impl Staging {
             // SAFETY: the caller has checked the range on the card; the buffer is not touched
             // before `busy` says that the copy is done.
             unsafe {
-                result::memcpy_htod_async(
-                    to + (i * CHUNK) as u64,
-                    buffer.slice(chunk.len()),
-                    stream.handle(),
-                )
+                result::memcpy_htod_async(to + (i * CHUNK) as u64, buffer.slice(chunk.len()), stream.handle())
             }
             .call("cuMemcpyHtoDAsync")?;
             buffer.mark(stream)?;
