@@ -110,12 +110,6 @@ impl Job {
         ])
     }
 
-    /// The same on some of the built-in digits.
-    pub fn digits() -> Job {
-        let arguments = words("evaluate --json --images 10 --calibration-images 8");
-        Job { arguments, files: &[], prints_results: true }.with(&["--archs", &networks()])
-    }
-
     /// A search with an iteration, and adaptation.
     pub fn search() -> Job {
         let arguments = words(

