@@ -5,9 +5,13 @@
 #   scripts/gpu-check.sh pack [--arch sm_90] FOLDER
 #       here: builds the program and the checks for cards of one architecture, and leaves one archive in
 #       FOLDER, which `tar xf` unpacks
-#   natv2-gpu-check/gpu-check.sh [cuda|cuda:N|emulated] [--only NAME,..] [--from NAME] [--limit SECONDS] [--list]
-#       there: runs the steps one after the other, nine minutes at most on a card; five on the emulator and two
-#       cores
+#   scripts/gpu-check.sh lay-out FOLDER
+#       here, for a try without a card: leaves what an archive holds in FOLDER/natv2-gpu-check, from the build that
+#       the tests have, for the architectures of NATV2_CUDA_ARCHS
+#   natv2-gpu-check/gpu-check.sh [cuda|cuda:N|emulated] [--small] [--only NAME,..] [--from NAME] [--limit SECONDS]
+#                                [--list]
+#       there: runs the steps one after the other, nine minutes at most on a card. --small, which `emulated` implies,
+#       takes sizes for kernels that run on two cores: five minutes at most
 #
 # A step that takes longer than its limit, or than --limit, is stopped. After every step $OUT (else results/ beside this
 # script) is complete: summary.jsonl has a line a step (name, seconds, exit, status: ok, failed or absent, and
@@ -32,8 +36,44 @@ for line in sys.stdin:
         print(message["executable"])' "$1"
 }
 
+# Builds the program and the checks, and lays out in a folder what an archive holds. The arguments behind it are
+# cargo's, for the build.
+lay_out() { # folder nvcc architecture arguments...
+    local to=$1 nvcc=$2 arch=$3 built program checks name
+    shift 3
+    # The checks come with the program, which is compiled once so: on its own it would have other dependencies.
+    built=$(cargo test "$@" --locked --test device --no-run --message-format=json) || return 1
+    program=$(executable bin <<<"$built") && checks=$(executable test <<<"$built") || return 1
+    [ -x "$program" ] && [ -x "$checks" ] || { complain "cargo did not say what it has built"; return 1; }
+
+    mkdir -p "$to/golden" &&
+        cp "$program" "$to/natv2" && cp "$checks" "$to/natv2-checks" || return 1
+    for name in ofa_mbv3_w ofav2_; do cp tests/golden/$name* "$to/golden/" || return 1; done
+    cp scripts/gpu-check.sh scripts/card_table.py benches/peers/torch_cuda.py "$to/" || return 1
+    printf '{"version":"%s","commit":"%s","architecture":"%s","compiler":"%s"}\n' \
+        "$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)" \
+        "$(git describe --always --dirty --exclude '*' 2>/dev/null || echo unknown)" \
+        "$arch" "$("$nvcc" --version | sed -n 's/.*release \([0-9.]*\),.*/\1/p')" >"$to/about.json"
+}
+
+# Finds the tools, makes the folder `to` and goes to the checkout's root. Sets `nvcc`.
+prepare() { # folder tools...
+    local name
+    to=$1
+    shift
+    nvcc=$(compiler) || exit 1
+    for name in "$@"; do
+        command -v "$name" >/dev/null || { complain "this needs $name, which is not on this machine"; exit 1; }
+    done
+    root=$(cd "$here/.." && pwd)
+    [ -f "$root/Cargo.toml" ] || refuse "this builds from a checkout, and $root is none"
+    mkdir -p "$to" || exit 1
+    to=$(cd "$to" && pwd)
+    cd "$root" || exit 1
+}
+
 pack() {
-    local arch=sm_90 to="" nvcc root staging built program checks name
+    local arch=sm_90 to="" nvcc root staging
     while [ $# -gt 0 ]; do
         case $1 in
             --arch) arch=${2:?--arch needs an architecture, such as sm_90}; shift 2 ;;
@@ -43,34 +83,13 @@ pack() {
     done
     [ -n "$to" ] || refuse "pack needs the folder that the archive goes to"
     [[ $arch =~ ^sm_[0-9]+a?$ ]] || refuse "--arch $arch is no architecture: give sm_80, sm_90 or the like"
-    nvcc=$(compiler) || exit 1
-    for name in cargo python3 xz; do
-        command -v "$name" >/dev/null || { complain "pack needs $name, which is not on this machine"; exit 1; }
-    done
-    root=$(cd "$here/.." && pwd)
-    [ -f "$root/Cargo.toml" ] || refuse "pack builds from a checkout, and $root is none"
-    mkdir -p "$to" || exit 1
-    to=$(cd "$to" && pwd)
-    cd "$root" || exit 1
-
+    prepare "$to" cargo python3 xz
     export NVCC=$nvcc NATV2_CUDA_ARCHS=$arch NATV2_LINEINFO=0
-    # The checks come with the program, which is compiled once so: on its own it would have other dependencies.
-    built=$(cargo test --profile pack --locked --test device --no-run --message-format=json) || exit 1
-    program=$(executable bin <<<"$built") && checks=$(executable test <<<"$built") || exit 1
-    [ -x "$program" ] && [ -x "$checks" ] || { complain "cargo did not say what it has built"; exit 1; }
 
     staging=$(mktemp -d) || exit 1
     # shellcheck disable=SC2064 # the folder's name as it is now
     trap "rm -rf '$staging'" EXIT
-    mkdir -p "$staging/$folder/golden"
-    cp "$program" "$staging/$folder/natv2"
-    cp "$checks" "$staging/$folder/natv2-checks"
-    for name in ofa_mbv3_w ofav2_; do cp tests/golden/$name* "$staging/$folder/golden/"; done
-    cp scripts/gpu-check.sh scripts/card_table.py benches/peers/torch_cuda.py "$staging/$folder/"
-    printf '{"version":"%s","commit":"%s","architecture":"%s","compiler":"%s"}\n' \
-        "$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)" \
-        "$(git describe --always --dirty --exclude '*' 2>/dev/null || echo unknown)" \
-        "$arch" "$("$nvcc" --version | sed -n 's/.*release \([0-9.]*\),.*/\1/p')" >"$staging/$folder/about.json"
+    lay_out "$staging/$folder" "$nvcc" "$arch" --profile pack || exit 1
     local archive=$to/$folder-$arch.tar.xz
     # One block with a window of 128 MiB: both programs hold the same kernels, which then count once.
     if tar -C "$staging" -cf "$staging/$folder.tar" "$folder" &&
@@ -81,6 +100,21 @@ pack() {
         complain "cannot write $archive: is the disk full?"
         exit 1
     fi
+}
+
+lay_out_for_a_try() {
+    local to="" nvcc root
+    while [ $# -gt 0 ]; do
+        case $1 in
+            -*) refuse "lay-out knows a folder, not $1" ;;
+            *) [ -z "$to" ] || refuse "lay-out takes one folder"; to=$1; shift ;;
+        esac
+    done
+    [ -n "$to" ] || refuse "lay-out needs the folder that $folder goes to"
+    prepare "$to" cargo python3
+    # The environment as it is: the build of the tests is there, and is not made again.
+    lay_out "$to/$folder" "$nvcc" "${NATV2_CUDA_ARCHS:-all}" || exit 1
+    echo "$to/$folder: scripts/with-stand-in-driver $to/$folder/gpu-check.sh cuda --small"
 }
 
 # nvcc as the build script finds it. Without one the pack would hold no kernels.
@@ -100,15 +134,14 @@ compiler() {
     return 1
 }
 
-if [ "${1:-}" = pack ]; then
-    shift
-    pack "$@"
-    exit
-fi
+case ${1:-} in
+    pack) shift; pack "$@"; exit ;;
+    lay-out) shift; lay_out_for_a_try "$@"; exit ;;
+esac
 
 # ---- the steps -------------------------------------------------------------------------------------------
 
-device=cuda only="" from="" list="" most=""
+device=cuda only="" from="" list="" most="" small=""
 while [ $# -gt 0 ]; do
     case $1 in
         --only) only=,${2:?--only needs names of steps},; shift 2 ;;
@@ -119,16 +152,17 @@ while [ $# -gt 0 ]; do
             shift 2
             ;;
         --list) list=yes; shift ;;
+        --small) small=yes; shift ;;
         cuda | cuda:[0-9]* | emulated) device=$1; shift ;;
         -h | --help) sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; exit ;;
-        *) refuse "$1 is not known: give cuda, cuda:N or emulated, --only NAME,.., --from NAME, --limit SECONDS or --list" ;;
+        *) refuse "$1 is not known: give cuda, cuda:N or emulated, --small, --only NAME,.., --from NAME, --limit SECONDS or --list" ;;
     esac
 done
 
 card=yes
-[ "$device" = emulated ] && card=""
-# A number on a card, and the one on the emulator.
-sized() { [ -n "$card" ] && echo "$1" || echo "$2"; }
+[ "$device" = emulated ] && card="" small=yes
+# A number on a card, and the one where kernels run on the CPU.
+sized() { [ -z "$small" ] && echo "$1" || echo "$2"; }
 
 torch_device=$device
 # The name that doctor has for it.
@@ -175,7 +209,7 @@ all_steps() {
     step kernels-f32 "$(sized 15 200)" json ./natv2 bench kernels --device "$device" \
         --images "$images" --check-images "$checked" --json
     local size=(--width 1.0 --resolution 64 --classes 200 --images 10000 --calibration-images 500 --networks 100)
-    [ -n "$card" ] || size=(--width 0.25 --resolution 32 --images 16 --calibration-images 8 --networks 2)
+    [ -z "$small" ] || size=(--width 0.25 --resolution 32 --images 16 --calibration-images 8 --networks 2)
     step population "$(sized 45 300)" json ./natv2 bench evaluate --device "$device" --precision bf16 "${size[@]}" \
         --streams 1 --streams 2 --graphs never --graphs always --rounds 1 --json
     step torch-mbconv "$(sized 15 60)" json "$python" torch_cuda.py mbconv --device "$torch_device"
@@ -193,13 +227,18 @@ all_steps() {
     done
 
     # What it is for.
-    local precision
+    local precision training=() searching=()
+    if [ -n "$small" ]; then
+        training=(--set supernet.width=0.1 --set train.schedule=full)
+        searching=(--set search.archive=4 --set search.oversample=1 --set search.iterations=1
+            --set search.candidates=2)
+    fi
     for precision in f32 f16 bf16; do
         step "train-$precision" "$(sized 15 100)" json ./natv2 train --device "$device" --profile tiny \
-            --precision "$precision" --run "$logs/runs/train-$precision" --json
+            --precision "$precision" --run "$logs/runs/train-$precision" "${training[@]}" --json
     done
     step search "$(sized 35 200)" json ./natv2 search --device "$device" --profile tiny --precision bf16 \
-        --run "$logs/runs/search" --json
+        --run "$logs/runs/search" "${searching[@]}" --json
 }
 
 if [ -n "$list$only$from" ]; then
@@ -307,7 +346,9 @@ step() { # name limit kind command...
 # Why a command failed: the first error that it names, else its last words.
 reason() { # output errors code
     local line
-    line=$(grep -hm 1 '^error: ' "$2" "$1" 2>/dev/null | head -n 1)
+    # What a driver that stands in for a card's has found.
+    line=$(grep -hm 1 'driver: fault: ' "$2" "$1" 2>/dev/null | head -n 1)
+    [ -n "$line" ] || line=$(grep -hm 1 '^error: ' "$2" "$1" 2>/dev/null | head -n 1)
     # What a check that has failed says stands behind the line that names it.
     [ -n "$line" ] || line=$(grep -hm 1 -A 1 "^thread '.* panicked at" "$1" "$2" 2>/dev/null | head -n 2 | tr '\n' ' ')
     [ -n "$line" ] || line=$(last_line "$2")

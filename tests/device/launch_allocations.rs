@@ -76,7 +76,8 @@ fn no_operator_allocates_to_launch_its_kernels() {
 #[cfg(all(feature = "cuda", target_os = "linux", natv2_emulator, natv2_fatbin))]
 #[test]
 fn no_operator_allocates_to_launch_its_kernels_on_a_card() {
-    let Some(driver) = crate::common::stand_in::alone!() else { return };
+    use crate::common::stand_in::alone;
+    let Some(driver) = alone!() else { return };
     let card = natv2::device::open("cuda").expect("the card");
     let (_, launches) = driver.counted("cuLaunchKernel", || count_launches(&*card));
     assert!(launches > 100 && driver.count("cuGraphLaunch") > 30, "{launches}");

@@ -4,7 +4,8 @@
 //! `scripts/gpu-check.sh` packs this program for a machine with a card and runs three groups of it there: tests whose
 //! names begin with `fused_`, with `golden_` or `operators_`, and with `engine_`. Those run on the device that
 //! `NATV2_TEST_DEVICE` names (`cuda`, `cuda:N`, `emulated`, `cpu`). Without a name golden tests run on the CPU, and the
-//! others on the CPU and the emulator.
+//! others on the CPU and the emulator. `scripts/with-stand-in-driver cargo test --test device golden_` runs them on `cuda`
+//! where there is no card.
 //!
 //! Tests share their process. Three things belong to it: the instruction set, which is chosen in a process of its own
 //! (`ops::operators`); the driver, so that nothing opens a card where there is no name, but a test in a process of its

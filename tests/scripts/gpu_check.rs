@@ -15,6 +15,7 @@ struct Pack {
 }
 
 const NATV2: &str = r#"#!/bin/sh
+[ -z "$STUB_LOG" ] || echo "$*" >> "$STUB_LOG"
 [ "$1" != "$STUB_HANGS" ] || sleep 60
 if [ "$1" = "$STUB_FAILS" ]; then
     echo "error: a \"wrong\" result"
@@ -154,6 +155,36 @@ fn every_step_leaves_a_line_and_what_it_printed() {
     assert_eq!(step(&steps, "fused")["figures"]["passed"], 2);
     assert_eq!(step(&steps, "pack")["figures"]["architecture"], "sm_90");
     assert!(pack.kept().contains(&"summary.jsonl".to_string()));
+}
+
+#[test]
+fn small_sizes_are_for_any_device() {
+    let pack = Pack::new();
+    let asked = |arguments: &[&str], device: &str| {
+        let log = pack.path("log");
+        let settings = [("STUB_LOG", log.to_str().unwrap()), ("PATH", TOOLS)];
+        assert_eq!(pack.run(arguments, &settings).status.code(), Some(0), "{arguments:?}");
+        let text = fs::read_to_string(&log).unwrap();
+        fs::remove_file(log).unwrap();
+        // Runs of training lie in a folder with a name of its own each time.
+        let words = text.split_whitespace().filter(|word| !word.contains("/runs/"));
+        words.map(|word| if word == device { "DEVICE" } else { word }.to_string()).collect::<Vec<_>>()
+    };
+    let emulated = asked(&["emulated"], "emulated");
+    assert_eq!(asked(&["cuda", "--small"], "cuda"), emulated);
+    assert_eq!(asked(&["--small", "cuda:0"], "cuda:0"), emulated);
+    assert_eq!(asked(&["emulated", "--small"], "emulated"), emulated);
+    let full = asked(&["cuda"], "cuda");
+    let images = |words: &[String]| words.iter().any(|word| word == "1000");
+    assert!(images(&full) && !images(&emulated), "{full:?}");
+    // A card's tools are looked for all the same.
+    let steps = pack.steps();
+    let why = |device: &str| {
+        let of = |step: &&Value| step["name"] == "memcheck" && step["device"] == device;
+        steps.iter().find(of).unwrap()["why"].as_str().unwrap()
+    };
+    assert_eq!(why("emulated"), "there is no card on emulated");
+    assert_eq!(why("cuda"), "compute-sanitizer is not on this machine");
 }
 
 #[test]
@@ -322,6 +353,18 @@ fn nothing_is_packed_without_kernels() {
         (&[("NVCC", "none")], &["--fast"], 2, "not --fast"),
     ] {
         let output = pack(settings, arguments);
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains(part), "{}", text(&output.stderr));
+    }
+    for (nvcc, arguments, code, part) in [
+        ("none", &[folder.path().to_str().unwrap()][..], 1, "NVCC=none packs no kernels"),
+        ("none", &["--fast"], 2, "lay-out knows a folder, not --fast"),
+        ("none", &[], 2, "lay-out needs the folder that natv2-gpu-check goes to"),
+        ("none", &["a", "b"], 2, "lay-out takes one folder"),
+    ] {
+        let mut command = Command::new("bash");
+        command.arg(script("gpu-check.sh")).arg("lay-out").args(arguments).env("NVCC", nvcc);
+        let output = command.output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
         assert!(text(&output.stderr).contains(part), "{}", text(&output.stderr));
     }

@@ -138,6 +138,6 @@ impl Runtime for Emulator {
     }
 
     fn peak_sizes(&self) -> (usize, u32) {
-        (1 << 18, 16)
+        super::SMALL_PEAK
     }
 }

@@ -235,6 +235,10 @@ launched! {
 const PEAK_THREADS: usize = 256;
 /// Operations of a warp and round of `peak_bf16`: 8 products of 16 x 16 by 16 x 8.
 const PRODUCT_FLOPS: f64 = 8.0 * 4096.0;
+/// Elements of the arrays and rounds of the chains for peaks of processors: milliseconds of work.
+const SMALL_PEAK: (usize, u32) = (1 << 18, 16);
+/// A copy of peaks that takes longer is none of a card: this is 10 GB/s.
+const SLOW_COPY: Duration = Duration::from_millis(100);
 
 impl<R: Runtime> Gpu<R> {
     /// The device on that runtime.
@@ -295,6 +299,25 @@ impl<R: Runtime> Gpu<R> {
     fn best(&self, mut run: impl FnMut() -> Result<(), Error>) -> Result<Duration, Error> {
         run()?;
         Ok(self.timed(5, false, run)?.into_iter().min().unwrap_or_default())
+    }
+
+    /// The best time of a copy.
+    fn copy_time(&self, x: u64, y: u64, quads: usize) -> Result<Duration, Error> {
+        let copy = CopyArgs { x, y, quads: quads as u32 };
+        self.best(|| self.launch_items("copy_f32", quads, &copy))
+    }
+
+    /// The runtime's sizes for peaks, or small ones where these would take minutes: a driver may run kernels on the CPU.
+    fn peak_sizes_in_time(&self) -> Result<(usize, u32), Error> {
+        let (len, rounds) = self.runtime.peak_sizes();
+        let (part, few) = SMALL_PEAK;
+        if len <= part {
+            return Ok((len, rounds));
+        }
+        let (x, y) = (self.runtime.allocate(4 * part)?, self.runtime.allocate(4 * part)?);
+        let copied = self.copy_time(self.runtime.address(&x), self.runtime.address(&y), part / 4)?;
+        let slow = copied.saturating_mul((len / part) as u32) > SLOW_COPY;
+        Ok(if slow { (part, few) } else { (len, rounds) })
     }
 
     /// Loads the kernels that the calls launch.
@@ -456,11 +479,10 @@ impl<R: Runtime> Device for Gpu<R> {
     }
 
     fn peaks(&self) -> Result<Peaks, Error> {
-        let (len, rounds) = self.runtime.peak_sizes();
+        let (len, rounds) = self.peak_sizes_in_time()?;
         let (x, y) = (self.runtime.allocate(4 * len)?, self.runtime.allocate(4 * len)?);
-        let (x, y, quads) = (self.runtime.address(&x), self.runtime.address(&y), len / 4);
-        let copy = CopyArgs { x, y, quads: quads as u32 };
-        let copied = self.best(|| self.launch_items("copy_f32", quads, &copy))?;
+        let (y, quads) = (self.runtime.address(&y), len / 4);
+        let copied = self.copy_time(self.runtime.address(&x), y, quads)?;
         // A thread a float of `y`; a factor below 1 keeps the chains finite.
         let threads = quads / PEAK_THREADS * PEAK_THREADS;
         let chains = PeakArgs { y, rounds, factor: 0.999, term: 1.0 };
