@@ -6,7 +6,9 @@
 //! and a training too; that takes an hour.
 #![cfg(all(natv2_emulator, natv2_fatbin))]
 
+use crate::common::stand_in::alone;
 use crate::jobs::{Job, Outcome, is_long, side_by_side};
+use cudarc::driver::sys;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// What calls return. A card does not recover from those in the middle.
@@ -186,4 +188,14 @@ fn images_that_do_not_fit_the_card_are_sent_with_each_batch() {
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
     let (sent, full) = (sent.into_inner(), full.into_inner());
     assert!(sent > 0 && full > 0, "of {allocations:?} {sent} are of images, {full} of what has to be there");
+}
+
+/// NVRTC looks for tables of the driver's, and reads a null pointer where that function is missing.
+#[test]
+fn the_driver_says_that_it_has_no_tables_for_nvrtc() {
+    let Some(_driver) = alone!() else { return };
+    let (mut table, id) = (std::ptr::null(), sys::CUuuid { bytes: [0; 16] });
+    // SAFETY: the driver is there, writes at most a pointer, and reads the number.
+    let found = unsafe { sys::cuGetExportTable(&mut table, &id) };
+    assert!(found == sys::CUresult::CUDA_ERROR_NOT_FOUND && table.is_null());
 }

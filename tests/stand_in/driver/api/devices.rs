@@ -4,7 +4,7 @@ use super::put;
 use crate::launch::{MOST_THREADS, SHARED};
 use crate::state::{State, always, initialise, initialised};
 use cudarc::driver::sys::{CUdevice, CUdevice_attribute, CUresult, CUuuid};
-use std::ffi::{c_char, c_int, c_uint};
+use std::ffi::{c_char, c_int, c_uint, c_void};
 
 /// The name of every card.
 const NAME: &[u8] = b"stand-in driver (emulated kernels)";
@@ -17,6 +17,13 @@ extern "C" fn cuInit(flags: c_uint) -> CUresult {
 #[unsafe(no_mangle)]
 extern "C" fn cuDriverGetVersion(version: *mut c_int) -> CUresult {
     always("cuDriverGetVersion", |state| put(version, state.shared.settings.cuda))
+}
+
+/// Tables of functions that NVIDIA's own libraries know of; there are none here. NVRTC looks for one, to keep images by
+/// itself, and does without; where this function is missing it reads a null pointer.
+#[unsafe(no_mangle)]
+extern "C" fn cuGetExportTable(_: *mut *const c_void, _: *const CUuuid) -> CUresult {
+    always("cuGetExportTable", |_| Err(CUresult::CUDA_ERROR_NOT_FOUND))
 }
 
 #[unsafe(no_mangle)]
