@@ -64,9 +64,9 @@ impl Runtime for Paper {
     fn graph(&self, launches: Vec<RecordedLaunch>) -> Result<Option<Vec<RecordedLaunch>>, Error> {
         Ok(Some(launches))
     }
-    unsafe fn launch_graph(&self, graph: &Vec<RecordedLaunch>, _: Threads) -> Result<(), Error> {
+    unsafe fn launch_graph(&self, graph: &Vec<RecordedLaunch>, _: Threads) -> Result<bool, Error> {
         black_box(graph);
-        Ok(())
+        Ok(true)
     }
     fn synchronise(&self) -> Result<(), Error> {
         Ok(())

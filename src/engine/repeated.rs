@@ -122,10 +122,10 @@ impl<'a> Repeated<'a> {
                     return Ok(Some(recording));
                 }
             }
-            if let Some(recording) = self.record(program, memory.again())? {
-                if self.device.replay(&recording, memory.again(), threads)? {
-                    return Ok(Some(recording));
-                }
+            if let Some(recording) = self.record(program, memory.again())?
+                && self.device.replay(&recording, memory.again(), threads)?
+            {
+                return Ok(Some(recording));
             }
         }
         self.device.run(self.calls, memory, threads)?;

@@ -265,7 +265,7 @@ mod emulated {
         fn graph(&self, launches: Vec<RecordedLaunch>) -> Result<Option<Self::Graph>, Error> {
             self.0.graph(launches)
         }
-        unsafe fn launch_graph(&self, graph: &Self::Graph, threads: Threads) -> Result<(), Error> {
+        unsafe fn launch_graph(&self, graph: &Self::Graph, threads: Threads) -> Result<bool, Error> {
             // SAFETY: passed on to the caller.
             unsafe { self.0.launch_graph(graph, threads) }
         }

@@ -49,7 +49,7 @@ fn population(device: Arc<dyn Device>, graphs: Graphs) -> impl Fn() -> Vec<(usiz
         let calibration = Calibration::Batches { images: &train, count: 4, batch: 2 };
         let found = engine.evaluate_population(&networks, &test, calibration, &|| false, &|_, _| ());
         let results = found.expect("it runs").expect("nobody stops it").results;
-        let one = |e: &Evaluation| (e.correct as usize, e.loss.to_bits());
+        let one = |e: &Evaluation| (e.correct, e.loss.to_bits());
         results.iter().flatten().map(one).collect()
     }
 }
