@@ -54,8 +54,8 @@ fn parameters(function: &Function) -> Result<Option<Vec<usize>>, CudaError> {
 }
 
 impl Kernel {
-    /// A kernel on a card, whose context is bound, whose blocks can have `most` bytes of shared memory, with a driver that supports that
-    /// version of CUDA.
+    /// A kernel on a card whose blocks can have `most` bytes of shared memory, with a driver that supports that version
+    /// of CUDA. The context is bound.
     pub fn new(
         name: &str,
         function: Function,
