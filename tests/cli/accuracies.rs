@@ -214,6 +214,9 @@ fn networks_of_a_whole_run_are_found_by_their_files_alone() {
     let after = column(&printed, "after %", 2);
     assert!(!after.is_empty(), "{printed}");
     all_run(folder, &shown(&printed), &after[..1]);
+    // A stage by itself decodes the images before it computes anything.
+    let short = "--set train.schedule=full --set train.epoch_images=16 --set train.batch=8";
+    succeeds(folder, &format!("natv2 train --profile tiny --run 'run 2' -q{settings} {short}"));
 
     let tuned: Value =
         serde_json::from_slice(&std::fs::read(folder.join("run 1/finetuned.json")).unwrap()).unwrap();

@@ -119,3 +119,27 @@ fn settings_of_the_driver_that_are_wrong_are_named() {
         assert!(output.status.code() == Some(2) && said.contains(part), "{name}={value}: {said}");
     }
 }
+
+/// `?4` is one of the first four calls: which one, the seed says.
+#[test]
+fn which_call_fails_can_be_drawn_from_the_seed() {
+    if !cfg!(natv2_fatbin) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let report = folder.path().join("report");
+    let launches = |seed: &str| {
+        let fail = ("FAIL", "cuLaunchKernel:?4:CUDA_ERROR_NOT_PERMITTED");
+        let output = doctor(&[("SEED", seed), fail, ("REPORT", report.to_str().expect("UTF-8"))])?;
+        let (state, said) = finding(&output, "devices", "cuda");
+        assert!(state != "ok" && said.contains("CUDA_ERROR_NOT_PERMITTED"), "{state}: {said}");
+        let counts: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(&report).expect("a report")).expect("JSON");
+        counts["counts"]["cuLaunchKernel"].as_u64()
+    };
+    let Some(first) = launches("1") else { return };
+    assert_eq!(launches("1"), Some(first));
+    let drawn: Vec<u64> = ["2", "3", "4", "5", "6", "7"].into_iter().filter_map(launches).collect();
+    assert!(drawn.iter().all(|count| (1..=4).contains(count)), "{drawn:?}");
+    assert!(drawn.iter().any(|count| *count != first), "{first} and {drawn:?}");
+}
