@@ -75,10 +75,19 @@ impl<'a> Arguments<'a> {
     #[must_use]
     pub fn and<T: Copy>(self, value: &'a T) -> Arguments<'a> {
         const { assert!(align_of::<T>() <= align_of::<u64>(), "what a RecordedLaunch can hold") };
-        self.and_raw(std::ptr::from_ref(value).cast_mut().cast(), size_of::<T>())
+        // SAFETY: the value is there for as long as it is borrowed.
+        unsafe { self.and_raw(std::ptr::from_ref(value).cast_mut().cast(), size_of::<T>()) }
     }
 
-    fn and_raw(mut self, pointer: *mut c_void, bytes: usize) -> Arguments<'a> {
+    /// One more argument, of a type that is not known here.
+    ///
+    /// # Panics
+    /// If there are [`MOST_ARGUMENTS`] already.
+    ///
+    /// # Safety
+    /// A value of so many bytes is at the pointer, for as long as the arguments are used.
+    #[must_use]
+    pub unsafe fn and_raw(mut self, pointer: *mut c_void, bytes: usize) -> Arguments<'a> {
         assert!(self.count < MOST_ARGUMENTS, "a launch has at most {MOST_ARGUMENTS} arguments");
         self.pointers[self.count] = pointer;
         self.bytes[self.count] = bytes;
@@ -144,7 +153,8 @@ impl RecordedLaunch {
         self.bytes[..self.count].iter().fold(Arguments::new(), |arguments, &bytes| {
             let (value, behind) = left.split_at(words(bytes));
             left = behind;
-            arguments.and_raw(value.as_ptr().cast_mut().cast(), bytes)
+            // SAFETY: the copies are this launch's, which is borrowed.
+            unsafe { arguments.and_raw(value.as_ptr().cast_mut().cast(), bytes) }
         })
     }
 }

@@ -1,16 +1,14 @@
-//! A card on the stand-in driver gives what the emulator gives, bit for bit: operators, populations on two streams,
-//! training. And the host's side of it: copies through staging, times, memory that is taken again, a card that is full.
+//! A card on the stand-in driver gives what the emulator gives, bit for bit: operators and training (`populations` has
+//! the rest). And the host's side of it: copies through staging, times, memory that is taken again, a card that is full.
 #![cfg(all(natv2_emulator, natv2_fatbin))]
 
 use crate::common::stand_in::alone;
 use natv2::bench::kernels::{arena_after, check};
 use natv2::data::Source;
 use natv2::device::{self, Device, Error, Memory};
-use natv2::engine::{Calibration, Cropped, Engine, Evaluation, Precision};
 use natv2::ops::halves::Format;
 use natv2::ops::{Threads, cases};
 use natv2::random::stream;
-use natv2::space::walk::Exits;
 use natv2::space::{Arch, ExitScaling, Family};
 use natv2::supernet::{Blank, Supernet, Tensor};
 use natv2::train::{Batch, Decays, Optimiser, Rule, Settings, Student, Trainer, Weighting};
@@ -61,44 +59,6 @@ fn kernels_give_what_they_give_on_the_emulator_one_by_one_and_as_graphs() {
     // Whole MBConvs have blocks that large; depthwise filters do not.
     assert!(names.contains(&"Mbconv") && driver.count("carve-out of 100") > 0);
     assert!(driver.count("carve-out of 100") < driver.count("cuModuleGetFunction"));
-}
-
-/// Networks, in groups that two streams take in turn, again and again so that they become graphs.
-#[test]
-fn a_population_on_two_streams_gives_what_it_gives_on_the_emulator() {
-    let Some(driver) = alone!(&MEMORY) else { return };
-    let (test, labels) = images(7, "test");
-    let (train, _) = images(6, "train");
-    let (test, train) = (Cropped::new(&test, &labels).expect("images"), Cropped::new(&train, &[]));
-    let train = train.expect("images");
-    let calibration = Calibration::Batches { images: &train, count: 6, batch: 3 };
-    let blank = Blank { family: Family::SE_B, width: 0.1, classes: 10, scaling: ExitScaling::Once };
-    let supernet = Arc::new(Supernet::random(&blank, 1).expect("a super-network"));
-    let network = |index: usize| {
-        let mut arch = Arch { d: [2; 5], ..Arch::largest(Family::SE_B, 32, None) };
-        (arch.ks, arch.e) = ([3; 20], [3; 20]);
-        arch.ks[4 * index] = 5;
-        (arch.clone(), Exits::single(&arch))
-    };
-    let networks: Vec<(Arch, Exits)> = (0..4).map(network).collect();
-    for precision in [Precision::F32, Precision::Bf16] {
-        let evaluated = |device: Arc<dyn Device>, rounds: usize| {
-            let engine = Engine::in_precision(device, supernet.clone(), precision).expect("an engine");
-            // Little, so that there are several groups.
-            let engine = engine.with_budget(1 << 14);
-            let once = || {
-                let found = engine.evaluate_population(&networks, &test, calibration, &|| false, &|_, _| ());
-                let results = found.expect("it runs").expect("nobody stops it").results;
-                let one = |e: &Evaluation| (e.correct, e.images, e.loss.to_bits());
-                results.iter().flatten().map(one).collect::<Vec<_>>()
-            };
-            (0..rounds).map(|_| once()).collect::<Vec<_>>()
-        };
-        let wanted = evaluated(device::open("emulated").expect("the emulator"), 1);
-        let (found, streams) = driver.counted("cuStreamCreate", || evaluated(card(), 5));
-        assert!(found.iter().all(|results| *results == wanted[0]), "{precision}: {found:?}, {wanted:?}");
-        assert_eq!(streams, 2);
-    }
 }
 
 /// Steps of training, at random sizes of students, give the weights that they give on the emulator.

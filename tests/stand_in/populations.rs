@@ -7,7 +7,7 @@
 use crate::common::stand_in::alone;
 use crate::jobs::{Job, is_long, side_by_side};
 use natv2::device::{self, Device};
-use natv2::engine::{Calibration, Cropped, Engine, Evaluation, Graphs};
+use natv2::engine::{Calibration, Cropped, Engine, Evaluation, Graphs, Precision};
 use natv2::random::stream;
 use natv2::space::walk::Exits;
 use natv2::space::{Arch, ExitScaling, Family};
@@ -29,10 +29,14 @@ fn images(count: usize) -> Tensor {
 
 /// A population on a device, in groups that two streams take in turn; each call of what is given gives right answers
 /// and losses of its networks.
-fn population(device: Arc<dyn Device>, graphs: Graphs) -> impl Fn() -> Vec<(usize, u64)> {
+fn population(
+    device: Arc<dyn Device>,
+    precision: Precision,
+    graphs: Graphs,
+) -> impl Fn() -> Vec<(usize, u64)> {
     let blank = Blank { family: Family::SE_B, width: 0.1, classes: 10, scaling: ExitScaling::Once };
     let supernet = Arc::new(Supernet::random(&blank, 1).expect("a super-network"));
-    let engine = Engine::new(device, supernet).expect("an engine");
+    let engine = Engine::in_precision(device, supernet, precision).expect("an engine");
     // Little, so that there are several groups.
     let engine = engine.with_budget(1 << 14).with_graphs(graphs);
     let network = |index: usize| {
@@ -54,23 +58,26 @@ fn population(device: Arc<dyn Device>, graphs: Graphs) -> impl Fn() -> Vec<(usiz
     }
 }
 
-fn emulated() -> Vec<(usize, u64)> {
-    population(device::open("emulated").expect("the emulator"), Graphs::Never)()
+fn emulated(precision: Precision) -> Vec<(usize, u64)> {
+    population(device::open("emulated").expect("the emulator"), precision, Graphs::Never)()
 }
 
 #[test]
 fn a_population_on_two_streams_is_the_same_in_other_interleavings() {
     // The other process has no variables of the driver but these.
     let Some(driver) = alone!(&[("LONG", if is_long() { "1" } else { "0" })]) else { return };
-    let wanted = emulated();
-    let evaluate = population(device::open("cuda").expect("the card"), Graphs::Auto);
-    let before = driver.count("cuStreamCreate");
-    assert!(evaluate() == wanted && driver.count("cuStreamCreate") == before + 1, "two streams");
-    for seed in seeds() {
-        driver.set_seed(seed);
-        assert_eq!(evaluate(), wanted, "seed {seed}");
+    for precision in [Precision::F32, Precision::Bf16] {
+        driver.set_seed(0);
+        let wanted = emulated(precision);
+        let (before, graphs) = (driver.count("cuStreamCreate"), driver.count("cuGraphLaunch"));
+        let evaluate = population(device::open("cuda").expect("the card"), precision, Graphs::Auto);
+        assert!(evaluate() == wanted && driver.count("cuStreamCreate") == before + 2, "two streams");
+        for seed in seeds() {
+            driver.set_seed(seed);
+            assert_eq!(evaluate(), wanted, "{precision}, seed {seed}");
+        }
+        assert!(driver.count("cuGraphLaunch") > graphs);
     }
-    assert!(driver.count("cuGraphLaunch") > 0);
 }
 
 #[test]
@@ -89,8 +96,8 @@ fn a_search_is_the_same_in_other_interleavings() {
 
 /// The rest of a test in which graphs cannot be had: two populations one after the other.
 fn runs_without_graphs(launched: impl Fn() -> u64) {
-    let evaluate = population(device::open("cuda").expect("the card"), Graphs::Always);
-    let wanted = emulated();
+    let evaluate = population(device::open("cuda").expect("the card"), Precision::F32, Graphs::Always);
+    let wanted = emulated(Precision::F32);
     for round in 0..2 {
         let before = launched();
         assert_eq!(evaluate(), wanted, "round {round}");

@@ -6,7 +6,8 @@ use crate::image::{Kernel, Kind};
 use crate::memory;
 use crate::state::Shared;
 use cudarc::driver::sys::CUresult;
-use std::ffi::{CString, c_void};
+use natv2::launch::Geometry;
+use std::ffi::c_void;
 
 /// Shared memory that a kernel has without asking, static and dynamic, in bytes.
 pub const SHARED: u32 = 48 << 10;
@@ -94,11 +95,10 @@ impl Context {
             let text = "parameters in one buffer are not known here".to_owned();
             return Err(refuse(shared, (CUresult::CUDA_ERROR_NOT_SUPPORTED, text)));
         }
-        let (values, bytes) = self.parameters(shared, function, asked)?;
-        let known = CString::new(name.as_str()).ok().and_then(|name| emulator::parameters(&name));
-        let launch = known.map(|(kernel, _)| {
+        let values = self.parameters(shared, function, asked)?;
+        let launch = emulator::known(name).map(|kernel| {
             let Asked { grid, block, shared_bytes, .. } = *asked;
-            Box::new(Launch { kernel, grid, block, shared_bytes, values, bytes })
+            Box::new(Launch { kernel, geometry: Geometry { grid, block, shared_bytes }, values })
         });
         if launch.is_none() && !function.kernel.is_empty() {
             let text = if cfg!(natv2_emulator) {
@@ -111,13 +111,13 @@ impl Context {
         Ok(Prepared { module: function.module, launch })
     }
 
-    /// Copies of the parameters, and their sizes.
+    /// Copies of the parameters.
     fn parameters(
         &self,
         shared: &mut Shared,
         function: &Function,
         asked: &Asked,
-    ) -> Result<(Vec<Vec<u64>>, Vec<usize>), CUresult> {
+    ) -> Result<Vec<Vec<u64>>, CUresult> {
         let (name, sizes) = (&function.kernel.name, function.kernel.parameter_bytes());
         let pointer = |index: usize| {
             // SAFETY: the driver's contract: an array with a pointer for each parameter of the kernel; and one more, null,
@@ -147,7 +147,7 @@ impl Context {
             shared.report.fault(format!("a launch of {name} has more than its {} parameters", sizes.len()));
             return Err(CUresult::CUDA_ERROR_INVALID_VALUE);
         }
-        Ok((values, sizes))
+        Ok(values)
     }
 
     /// What a kernel is given as an address of the card is of memory that is there.

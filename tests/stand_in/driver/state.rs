@@ -22,7 +22,7 @@ pub struct Shared {
     pub report: Report,
     pub random: ChaCha8Rng,
     /// Threads that kernels run on.
-    pub threads: u32,
+    pub threads: usize,
     /// The primary context of each card, and how often it was retained.
     pub primary: BTreeMap<i32, (usize, u32)>,
     /// How often work is done before anybody waits for it.
@@ -48,7 +48,7 @@ static STATE: LazyLock<Mutex<State>> = LazyLock::new(|| {
         std::process::exit(2)
     });
     let (random, eagerness) = interleaving(settings.seed);
-    let threads = std::thread::available_parallelism().map_or(1, |count| count.get() as u32);
+    let threads = std::thread::available_parallelism().map_or(1, |count| count.get());
     // SAFETY: the function is this library's, which is never unloaded.
     unsafe { libc::atexit(at_exit) };
     let (report, primary) = (Report::default(), BTreeMap::new());

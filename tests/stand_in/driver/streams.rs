@@ -283,7 +283,7 @@ impl Context {
                 // SAFETY: the range was checked at the call, and freeing waits for the card.
                 unsafe { std::ptr::write_bytes(at as *mut u8, value, bytes) };
             }
-            Work::Launch { mut launch, .. } => self.run_kernel(shared, &mut launch),
+            Work::Launch { launch, .. } => self.run_kernel(shared, &launch),
             Work::Record { event } => {
                 if let Some(event) = self.events.get_mut(&event) {
                     event.time = Some(Instant::now());
@@ -293,7 +293,7 @@ impl Context {
         }
     }
 
-    fn run_kernel(&mut self, shared: &mut Shared, launch: &mut Launch) {
+    fn run_kernel(&mut self, shared: &mut Shared, launch: &Launch) {
         if let Some(code) = shared.counted(KERNEL) {
             self.fail(code);
             return;
@@ -301,7 +301,7 @@ impl Context {
         if shared.report.counted(KERNEL) == shared.settings.skip {
             return;
         }
-        crash::running(Some(launch.kernel));
+        crash::running(Some(&launch.kernel.name));
         // SAFETY: the sizes of the parameters were checked at the call. Where a pointer among them is wrong the kernel
         // meets a page that cannot be touched.
         let result = unsafe { emulator::run(launch, shared.threads) };

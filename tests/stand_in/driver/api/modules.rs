@@ -9,7 +9,7 @@ use crate::streams::Work;
 use crate::{context::Prepared, emulator};
 use cudarc::driver::sys::{CUfunction, CUfunction_attribute, CUmodule, CUresult, CUstream};
 use std::collections::BTreeMap;
-use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 
 fn load(
     shared: &mut Shared,
@@ -51,12 +51,11 @@ fn load(
 
 /// The C++ compiler of the emulator and that of the card lay parameters out alike.
 fn compare(shared: &mut Shared, kernel: &Kernel) {
-    let known = CString::new(kernel.name.as_str()).ok().and_then(|name| emulator::parameters(&name));
-    if let Some((_, sizes)) = known.filter(|(_, sizes)| *sizes != kernel.parameter_bytes()) {
+    let of_image = kernel.parameter_bytes();
+    if let Some(known) = emulator::known(&kernel.name).filter(|known| known.bytes != of_image) {
         shared.report.fault(format!(
-            "kernel {} has parameters of {:?} bytes in its image, and of {sizes:?} on the emulator",
-            kernel.name,
-            kernel.parameter_bytes()
+            "kernel {} has parameters of {of_image:?} bytes in its image, and of {:?} on the emulator",
+            kernel.name, known.bytes
         ));
     }
 }
