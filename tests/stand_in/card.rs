@@ -179,6 +179,28 @@ fn memory_is_taken_again_without_stopping_the_card_and_never_too_early() {
     assert_eq!(count, 0, "all have come by");
 }
 
+/// One stream makes room for a data set, and another is the first to copy images there.
+#[test]
+fn images_that_another_stream_copies_stay_where_they_are() {
+    let Some(_driver) = alone!(&MEMORY) else { return };
+    let card = card();
+    let other = card.with_own_stream().expect("another stream").expect("one");
+    let pixels: Arc<Vec<u8>> = Arc::new((0..3 * 32 * 32 * 3).map(|value| (value % 251) as u8).collect());
+    let residents = card.residents().expect("room for data sets");
+    let pages = residents.pages(&*card, &pixels, 3 * 32 * 32).expect("no failure").expect("room");
+    let images = |device: &dyn Device| {
+        let copied = pages.with(device, &pixels, &[0, 1, 2], |stored| {
+            let mut found = vec![0.0; pages.len()];
+            device.download(stored, 0, &mut found).map(|()| bits(&found))
+        });
+        copied.expect("they are copied").expect("download")
+    };
+    let found = images(&*other);
+    card.synchronise().expect("done");
+    assert!(images(&*other) == found, "something came behind them");
+    assert!(found.iter().all(|&pixel| pixel != device::emulated::POISON), "none is missing");
+}
+
 #[test]
 fn a_full_card_says_so_and_first_gives_back_what_nobody_holds() {
     let Some(driver) = alone!(&MEMORY) else { return };
