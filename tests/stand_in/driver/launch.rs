@@ -96,7 +96,9 @@ impl Context {
             return Err(refuse(shared, (CUresult::CUDA_ERROR_NOT_SUPPORTED, text)));
         }
         let values = self.parameters(shared, function, asked)?;
-        let launch = emulator::known(name).map(|kernel| {
+        // Of another size they have been named when the image was loaded.
+        let known = emulator::known(name).filter(|known| known.bytes == function.kernel.parameter_bytes());
+        let launch = known.map(|kernel| {
             let Asked { grid, block, shared_bytes, .. } = *asked;
             Box::new(Launch { kernel, geometry: Geometry { grid, block, shared_bytes }, values })
         });

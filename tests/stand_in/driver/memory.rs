@@ -4,11 +4,10 @@
 //! allocation to its release; its end lies at a page that cannot, and its addresses are never given out again. So an
 //! access behind the end, or after the release, stops the process (`crash`).
 
+use natv2::device::emulated::POISON;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-/// What fresh memory holds: NaN as f32, and in both halves as f16 and bf16.
-pub const POISON: u32 = 0x7fa1_7fa1;
 /// Bytes that allocations begin at a multiple of.
 const ALIGNMENT: usize = 256;
 /// Bytes of a page of the machine.
