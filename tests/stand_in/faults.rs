@@ -8,7 +8,7 @@ use cudarc::driver::sys::{self, CUresult};
 use cudarc::driver::{CudaContext, CudaFunction, CudaStream};
 use cudarc::nvrtc::Ptx;
 use natv2::device::cuda::{CudaError, CudaRuntime, kernel_sources, kernel_table};
-use natv2::launch::{Arguments, Geometry};
+use natv2::launch::{Arguments, Geometry, RecordedLaunch};
 use std::ffi::c_void;
 use std::sync::Arc;
 
@@ -212,6 +212,49 @@ fn a_thread_without_a_context() {
         std::thread::spawn(move || unsafe { result::stream::synchronize(raw as sys::CUstream) });
     assert_eq!(code(synchronised.join().expect("a thread")), CUresult::CUDA_ERROR_INVALID_CONTEXT);
     drop((stream, context));
+}
+
+/// Whatever a thread asks of natv2's card first, it has the context for it.
+#[test]
+fn natv2_finds_its_context_on_every_thread() {
+    let Some(driver) = alone!() else { return };
+    let runtime = &CudaRuntime::new(0).expect("a card");
+    let fill = Fill { y: 0, quads: 0, value: 1.0 };
+    let arguments = || Arguments::of(&fill);
+    let launch = RecordedLaunch::new("fill_f32", Geometry::linear(1, 256), &arguments());
+    let graph = &runtime.graph(std::slice::from_ref(&launch)).expect("a graph");
+    let (mut memory, mut other) = (runtime.alloc(64).expect("memory"), runtime.alloc(64).expect("memory"));
+    let (mut event, earlier) = (runtime.event().expect("an event"), runtime.record().expect("an event"));
+    let before = driver.count("cuCtxSetCurrent");
+    let mut threads = 0;
+    let mut alone = |what: &str, work: &mut (dyn FnMut() -> Result<(), CudaError> + Send)| {
+        threads += 1;
+        let done = std::thread::scope(|scope| scope.spawn(work).join());
+        done.expect("no panic").unwrap_or_else(|error| panic!("{what}: {error}"));
+    };
+    alone("upload", &mut || runtime.upload(&mut memory, 0, &[1; 64]));
+    alone("download", &mut || runtime.download(&memory, 0, &mut [0; 64]));
+    alone("zero", &mut || runtime.zero(&mut memory, 0, 64));
+    alone("copy", &mut || runtime.copy(&memory, 0, &mut other, 0, 64));
+    alone("alloc", &mut || runtime.alloc(64).map(drop));
+    alone("memory", &mut || runtime.memory_bytes().map(drop));
+    // SAFETY: the kernel is given what it takes, and writes nothing.
+    alone("launch", &mut || unsafe { runtime.launch("fill_f32", Geometry::linear(1, 256), &arguments()) });
+    alone("graph", &mut || runtime.graph(std::slice::from_ref(&launch)).map(drop));
+    // SAFETY: as above.
+    alone("launch of a graph", &mut || unsafe { runtime.launch_graph(graph) });
+    alone("load", &mut || runtime.load("copy_f32"));
+    alone("synchronise", &mut || runtime.synchronise());
+    alone("event", &mut || runtime.event().map(drop));
+    alone("mark", &mut || runtime.mark(&mut event));
+    alone("since", &mut || event.since(&earlier).map(drop));
+    alone("another stream", &mut || runtime.with_own_stream().map(drop));
+    let mut dropped = Some(memory);
+    alone("memory that is dropped", &mut || {
+        drop(dropped.take());
+        Ok(())
+    });
+    assert_eq!(driver.count("cuCtxSetCurrent") - before, threads, "each thread had none");
 }
 
 #[test]
