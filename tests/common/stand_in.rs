@@ -135,14 +135,21 @@ impl Driver {
         None
     }
 
+    /// A function of the library.
+    ///
+    /// # Safety
+    /// `F` is its type.
+    unsafe fn function<F>(&self, name: &str) -> Symbol<'_, F> {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.get(name) }.unwrap_or_else(|error| panic!("{error}"))
+    }
+
     /// How often a symbol was called, or something else was counted.
     pub fn count(&self, what: &str) -> u64 {
         let name = CString::new(what).expect("no NUL");
-        // SAFETY: the signature is the library's.
+        // SAFETY: the type is the library's (`driver/control.rs`), as for those below; the name lives through the call.
         unsafe {
-            let count: Symbol<'_, unsafe extern "C" fn(*const c_char) -> u64> =
-                self.0.get(b"natv2_stand_in_count").expect("a symbol");
-            count(name.as_ptr())
+            self.function::<unsafe extern "C" fn(*const c_char) -> u64>("natv2_stand_in_count")(name.as_ptr())
         }
     }
 
@@ -155,32 +162,20 @@ impl Driver {
 
     /// Bytes of the card from now on.
     pub fn set_memory(&self, bytes: usize) {
-        // SAFETY: the signature is the library's.
-        unsafe {
-            let set: Symbol<'_, unsafe extern "C" fn(usize)> =
-                self.0.get(b"natv2_stand_in_memory").expect("a symbol");
-            set(bytes);
-        }
+        // SAFETY: as above.
+        unsafe { self.function::<unsafe extern "C" fn(usize)>("natv2_stand_in_memory")(bytes) }
     }
 
     /// Another interleaving of the streams from now on.
     pub fn set_seed(&self, seed: u64) {
-        // SAFETY: the signature is the library's.
-        unsafe {
-            let set: Symbol<'_, unsafe extern "C" fn(u64)> =
-                self.0.get(b"natv2_stand_in_seed").expect("a symbol");
-            set(seed);
-        }
+        // SAFETY: as above.
+        unsafe { self.function::<unsafe extern "C" fn(u64)>("natv2_stand_in_seed")(seed) }
     }
 
     /// Bytes of the card that are taken.
     pub fn used(&self) -> usize {
-        // SAFETY: the signature is the library's.
-        unsafe {
-            let used: Symbol<'_, unsafe extern "C" fn() -> usize> =
-                self.0.get(b"natv2_stand_in_used").expect("a symbol");
-            used()
-        }
+        // SAFETY: as above.
+        unsafe { self.function::<unsafe extern "C" fn() -> usize>("natv2_stand_in_used")() }
     }
 }
 

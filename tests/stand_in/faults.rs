@@ -89,6 +89,12 @@ fn upload(card: sys::CUdeviceptr, pinned: &[f32], stream: &CudaStream) {
     unsafe { result::memcpy_htod_async(card, pinned, stream.cu_stream()) }.expect("a copy");
 }
 
+fn download(pinned: &mut [f32], card: sys::CUdeviceptr, stream: &CudaStream) {
+    // SAFETY: both are there until the copy has been waited for; what is done to the target before is what these tests
+    // are about.
+    unsafe { result::memcpy_dtoh_async(pinned, card, stream.cu_stream()) }.expect("a copy");
+}
+
 #[test]
 fn a_copy_whose_source_changes() {
     let Some(_driver) = alone!(&[], &["the source of a copy"]) else { return };
@@ -125,8 +131,7 @@ fn a_copy_that_arrives_where_the_host_writes() {
     let Some(_driver) = alone!(&[], &["the host wrote where a copy"]) else { return };
     let (context, stream) = opened();
     let (card, pinned) = memory(&context);
-    // SAFETY: both are there; that the host writes meanwhile is the fault.
-    unsafe { result::memcpy_dtoh_async(pinned, card, stream.cu_stream()) }.expect("a copy");
+    download(pinned, card, &stream);
     pinned[5] = 1.0;
     stream.synchronize().expect("done");
     free((card, pinned));
@@ -140,8 +145,7 @@ fn a_copy_is_not_there_before_it_is_waited_for() {
     pinned.fill(1.0);
     upload(card, pinned, &stream);
     stream.synchronize().expect("done");
-    // SAFETY: both are there and are waited for.
-    unsafe { result::memcpy_dtoh_async(pinned, card, stream.cu_stream()) }.expect("a copy");
+    download(pinned, card, &stream);
     assert!(pinned[9].is_nan(), "{}", pinned[9]);
     stream.synchronize().expect("done");
     assert!(pinned.iter().all(|&value| value == 1.0));
@@ -351,7 +355,7 @@ fn nodes_of_a_graph_are_copies_and_run_in_their_order() {
         unsafe {
             result::graph::destroy(template).expect("destroyed");
             result::graph::launch(executable, stream.cu_stream()).expect("launched");
-            result::memcpy_dtoh_async(pinned, card, stream.cu_stream()).expect("a copy");
+            download(pinned, card, &stream);
             result::graph::exec_destroy(executable).expect("what was launched goes on");
         }
         stream.synchronize().expect("done");
@@ -472,8 +476,7 @@ fn read_after_write(waits: bool) -> Vec<f32> {
     if waits {
         reads.join(&writes).expect("joined");
     }
-    // SAFETY: both are there and are waited for.
-    unsafe { result::memcpy_dtoh_async(pinned, card, reads.cu_stream()) }.expect("a copy");
+    download(pinned, card, &reads);
     reads.synchronize().expect("done");
     let found = pinned.to_vec();
     writes.synchronize().expect("done");

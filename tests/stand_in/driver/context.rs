@@ -1,6 +1,6 @@
 //! A context and what belongs to it: memory, streams, events, modules with their functions, graphs.
 
-use crate::emulator::Launch;
+use crate::emulator::{Known, Launch};
 use crate::image::{Image, Kernel};
 use crate::memory::Pieces;
 use crate::state::Shared;
@@ -48,6 +48,8 @@ pub struct Module {
 pub struct Function {
     pub module: usize,
     pub kernel: Kernel,
+    /// What the emulator runs for it, where that takes the same parameters.
+    pub emulated: Option<&'static Known>,
     /// Dynamic shared memory that a launch may have, in bytes.
     pub most_dynamic: u32,
     /// The share of shared memory that was asked for, in per cent; -1 where it was not.

@@ -1,7 +1,7 @@
 //! Launches, checked against the machine code of their kernels before they are put on a stream.
 
 use crate::context::{Context, Function, Prepared};
-use crate::emulator::{self, Launch};
+use crate::emulator::{self, Known, Launch};
 use crate::image::{Kernel, Kind};
 use crate::memory;
 use crate::state::Shared;
@@ -41,6 +41,15 @@ impl Kernel {
 }
 
 impl Function {
+    /// A kernel of that module, before anything was asked for it.
+    pub fn new(module: usize, kernel: Kernel) -> Function {
+        // Of other sizes they have been named when the image was loaded.
+        let same = |known: &&Known| known.bytes == kernel.parameter_bytes();
+        let emulated = emulator::known(&kernel.name).filter(same);
+        let most_dynamic = SHARED.saturating_sub(kernel.static_shared_bytes);
+        Function { module, kernel, emulated, most_dynamic, carveout: -1 }
+    }
+
     /// Threads of a block that its registers and its launch bounds allow.
     pub fn most_threads(&self) -> u32 {
         let of_warp = (32 * self.kernel.registers.next_multiple_of(8)).next_multiple_of(REGISTER_UNIT);
@@ -96,9 +105,7 @@ impl Context {
             return Err(refuse(shared, (CUresult::CUDA_ERROR_NOT_SUPPORTED, text)));
         }
         let values = self.parameters(shared, function, asked)?;
-        // Of another size they have been named when the image was loaded.
-        let known = emulator::known(name).filter(|known| known.bytes == function.kernel.parameter_bytes());
-        let launch = known.map(|kernel| {
+        let launch = function.emulated.map(|kernel| {
             let Asked { grid, block, shared_bytes, .. } = *asked;
             Box::new(Launch { kernel, geometry: Geometry { grid, block, shared_bytes }, values })
         });

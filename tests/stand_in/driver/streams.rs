@@ -107,11 +107,6 @@ impl Stream {
         self.queue.is_empty()
     }
 
-    /// Its latest work.
-    pub fn last(&self) -> u64 {
-        self.asked
-    }
-
     /// Forgets its work, as a card does that has failed.
     pub fn forget(&mut self) {
         self.queue.clear();
@@ -184,12 +179,11 @@ impl Context {
         }
     }
 
-    /// Does all that was asked of a stream.
-    pub fn run_stream(&mut self, shared: &mut Shared, stream: usize) -> Result<(), CUresult> {
+    /// The point behind all that was asked of a stream.
+    pub fn end_of(&self, stream: usize) -> Result<Point, CUresult> {
         let found = self.streams.get(&stream).filter(|found| found.open);
         let number = found.ok_or(CUresult::CUDA_ERROR_INVALID_HANDLE)?.asked;
-        self.run_to(shared, Point { stream, number });
-        Ok(())
+        Ok(Point { stream, number })
     }
 
     /// Does all that was asked of all streams.

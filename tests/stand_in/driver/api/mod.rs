@@ -1,7 +1,8 @@
 //! The driver's functions, under the names and with the arguments that NVIDIA's reference of the driver interface
 //! gives them.
 //!
-//! Each does what that says, and no more than natv2, cudarc and cust ask for.
+//! Each does what that says. They are those that natv2, cudarc and cust ask for, and a few of the same kinds that other
+//! programs do.
 
 mod contexts;
 mod devices;

@@ -3,7 +3,7 @@
 use super::{pointer, put};
 use crate::context::{Context, Function, Module};
 use crate::image::{self, Kernel};
-use crate::launch::{Asked, SHARED};
+use crate::launch::Asked;
 use crate::state::{Shared, gives_back, in_context};
 use crate::streams::Work;
 use crate::{context::Prepared, emulator};
@@ -118,9 +118,8 @@ extern "C" fn cuModuleGetFunction(
         }
         let kernel = found.image.kernels.get(&name).ok_or(CUresult::CUDA_ERROR_NOT_FOUND)?.clone();
         let handle = shared.handle();
-        let most_dynamic = SHARED.saturating_sub(kernel.static_shared_bytes);
         found.functions.insert(name, handle);
-        context.functions.insert(handle, Function { module: id, kernel, most_dynamic, carveout: -1 });
+        context.functions.insert(handle, Function::new(id, kernel));
         put(function, pointer(handle))
     })
 }

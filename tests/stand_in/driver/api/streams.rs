@@ -3,7 +3,7 @@
 use super::{pointer, put};
 use crate::context::{Context, Event};
 use crate::state::{Shared, gives_back, in_context};
-use crate::streams::{DEFAULT, Point, Stream, Work};
+use crate::streams::{DEFAULT, Stream, Work};
 use cudarc::driver::sys::{CUevent, CUresult, CUstream};
 use std::ffi::{c_int, c_uint};
 
@@ -43,7 +43,11 @@ extern "C" fn cuStreamDestroy_v2(stream: CUstream) -> CUresult {
 
 #[unsafe(no_mangle)]
 extern "C" fn cuStreamSynchronize(stream: CUstream) -> CUresult {
-    in_context("cuStreamSynchronize", |shared, context| context.run_stream(shared, stream as usize))
+    in_context("cuStreamSynchronize", |shared, context| {
+        let end = context.end_of(stream as usize)?;
+        context.run_to(shared, end);
+        Ok(())
+    })
 }
 
 fn answer(done: bool) -> Result<(), CUresult> {
@@ -53,10 +57,8 @@ fn answer(done: bool) -> Result<(), CUresult> {
 #[unsafe(no_mangle)]
 extern "C" fn cuStreamQuery(stream: CUstream) -> CUresult {
     in_context("cuStreamQuery", |shared, context| {
-        let stream = stream as usize;
-        let found = context.streams.get(&stream).filter(|found| found.open);
-        let number = found.ok_or(CUresult::CUDA_ERROR_INVALID_HANDLE)?.last();
-        answer(context.query(shared, Point { stream, number }))
+        let end = context.end_of(stream as usize)?;
+        answer(context.query(shared, end))
     })
 }
 
