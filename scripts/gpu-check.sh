@@ -61,12 +61,12 @@ prepare() { # folder tools...
     local name
     to=$1
     shift
+    root=$(cd "$here/.." && pwd)
+    [ -f "$root/Cargo.toml" ] || refuse "this builds from a checkout, and $root is none"
     nvcc=$(compiler) || exit 1
     for name in "$@"; do
         command -v "$name" >/dev/null || { complain "this needs $name, which is not on this machine"; exit 1; }
     done
-    root=$(cd "$here/.." && pwd)
-    [ -f "$root/Cargo.toml" ] || refuse "this builds from a checkout, and $root is none"
     mkdir -p "$to" || exit 1
     to=$(cd "$to" && pwd)
     cd "$root" || exit 1
@@ -119,16 +119,11 @@ lay_out_for_a_try() {
 
 # nvcc as the build script finds it. Without one the pack would hold no kernels.
 compiler() {
-    local candidate
     if [ "${NVCC:-}" = none ]; then
         complain "NVCC=none packs no kernels: give the path of nvcc in NVCC"
         return 1
     fi
-    for candidate in ${NVCC:+"$NVCC"} ${CUDA_HOME:+"$CUDA_HOME/bin/nvcc"} ${CUDA_PATH:+"$CUDA_PATH/bin/nvcc"} \
-        "$(command -v nvcc)" /usr/local/cuda/bin/nvcc; do
-        [ -n "$candidate" ] && "$candidate" --version >/dev/null 2>&1 && echo "$candidate" && return 0
-        [ "$candidate" != "${NVCC:-}" ] || break
-    done
+    "$here/find-nvcc" && return
     complain "no nvcc was found, and a pack without kernels proves nothing:" \
         "set NVCC, or NVCC=\$(.ci/install-cuda-compiler)"
     return 1
