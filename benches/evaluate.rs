@@ -16,7 +16,7 @@ use natv2::engine::{Calibration, Engine, Images};
 use natv2::ops::Threads;
 use natv2::random::stream;
 use natv2::space::walk::Exits;
-use natv2::space::{Arch, ExitScaling, Family};
+use natv2::space::{Arch, Family};
 use natv2::supernet::{Blank, Supernet};
 use rand::RngExt;
 use std::hint::black_box;
@@ -57,7 +57,7 @@ impl Images for Pixels {
 
 /// A super-network of random weights.
 fn supernet(family: Family, width: f64, classes: usize) -> Arc<Supernet> {
-    let blank = Blank { family, width, classes, scaling: ExitScaling::Once };
+    let blank = Blank::new(family, width, classes);
     Arc::new(Supernet::random(&blank, 1).expect("a super-network"))
 }
 

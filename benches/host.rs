@@ -15,7 +15,7 @@ use criterion::{BenchmarkGroup, Criterion, SamplingMode, criterion_group, criter
 use natv2::data::Selection;
 use natv2::engine::{Calibration, Engine, Images, Precision};
 use natv2::ops::Threads;
-use natv2::space::{ExitScaling, Family};
+use natv2::space::Family;
 use natv2::supernet::{Blank, Supernet};
 use std::hint::black_box;
 use std::sync::Arc;
@@ -66,7 +66,7 @@ fn parts(c: &mut Criterion) {
 }
 
 fn populations(c: &mut Criterion) {
-    let blank = Blank { family: Family::SE_B, width: 1.0, classes: 200, scaling: ExitScaling::Once };
+    let blank = Blank::new(Family::SE_B, 1.0, 200);
     let supernet = Arc::new(Supernet::random(&blank, 1).expect("a super-network"));
     let engine = Engine::in_precision(Arc::new(paper::card()), supernet, Precision::Bf16).expect("an engine");
     let (test, train) = (Silent(2000), Silent(500));

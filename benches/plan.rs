@@ -18,7 +18,7 @@ use natv2::space::sample::{Policy, sample};
 use natv2::space::walk::Exits;
 use natv2::space::{Arch, Channels, ExitScaling, Family, Space};
 use natv2::supernet::{Layout, init::parts_of};
-use natv2::train::{Decays, Optimiser, Rule, StepShape, Student, Weighting, step_calls};
+use natv2::train::{Decays, Optimiser, Rule, StepShape, StepTeacher, Student, Weighting, step_calls};
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ fn plan(c: &mut Criterion) {
     let students = [student(&networks[0].0), student(&networks[1].0)];
     let rule = Rule::Sgd { momentum: 0.9, nesterov: true };
     let optimiser = Optimiser { rule, decay: 3e-5, decays: Decays::Weights, clip: None };
-    let teacher = Some(Family::SE_B);
+    let teacher = StepTeacher::Network(Family::SE_B);
     let shape = StepShape {
         students: &students,
         teacher,

@@ -87,7 +87,7 @@ fn as_a_tree(
 }
 
 fn populations(c: &mut Criterion<DeviceTime>) {
-    let blank = Blank { family: Family::SE_B, width: 0.25, classes: 10, scaling: ExitScaling::Once };
+    let blank = Blank::new(Family::SE_B, 0.25, 10);
     let supernet = Arc::new(Supernet::random(&blank, 1).expect("a super-network"));
     let engine = Engine::new(common::device(), supernet).expect("an engine");
     let space = Space::new(Family::SE_B, &[32, 40, 48], &[0.25], ExitScaling::Once).expect("a space");

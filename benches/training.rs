@@ -18,7 +18,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use natv2::data::augment::{Preset, Renderer};
 use natv2::data::{Dataset, Source, Spec, Split, open};
 use natv2::random::stream;
-use natv2::space::{Arch, ExitScaling, Family};
+use natv2::space::{Arch, Family};
 use natv2::supernet::{Blank, Supernet};
 use natv2::train::{Batch, Decays, Optimiser, Rule, Settings, Student, Trainer, Weighting};
 use rand::RngExt;
@@ -40,7 +40,7 @@ fn mixed(offset: usize) -> Arch {
 }
 
 fn training(c: &mut Criterion<DeviceTime>) {
-    let blank = Blank { family: Family::SE_B, width: 0.25, classes: 10, scaling: ExitScaling::Once };
+    let blank = Blank::new(Family::SE_B, 0.25, 10);
     let supernet = Supernet::random(&blank, 1).expect("a super-network");
     let device = common::device();
     let optimiser = Optimiser {
@@ -69,7 +69,7 @@ fn training(c: &mut Criterion<DeviceTime>) {
         ("distilled", vec![own(mixed(0)), own(mixed(1))], Some(&teacher)),
     ] {
         group.bench_function(id(&named, "step", name), |b| {
-            b.iter(|| black_box(trainer.step(&batch, &students, teacher, &settings).expect("a step")));
+            b.iter(|| black_box(trainer.step(&batch, &students, teacher.into(), &settings).expect("a step")));
         });
     }
     group.finish();

@@ -5,8 +5,8 @@
 //   loss_f32          cross entropy with smoothed labels and a teacher's term, 4 images (2 classes + 3)     10 images classes
 //                     correctness, and the gradient of the batch's mean        (3 classes with a teacher)
 //
-// With target = (1 - smoothing) [j = label] + smoothing / classes + kd_ratio teacher and p = softmax(logits),
-// loss = -weight sum target log p and dlogits = weight / images (p sum target - target). Elements behind the last
+// With target = label_ratio ((1 - smoothing) [j = label] + smoothing / classes) + kd_ratio teacher and
+// p = softmax(logits), loss = -weight sum target log p and dlogits = weight / images (p sum target - target). Elements behind the last
 // class become zero.
 //
 // A warp an image: a lane takes every 32nd class, and lanes meet in a butterfly of shuffles, which adds in the
@@ -74,9 +74,9 @@ NAT_KERNEL_BOUNDED(soft_targets_f32, kLossThreads, SoftTargetsArgs a) {
 
 struct LossParams {
     unsigned images, classes, stride;
-    float smoothing, kd_ratio, weight;
+    float smoothing, label_ratio, kd_ratio, weight;
 };
-NAT_LAYOUT(LossParams, images, classes, stride, smoothing, kd_ratio, weight);
+NAT_LAYOUT(LossParams, images, classes, stride, smoothing, label_ratio, kd_ratio, weight);
 
 struct LossArgs {
     const float* logits;   // [images, stride]
@@ -121,7 +121,7 @@ NAT_KERNEL_BOUNDED(loss_f32, kLossThreads, LossArgs a) {
     const float even = p.smoothing / static_cast<float>(p.classes);
     float total = 0.0f, entropy = 0.0f;
     for (unsigned j = lane; j < p.classes; j += 32) {
-        float target = even + (j == label ? 1.0f - p.smoothing : 0.0f);
+        float target = p.label_ratio * (even + (j == label ? 1.0f - p.smoothing : 0.0f));
         if (teacher != nullptr) target += p.kd_ratio * teacher[j];
         total += target;
         entropy -= target * (logits[j] - largest - log_sum);
@@ -136,7 +136,7 @@ NAT_KERNEL_BOUNDED(loss_f32, kLossThreads, LossArgs a) {
             dlogits[j] = 0.0f;
             continue;
         }
-        float target = even + (j == label ? 1.0f - p.smoothing : 0.0f);
+        float target = p.label_ratio * (even + (j == label ? 1.0f - p.smoothing : 0.0f));
         if (teacher != nullptr) target += p.kd_ratio * teacher[j];
         dlogits[j] = share * (total * expf(logits[j] - largest - log_sum) - target);
     }

@@ -21,7 +21,7 @@ use crate::ops::mbconv::Block;
 use crate::space::walk::Exits;
 use crate::space::{Arch, Family, cost};
 use crate::supernet::Layout;
-use crate::train::{Decays, Optimiser, Rule, StepShape, Student, Weighting, step_calls};
+use crate::train::{Decays, Optimiser, Rule, StepShape, StepTeacher, Student, Weighting, step_calls};
 use crate::words::words;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -268,7 +268,7 @@ impl Options<'_> {
         };
         let shape = StepShape {
             students: &students,
-            teacher: self.teacher.then_some(self.family),
+            teacher: if self.teacher { StepTeacher::Network(self.family) } else { StepTeacher::None },
             images: self.images,
             side: self.side(),
             dropout: true,

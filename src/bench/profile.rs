@@ -16,7 +16,7 @@ use crate::random::stream;
 use crate::space::walk::Exits;
 use crate::space::{Arch, cost};
 use crate::supernet::Supernet;
-use crate::train::{Batch, Decays, Error, Optimiser, Rule, Settings, Student, Trainer, Weighting};
+use crate::train::{Batch, Decays, Error, Optimiser, Rule, Settings, Student, Teaching, Trainer, Weighting};
 use rand::RngExt;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -368,7 +368,7 @@ fn step(
     let settings =
         Settings { rate: 1e-9, smoothing: 0.1, kd_ratio: 0.0, dropout: 0.1, seed: 0, epoch: 0, step: 0 };
     let found = quickest(&watch, options.rounds, || {
-        trainer.step(&batch, &students, None, &settings)?;
+        trainer.step(&batch, &students, Teaching::Labels, &settings)?;
         Ok::<_, Error>(watch.synchronise()?)
     })?;
     Ok(profile("training step", options.batch, found, peaks))

@@ -1,7 +1,8 @@
 //! `natv2 bench train`: optimiser steps on random images.
 //!
-//! The largest sub-network, the smallest, and two that mix kernels, depths and expansions with the
-//! largest as their teacher, as in a width phase of progressive shrinking.
+//! The largest sub-network, the smallest, and two that mix kernels, depths and expansions, by themselves and
+//! with the largest as their teacher, as in a width phase of progressive shrinking; and all four of them in a
+//! step in which the largest teaches (the sandwich rule).
 
 use super::evaluate::smallest;
 use super::rounds::{self, Times, megabytes};
@@ -11,7 +12,8 @@ use crate::engine::Precision;
 use crate::random::stream;
 use crate::space::Arch;
 use crate::supernet::Supernet;
-use crate::train::{Batch, Decays, Error, Optimiser, Rule, Settings, Student, Trainer, Weighting};
+use crate::train::forecast::Forecast;
+use crate::train::{Batch, Decays, Error, Optimiser, Rule, Settings, Student, Teaching, Trainer, Weighting};
 use rand::RngExt;
 use serde::Serialize;
 use std::fmt;
@@ -37,7 +39,7 @@ pub struct Row {
     pub name: &'static str,
     /// Sub-networks whose gradients are added up.
     pub students: usize,
-    /// Whether a teacher runs too.
+    /// Whether a network that does not train runs too, as their teacher.
     pub teacher: bool,
     /// Seconds of a step.
     pub seconds: Times,
@@ -79,6 +81,14 @@ fn mixed(largest: &Arch, offset: usize) -> Arch {
     }
 }
 
+/// Who teaches in a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Teaches {
+    Nobody,
+    Other,
+    First,
+}
+
 /// Measures steps.
 ///
 /// # Errors
@@ -101,25 +111,35 @@ pub fn run(device: Arc<dyn Device>, supernet: &Supernet, options: &Options) -> R
         Settings { rate: 1e-4, smoothing: 0.1, kd_ratio: 1.0, dropout: 0.1, seed: 0, epoch: 0, step: 0 };
     let largest = Arch::largest(supernet.family, resolution as u32, None);
     let own = |arch| Student { arch, weighting: Weighting::Own };
+    let ends = [own(largest.clone()), own(smallest(&largest))];
+    let mixed = [own(mixed(&largest, 0)), own(mixed(&largest, 1))];
     let kinds = [
-        ("largest", vec![own(largest.clone())], false),
-        ("smallest", vec![own(smallest(&largest))], false),
-        ("two mixed, teacher", vec![own(mixed(&largest, 0)), own(mixed(&largest, 1))], true),
+        ("largest", ends[..1].to_vec(), Teaches::Nobody),
+        ("smallest", ends[1..].to_vec(), Teaches::Nobody),
+        ("two mixed", mixed.to_vec(), Teaches::Nobody),
+        ("two mixed, teacher", mixed.to_vec(), Teaches::Other),
+        ("sandwich of all four", [ends, mixed].concat(), Teaches::First),
     ];
     let mut steps = Vec::new();
-    for (name, students, teacher) in kinds {
+    for (name, students, teaches) in kinds {
         rounds::reset_peak();
         let mut trainer = Trainer::in_precision(device.clone(), supernet.clone(), optimiser, precision)?;
-        let teaching =
-            if teacher { Some(trainer.teacher(Arc::new(supernet.clone()), Weighting::Own)?) } else { None };
+        let teacher = match teaches {
+            Teaches::Other => Some(trainer.teacher(Arc::new(supernet.clone()), Weighting::Own)?),
+            Teaches::Nobody | Teaches::First => None,
+        };
+        let teaching = match teaches {
+            Teaches::First => Teaching::First(Weighting::Own),
+            Teaches::Nobody | Teaches::Other => teacher.as_ref().into(),
+        };
         let seconds = rounds::time(rounds, || {
-            trainer.step(&images, &students, teaching.as_ref(), &settings)?;
+            trainer.step(&images, &students, teaching, &settings)?;
             Ok::<_, Error>(device.synchronise()?)
         })?;
         steps.push(Row {
             name,
             students: students.len(),
-            teacher,
+            teacher: teaches == Teaches::Other,
             seconds,
             images_per_second: batch as f64 / seconds.median,
             peak_bytes: rounds::peak_bytes(),
@@ -137,17 +157,57 @@ impl fmt::Display for Report {
             "{}: {} of width {}, batches of {} random images of {} px, maps in {}, SGD\n",
             self.device, self.family, self.width, self.batch, self.resolution, self.precision
         )?;
-        writeln!(f, "{:<20} {:>10} {:>8} {:>14} {:>8}", "step", "ms", "spread", "images/s", "peak MB")?;
+        writeln!(f, "{:<22} {:>10} {:>8} {:>14} {:>8}", "step", "ms", "spread", "images/s", "peak MB")?;
         for row in &self.steps {
             writeln!(
                 f,
-                "{:<20} {:>10.2} {:>7.0}% {:>14.0} {:>8}",
+                "{:<22} {:>10.2} {:>7.0}% {:>14.0} {:>8}",
                 row.name,
                 1e3 * row.seconds.median,
                 100.0 * row.seconds.spread(),
                 row.images_per_second,
                 megabytes(row.peak_bytes)
             )?;
+        }
+        Ok(())
+    }
+}
+
+/// What the trainings of a configuration will take.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ScheduleReport {
+    /// Version of this JSON.
+    pub version: u32,
+    /// The device.
+    pub device: String,
+    /// One training, or two of super-networks that train each on its own.
+    pub trainings: Vec<Forecast>,
+}
+
+impl fmt::Display for ScheduleReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let minutes = |seconds: f64| seconds / 60.0;
+        for Forecast { stage, phases, summary_seconds, seconds } in &self.trainings {
+            writeln!(f, "{}, {stage}: {:.1} minutes\n", self.device, minutes(*seconds))?;
+            writeln!(
+                f,
+                "{:<16} {:>7} {:>9} {:>9} {:>10} {:>12} {:>9}",
+                "phase", "epochs", "steps", "networks", "ms a step", "validations", "minutes"
+            )?;
+            for phase in phases {
+                writeln!(
+                    f,
+                    "{:<16} {:>7} {:>9} {:>9} {:>10.2} {:>12.1} {:>9.1}",
+                    phase.phase,
+                    phase.epochs,
+                    phase.steps,
+                    phase.networks,
+                    1e3 * phase.step_seconds,
+                    minutes(phase.validation_seconds),
+                    minutes(phase.seconds)
+                )?;
+            }
+            writeln!(f, "{:<16} {:>67} {:>9.1}", "summary", "", minutes(*summary_seconds))?;
         }
         Ok(())
     }

@@ -278,7 +278,7 @@ pub(super) fn random(space: &Space, count: usize, seed: u64) -> Result<Networks,
 /// A width or a resolution that there is not, a device that fails, a loss that is no number.
 pub fn run(device: Arc<dyn Device>, options: &Options) -> Result<(Measurements, Arc<Supernet>), Error> {
     let Options { family, width, classes, images, calibration_images, seed, .. } = *options;
-    let blank = Blank { family, width, classes, scaling: ExitScaling::Once };
+    let blank = Blank::new(family, width, classes);
     let supernet = Arc::new(Supernet::random(&blank, seed)?);
     let mut resolutions = options.resolutions.clone();
     resolutions.sort_unstable();

@@ -15,6 +15,7 @@
 
 pub mod arch;
 mod bench;
+mod budget;
 mod compare;
 mod completions;
 mod data;

@@ -1,5 +1,6 @@
 //! `natv2 run`: the whole method in one run directory.
 
+use super::budget::Budget;
 use super::session::{Session, stopped};
 use super::{Error, finetune, output, search, train};
 use crate::config::{Config, Exits};
@@ -40,13 +41,15 @@ JSON: what `natv2 search` prints, with \"training\" as `natv2 train` prints it, 
 pub struct Run {
     #[command(flatten)]
     session: Session,
+    #[command(flatten)]
+    budget: Budget,
 }
 
 impl Run {
     pub(super) fn run(self) -> Result<Exit, Error> {
         let talk = self.session.globals.talk;
         let stop = StopFlag::install()?;
-        let (config, place) = self.session.resolve("run")?;
+        let (config, place) = self.budget.resolve(&self.session, "run")?;
         let device = self.session.globals.open()?;
         let start = begin(&config, place.path(), &device)?;
         let directory = place.enter(&config)?;

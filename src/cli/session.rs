@@ -16,16 +16,12 @@ use crate::words::{Word, listed, parsed};
 use clap::Args;
 use std::path::{Path, PathBuf};
 
-/// Flags of a command that works in a run directory.
+/// Flags that make a configuration.
 #[derive(Debug, Clone, Args)]
-pub struct Session {
+pub struct Settings {
     /// Configuration file, in TOML; `DIR/config.toml` of a run is an example with every key explained.
     #[arg(value_name = "CONFIG.toml")]
     config: Option<PathBuf>,
-    /// Run directory [default: runs/COMMAND-HASH of the configuration]. The same command on a run that
-    /// was interrupted goes on; on a finished one it prints the result.
-    #[arg(long = "run", value_name = "DIR")]
-    run: Option<PathBuf>,
     /// A setting, over the file's; may be repeated: --set search.archive=60.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
@@ -38,7 +34,18 @@ pub struct Session {
     /// What maps are stored as wherever networks train or are searched, over every section's precision:
     /// f32, f16 or bf16. The sections have a key each, such as search.precision and adaptation.precision.
     #[arg(long, value_name = "PRECISION")]
-    precision: Option<Precision>,
+    pub(super) precision: Option<Precision>,
+}
+
+/// Flags of a command that works in a run directory.
+#[derive(Debug, Clone, Args)]
+pub struct Session {
+    #[command(flatten)]
+    settings: Settings,
+    /// Run directory [default: runs/COMMAND-HASH of the configuration]. The same command on a run that
+    /// was interrupted goes on; on a finished one it prints the result.
+    #[arg(long = "run", value_name = "DIR")]
+    run: Option<PathBuf>,
     #[command(flatten)]
     pub(super) globals: Globals,
 }
@@ -59,6 +66,22 @@ pub(super) struct OpenRun {
     pub(super) directory: RunDirectory,
 }
 
+impl Settings {
+    /// The configuration, with further settings over those that were given.
+    pub(super) fn with(&self, command: &str, further: &[String]) -> Result<Config, Error> {
+        let seed = self.seed.map(|seed| format!("seed={seed}"));
+        let flags = seed.into_iter().chain(self.precision.into_iter().flat_map(in_precision));
+        let sets: Vec<String> = self.sets.iter().cloned().chain(flags).chain(further.to_vec()).collect();
+        Ok(config::load(command, self.config.as_deref(), &sets, self.profile)?)
+    }
+
+    /// Whether any of them was given but the precision.
+    pub(super) fn is_given(&self) -> bool {
+        let Settings { config, sets, profile, seed, precision: _ } = self;
+        config.is_some() || !sets.is_empty() || profile.is_some() || seed.is_some()
+    }
+}
+
 impl Session {
     /// Resolves the configuration, loads weights and data, and opens the run directory.
     pub(super) fn open(&self, command: &str) -> Result<OpenRun, Error> {
@@ -71,17 +94,19 @@ impl Session {
         Ok(OpenRun { config, evaluator, directory })
     }
 
-    /// The configuration, with further settings over those that were given.
+    /// As [`Settings::with`].
     pub(super) fn with(&self, command: &str, further: &[String]) -> Result<Config, Error> {
-        let seed = self.seed.map(|seed| format!("seed={seed}"));
-        let flags = seed.into_iter().chain(self.precision.into_iter().flat_map(in_precision));
-        let sets: Vec<String> = self.sets.iter().cloned().chain(flags).chain(further.to_vec()).collect();
-        Ok(config::load(command, self.config.as_deref(), &sets, self.profile)?)
+        self.settings.with(command, further)
     }
 
     /// Where the run of a configuration is or will be.
     pub(super) fn place(&self, config: &Config) -> PathBuf {
         self.run.clone().unwrap_or_else(|| config.default_run_directory())
+    }
+
+    /// The run directory that was named.
+    pub(super) fn named_run(&self) -> Option<&Path> {
+        self.run.as_deref()
     }
 
     /// The configuration and its run directory, which is opened already where it exists: a run is
@@ -121,6 +146,11 @@ pub(super) struct RunPlace {
 }
 
 impl RunPlace {
+    /// Where no run has begun.
+    pub(super) fn new(path: PathBuf) -> RunPlace {
+        RunPlace { path, existing: None }
+    }
+
     /// The directory, which need not exist.
     pub(super) fn path(&self) -> &Path {
         &self.path

@@ -5,7 +5,7 @@ use crate::exit::Exit;
 use crate::space::show::grouped;
 use crate::space::{Arch, ExitScaling, Family, cost, walk::Exits};
 use crate::supernet::init::parts_of;
-use crate::supernet::{self, Blank, Card, Target, convert};
+use crate::supernet::{self, Blank, Card, Init as Draw, Target, convert};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::fmt::Write;
@@ -64,6 +64,10 @@ pub struct Init {
     /// programs.
     #[arg(long, value_name = "RULE", default_value = "once", value_parser = input::word::<ExitScaling>())]
     exit_scaling: ExitScaling,
+    /// How weights are drawn: he-fan-out (as once-for-all), uniform-fan-in (as PyTorch), zero-residual or
+    /// mobilenet.
+    #[arg(long, value_name = "INIT", default_value = Draw::default().as_str(), value_parser = input::word::<Draw>())]
+    init: Draw,
     /// Safetensors file to write, with NAME.card.json beside it; files that are there are replaced.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -98,6 +102,9 @@ pub struct Convert {
     /// file's exits, else once].
     #[arg(long, value_name = "RULE", value_parser = input::word::<ExitScaling>())]
     exit_scaling: Option<ExitScaling>,
+    /// How what is new is drawn, as for `supernet init`.
+    #[arg(long, value_name = "INIT", default_value = Draw::default().as_str(), value_parser = input::word::<Draw>())]
+    init: Draw,
     /// Safetensors file to write, with NAME.card.json beside it; files that are there are replaced.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -255,6 +262,7 @@ impl Init {
             width: self.width,
             classes: self.classes,
             scaling: self.exit_scaling,
+            init: self.init,
         };
         let net = supernet::Supernet::random(&blank, self.seed.seed)?;
         save(&self.out, &net)?;
@@ -285,6 +293,7 @@ impl Convert {
             family: self.to_family,
             classes: self.classes,
             scaling: self.exit_scaling,
+            init: self.init,
             seed: self.seed.seed,
         };
         let done = convert(&net.checkpoint(), &net.card, &target)?;

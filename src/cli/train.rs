@@ -1,5 +1,6 @@
 //! `natv2 train`: a super-network, from random weights or from a checkpoint, through all phases.
 
+use super::budget::Budget;
 use super::session::{Session, stopped};
 use super::{Error, output};
 use crate::exit::Exit;
@@ -19,9 +20,11 @@ Examples:
       --set supernet.family=EE_D --set supernet.width=0.25 --run runs/ee-d
   natv2 train --set supernet.weights=net.safetensors --set train.schedule=target ...
                                                  warm up trained weights on another data set
+  natv2 train --minutes 20 --set data.name=cifar10 --set data.dir=DATA_FOLDER
+                                                 as many epochs as fit into 20 minutes here
   natv2 train --precision bf16 ...               maps and their gradients in 16 bits, weights in f32
 
-Phases are those of a schedule (train.schedule: eps, ofa, full, target) or your own ([[train.phases]]
+Phases are those of a schedule (train.schedule: eps, ofa, full, target, sandwich) or your own ([[train.phases]]
 in the configuration). Files in the run directory: supernet.safetensors with its card at the end,
 training.json, journal.jsonl, TensorBoard events, checkpoints. Stop it at any time (Ctrl-C); the same
 command goes on, and ends with the same bits.
@@ -35,13 +38,15 @@ JSON: {\"version\":1,\"run\",\"weights\",\"family\",\"steps\",\"rollbacks\",\"sp
 pub struct Train {
     #[command(flatten)]
     session: Session,
+    #[command(flatten)]
+    budget: Budget,
 }
 
 impl Train {
     pub(super) fn run(self) -> Result<Exit, Error> {
         let talk = self.session.globals.talk;
         let stop = StopFlag::install()?;
-        let (config, place) = self.session.resolve("train")?;
+        let (config, place) = self.budget.resolve(&self.session, "train")?;
         let prepared = prepare(&config, Stage::Train)?;
         let device = self.session.globals.open()?;
         let directory = place.enter(&config)?;

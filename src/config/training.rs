@@ -7,6 +7,7 @@ use super::keys::{IMAGES, Kind, section};
 use super::profiles::Given;
 use super::{Precision, words};
 use crate::space::Strategy;
+use crate::supernet::Init;
 
 section! {
     /// `[train]`, `[warmup]`. Progressive shrinking has the once-for-all package's settings, the warm-up on a
@@ -14,16 +15,24 @@ section! {
     Training, pub(super) fn usual(given: &Given, schedule: Schedule);
 
     /// The phases: extended progressive shrinking (OFAv2), progressive shrinking (OFA), the largest network
-    /// alone, NATv2's warm-up.
+    /// alone, NATv2's warm-up, all sub-networks at once with the largest as their teacher (BigNAS).
     schedule: Schedule => schedule;
 
     /// Phases of your own, in order: tables with name, epochs, rate, and what else differs from the usual.
     #[absent = "those of the schedule"]
     phases: Option<Vec<Phase>>, Kind::Phases => None;
 
+    /// How new weights are drawn: as once-for-all, as PyTorch, that with blocks that begin as the identity, or
+    /// depthwise filters by their own fan and small classifiers.
+    init: Init => given.of(Init::HeFanOut, Init::default(), Init::default());
+
     // A fifth of the epochs; so little that each phase keeps one.
     /// Factor on the epochs of the schedule, of which each phase keeps at least one; 1 is as published.
     scale: f64, Kind::Between(0.0, 1000.0) => given.of(1.0, 0.2, 0.001);
+
+    /// Epochs of the whole schedule, shared out among its phases as published, of which each keeps at least one.
+    #[absent = "those of the schedule times scale"]
+    epochs: Option<usize>, Kind::Whole(1, 100_000) => None;
 
     /// Factor on every phase's rates; published rates are for SGD and the published batch.
     rate_scale: f64, Kind::Between(0.0, 1e6) => 1.0;
@@ -64,12 +73,13 @@ section! {
     /// Largest norm of a step's gradient; 0 does not clip.
     clip: f64, Kind::From(0.0, 1e9) => if schedule.is_target() { 5.0 } else { 0.0 };
 
-    /// Who teaches sub-networks: nobody, the largest network after its own phase, or after the phase before.
-    /// Follows the schedule.
+    /// Who teaches sub-networks: nobody, the largest network after its own phase, after the phase before, or in
+    /// the same step. Follows the schedule.
     teacher: Teacher => match schedule {
         Schedule::Eps => Teacher::Pet,
         Schedule::Ofa | Schedule::Target => Teacher::Fixed,
         Schedule::Full => Teacher::None,
+        Schedule::Sandwich => Teacher::Largest,
     };
 
     /// Weights of early exits in joint training and in a teacher's sum of logits: the last most, the first
@@ -194,6 +204,8 @@ words!(
         Full = "full",
         /// Warm-up on a target data set (NATv2).
         Target = "target",
+        /// All sub-networks at once, taught by the largest in every step (BigNAS).
+        Sandwich = "sandwich",
     }
 );
 
@@ -230,6 +242,10 @@ words!(
         Fixed = "fixed",
         /// The largest network as it was after the phase before (progressively extracted, OFAv2).
         Pet = "pet",
+        /// The largest network as it is: every step trains it on labels, with the phase's dropout and label
+        /// smoothing, and the smallest and `networks` others on its answers alone (the sandwich rule, BigNAS). Of two
+        /// super-networks the wider one's teaches both ends of both.
+        Largest = "largest",
     }
 );
 words!(

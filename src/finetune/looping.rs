@@ -21,7 +21,7 @@ use crate::train::checks::{Reason, Watch, guess};
 use crate::train::record::{BeganWith, Stage};
 use crate::train::tally::Figures;
 use crate::train::training_loop::{self, Advanced, Taken};
-use crate::train::{self, Settings, Student, Tally, Trainer, Weighting};
+use crate::train::{self, Settings, Student, Tally, Teaching, Trainer, Weighting};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -144,7 +144,7 @@ impl training_loop::Stretch for Stretch<'_> {
             ..Settings::default()
         };
         let student = Student { arch: self.subject.picked.arch.clone(), weighting: self.weighting };
-        let report = self.trainer.step(&(&images).into(), &[student], None, &settings)?;
+        let report = self.trainer.step(&(&images).into(), &[student], Teaching::Labels, &settings)?;
         state.step += 1;
         state.total += 1;
         Ok(Taken {

@@ -89,6 +89,11 @@ impl StoredRun {
         Ok(stored)
     }
 
+    /// Whether a run has begun there.
+    pub fn is_at(run: &Path) -> bool {
+        run.join(CONFIG_FILE).exists()
+    }
+
     /// The command that worked in the directory last, where it says.
     pub fn command(&self) -> Option<&str> {
         self.origin.as_ref().map(|origin| origin.command.as_str())

@@ -9,6 +9,7 @@ use crate::run::{Output, RunDirectory, StopFlag};
 use crate::space::Arch;
 use crate::space::walk::Exits;
 use crate::supernet::{Card, Supernet};
+use crate::train::forecast::{self, Fit, Forecast, Pace};
 use crate::train::material::{dataset, start};
 use crate::train::results::{self, Summary};
 use crate::train::{self, Material, Outcome, Task, phase, train};
@@ -23,6 +24,24 @@ pub enum Stage {
     Train,
     /// Of trained ones on another data set, as `[warmup]` says.
     Warmup,
+}
+
+impl Stage {
+    /// The section of its settings.
+    pub fn section(self) -> &'static str {
+        match self {
+            Stage::Train => "train",
+            Stage::Warmup => "warmup",
+        }
+    }
+
+    /// Its settings.
+    pub fn settings(self, config: &Config) -> &Training {
+        match self {
+            Stage::Train => &config.train,
+            Stage::Warmup => &config.warmup,
+        }
+    }
 }
 
 /// A training with everything loaded.
@@ -47,17 +66,14 @@ pub struct Trained {
 
 /// Loads what a training begins with: weights, or random ones, and the data.
 ///
-/// Two super-networks of different widths warm up together (NATv2), and go through progressive
-/// shrinking one after the other.
+/// Two super-networks of different widths warm up together (NATv2), or learn from the wider one's largest network
+/// together, and go through progressive shrinking one after the other.
 ///
 /// # Errors
 /// Weights or data that cannot be read, or that do not belong together.
 pub fn prepare(config: &Config, stage: Stage) -> Result<LoadedTraining<'_>, Error> {
-    let training = match stage {
-        Stage::Train => &config.train,
-        Stage::Warmup => &config.warmup,
-    };
-    let (start, dataset) = start(config, |card| dataset(config, card))?;
+    let training = stage.settings(config);
+    let (start, dataset) = start(config, training.init, |card| dataset(config, card))?;
     let dataset = Arc::new(dataset);
     let groups: Vec<Vec<Supernet>> = match stage {
         Stage::Train if !together(training) => start.into_iter().map(|supernet| vec![supernet]).collect(),
@@ -104,6 +120,29 @@ impl LoadedTraining<'_> {
         Ok(values.map_or(Ok(()), |values| values.check())?)
     }
 
+    /// How long it will take on a device, by the pace of some steps; one forecast for each training.
+    ///
+    /// # Errors
+    /// The device or the data fails.
+    pub fn forecast(&self, device: &Arc<dyn Device>) -> Result<Vec<Forecast>, Error> {
+        let forecast = |(task, start): &(Task<'_>, Vec<Supernet>)| {
+            Ok(Pace::measure(task, start, device)?.forecast(task, &task.phases, start))
+        };
+        self.trainings.iter().map(forecast).collect()
+    }
+
+    /// The most epochs that fit into some minutes.
+    ///
+    /// # Errors
+    /// Not even the fewest do; the device or the data fails.
+    pub fn fit(&self, minutes: f64, device: &Arc<dyn Device>) -> Result<Fit, Error> {
+        let mut trainings = Vec::new();
+        for (task, start) in &self.trainings {
+            trainings.push((task, &start[..], Pace::measure(task, start, device)?));
+        }
+        Ok(forecast::fit(minutes, &trainings).map_err(train::Error::from)?)
+    }
+
     /// Trains, from where the run directory stands, and writes weights, cards and summaries there;
     /// `None` if a stop was asked for first.
     ///
@@ -134,7 +173,7 @@ impl LoadedTraining<'_> {
 
 /// Whether super-networks of two widths go through a training side by side.
 fn together(training: &Training) -> bool {
-    training.schedule == Schedule::Target || training.phases.is_some()
+    matches!(training.schedule, Schedule::Target | Schedule::Sandwich) || training.phases.is_some()
 }
 
 /// Whether the training of `config` in the directory `run` has left all that it leaves.

@@ -55,7 +55,8 @@ pub struct Progress(Inner);
 
 #[derive(Debug)]
 enum Inner {
-    Bar(ProgressBar),
+    /// A bar, and the units that come behind its own.
+    Bar(ProgressBar, u64),
     Lines(Mutex<LineProgress>),
     Silent,
 }
@@ -64,15 +65,26 @@ impl Progress {
     /// Work of `total` units named `what`, of which `done` were done before (in a run that is
     /// resumed): they count as done but not in the rate.
     pub fn start(output: Output, what: impl Into<Cow<'static, str>>, done: u64, total: u64) -> Self {
+        Progress::before(output, what, (done, total), 0)
+    }
+
+    /// The same of work that as much as `rest` units comes behind: the time left is that of all.
+    pub fn before(
+        output: Output,
+        what: impl Into<Cow<'static, str>>,
+        (done, total): (u64, u64),
+        rest: u64,
+    ) -> Self {
         Progress(match output {
             Output::Silent => Inner::Silent,
             Output::Lines => {
-                Inner::Lines(Mutex::new(LineProgress::new(what.into(), done, total, Box::new(io::stderr()))))
+                let out = Box::new(io::stderr());
+                Inner::Lines(Mutex::new(LineProgress::new(what.into(), (done, total), rest, out)))
             }
             Output::Bar => {
-                let bar = bar(ProgressDrawTarget::stderr(), what.into(), done, total);
+                let bar = bar(ProgressDrawTarget::stderr(), what.into(), (done, total), rest);
                 bar.enable_steady_tick(Duration::from_millis(250));
-                Inner::Bar(bar)
+                Inner::Bar(bar, rest)
             }
         })
     }
@@ -80,7 +92,7 @@ impl Progress {
     /// `units` more are done.
     pub fn advance(&self, units: u64) {
         match &self.0 {
-            Inner::Bar(bar) => bar.inc(units),
+            Inner::Bar(bar, _) => bar.inc(units),
             Inner::Lines(plain) => lock(plain).advance(units),
             Inner::Silent => {}
         }
@@ -89,10 +101,10 @@ impl Progress {
     /// What to show beside the figures, such as the best result so far.
     pub fn message(&self, message: impl Into<Cow<'static, str>>) {
         match &self.0 {
-            Inner::Bar(bar) => {
+            Inner::Bar(bar, rest) => {
                 // Below the bar from now on.
                 if bar.message().is_empty() {
-                    restyle(bar, "{prefix} [{wide_bar}] {pos}/{len} {rate}, {eta} left\n  {wide_msg}");
+                    restyle(bar, *rest, "\n  {wide_msg}");
                 }
                 bar.set_message(message);
             }
@@ -104,7 +116,7 @@ impl Progress {
     /// Prints a line without breaking a bar. Nothing where output is silent.
     pub fn note(&self, line: &str) {
         match &self.0 {
-            Inner::Bar(bar) => bar.suspend(|| say(line)),
+            Inner::Bar(bar, _) => bar.suspend(|| say(line)),
             Inner::Lines(plain) => lock(plain).print(line),
             Inner::Silent => {}
         }
@@ -113,7 +125,7 @@ impl Progress {
     /// Ends the display; the last state stays to be read. Dropping ends it and leaves nothing.
     pub fn finish(self) {
         match &self.0 {
-            Inner::Bar(bar) => bar.abandon(),
+            Inner::Bar(bar, _) => bar.abandon(),
             Inner::Lines(plain) => lock(plain).finish(),
             Inner::Silent => {}
         }
@@ -121,28 +133,47 @@ impl Progress {
 }
 
 /// A bar that fills what its figures leave of a line.
-fn bar(target: ProgressDrawTarget, what: Cow<'static, str>, done: u64, total: u64) -> ProgressBar {
+fn bar(
+    target: ProgressDrawTarget,
+    what: Cow<'static, str>,
+    (done, total): (u64, u64),
+    rest: u64,
+) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(total), target);
-    restyle(&bar, "{prefix} [{wide_bar}] {pos}/{len} {rate}, {eta} left");
+    restyle(&bar, rest, "");
     bar.set_prefix(what);
     bar.set_position(done);
     bar.reset_eta();
     bar
 }
 
-fn restyle(bar: &ProgressBar, template: &str) {
-    if let Ok(style) = ProgressStyle::with_template(template) {
+/// What a bar shows, with `below` behind it.
+fn restyle(bar: &ProgressBar, rest: u64, below: &str) {
+    let template = format!("{{prefix}} [{{wide_bar}}] {{pos}}/{{len}} {{rate}}, {{left}}{below}");
+    if let Ok(style) = ProgressStyle::with_template(&template) {
+        let left = move |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+            let units = state.len().unwrap_or(0).saturating_sub(state.pos()) + rest;
+            let _ = out.write_str(&left_in_all(units, state.per_sec(), rest));
+        };
         let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
             // Writing to a line in memory cannot fail.
             let _ = out.write_str(&per_second(state.per_sec()));
         };
-        bar.set_style(style.progress_chars("=> ").with_key("rate", rate));
+        bar.set_style(style.progress_chars("=> ").with_key("rate", rate).with_key("left", left));
     }
 }
 
 /// A rate for people.
 fn per_second(rate: f64) -> String {
     format!("{rate:.1}/s")
+}
+
+/// How long so many units still take at a rate, where `rest` of them are not of the work that is shown.
+fn left_in_all(units: u64, rate: f64, rest: u64) -> String {
+    // A stalled start would give more seconds than a Duration holds.
+    let seconds = (units as f64 / rate.max(1e-9)).min(1e9);
+    let left = HumanDuration(Duration::from_secs_f64(seconds.ceil()));
+    if rest > 0 { format!("{left} left in all") } else { format!("{left} left") }
 }
 
 /// A panic elsewhere must not take the display's user down with it.
@@ -156,6 +187,8 @@ struct LineProgress {
     before: u64,
     done: u64,
     total: u64,
+    /// Units that come behind.
+    rest: u64,
     message: Cow<'static, str>,
     started: Instant,
     pace: LineSchedule,
@@ -169,9 +202,14 @@ impl std::fmt::Debug for LineProgress {
 }
 
 impl LineProgress {
-    fn new(what: Cow<'static, str>, done: u64, total: u64, out: Box<dyn Write + Send>) -> Self {
+    fn new(
+        what: Cow<'static, str>,
+        (done, total): (u64, u64),
+        rest: u64,
+        out: Box<dyn Write + Send>,
+    ) -> Self {
         let (message, started, pace) = (Cow::Borrowed(""), Instant::now(), LineSchedule::new());
-        LineProgress { what, before: done, done, total, message, started, pace, out }
+        LineProgress { what, before: done, done, total, rest, message, started, pace, out }
     }
 
     fn advance(&mut self, units: u64) {
@@ -194,10 +232,8 @@ impl LineProgress {
         let mut line = format!("{}: {done}/{total}", self.what);
         let rate = (done - self.before) as f64 / elapsed.as_secs_f64().max(1e-9);
         if done < total && done > self.before {
-            // A stalled start would give more seconds than a Duration holds.
-            let left = ((total - done) as f64 / rate).min(1e9);
-            let left = HumanDuration(Duration::from_secs_f64(left.ceil()));
-            line += &format!(", {}, about {left} left", per_second(rate));
+            let left = left_in_all(total - done + self.rest, rate, self.rest);
+            line += &format!(", {}, about {left}", per_second(rate));
         } else if done > self.before {
             line += &format!(", {}", per_second(rate));
         }
@@ -262,13 +298,19 @@ mod tests {
 
     #[test]
     fn a_line_says_where_the_work_is_how_fast_and_what_is_best() {
-        let mut plain = LineProgress::new("evaluating".into(), 10, 60, Box::new(io::sink()));
+        let mut plain = LineProgress::new("evaluating".into(), (10, 60), 0, Box::new(io::sink()));
         assert_eq!(plain.line(Duration::from_secs(5)), "evaluating: 10/60");
         plain.done = 30;
         plain.message = "best 97.8 %".into();
         assert_eq!(
             plain.line(Duration::from_secs(10)),
             "evaluating: 30/60, 2.0/s, about 15 seconds left, best 97.8 %"
+        );
+        // Twenty more come behind.
+        plain.rest = 20;
+        assert_eq!(
+            plain.line(Duration::from_secs(10)),
+            "evaluating: 30/60, 2.0/s, about 25 seconds left in all, best 97.8 %"
         );
         plain.done = 60;
         assert_eq!(plain.line(Duration::from_secs(25)), "evaluating: 60/60, 2.0/s, best 97.8 %");
@@ -279,7 +321,7 @@ mod tests {
     #[test]
     fn short_work_prints_one_line_and_notes_are_printed_as_they_are() {
         let buffer = Buffer::default();
-        let plain = LineProgress::new("digits".into(), 0, 3, Box::new(buffer.clone()));
+        let plain = LineProgress::new("digits".into(), (0, 3), 0, Box::new(buffer.clone()));
         let progress = Progress(Inner::Lines(Mutex::new(plain)));
         progress.advance(1);
         progress.note("a warning");
@@ -331,19 +373,19 @@ mod tests {
     fn on_80_columns_a_bar_leaves_room_for_all_that_is_said() {
         let terminal = Narrow::default();
         let target = ProgressDrawTarget::term_like(Box::new(terminal.clone()));
-        let bar = bar(target, "network 3/4, with the validation images".into(), 0, 123_456);
-        let progress = Progress(Inner::Bar(bar));
+        let bar = bar(target, "network 3/4, with the validation images".into(), (0, 123_456), 500_000);
+        let progress = Progress(Inner::Bar(bar, 500_000));
         let message = "epoch 125: loss 2.1234 with distillation, training 85.33 %, validation 88.0 %";
         progress.advance(2_000);
         progress.message(message);
-        let Inner::Bar(bar) = &progress.0 else { panic!("no bar") };
+        let Inner::Bar(bar, _) = &progress.0 else { panic!("no bar") };
         bar.force_draw();
         let written = terminal.0.lock().unwrap().clone();
         let lines: Vec<&str> =
             written.iter().map(|text| text.trim()).filter(|text| !text.is_empty()).collect();
         let [.., figures, said] = &lines[..] else { panic!("{written:?}") };
         assert_eq!(*said, message);
-        let parts = ["2000/123456 ", " left"];
+        let parts = ["2000/123456 ", " left in all"];
         assert!(figures.len() <= 80 && parts.iter().all(|part| figures.contains(part)), "{figures:?}");
         let rate = figures.split_whitespace().find_map(|word| word.strip_suffix("/s,")).unwrap();
         assert_eq!(rate.split('.').nth(1).map(str::len), Some(1), "{figures:?}");
@@ -362,7 +404,7 @@ mod tests {
         let progress = Progress::start(Output::Bar, "search", 4, 10);
         progress.advance(2);
         progress.message("best 12");
-        let Inner::Bar(bar) = &progress.0 else { panic!("no bar") };
+        let Inner::Bar(bar, _) = &progress.0 else { panic!("no bar") };
         assert_eq!((bar.position(), bar.length(), bar.message()), (6, Some(10), "best 12".into()));
     }
 }

@@ -305,7 +305,7 @@ impl training_loop::Stretch for Round<'_, '_> {
             step: progress.steps,
             ..Settings::default()
         };
-        let report = team.step(&(&images).into(), &students, teacher.as_ref(), &step)?;
+        let report = team.step(&(&images).into(), &students, teacher.as_ref().into(), &step)?;
         progress.steps += 1;
         Ok(Taken {
             report,

@@ -5,7 +5,7 @@
 //! two names: the plain head, and the exit behind the last stage, which have the same shapes. So a
 //! converted super-network is as good at its last exit as the plain one was, and the other way round.
 
-use super::init::{parts_of, tensor};
+use super::init::{Draws, Init, parts_of};
 use super::{Card, Checkpoint, Error, Layout, Supernet, Tensor};
 use crate::space::{Channels, ExitScaling, Family};
 
@@ -18,6 +18,8 @@ pub struct Target {
     pub classes: Option<usize>,
     /// How exits scale with the width. `None`: as the file's, else once.
     pub scaling: Option<ExitScaling>,
+    /// How what is new is drawn.
+    pub init: Init,
     /// Seed of what is new.
     pub seed: u64,
 }
@@ -62,6 +64,7 @@ pub fn convert(checkpoint: &Checkpoint, card: &Card, target: &Target) -> Result<
         (scaling, _) => Channels::new(width, scaling.unwrap_or_default()),
     };
     let layout = Layout::new(channels, classes, parts_of(target.family));
+    let draws = Draws { layout: &layout, init: target.init, seed: target.seed };
     let have = source.layout.unpack(&source.packed);
     let (mut kept, mut moved, mut new) = (Vec::new(), Vec::new(), Vec::new());
     let mut tensors = std::collections::BTreeMap::new();
@@ -80,7 +83,7 @@ pub fn convert(checkpoint: &Checkpoint, card: &Card, target: &Target) -> Result<
             None => (&mut new, None),
         };
         list.push(wanted.name.clone());
-        let value = value.unwrap_or_else(|| tensor(&wanted.name, &wanted.shape, target.seed));
+        let value = value.unwrap_or_else(|| draws.tensor(wanted));
         tensors.insert(wanted.name.clone(), value);
     }
     let dropped = have.keys().filter(|name| !tensors.contains_key(*name)).cloned().collect();
@@ -93,25 +96,26 @@ pub fn convert(checkpoint: &Checkpoint, card: &Card, target: &Target) -> Result<
 }
 
 impl Supernet {
-    /// The same super-network with new classifiers, for other classes: drawn as the once-for-all
-    /// package draws linear layers, everything else kept bit for bit. Classifiers are new even for
+    /// The same super-network with new classifiers, for other classes: drawn by
+    /// `init`, everything else kept bit for bit. Classifiers are new even for
     /// the same number of classes. The card no longer names the data.
     ///
     /// # Errors
     /// No classes, or more than a classifier can have.
-    pub fn with_new_classifiers(&self, classes: usize, seed: u64) -> Result<Supernet, Error> {
+    pub fn with_new_classifiers(&self, classes: usize, init: Init, seed: u64) -> Result<Supernet, Error> {
         if classes == 0 || classes > 1 << 20 {
             return Err(Error::Blank { what: format!("{classes} classes: choose from 1 to {}", 1 << 20) });
         }
         let layout = Layout::new(*self.channels(), classes, self.layout.parts());
+        let draws = Draws { layout: &layout, init, seed };
         let mut tensors = self.layout.unpack(&self.packed);
         let mut new = 0;
         for wanted in layout.tensors().iter().filter(|t| is_classifier(&t.name)) {
-            tensors.insert(wanted.name.clone(), tensor(&wanted.name, &wanted.shape, seed));
+            tensors.insert(wanted.name.clone(), draws.tensor(wanted));
             new += 1;
         }
         let packed = layout.pack(&Checkpoint::from_tensors(&self.file, tensors))?;
-        let target = Target { family: self.family, classes: Some(classes), scaling: None, seed };
+        let target = Target { family: self.family, classes: Some(classes), scaling: None, init, seed };
         let card = converted_card(&self.card, self, &target, classes, new, true);
         let (file, notes) = (self.file.clone(), self.notes.clone());
         Ok(Supernet { family: self.family, layout, packed, card, file, notes })
@@ -156,7 +160,11 @@ fn converted_card(
     };
     out.trained = Some(match new {
         0 => format!("{before}; {then}"),
-        _ => format!("{before}; {then}, {new} tensors not trained: new, seed {}", target.seed),
+        _ => format!(
+            "{before}; {then}, {new} tensors not trained: new, {}, seed {}",
+            target.init.as_str(),
+            target.seed
+        ),
     });
     out
 }
@@ -166,7 +174,13 @@ mod tests {
     use super::*;
 
     fn target(family: &str) -> Target {
-        Target { family: family.parse().unwrap(), classes: None, scaling: None, seed: 5 }
+        Target {
+            family: family.parse().unwrap(),
+            classes: None,
+            scaling: None,
+            init: Init::HeFanOut,
+            seed: 5,
+        }
     }
 
     fn built_in() -> Supernet {
@@ -217,8 +231,8 @@ mod tests {
     fn new_classifiers_leave_everything_else_alone() {
         let digits = built_in();
         for classes in [10, 7] {
-            let fresh = digits.with_new_classifiers(classes, 3).unwrap();
-            let again = digits.with_new_classifiers(classes, 3).unwrap();
+            let fresh = digits.with_new_classifiers(classes, Init::HeFanOut, 3).unwrap();
+            let again = digits.with_new_classifiers(classes, Init::HeFanOut, 3).unwrap();
             assert_eq!((fresh.classes(), &fresh.packed), (classes, &again.packed));
             let (old, new) = (digits.layout.unpack(&digits.packed), fresh.layout.unpack(&fresh.packed));
             assert!(old.keys().eq(new.keys()));
@@ -230,6 +244,6 @@ mod tests {
             assert_eq!(changed, ["classifier.linear.bias", "classifier.linear.weight"]);
             assert_eq!((&fresh.card.data, fresh.card.classes), (&None, Some(classes)));
         }
-        assert!(digits.with_new_classifiers(0, 3).is_err());
+        assert!(digits.with_new_classifiers(0, Init::HeFanOut, 3).is_err());
     }
 }

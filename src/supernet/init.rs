@@ -1,42 +1,135 @@
-//! Random super-networks: He fan-out, as the once-for-all package initialises its own
-//! (`init_models(net, "he_fout")`).
+//! Random super-networks.
 //!
-//! - convolutions, depthwise and squeeze-and-excitation included: normal with variance
-//!   `2 / (k * k * cout)`, where a depthwise filter counts all its channels as outputs; biases 0;
-//! - linear layers: uniform within `1 / sqrt(cin)`; biases 0;
-//! - batch norms: weight 1, bias 0, running mean 0, running variance 1;
-//! - kernel-transform matrices: the identity.
+//! How weights are drawn is an [`Init`]; whatever it is, batch norms begin as the identity with running mean 0
+//! and variance 1 (but for [`Init::ZeroResidual`]), and kernel-transform matrices as the identity. The fan-in
+//! of a convolution is what one output reads, `k * k * cin / groups`; its fan-out, here as in PyTorch,
+//! `k * k * cout`, where a depthwise filter counts all its channels.
+//!
+//! | | convolutions | linear layers | biases |
+//! | --- | --- | --- | --- |
+//! | `he-fan-out` | normal, variance 2 / fan-out | uniform within 1 / sqrt(fan-in) | 0 |
+//! | `uniform-fan-in` | uniform within 1 / sqrt(fan-in) | the same | uniform within 1 / sqrt(fan-in) |
+//! | `zero-residual` | as `uniform-fan-in`; the last batch norm of a block with a shortcut has weight 0 | | |
+//! | `mobilenet` | normal, variance 2 / fan-out, where a depthwise filter counts one channel | normal, deviation 0.01 | 0 |
+//!
+//! A batch norm takes the scale of the weights before it out of the forward pass, and leaves it in the step: the
+//! gradient of weights that are `s` times as large is `1 / s` of theirs, so a step turns them by `1 / s^2`. That is
+//! what these draws differ in.
 //!
 //! Every tensor has a random stream of its own, named after it, so a tensor gets the same numbers
 //! whatever other tensors the super-network has.
 
-use super::{Card, Checkpoint, Error, Layout, Parts, Supernet, Tensor};
+use super::{Card, Checkpoint, Error, Layout, Names, Parts, Supernet, Tensor, TensorLayout, Unit};
 use crate::random::stream;
+use crate::space::backbone::{LAYERS, MAX_DEPTH};
+use crate::space::visit::Place;
 use crate::space::{Channels, ExitScaling, Family};
+use crate::words::words;
 use rand::{Rng, RngExt};
 use std::path::PathBuf;
 
-/// The tensor `name` of a new super-network.
-pub fn tensor(name: &str, shape: &[usize], seed: u64) -> Tensor {
-    let count: usize = shape.iter().product();
-    let mut rng = stream(seed, &format!("init/{name}"), 0, 0);
-    let data = match (name.rsplit('.').next().unwrap_or(name), shape) {
-        ("running_mean" | "bias", _) => vec![0.0; count],
-        ("running_var", _) | ("weight", [_]) => vec![1.0; count],
-        (last, &[rows, columns]) if last.ends_with("_matrix") && rows == columns => {
-            (0..count).map(|i| if i % (columns + 1) == 0 { 1.0 } else { 0.0 }).collect()
-        }
-        (_, &[_, features]) => {
-            let bound = 1.0 / (features as f64).sqrt();
-            (0..count).map(|_| (bound * (2.0 * rng.random::<f64>() - 1.0)) as f32).collect()
-        }
-        (_, _) => {
-            let window: usize = shape.iter().skip(2).product();
-            let deviation = (2.0 / (window * shape[0]) as f64).sqrt();
-            (0..count).map(|_| (deviation * normal(&mut rng)) as f32).collect()
-        }
-    };
-    Tensor { shape: shape.to_vec(), data }
+words!(
+    /// How the weights of a new super-network, or the new parts of a converted one, are drawn.
+    Init {
+        /// As the once-for-all package draws them, `init_models(net, "he_fout")` (arXiv 1502.01852).
+        HeFanOut = "he-fan-out",
+        /// PyTorch's own default for every layer.
+        UniformFanIn = "uniform-fan-in",
+        /// The same, and blocks with a shortcut begin as the identity (arXiv 1706.02677).
+        ZeroResidual = "zero-residual",
+        /// Depthwise filters by their own fan, small classifiers (arXiv 1801.04381).
+        Mobilenet = "mobilenet",
+    }
+);
+
+/// The best of them in short trainings (README, "Training").
+impl Default for Init {
+    fn default() -> Init {
+        Init::ZeroResidual
+    }
+}
+
+/// The draws of a layout's tensors.
+#[derive(Debug, Clone, Copy)]
+pub struct Draws<'a> {
+    /// The layout, a super-network's.
+    pub layout: &'a Layout,
+    /// How.
+    pub init: Init,
+    /// Whose streams.
+    pub seed: u64,
+}
+
+impl Draws<'_> {
+    /// One of the layout's tensors.
+    pub fn tensor(&self, TensorLayout { name, shape, .. }: &TensorLayout) -> Tensor {
+        let count: usize = shape.iter().product();
+        let mut rng = stream(self.seed, &format!("init/{name}"), 0, 0);
+        let uniform = self.init.is_uniform();
+        let data = match (name.rsplit('.').next().unwrap_or(name), &shape[..]) {
+            ("running_mean", _) => vec![0.0; count],
+            ("bias", _) => match self.fan_in_of_bias(name).filter(|_| uniform) {
+                Some(fan_in) => draw_uniform(count, fan_in, &mut rng),
+                None => vec![0.0; count],
+            },
+            ("running_var", _) => vec![1.0; count],
+            ("weight", [_]) if self.init == Init::ZeroResidual && ends_residual(name) => vec![0.0; count],
+            ("weight", [_]) => vec![1.0; count],
+            (last, &[rows, columns]) if last.ends_with("_matrix") && rows == columns => {
+                (0..count).map(|i| if i % (columns + 1) == 0 { 1.0 } else { 0.0 }).collect()
+            }
+            (_, shape) if uniform => draw_uniform(count, fan_in(shape), &mut rng),
+            (_, &[_, features]) => match self.init {
+                Init::Mobilenet => draw_normal(count, CLASSIFIER_DEVIATION, &mut rng),
+                _ => draw_uniform(count, features, &mut rng),
+            },
+            (_, shape) => {
+                let window: usize = shape.iter().skip(2).product();
+                // A depthwise filter reads one channel.
+                let outputs = if self.init == Init::Mobilenet && shape[1] == 1 { 1 } else { shape[0] };
+                draw_normal(count, (2.0 / (window * outputs) as f64).sqrt(), &mut rng)
+            }
+        };
+        Tensor { shape: shape.clone(), data }
+    }
+
+    /// The fan-in of the layer that a bias belongs to; none for that of a batch norm.
+    fn fan_in_of_bias(&self, name: &str) -> Option<usize> {
+        let weight = format!("{}.weight", name.strip_suffix(".bias")?);
+        let weight = self.layout.tensors().iter().find(|tensor| tensor.name == weight)?;
+        (weight.shape.len() > 1).then(|| fan_in(&weight.shape))
+    }
+}
+
+/// Spread of a small classifier's weights, as in MobileNets' programs.
+const CLASSIFIER_DEVIATION: f64 = 0.01;
+
+impl Init {
+    fn is_uniform(self) -> bool {
+        matches!(self, Init::UniformFanIn | Init::ZeroResidual)
+    }
+}
+
+/// What one output of a layer reads.
+fn fan_in(shape: &[usize]) -> usize {
+    shape.iter().skip(1).product()
+}
+
+/// Whether a tensor is the weight of the last batch norm of a block with a shortcut.
+fn ends_residual(name: &str) -> bool {
+    // The first layer of a stage changes channels or size, and has none; the fixed first block has one.
+    let with_shortcut = (0..LAYERS).filter(|layer| !layer.is_multiple_of(MAX_DEPTH));
+    let mut places = std::iter::once(Place::FirstProject).chain(with_shortcut.map(Place::Project));
+    places.any(|place| Names::Shared.tensor(Unit::Norm(place), "weight") == name)
+}
+
+fn draw_uniform(count: usize, fan_in: usize, rng: &mut impl Rng) -> Vec<f32> {
+    let bound = 1.0 / (fan_in as f64).sqrt();
+    (0..count).map(|_| (bound * (2.0 * rng.random::<f64>() - 1.0)) as f32).collect()
+}
+
+fn draw_normal(count: usize, deviation: f64, rng: &mut impl Rng) -> Vec<f32> {
+    (0..count).map(|_| (deviation * normal(rng)) as f32).collect()
 }
 
 /// A standard normal draw (Box and Muller's; the second of the pair is not used, so that the n-th
@@ -62,6 +155,15 @@ pub struct Blank {
     pub classes: usize,
     /// How its exits scale with the width.
     pub scaling: ExitScaling,
+    /// How its weights are drawn.
+    pub init: Init,
+}
+
+impl Blank {
+    /// With exits' heads that scale once, drawn as the once-for-all package draws its own.
+    pub fn new(family: Family, width: f64, classes: usize) -> Blank {
+        Blank { family, width, classes, scaling: ExitScaling::Once, init: Init::HeFanOut }
+    }
 }
 
 impl Supernet {
@@ -70,7 +172,7 @@ impl Supernet {
     /// # Errors
     /// A width outside 0.05..=8, or no classes.
     pub fn random(blank: &Blank, seed: u64) -> Result<Supernet, Error> {
-        let &Blank { family, width, classes, scaling } = blank;
+        let &Blank { family, width, classes, scaling, init } = blank;
         let refuse = |what: String| Err(Error::Blank { what });
         if !(0.05..=8.0).contains(&width) {
             return refuse(format!("width multiplier {width}: choose from 0.05 to 8"));
@@ -79,10 +181,11 @@ impl Supernet {
             return refuse(format!("{classes} classes: choose from 1 to {}", 1 << 20));
         }
         let layout = Layout::new(Channels::new(width, scaling), classes, parts_of(family));
-        let tensors = layout.tensors().iter().map(|t| (t.name.clone(), tensor(&t.name, &t.shape, seed)));
+        let draws = Draws { layout: &layout, init, seed };
+        let tensors = layout.tensors().iter().map(|wanted| (wanted.name.clone(), draws.tensor(wanted)));
         let file = PathBuf::from(format!("(random {family}, seed {seed})"));
         let packed = layout.pack(&Checkpoint::from_tensors(&file, tensors.collect()))?;
-        let trained = Some(format!("not trained: random weights, He fan-out, seed {seed}"));
+        let trained = Some(format!("not trained: random weights, {}, seed {seed}", init.as_str()));
         let card = Card {
             family: Some(family),
             width: Some(width),
@@ -105,27 +208,74 @@ mod tests {
         (mean, variance.sqrt())
     }
 
+    /// A tensor of that name and shape, whatever layout it is none of.
+    fn drawn(init: Init, name: &str, shape: &[usize]) -> Tensor {
+        let layout = Layout::new(Channels::new(0.25, ExitScaling::Once), 10, parts_of(Family::SE_B));
+        let wanted = TensorLayout { name: name.into(), shape: shape.into(), ..layout.tensors()[0].clone() };
+        Draws { layout: &layout, init, seed: 3 }.tensor(&wanted)
+    }
+
+    /// What differs between the draws beside spreads: biases, and the last batch norms of blocks with a shortcut.
     #[test]
-    fn spreads_are_those_of_he_fan_out_and_of_linear_layers() {
-        for (shape, deviation) in [
-            (&[160, 960, 1, 1][..], (2.0f64 / 160.0).sqrt()),
-            (&[960, 1, 7, 7], (2.0f64 / (49.0 * 960.0)).sqrt()),
-            (&[64, 3, 3, 3], (2.0f64 / (9.0 * 64.0)).sqrt()),
-            (&[200, 1280], 1.0 / (3.0f64 * 1280.0).sqrt()),
-        ] {
-            let tensor = tensor("some.weight", shape, 3);
-            let (mean, found) = moments(&tensor);
-            assert!((found / deviation - 1.0).abs() < 0.05, "{shape:?}: {found} against {deviation}");
-            assert!(mean.abs() < 0.1 * deviation, "{shape:?}: {mean}");
+    fn biases_and_batch_norms_begin_as_each_draw_says() {
+        let family: Family = "EE_P".parse().unwrap();
+        for init in Init::ALL {
+            let supernet = Supernet::random(&Blank { init, ..Blank::new(family, 0.25, 10) }, 1).unwrap();
+            let tensors = supernet.layout.unpack(&supernet.packed);
+            for (name, Tensor { shape, data }) in &tensors {
+                let norm = tensors
+                    .contains_key(&name.replace(".bias", ".running_var").replace(".weight", ".running_var"));
+                let all = |value: f32| data.iter().all(|&v| v == value);
+                if name.ends_with(".bias") {
+                    assert_eq!(all(0.0), norm || !init.is_uniform(), "{init:?} {name}");
+                } else if name.ends_with(".weight") && shape.len() == 1 {
+                    let layer = name
+                        .strip_prefix("blocks.")
+                        .and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
+                    let shortcut = layer.is_some_and(|layer| layer == 0 || layer % 4 != 1);
+                    let zero = init == Init::ZeroResidual && shortcut && name.contains("point_linear");
+                    assert!(all(if zero { 0.0 } else { 1.0 }), "{init:?} {name}");
+                }
+            }
+            let bias = &tensors["blocks.5.conv.depth_conv.se.fc.reduce.bias"];
+            let fan_in = tensors["blocks.5.conv.depth_conv.se.fc.reduce.weight"].shape[1] as f32;
+            assert!(bias.data.iter().all(|value| value.abs() <= 1.0 / fan_in.sqrt()));
+            assert!(supernet.card.trained.unwrap().contains(init.as_str()));
         }
-        let linear = tensor("classifier.linear.weight", &[200, 1280], 3);
-        let bound = 1.0 / 1280f32.sqrt();
-        assert!(linear.data.iter().all(|v| v.abs() <= bound));
+    }
+
+    #[test]
+    fn spreads_are_those_of_each_draw() {
+        let uniform = |fan_in: f64| 1.0 / (3.0 * fan_in).sqrt();
+        let normal = |fan_out: f64| (2.0 / fan_out).sqrt();
+        // He fan-out, uniform, and that of MobileNets.
+        for (shape, deviations) in [
+            (&[160, 960, 1, 1][..], [normal(160.0), uniform(960.0), normal(160.0)]),
+            (&[960, 1, 7, 7], [normal(49.0 * 960.0), uniform(49.0), normal(49.0)]),
+            (&[64, 3, 3, 3], [normal(9.0 * 64.0), uniform(27.0), normal(9.0 * 64.0)]),
+            (&[200, 1280], [uniform(1280.0), uniform(1280.0), 0.01]),
+        ] {
+            for (init, deviation) in
+                [Init::HeFanOut, Init::UniformFanIn, Init::Mobilenet].iter().zip(deviations)
+            {
+                let tensor = drawn(*init, "some.weight", shape);
+                let (mean, found) = moments(&tensor);
+                assert!(
+                    (found / deviation - 1.0).abs() < 0.05,
+                    "{init:?} {shape:?}: {found} against {deviation}"
+                );
+                assert!(mean.abs() < 0.1 * deviation, "{init:?} {shape:?}: {mean}");
+                let largest = tensor.data.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+                let bounded = f64::from(largest) <= deviation * 3.0f64.sqrt() * 1.000_001;
+                let is_uniform = init.is_uniform() || (*init == Init::HeFanOut && shape.len() == 2);
+                assert_eq!(bounded, is_uniform, "{init:?} {shape:?}: {largest}");
+            }
+        }
     }
 
     #[test]
     fn a_tensor_is_the_same_in_every_family_and_another_with_another_seed() {
-        let blank = |family| Blank { family, width: 0.25, classes: 10, scaling: ExitScaling::Once };
+        let blank = |family| Blank::new(family, 0.25, 10);
         let net = |family, seed| {
             let supernet = Supernet::random(&blank(family), seed).unwrap();
             supernet.layout.unpack(&supernet.packed)
@@ -148,7 +298,7 @@ mod tests {
 
     #[test]
     fn impossible_super_networks_are_refused() {
-        let blank = Blank { family: Family::SE_B, width: 0.25, classes: 0, scaling: ExitScaling::Once };
+        let blank = Blank::new(Family::SE_B, 0.25, 0);
         assert!(Supernet::random(&blank, 0).unwrap_err().to_string().contains("0 classes"));
         let wide = Blank { width: f64::NAN, classes: 2, ..blank };
         assert!(Supernet::random(&wide, 0).unwrap_err().to_string().contains("NaN"));

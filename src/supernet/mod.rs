@@ -30,7 +30,7 @@ pub use card::{Card, NetworkCard};
 pub use checkpoint::{Checkpoint, Tensor};
 pub use convert::{Conversion, Target, convert};
 pub use extract::Network;
-pub use init::Blank;
+pub use init::{Blank, Init};
 pub use insert::Insertion;
 pub use layout::{
     BatchNorm, Block, ConvolutionLayout, Filters, FirstLayers, HeadLayout, Layout, Packing, Panels, Parts,

@@ -161,13 +161,13 @@ mod tests {
     use crate::engine::{Calibration, Cropped, Engine};
     use crate::random::stream;
     use crate::space::walk::Exits;
-    use crate::space::{Arch, ExitScaling, Family};
+    use crate::space::{Arch, Family};
     use crate::supernet::Blank;
     use rand::RngExt;
 
     /// A super-network in which no channel is like another.
     fn supernet(family: Family) -> Supernet {
-        let blank = Blank { family, width: 0.25, classes: 10, scaling: ExitScaling::Once };
+        let blank = Blank::new(family, 0.25, 10);
         let mut net = Supernet::random(&blank, 1).unwrap();
         let mut rng = stream(2, "perturb", 0, 0);
         for tensor in net.layout.tensors() {

@@ -7,7 +7,7 @@ use super::loss_scale::LossScale;
 use super::optimiser::{self, Optimiser};
 use super::program::{self, Objective, StepSlots};
 use super::slots::TrainingSlots;
-use super::{Student, Weighting};
+use super::{Settings, Student, Teaching, Weighting};
 use crate::engine::Precision;
 use crate::ops::Call;
 use crate::space::walk::Exits;
@@ -20,8 +20,8 @@ use std::collections::BTreeSet;
 pub struct StepShape<'a> {
     /// The sub-networks whose gradients are added up.
     pub students: &'a [Student],
-    /// Family of a teacher, the largest network of the same layout read at its last exit.
-    pub teacher: Option<Family>,
+    /// Who teaches them.
+    pub teacher: StepTeacher,
     /// Images of the batch.
     pub images: usize,
     /// Side of the images, in pixels.
@@ -30,6 +30,17 @@ pub struct StepShape<'a> {
     pub dropout: bool,
     /// What maps are stored as.
     pub precision: Precision,
+}
+
+/// Who teaches the students of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepTeacher {
+    /// Nobody.
+    None,
+    /// The largest network of the same layout as this family has it, read at its last exit.
+    Network(Family),
+    /// The first student.
+    First,
 }
 
 /// Calls and the elements of the buffer that they write.
@@ -47,11 +58,17 @@ pub fn step_calls(layout: &Layout, optimiser: &Optimiser, shape: &StepShape<'_>)
     let format = precision.format();
     let places = TrainingSlots::new(layout, format);
     let networks: Vec<(Arch, Exits)> = students.iter().map(|student| student.network(side)).collect();
-    let shared = StepSlots::new(layout, &places, format, (images, side), (&networks, dropout));
+    // What a network on the side is made of does not matter to its students.
+    let teaching = match teacher {
+        StepTeacher::First => Teaching::First(Weighting::Own),
+        StepTeacher::None | StepTeacher::Network(_) => Teaching::Labels,
+    };
+    let has_dropout = |number| dropout && teaching.has_dropout(number);
+    let shared = StepSlots::new(layout, &places, format, (images, side), &networks, has_dropout);
     let parts = (layout, &places, &shared);
     let mut lists = Vec::new();
     let mut push = |calls: Vec<Call>, arena_len: usize| lists.push(CallList { calls, arena_len });
-    if let Some(family) = teacher {
+    if let StepTeacher::Network(family) = teacher {
         let arch = Arch::largest(family, side as u32, None);
         let (exits, weights) = (Weighting::Own.exits(&arch), Weighting::Own.weights());
         let program = program::teacher((layout, &shared), (&arch, exits), images, weights);
@@ -59,11 +76,15 @@ pub fn step_calls(layout: &Layout, optimiser: &Optimiser, shape: &StepShape<'_>)
     }
     push(vec![program::zeros(program::whole_gradient(layout))], shared.end);
     let scale = LossScale::default().factor(precision);
+    let settings = Settings { smoothing: 0.1, kd_ratio: 1.0, ..Settings::default() };
     let mut offsets = BTreeSet::new();
     for (number, (arch, exits)) in networks.iter().enumerate() {
         let weights = students[number].weighting.weights();
-        let kd_ratio = if teacher.is_some() { 1.0 } else { 0.0 };
-        let objective = Objective { smoothing: 0.1, kd_ratio, weights, scale };
+        let objective = teaching.objective(number, weights, &settings, scale);
+        let objective = match teacher {
+            StepTeacher::Network(_) => Objective { kd_ratio: settings.kd_ratio, ..objective },
+            _ => objective,
+        };
         let program = program::student(parts, number, (arch, *exits), images, objective);
         push(program.calls, program.work_len);
         push(program.running, places.state_len);

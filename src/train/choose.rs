@@ -48,6 +48,26 @@ impl Choices {
         }
     }
 
+    /// The largest and the smallest network of each width, the widest first, on images of side `resolution`. Of
+    /// few branches a layer keeps the MBConv.
+    pub fn ends(&self, resolution: u32) -> Vec<[Arch; 2]> {
+        let of_width = |&width: &Option<f64>| {
+            [<[u8]>::last, <[u8]>::first].map(|pick: fn(&[u8]) -> Option<&u8>| {
+                let mut arch = Arch::largest(self.family, resolution, width);
+                let of = |values: &[u8], usual: u8| pick(values).copied().unwrap_or(usual);
+                arch.nd = of(&self.exits, arch.nd);
+                arch.d = [of(&self.depths, arch.d[0]); STAGES];
+                arch.ks = [of(&self.kernels, arch.ks[0]); LAYERS];
+                arch.e = [of(&self.expansions, arch.e[0]); LAYERS];
+                if self.family.parallel {
+                    arch.nw = [branches(of(&self.branches, 3)); LAYERS];
+                }
+                arch.canonical()
+            })
+        };
+        self.widths.iter().rev().map(of_width).collect()
+    }
+
     /// The sub-networks of step `step` of epoch `epoch`, with images of side `resolution`.
     pub fn networks(&self, seed: u64, epoch: u64, step: u64, count: usize, resolution: u32) -> Vec<Arch> {
         let mut rng = stream(seed, "train/networks", epoch, step);
@@ -101,7 +121,7 @@ impl Choices {
         };
         vary(&self.exits, |arch, exit| arch.nd = exit);
         if self.family.parallel {
-            vary(&self.branches, |arch, count| arch.nw = [[4, 6, 7][usize::from(count) - 1]; LAYERS]);
+            vary(&self.branches, |arch, count| arch.nw = [branches(count); LAYERS]);
         }
         vary(&self.depths, |arch, depth| arch.d = [depth; STAGES]);
         vary(&self.expansions, |arch, ratio| arch.e = [ratio; LAYERS]);
@@ -111,6 +131,11 @@ impl Choices {
         kept.sort_unstable();
         kept.into_iter().map(|index| all[index].canonical()).collect()
     }
+}
+
+/// So many branches: the MBConv, then the 1x1 convolution.
+fn branches(count: u8) -> u8 {
+    [4, 6, 7][usize::from(count.clamp(1, 3)) - 1]
 }
 
 /// The first and the last of a list, once if they are the same.
@@ -145,6 +170,30 @@ mod tests {
             let largest = Arch::largest(family, 64, Some(1.0));
             assert_eq!(choices.networks(1, 2, 3, 2, 64), [largest.clone(), largest.clone()]);
             assert_eq!(choices.extremes(&[64], 32, 0), [largest]);
+        }
+    }
+
+    #[test]
+    fn the_ends_have_the_largest_and_the_smallest_of_everything() {
+        for family in Family::all() {
+            let phase = built_in(Schedule::Sandwich, family).pop().unwrap();
+            let choices = Choices::new(&phase, family, &[Some(1.0), Some(1.2)]);
+            let [[wide, _], [narrow, smallest]] = choices.ends(56).try_into().unwrap();
+            let largest = |width| Arch::largest(family, 56, Some(width));
+            assert_eq!((wide, narrow), (largest(1.2), largest(1.0)), "{family}");
+            let wanted = Arch {
+                ks: [3; LAYERS],
+                e: [3; LAYERS],
+                d: [2; STAGES],
+                nw: if family.parallel { [4; LAYERS] } else { smallest.nw },
+                nd: if family.early_exits { 1 } else { smallest.nd },
+                ..largest(1.0)
+            };
+            assert_eq!(smallest, wanted.canonical(), "{family}");
+            // A narrower choice has nearer ends.
+            let some = Phase { depths: vec![4, 3], kernels: vec![5], ..phase };
+            let [[_, smallest]] = Choices::new(&some, family, &[Some(1.0)]).ends(32).try_into().unwrap();
+            assert_eq!((smallest.d[0], smallest.ks[0], smallest.e[0]), (3, 5, 3));
         }
     }
 

@@ -6,7 +6,8 @@
 //! begins it no second time.
 
 use super::checks::{Watch, guess};
-use super::choose::Choices;
+use super::lesson::{choices, lesson, step_macs};
+use super::phase::teaches;
 use super::rate::Rate;
 use super::record::{BeganWith, Stage};
 use super::results::{Summary, summary};
@@ -14,7 +15,7 @@ use super::state::{Best, Epoch, Snapshot, State, VERSION};
 use super::tally::Figures;
 use super::task::{Task, evaluate, exit_weights};
 use super::training_loop::{self, Advanced, Taken};
-use super::{Error, Settings, Student, Tally, Teacher, Team, TeamState, Weighting};
+use super::{Error, Settings, Tally, Teacher, Team, TeamState};
 use crate::config::{self, Phase};
 use crate::data::loader::Loader;
 use crate::device::Device;
@@ -134,15 +135,9 @@ impl training_loop::Stretch for Stretch<'_, '_> {
             epoch: state.total / task.epoch_steps(),
             step: state.total,
         };
-        let (count, weighting) = if phase.full {
-            (1, exit_weights(team.narrowest().family, task.training.exit_weights).0)
-        } else {
-            (phase.networks, Weighting::Own)
-        };
-        let Settings { seed, epoch, step, .. } = settings;
-        let networks = choices(team, phase).networks(seed, epoch, step, count, images.side as u32);
-        let students: Vec<Student> = networks.into_iter().map(|arch| Student { arch, weighting }).collect();
-        let report = team.step(&(&images).into(), &students, self.teacher.as_ref(), &settings)?;
+        let (students, teaching) =
+            lesson(phase, (team, task.training.exit_weights), self.teacher.as_ref(), &settings, images.side);
+        let report = team.step(&(&images).into(), &students, teaching, &settings)?;
         state.step += 1;
         state.total += 1;
         Ok(Taken {
@@ -208,7 +203,8 @@ impl<'a> Phases<'a> {
         self.team.restore(&snapshot.team)?;
         let (teacher, taught) = (self.teacher(phase, snapshot)?, taught(phase, snapshot));
         let before = state.phase.checked_sub(1).map(|before| &task.phases[before]);
-        if state.step == 0 && taught > 0.0 && before.is_some_and(|b| self::taught(b, snapshot) == 0.0) {
+        let untaught = before.is_some_and(|before| self::taught(before, snapshot) == 0.0);
+        if state.step == 0 && teacher.is_some() && taught > 0.0 && untaught {
             run.stage.output.note(&format!(
                 "phase {}: a teacher from here on; its term ({} x cross entropy with its answers) makes the loss larger",
                 phase.name, phase.kd_ratio
@@ -218,7 +214,9 @@ impl<'a> Phases<'a> {
         // In images, so that the rate is that of images.
         let images = task.training.batch.min(task.material.images.len()) as u64;
         let name = format!("{} {}/{}, images", phase.name, state.phase + 1, task.phases.len());
-        let progress = Progress::start(run.stage.output, name, state.step * images, rate.steps() * images);
+        let (done, total) = (state.step * images, rate.steps() * images);
+        let progress =
+            Progress::before(run.stage.output, name, (done, total), self.behind(phase, state.phase, images));
         let (draws, resolutions) = ((task.training.batch, task.seed), task.material.resolutions.clone());
         let loader = task.material.loader(&*self.device, draws, resolutions, state.total)?;
         let mut stretch = Stretch { phases: self, phase, rate, teacher, taught, loader };
@@ -227,6 +225,18 @@ impl<'a> Phases<'a> {
         }
         self.finish(phase, run)?;
         Ok(Advanced::Further)
+    }
+
+    /// What comes behind the phase number `number`, as so many of its images as take as long.
+    fn behind(&self, phase: &Phase, number: usize, images: u64) -> u64 {
+        let Task { phases, material, .. } = self.task;
+        let cost = |phase: &Phase| step_macs(phase, self.team.supernets(), &material.resolutions);
+        let here = cost(phase).max(1.0);
+        let later = phases[number + 1..].iter().map(|phase| {
+            let steps = phase.total_epochs() as u64 * self.task.epoch_steps();
+            (steps * images) as f64 * cost(phase) / here
+        });
+        later.sum::<f64>() as u64
     }
 
     /// Prepares weights, optimiser, teacher and watch for the phase's first step, unless that was done.
@@ -238,8 +248,9 @@ impl<'a> Phases<'a> {
         };
         snapshot.state.begun = true;
         snapshot.state.monitor.watch = Watch::new();
-        snapshot.teacher = match teacher_of(phase) {
-            config::Teacher::None => snapshot.teacher.take(),
+        // `phases` has named the teacher of every phase.
+        snapshot.teacher = match phase.teacher.unwrap_or(config::Teacher::None) {
+            config::Teacher::None | config::Teacher::Largest => snapshot.teacher.take(),
             config::Teacher::Pet => snapshot.team.weights.last().cloned(),
             // The first that teaches stays.
             config::Teacher::Fixed => snapshot.teacher.take().or(snapshot.team.weights.last().cloned()),
@@ -256,8 +267,7 @@ impl<'a> Phases<'a> {
     }
 
     fn teacher(&self, phase: &Phase, snapshot: &Snapshot) -> Result<Option<Teacher>, Error> {
-        let teaches = teacher_of(phase) != config::Teacher::None;
-        let Some(supernet) = snapshot.teacher.as_ref().filter(|_| teaches) else { return Ok(None) };
+        let Some(supernet) = snapshot.teacher.as_ref().filter(|_| teaches(phase)) else { return Ok(None) };
         let weighting = exit_weights(supernet.family, self.task.training.exit_weights).1;
         Ok(Some(self.team.teacher(Arc::new(supernet.clone()), weighting)?))
     }
@@ -267,7 +277,7 @@ impl<'a> Phases<'a> {
         let weights = &snapshot.team.weights;
         let Task { training, material, seed, .. } = self.task;
         let resolutions: Vec<u32> = material.resolutions.iter().map(|&r| r as u32).collect();
-        let networks = choices(&self.team, phase).extremes(&resolutions, training.validation_networks, *seed);
+        let networks = choices(weights, phase).extremes(&resolutions, training.validation_networks, *seed);
         let results = evaluate(&self.device, weights, &networks, material, &material.validation)?;
         let top1 = results.iter().map(Evaluation::top1).sum::<f64>() / results.len() as f64;
         if snapshot.state.best.is_none_or(|best| top1 > best.top1) {
@@ -306,27 +316,10 @@ impl<'a> Phases<'a> {
 
 /// Weight of the teacher's term in the loss of a phase; 0 without a teacher.
 fn taught(phase: &Phase, snapshot: &Snapshot) -> f64 {
-    let teacher = teacher_of(phase) != config::Teacher::None && snapshot.teacher.is_some();
-    if teacher { phase.kd_ratio } else { 0.0 }
-}
-
-/// The sub-networks that a phase chooses from.
-fn choices(team: &Team, phase: &Phase) -> Choices {
-    let widths: Vec<f64> = team.supernets().map(|supernet| supernet.channels().width).collect();
-    Choices::new(phase, team.narrowest().family, &widths_of(phase, &widths))
-}
-
-/// The widths of a phase's sub-networks, of those of all super-networks, ascending.
-fn widths_of(phase: &Phase, all: &[f64]) -> Vec<Option<f64>> {
-    let chosen = match phase.widths {
-        config::Widths::All => all,
-        config::Widths::Narrow => &all[..1],
-        config::Widths::Wide => &all[all.len() - 1..],
+    let teaches = match phase.teacher {
+        None | Some(config::Teacher::None) => false,
+        Some(config::Teacher::Fixed | config::Teacher::Pet) => snapshot.teacher.is_some(),
+        Some(config::Teacher::Largest) => true,
     };
-    chosen.iter().copied().map(Some).collect()
-}
-
-/// A phase's teacher; [`phases`](super::phase::phases) has named it.
-fn teacher_of(phase: &Phase) -> config::Teacher {
-    phase.teacher.unwrap_or(config::Teacher::None)
+    if teaches { phase.kd_ratio } else { 0.0 }
 }

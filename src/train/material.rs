@@ -8,7 +8,7 @@ use crate::data::{self, Dataset, Split, Validation, loader};
 use crate::engine::{CALIBRATION_BATCH, Values, whole_batches};
 use crate::space::walk::Exits;
 use crate::space::{Arch, Family};
-use crate::supernet::{Blank, Card, Checkpoint, Supernet, Target, convert, together};
+use crate::supernet::{Blank, Card, Checkpoint, Init, Supernet, Target, convert, together};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::sync::Arc;
@@ -31,12 +31,13 @@ pub fn dataset(config: &Config, card: &Card) -> Result<Dataset, Error> {
 }
 
 /// The super-networks that a training begins with, ascending by width: the configuration's weights,
-/// with new classifiers where the data set has other classes, or random ones.
+/// with new classifiers where the data set has other classes, or random ones. What is new is drawn by `init`.
 ///
 /// # Errors
 /// Weights that cannot be read, do not fit, or do not go together.
 pub fn start(
     config: &Config,
+    init: Init,
     dataset: impl FnOnce(&Card) -> Result<Dataset, Error>,
 ) -> Result<(Vec<Supernet>, Dataset), Error> {
     let s = &config.supernet;
@@ -50,6 +51,7 @@ pub fn start(
                 width,
                 classes: s.classes.unwrap_or(dataset.classes().len()),
                 scaling: s.exit_scaling,
+                init,
             };
             Supernet::random(&blank, config.seed)
         };
@@ -59,12 +61,18 @@ pub fn start(
     let dataset = dataset(&Card::beside(file)?)?;
     let classes = dataset.classes().len();
     let supernets = [Some(file), s.wide_weights.as_ref()];
-    let supernets = supernets.into_iter().flatten().map(|file| given(file, family, classes, config.seed));
+    let supernets =
+        supernets.into_iter().flatten().map(|file| given(file, family, classes, (init, config.seed)));
     Ok((together(supernets.collect::<Result<_, Error>>()?)?.0, dataset))
 }
 
 /// The weights of a file, with new classifiers or parts where it has other classes or another family.
-fn given(file: &Path, family: Option<Family>, classes: usize, seed: u64) -> Result<Supernet, Error> {
+fn given(
+    file: &Path,
+    family: Option<Family>,
+    classes: usize,
+    (init, seed): (Init, u64),
+) -> Result<Supernet, Error> {
     let checkpoint = Checkpoint::read(file)?;
     let card = Card::beside(file)?;
     let own = Supernet::from_checkpoint(&checkpoint, card.clone(), None)?;
@@ -72,7 +80,7 @@ fn given(file: &Path, family: Option<Family>, classes: usize, seed: u64) -> Resu
     if own.classes() == classes && own.family == family {
         return Ok(own);
     }
-    let target = Target { family, classes: Some(classes), scaling: None, seed };
+    let target = Target { family, classes: Some(classes), scaling: None, init, seed };
     Ok(convert(&checkpoint, &card, &target)?.supernet)
 }
 

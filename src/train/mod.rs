@@ -12,14 +12,17 @@
 //! - `training_loop`: the loop of all that trains, here and in the modules below, with `record`, its side in
 //!   the run directory;
 //! - [`train()`]: the phases of a training in a run directory, from a checkpoint to the end;
-//! - [`phase`], [`rate`], [`choose`], [`checks`]: what a phase is, its learning rate, the
-//!   sub-networks of its steps, and what is taken for divergence;
-//! - [`material`], [`results`]: what a training begins with and what it leaves.
+//! - [`phase`], [`rate`], [`choose`], `lesson`, [`checks`]: what a phase is, its learning rate, the
+//!   sub-networks of its steps and their teachers, and what is taken for divergence;
+//! - [`material`], [`results`]: what a training begins with and what it leaves;
+//! - [`forecast`]: how long one will take, and how many epochs fit into some minutes.
 
 mod backward;
 mod calls;
 pub mod checks;
 pub mod choose;
+pub mod forecast;
+mod lesson;
 mod looping;
 mod loss_scale;
 pub mod material;
@@ -40,7 +43,7 @@ mod trainer;
 pub(crate) mod training_loop;
 
 pub use crate::config::Decays;
-pub use calls::{CallList, StepShape, step_calls};
+pub use calls::{CallList, StepShape, StepTeacher, step_calls};
 pub use looping::{Outcome, train};
 pub use loss_scale::LossScale;
 pub use optimiser::{Optimiser, Rule};
@@ -50,7 +53,7 @@ pub use state::{Best, Epoch, Snapshot, State};
 pub use tally::Tally;
 pub use task::{Material, Task, evaluate, exit_weights};
 pub use team::{Team, TeamState};
-pub use trainer::{Batch, Gradient, Report, Settings, Student, Teacher, Trainer, batches};
+pub use trainer::{Answers, Batch, Gradient, Report, Settings, Student, Teacher, Teaching, Trainer, batches};
 
 use crate::exit::exits;
 use crate::{data, device, engine, run, space, supernet};
@@ -147,6 +150,9 @@ pub enum Error {
     /// A training of nothing.
     #[error("there is no super-network to train: give at least one")]
     NoSupernet,
+    /// A budget of minutes that is too small.
+    #[error(transparent)]
+    TooShort(#[from] forecast::TooShort),
     /// A checkpoint of another super-network.
     #[error(
         "the optimiser's state is not one of this super-network: start again, or give the weights that it belongs to"
@@ -155,7 +161,7 @@ pub enum Error {
 }
 
 exits! { Error:
-    Usage [Classes, OtherInputs],
+    Usage [Classes, OtherInputs, TooShort],
     Failure [Diverged, KeepsDiverging, Batch, Label, Width, TeacherClasses, NoSupernet, OtherState];
     held [Device, Engine, Run, Data, Supernet, Space]
 }

@@ -29,9 +29,12 @@ pub fn phases(training: &Training, family: Family, two: bool) -> Vec<Phase> {
             if two && training.schedule == Schedule::Target {
                 phases = side_by_side(phases);
             }
-            for phase in &mut phases {
-                phase.epochs = scaled(phase.epochs, training.scale);
-                phase.warmup_epochs = scaled(phase.warmup_epochs, training.scale);
+            match training.epochs {
+                Some(epochs) => share(&mut phases, epochs),
+                None => phases.iter_mut().for_each(|phase| {
+                    phase.epochs = scaled(phase.epochs, training.scale);
+                    phase.warmup_epochs = scaled(phase.warmup_epochs, training.scale);
+                }),
             }
             phases
         }
@@ -53,6 +56,32 @@ fn scaled(epochs: usize, scale: f64) -> usize {
     }
 }
 
+/// Shares so many epochs out among the phases, as they have them: a phase keeps one behind its warm-up, which
+/// may vanish.
+fn share(phases: &mut [Phase], epochs: usize) {
+    let all = |phases: &[Phase]| phases.iter().map(Phase::total_epochs).sum::<usize>();
+    let scale = epochs as f64 / all(phases).max(1) as f64;
+    for phase in phases.iter_mut() {
+        phase.epochs = scaled(phase.epochs, scale);
+        phase.warmup_epochs = (phase.warmup_epochs as f64 * scale).round() as usize;
+    }
+    // What rounding has left over or taken goes to the longest, the last of several.
+    while all(phases) != epochs {
+        let few = all(phases) < epochs;
+        let Some(longest) = phases.iter_mut().max_by_key(|phase| phase.epochs) else { return };
+        match longest.epochs {
+            _ if few => longest.epochs += 1,
+            1 => return,
+            _ => longest.epochs -= 1,
+        }
+    }
+}
+
+/// Whether a network that does not train, a copy of what the largest was, teaches in a phase.
+pub fn teaches(phase: &Phase) -> bool {
+    matches!(phase.teacher, Some(Teacher::Fixed | Teacher::Pet))
+}
+
 /// A built-in schedule as published. Phases of dimensions that the family does not have are left out.
 pub fn built_in(schedule: Schedule, family: Family) -> Vec<Phase> {
     match schedule {
@@ -60,6 +89,7 @@ pub fn built_in(schedule: Schedule, family: Family) -> Vec<Phase> {
         Schedule::Ofa => ofa(),
         Schedule::Full => vec![full(180, 0.08)],
         Schedule::Target => target(),
+        Schedule::Sandwich => vec![sandwich()],
     }
 }
 
@@ -129,18 +159,33 @@ fn shrink(dims: &mut Phase) -> [Phase; 4] {
 /// NATv2's warm-up on a target data set: batch 256, plain SGD, no label smoothing or dropout.
 fn target() -> Vec<Phase> {
     let plain = |phase: Phase| Phase { label_smoothing: 0.0, dropout: 0.0, warmup_rate: Some(1e-4), ..phase };
-    let uniform = Phase {
-        warmup_epochs: 10,
-        networks: 4,
+    let uniform =
+        Phase { warmup_epochs: 10, networks: 4, sort: Some(1), ..everything("uniform", 150, 7.5e-3) };
+    vec![plain(Phase { warmup_epochs: 5, ..full(100, 7.5e-3) }), plain(uniform)]
+}
+
+/// BigNAS's single stage (arXiv 2003.11142): every step trains the largest network on labels, the smallest and two
+/// others on its answers; one warm-up, one cosine. The rate is that of batches of 128.
+fn sandwich() -> Phase {
+    Phase {
+        warmup_epochs: 5,
+        warmup_rate: Some(0.0),
+        networks: 2,
+        teacher: Some(Teacher::Largest),
+        ..everything("sandwich", 355, 0.08)
+    }
+}
+
+/// A phase of every sub-network.
+fn everything(name: &str, epochs: usize, rate: f64) -> Phase {
+    Phase {
         kernels: KERNELS.into(),
         expansions: EXPANSIONS.into(),
         depths: DEPTHS.into(),
         branches: vec![1, 2, 3],
         exits: vec![1, 2, 3, 4, 5],
-        sort: Some(1),
-        ..Phase::new("uniform", 150, 7.5e-3)
-    };
-    vec![plain(Phase { warmup_epochs: 5, ..full(100, 7.5e-3) }), plain(uniform)]
+        ..Phase::new(name, epochs, rate)
+    }
 }
 
 /// A schedule for two super-networks: the largest network of each on its own, then both together.

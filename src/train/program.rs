@@ -5,11 +5,12 @@ use super::slots::{TrainingSlots, arena};
 use super::tape::Tape;
 use crate::engine::arena::Arena;
 use crate::engine::build::Builder;
+use crate::ops::grad::activation::{self, Activate};
 use crate::ops::grad::batch_norm::{BnRunning, BnRunningGroup, RunningParams};
 use crate::ops::halves::Format;
 use crate::ops::loss::{self, Loss, SoftTargets, TargetsParams};
 use crate::ops::update::{Fill, FillParams};
-use crate::ops::{Call, Slot, score};
+use crate::ops::{Activation, Call, Slot, score};
 use crate::space::Arch;
 use crate::space::walk::{Exits, Part, parts};
 use crate::supernet::Layout;
@@ -50,13 +51,14 @@ pub(super) struct StudentSlots {
 }
 
 impl StepSlots {
-    /// For the students, read at their exits, and masks if there is `dropout`.
+    /// For the students, read at their exits, and masks for those that have `dropout`, by number.
     pub(super) fn new(
         layout: &Layout,
         places: &TrainingSlots,
         format: Option<Format>,
         (images, side): (usize, usize),
-        (students, dropout): (&[(Arch, Exits)], bool),
+        students: &[(Arch, Exits)],
+        dropout: impl Fn(usize) -> bool,
     ) -> StepSlots {
         let mut free = Arena::with_reserved(places.reserved);
         let mut own: Vec<StudentSlots> = students
@@ -68,7 +70,8 @@ impl StepSlots {
             .collect();
         let scores = arena(places.reserved, free.len() - places.reserved);
         let labels = free.take(images);
-        for (own, (arch, exits)) in own.iter_mut().zip(students).filter(|_| dropout) {
+        let masked = own.iter_mut().zip(students).enumerate().filter(|(number, _)| dropout(*number));
+        for (_, (own, (arch, exits))) in masked {
             let mixed = parts(layout.channels(), arch, *exits).filter_map(|part| match part {
                 Part::Exit(exit) => Some(exit.head.mix),
                 _ => None,
@@ -93,10 +96,14 @@ pub(super) fn stride(layout: &Layout) -> usize {
 pub(super) struct Objective {
     /// Label smoothing.
     pub smoothing: f32,
+    /// Weight of the labels' term; 0 where only a teacher is listened to.
+    pub label_ratio: f32,
     /// Weight of the teacher's term; 0 without a teacher.
     pub kd_ratio: f32,
     /// Weight of each exit.
     pub weights: [f32; 5],
+    /// Weights of the exits in what it teaches the students behind it, where it teaches them.
+    pub teaches: Option<[f32; 5]>,
     /// Factor on the losses, and so on all gradients.
     pub scale: f32,
 }
@@ -130,6 +137,9 @@ pub(super) fn student(
     let mut tape = tape((layout, shared), (arch, exits), images, &own.masks);
     let mut dlogits = Vec::new();
     let logits: Vec<Slot> = tape.logits.iter().map(|map| map.slot).collect();
+    if let Some(weights) = objective.teaches {
+        tape.builder.push(answers((layout, shared), exits, images, &logits, weights));
+    }
     for ((exit, &slot), &scores) in exits.iter().zip(&logits).zip(&own.scores) {
         let gradient = tape.builder.arena.take(slot.len);
         tape.builder.push(Loss {
@@ -138,6 +148,7 @@ pub(super) fn student(
                 classes: layout.classes() as u32,
                 stride: stride(layout) as u32,
                 smoothing: objective.smoothing,
+                label_ratio: objective.label_ratio,
                 kd_ratio: objective.kd_ratio,
                 weight: objective.scale * objective.weights[exit],
             },
@@ -180,10 +191,29 @@ pub(super) fn teacher(
 ) -> Program {
     let mut tape = tape((layout, shared), (arch, exits), images, &[]);
     let logits: Vec<Slot> = tape.logits.iter().map(|map| map.slot).collect();
+    tape.builder.push(answers((layout, shared), exits, images, &logits, weights));
+    Program {
+        calls: tape.builder.take_calls(),
+        running: Vec::new(),
+        norms: Vec::new(),
+        touched: BTreeSet::new(),
+        work_len: tape.builder.arena.len(),
+        logits,
+    }
+}
+
+/// The call that leaves a network's answers at the shared place: probabilities of its exits' weighted logits.
+fn answers(
+    (layout, shared): (&Layout, &StepSlots),
+    exits: Exits,
+    images: usize,
+    logits: &[Slot],
+    weights: [f32; 5],
+) -> SoftTargets {
     let mut ordered = [0.0; 5];
     exits.iter().zip(&mut ordered).for_each(|(exit, weight)| *weight = weights[exit]);
     let exit = |index: usize| logits.get(index).copied();
-    tape.builder.push(SoftTargets {
+    SoftTargets {
         params: TargetsParams {
             images: images as u32,
             classes: layout.classes() as u32,
@@ -196,15 +226,15 @@ pub(super) fn teacher(
         d: exit(3),
         e: exit(4),
         probabilities: shared.teacher,
-    });
-    Program {
-        calls: tape.builder.take_calls(),
-        running: Vec::new(),
-        norms: Vec::new(),
-        touched: BTreeSet::new(),
-        work_len: tape.builder.arena.len(),
-        logits,
     }
+}
+
+/// The call that copies another super-network's answers, read as weights, to the shared place.
+pub(super) fn copied(shared: &StepSlots, answers: Slot) -> Call {
+    let slot = Slot::weights(answers.offset, answers.len);
+    let params =
+        activation::Params { len: answers.len as u32, activation: Activation::None as u32, format: 0 };
+    Call::from(Activate { params, x: slot, mask: None, y: shared.teacher })
 }
 
 /// Records a forward pass behind what all networks of the step share.

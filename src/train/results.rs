@@ -69,6 +69,11 @@ pub struct Summary {
     pub epochs: Vec<Epoch>,
 }
 
+/// The sub-networks of a summary.
+pub(super) fn summary_networks() -> usize {
+    2 + RANDOM
+}
+
 /// Measures sub-networks of a finished training.
 ///
 /// # Errors
@@ -111,7 +116,7 @@ pub fn summary(task: &Task<'_>, snapshot: &Snapshot, device: &Arc<dyn Device>) -
 }
 
 /// The smallest network of the family of `arch` at its resolution and width.
-fn smallest(arch: Arch) -> Arch {
+pub(super) fn smallest(arch: Arch) -> Arch {
     // The cheapest single branch that is static is not always trained as well as the MBConv.
     let nw = if arch.family.parallel { [4; 20] } else { arch.nw };
     let nd = if arch.family.early_exits { 1 } else { arch.nd };

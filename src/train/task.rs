@@ -79,9 +79,14 @@ impl Task<'_> {
         loader::steps_per_epoch(images.min(self.material.images.len()), self.training.batch)
     }
 
+    /// The section of its settings.
+    pub fn section(&self) -> &'static str {
+        if self.stage == "warmup" { "warmup" } else { "train" }
+    }
+
     /// What can be done where it diverges.
     pub(super) fn remedy(&self) -> Remedy {
-        let section = if self.stage == "warmup" { "warmup" } else { "train" };
+        let section = self.section();
         let Training { rate_scale, clip, batch, .. } = *self.training;
         Remedy { section, rate: ("rate_scale", rate_scale), clip: Some(clip), batch }
     }

@@ -5,9 +5,10 @@
 //! does not move in it.
 
 use super::checks::{sound, sound_weights};
+use super::trainer::LaunchedStep;
 use super::{
-    Batch, Error, LossScale, Optimiser, OptimiserState, Report, Rule, Settings, Student, Teacher, Trainer,
-    Weighting,
+    Batch, Error, LossScale, Optimiser, OptimiserState, Report, Rule, Settings, Student, Teacher, Teaching,
+    Trainer, Weighting,
 };
 use crate::device::Device;
 use crate::engine::Precision;
@@ -91,11 +92,11 @@ impl Team {
         &mut self,
         batch: &Batch<'_>,
         students: &[Student],
-        teacher: Option<&Teacher>,
+        teaching: Teaching<'_>,
         settings: &Settings,
     ) -> Result<Report, Error> {
         if let [member] = &mut self.members[..] {
-            return member.step(batch, students, teacher, settings);
+            return member.step(batch, students, teaching, settings);
         }
         let owner = |student: &Student| {
             self.members.iter().position(|member| member.supernet().has_width(student.arch.w)).unwrap_or(0)
@@ -107,15 +108,24 @@ impl Team {
             norm: 0.0,
             skipped: 0,
         };
-        // While one runs, the next is launched.
-        let mut launched = Vec::new();
-        for (number, member) in self.members.iter_mut().enumerate() {
+        // That of the first student comes first, for it may teach; while one runs, the next is launched.
+        let first = owners.first().copied().unwrap_or(0);
+        let others = (0..self.members.len()).filter(|&number| number != first);
+        let mut launched: Vec<(usize, Vec<usize>, LaunchedStep)> = Vec::new();
+        for number in std::iter::once(first).chain(others) {
             let own: Vec<usize> = (0..students.len()).filter(|&index| owners[index] == number).collect();
             if own.is_empty() {
                 continue;
             }
             let members: Vec<Student> = own.iter().map(|&index| students[index].clone()).collect();
-            launched.push((number, own, member.launch(batch, &members, teacher, settings)?));
+            let step = match (teaching, launched.first(), self.members.get_disjoint_mut([number, first])) {
+                (Teaching::First(_), Some((.., step)), Ok([member, teacher])) => {
+                    let teaching = Teaching::Beside(teacher.answers(step));
+                    member.launch(batch, &members, teaching, settings)?
+                }
+                _ => self.members[number].launch(batch, &members, teaching, settings)?,
+            };
+            launched.push((number, own, step));
         }
         for (number, own, launched) in launched {
             let report = self.members[number].finish(launched)?;

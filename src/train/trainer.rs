@@ -84,6 +84,66 @@ pub struct Settings {
     pub step: u64,
 }
 
+/// Who teaches the students of a step.
+#[derive(Clone, Copy)]
+pub enum Teaching<'a> {
+    /// Nobody: they learn from labels.
+    Labels,
+    /// A network that does not train, beside the labels.
+    Network(&'a Teacher),
+    /// The first student, by its exits' weighted answers, as it gives them in this very step (in-place
+    /// distillation, arXiv 1903.05134). It learns from labels, with smoothing and dropout; the others learn from
+    /// its answers alone, without either.
+    First(Weighting),
+    /// The first student of a super-network beside this one, in the same way.
+    Beside(Answers<'a>),
+}
+
+/// What the first student of a step answered, on the device.
+#[derive(Clone, Copy)]
+pub struct Answers<'a> {
+    work: &'a Buffer,
+    slot: Slot,
+}
+
+impl<'a> From<Option<&'a Teacher>> for Teaching<'a> {
+    fn from(teacher: Option<&'a Teacher>) -> Teaching<'a> {
+        teacher.map_or(Teaching::Labels, Teaching::Network)
+    }
+}
+
+impl Teaching<'_> {
+    /// What student number `number`, whose exits have these weights in its loss, learns from and whether it teaches.
+    pub(super) fn objective(
+        &self,
+        number: usize,
+        weights: [f32; 5],
+        settings: &Settings,
+        scale: f32,
+    ) -> Objective {
+        let &Settings { smoothing, kd_ratio, .. } = settings;
+        let labels = Objective { smoothing, label_ratio: 1.0, kd_ratio: 0.0, weights, teaches: None, scale };
+        let taught = Objective { smoothing: 0.0, label_ratio: 0.0, kd_ratio, ..labels };
+        match self {
+            Teaching::Labels => labels,
+            Teaching::Network(_) => Objective { kd_ratio, ..labels },
+            Teaching::First(answers) if number == 0 => {
+                Objective { teaches: Some(answers.weights()), ..labels }
+            }
+            Teaching::First(_) | Teaching::Beside(_) => taught,
+        }
+    }
+
+    /// Whether student number `number` has dropout, where there is any.
+    pub(super) fn has_dropout(&self, number: usize) -> bool {
+        match self {
+            Teaching::Labels | Teaching::Network(_) => true,
+            Teaching::First(_) => number == 0,
+            Teaching::Beside(_) => false,
+        }
+    }
+}
+
 /// What came of a step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
@@ -234,10 +294,10 @@ impl Trainer {
         &mut self,
         batch: &Batch<'_>,
         students: &[Student],
-        teacher: Option<&Teacher>,
+        teaching: Teaching<'_>,
         settings: &Settings,
     ) -> Result<Report, Error> {
-        let launched = self.launch(batch, students, teacher, settings)?;
+        let launched = self.launch(batch, students, teaching, settings)?;
         self.finish(launched)
     }
 
@@ -246,12 +306,17 @@ impl Trainer {
         &mut self,
         batch: &Batch<'_>,
         students: &[Student],
-        teacher: Option<&Teacher>,
+        teaching: Teaching<'_>,
         settings: &Settings,
     ) -> Result<LaunchedStep, Error> {
-        let accumulated = self.accumulate(batch, students, teacher, settings)?;
+        let accumulated = self.accumulate(batch, students, teaching, settings)?;
         self.update(&accumulated.touched, settings.rate)?;
         Ok(LaunchedStep(accumulated))
+    }
+
+    /// What the first student of a step under way teaches.
+    pub(super) fn answers(&self, LaunchedStep(step): &LaunchedStep) -> Answers<'_> {
+        Answers { work: &self.work, slot: step.shared.teacher }
     }
 
     /// What came of a step, once the device is through with it.
@@ -272,10 +337,10 @@ impl Trainer {
         &mut self,
         batch: &Batch<'_>,
         students: &[Student],
-        teacher: Option<&Teacher>,
+        teaching: Teaching<'_>,
         settings: &Settings,
     ) -> Result<Gradient, Error> {
-        let accumulated = self.accumulate(batch, students, teacher, settings)?;
+        let accumulated = self.accumulate(batch, students, teaching, settings)?;
         let (report, _) = self.report(&accumulated)?;
         // No norm was computed.
         let report = Report { norm: f64::NAN, ..report };
@@ -311,7 +376,7 @@ impl Trainer {
         &mut self,
         batch: &Batch<'_>,
         students: &[Student],
-        teacher: Option<&Teacher>,
+        teaching: Teaching<'_>,
         settings: &Settings,
     ) -> Result<AccumulatedGradient, Error> {
         let images = batch.labels.len();
@@ -320,25 +385,27 @@ impl Trainer {
         let format = self.precision.format();
         let networks: Vec<(Arch, Exits)> =
             students.iter().map(|student| student.network(batch.side)).collect();
-        let dropout = settings.dropout > 0.0;
-        let shared = StepSlots::new(layout, &self.places, format, (images, batch.side), (&networks, dropout));
+        let dropout = |number| settings.dropout > 0.0 && teaching.has_dropout(number);
+        let shared = StepSlots::new(layout, &self.places, format, (images, batch.side), &networks, dropout);
         let mut programs = Vec::new();
         for (number, (arch, exits)) in networks.iter().enumerate() {
-            let kd_ratio = if teacher.is_some() { settings.kd_ratio } else { 0.0 };
-            let (smoothing, scale) = (settings.smoothing, self.scale());
             let weights = students[number].weighting.weights();
-            let objective = Objective { smoothing, kd_ratio, weights, scale };
+            let objective = teaching.objective(number, weights, settings, self.scale());
             let parts = (layout, &self.places, &shared);
             programs.push(program::student(parts, number, (arch, *exits), images, objective));
         }
-        let teaching = teacher.map(|teacher| {
+        let teacher = match teaching {
+            Teaching::Network(teacher) => Some(teacher),
+            _ => None,
+        };
+        let taught = teacher.map(|teacher| {
             // The teacher's pass begins where the students' do, whatever its own layout reserves.
             let arch = Arch { r: batch.side as u32, ..teacher.arch.clone() };
             let (exits, weights) = (teacher.weighting.exits(&arch), teacher.weighting.weights());
             let parts = (&teacher.supernet.layout, &shared);
             program::teacher(parts, (&arch, exits), images, weights)
         });
-        let needed = programs.iter().chain(&teaching).map(|program| program.work_len).max().unwrap_or(0);
+        let needed = programs.iter().chain(&taught).map(|program| program.work_len).max().unwrap_or(0);
         self.make_room(needed.max(shared.end))?;
         match batch.images {
             Source::Made(pixels) => self.device.upload(&mut self.work, shared.input.offset, pixels)?,
@@ -348,8 +415,12 @@ impl Trainer {
             }
         }
         self.send(&shared, batch.labels, settings)?;
-        if let (Some(teacher), Some(program)) = (teacher, &teaching) {
+        if let (Some(teacher), Some(program)) = (teacher, &taught) {
             run(&*self.device, &program.calls, &teacher.weights, &mut self.work)?;
+        }
+        if let Teaching::Beside(answers) = teaching {
+            let copied = program::copied(&shared, answers.slot);
+            run(&*self.device, &[copied], answers.work, &mut self.work)?;
         }
         let zero = program::zeros(program::whole_gradient(&self.supernet.layout));
         run(&*self.device, &[zero], &self.state, &mut self.work)?;

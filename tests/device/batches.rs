@@ -6,7 +6,7 @@ use natv2::engine::{Calibration, Cropped, Engine, Precision};
 use natv2::ops::{Call, Threads};
 use natv2::random::stream;
 use natv2::space::walk::Exits;
-use natv2::space::{Arch, ExitScaling, Family};
+use natv2::space::{Arch, Family};
 use natv2::supernet::{Blank, Supernet, Tensor};
 use rand::RngExt;
 use std::sync::Arc;
@@ -74,7 +74,7 @@ fn engine_batches_at_once_leave_the_bits_of_batches_one_by_one() {
 
 fn one_by_one_and_at_once(device: &Arc<dyn Device>) {
     for family in [Family::SE_B, Family { early_exits: true, dense: true, parallel: true }] {
-        let blank = Blank { family, width: 0.25, classes: 10, scaling: ExitScaling::Once };
+        let blank = Blank::new(family, 0.25, 10);
         let supernet = Arc::new(Supernet::random(&blank, 5).unwrap());
         for precision in [Precision::F32, Precision::Bf16] {
             let of = |batches: usize| logits(device.clone(), &supernet, precision, batches);

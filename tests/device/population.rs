@@ -26,7 +26,7 @@ fn images(count: usize, purpose: &str) -> (Tensor, Vec<u32>) {
 }
 
 fn supernet(family: Family) -> Supernet {
-    Supernet::random(&Blank { family, width: 0.25, classes: 10, scaling: ExitScaling::Once }, 3).unwrap()
+    Supernet::random(&Blank::new(family, 0.25, 10), 3).unwrap()
 }
 
 /// Networks with prefixes in common, at their own exits and at several, one of them twice.

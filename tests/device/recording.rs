@@ -8,7 +8,7 @@ use natv2::ops::update::{Fill, FillParams};
 use natv2::ops::{Call, Region, Slot, Threads};
 use natv2::random::stream;
 use natv2::space::walk::Exits;
-use natv2::space::{Arch, ExitScaling, Family};
+use natv2::space::{Arch, Family};
 use natv2::supernet::{Blank, Supernet, Tensor};
 use rand::RngExt;
 use std::sync::Arc;
@@ -104,7 +104,7 @@ fn images(count: usize, purpose: &str) -> Tensor {
 #[cfg(natv2_emulator)]
 #[test]
 fn evaluation_and_recalibration_are_recorded_once_and_keep_their_bits() {
-    let blank = Blank { family: Family::SE_B, width: 0.25, classes: 10, scaling: ExitScaling::Once };
+    let blank = Blank::new(Family::SE_B, 0.25, 10);
     let supernet = Arc::new(Supernet::random(&blank, 3).unwrap());
     let arch = Arch { ks: [3; 20], e: [3; 20], d: [2; 5], ..Arch::largest(Family::SE_B, 32, None) };
     let exits = Exits::single(&arch);
@@ -150,7 +150,7 @@ fn evaluation_and_recalibration_are_recorded_once_and_keep_their_bits() {
 #[cfg(natv2_emulator)]
 #[test]
 fn what_runs_twice_is_recorded_when_it_comes_again_or_as_is_asked_for() {
-    let blank = Blank { family: Family::SE_B, width: 0.25, classes: 10, scaling: ExitScaling::Once };
+    let blank = Blank::new(Family::SE_B, 0.25, 10);
     let supernet = Arc::new(Supernet::random(&blank, 3).unwrap());
     let largest = Arch::largest(Family::SE_B, 32, None);
     let arch = Arch { ks: [3; 20], e: [3; 20], d: [2; 5], ..largest.clone() };
@@ -182,7 +182,7 @@ fn what_runs_twice_is_recorded_when_it_comes_again_or_as_is_asked_for() {
 #[cfg(natv2_emulator)]
 #[test]
 fn a_latency_is_that_of_passes_that_follow_one_another() {
-    let blank = Blank { family: Family::SE_B, width: 0.25, classes: 10, scaling: ExitScaling::Once };
+    let blank = Blank::new(Family::SE_B, 0.25, 10);
     let supernet = Arc::new(Supernet::random(&blank, 3).unwrap());
     let arch = Arch { ks: [3; 20], e: [3; 20], d: [2; 5], ..Arch::largest(Family::SE_B, 32, None) };
     let timed = |records: bool, graphs: Graphs| {
@@ -221,7 +221,7 @@ fn engine_recordings_go_with_their_buffers() {
 }
 
 fn graphs_give_the_bits_of_plain_runs(device: &Arc<dyn Device>) {
-    let blank = Blank { family: Family::SE_B, width: 0.25, classes: 10, scaling: ExitScaling::Once };
+    let blank = Blank::new(Family::SE_B, 0.25, 10);
     let supernet = Arc::new(Supernet::random(&blank, 3).unwrap());
     let arch = Arch { ks: [5; 20], e: [4; 20], d: [2; 5], ..Arch::largest(Family::SE_B, 32, None) };
     let exits = Exits::single(&arch);

@@ -211,9 +211,11 @@ mod emulated {
     use natv2::engine::{Calibration, Engine, Evaluation, Images};
     use natv2::launch::{Arguments, Geometry, RecordedLaunch};
     use natv2::space::walk::Exits;
-    use natv2::space::{Arch, ExitScaling, Family};
+    use natv2::space::{Arch, Family};
     use natv2::supernet::{Blank, Supernet};
-    use natv2::train::{Batch, Decays, Optimiser, Rule, Settings, Student, Trainer, Weighting, batches};
+    use natv2::train::{
+        Batch, Decays, Optimiser, Rule, Settings, Student, Teaching, Trainer, Weighting, batches,
+    };
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
@@ -321,7 +323,7 @@ mod emulated {
     }
 
     fn supernet() -> Supernet {
-        let blank = Blank { family: Family::SE_B, width: 0.1, classes: 10, scaling: ExitScaling::Once };
+        let blank = Blank::new(Family::SE_B, 0.1, 10);
         Supernet::random(&blank, 1).unwrap()
     }
 
@@ -358,7 +360,7 @@ mod emulated {
                 Settings { rate: 0.05, smoothing: 0.0, kd_ratio: 0.0, dropout: 0.0, seed: 1, epoch: 0, step };
             let batch = Batch { images: images.images(), labels: &images.labels, side: images.side };
             sent();
-            trainer.step(&batch, std::slice::from_ref(&student), None, &settings).unwrap();
+            trainer.step(&batch, std::slice::from_ref(&student), Teaching::Labels, &settings).unwrap();
             bytes.push(sent() - 4 * images.labels.len());
         }
         (bits(&trainer.weights().unwrap().packed), bytes)
@@ -429,7 +431,9 @@ mod emulated {
                 epoch: 0,
                 step: 0,
             };
-            let error = trainer.step(&batch, std::slice::from_ref(&student), None, &settings).unwrap_err();
+            let error = trainer
+                .step(&batch, std::slice::from_ref(&student), Teaching::Labels, &settings)
+                .unwrap_err();
             assert!(error.to_string().contains("batch of 2 labels"), "{error}");
         }
     }

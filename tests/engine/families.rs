@@ -14,7 +14,7 @@ use natv2::search::{Outcome, search};
 use natv2::space::sample::{Policy, sample};
 use natv2::space::walk::{Exits, walk};
 use natv2::space::{Arch, Cost, ExitScaling, Family, Genotype, Repair, Space, cost};
-use natv2::supernet::{Blank, Layout, Network, Supernet, Target, Tensor, convert};
+use natv2::supernet::{Blank, Init, Layout, Network, Supernet, Target, Tensor, convert};
 use rand::RngExt;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -37,7 +37,7 @@ fn networks(family: Family, count: usize) -> Vec<Genotype> {
 }
 
 fn supernet(family: Family) -> Supernet {
-    let blank = Blank { family, width: WIDTH, classes: CLASSES, scaling: ExitScaling::Once };
+    let blank = Blank::new(family, WIDTH, CLASSES);
     let mut net = Supernet::random(&blank, 3).unwrap();
     // Nothing may depend on fresh values: batch norms and matrices of a trained network are others.
     let mut rng = stream(4, "perturb", 0, 0);
@@ -330,7 +330,7 @@ fn five_exits_in_one_pass_equal_five_evaluations() {
 fn converted(family: &str, folder: &std::path::Path) -> std::path::PathBuf {
     let plain = Supernet::open(None, None).unwrap();
     let family: Family = family.parse().unwrap();
-    let target = Target { family, classes: None, scaling: None, seed: 1 };
+    let target = Target { family, classes: None, scaling: None, init: Init::HeFanOut, seed: 1 };
     let net = convert(&plain.checkpoint(), &plain.card, &target).unwrap().supernet;
     let file = folder.join(format!("{family}.safetensors"));
     std::fs::write(&file, net.checkpoint().to_bytes().unwrap()).unwrap();

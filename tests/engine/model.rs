@@ -13,7 +13,8 @@ use natv2::space::walk::Exits;
 use natv2::space::{Arch, Channels, ExitScaling, Family, cost};
 use natv2::supernet::{Blank, Layout, Supernet, Tensor, init::parts_of};
 use natv2::train::{
-    Batch, Decays, Optimiser, Rule, Settings, StepShape, Student, Trainer, Weighting, step_calls,
+    Batch, Decays, Optimiser, Rule, Settings, StepShape, StepTeacher, Student, Teaching, Trainer, Weighting,
+    step_calls,
 };
 use rand::RngExt;
 use std::collections::BTreeMap;
@@ -90,7 +91,7 @@ fn population(family: Family) -> Vec<(Arch, Exits)> {
 fn the_model_counts_what_an_evaluation_runs() {
     for family in ["SE_B", "EE_DP"] {
         let family: Family = family.parse().unwrap();
-        let blank = Blank { family, width: 0.25, classes: 10, scaling: ExitScaling::Once };
+        let blank = Blank::new(family, 0.25, 10);
         let supernet = Arc::new(Supernet::random(&blank, 1).unwrap());
         let recorder = Arc::new(Recorder::default());
         let engine = Engine::new(recorder.clone(), supernet.clone()).unwrap();
@@ -126,7 +127,7 @@ fn the_model_counts_what_a_step_runs() {
         ("EE_DP", Some(1.0), Rule::AdamW, Precision::Bf16),
     ] {
         let family: Family = family.parse().unwrap();
-        let blank = Blank { family, width: 0.25, classes: 10, scaling: ExitScaling::Once };
+        let blank = Blank::new(family, 0.25, 10);
         let supernet = Supernet::random(&blank, 1).unwrap();
         let optimiser = Optimiser { rule, decay: 1e-4, decays: Decays::Weights, clip };
         let recorder = Arc::new(Recorder::default());
@@ -142,11 +143,14 @@ fn the_model_counts_what_a_step_runs() {
         let batch = Batch { images: Source::Made(&pixels), labels: &labels, side: 32 };
         let settings =
             Settings { rate: 1e-3, smoothing: 0.1, kd_ratio: 1.0, dropout: 0.1, seed: 0, epoch: 0, step: 0 };
-        for teaching in [None, Some(&teacher)] {
+        for (teaching, teacher) in [
+            (Teaching::Labels, StepTeacher::None),
+            (Teaching::Network(&teacher), StepTeacher::Network(family)),
+            (Teaching::First(Weighting::Own), StepTeacher::First),
+        ] {
             recorder.take();
             trainer.step(&batch, &students, teaching, &settings).unwrap();
             let ran = recorder.take();
-            let teacher = teaching.map(|_| family);
             let shape =
                 StepShape { students: &students, teacher, images: 4, side: 32, dropout: true, precision };
             let lists = step_calls(&supernet.layout, &optimiser, &shape);

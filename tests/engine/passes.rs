@@ -8,7 +8,7 @@ use natv2::engine::{Calibration, Cropped, Engine, Precision};
 use natv2::ops::{Call, Threads};
 use natv2::random::stream;
 use natv2::space::walk::Exits;
-use natv2::space::{Arch, ExitScaling, Family};
+use natv2::space::{Arch, Family};
 use natv2::supernet::{Blank, Supernet, Tensor};
 use rand::RngExt;
 use std::sync::Arc;
@@ -52,7 +52,7 @@ fn images(count: usize, purpose: &str) -> (Tensor, Vec<u32>) {
 }
 
 fn supernet(family: Family) -> Arc<Supernet> {
-    let blank = Blank { family, width: 0.25, classes: 10, scaling: ExitScaling::Once };
+    let blank = Blank::new(family, 0.25, 10);
     Arc::new(Supernet::random(&blank, 5).unwrap())
 }
 

@@ -39,7 +39,7 @@ fn images(count: usize, purpose: &str) -> (Tensor, Vec<u32>) {
 }
 
 fn supernet(family: Family) -> Supernet {
-    Supernet::random(&Blank { family, width: 0.25, classes: 10, scaling: ExitScaling::Once }, 3).unwrap()
+    Supernet::random(&Blank::new(family, 0.25, 10), 3).unwrap()
 }
 
 fn archs(family: Family, count: usize) -> Vec<Arch> {

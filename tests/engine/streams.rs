@@ -73,7 +73,7 @@ type Found = Result<Option<Vec<Vec<Evaluation>>>, natv2::engine::Error>;
 /// Evaluates forty networks; `stop_after` says after how many.
 fn evaluate(streams: usize, fails: bool, stop_after: usize) -> (Found, Arc<Log>) {
     let log = Arc::new(Log::default());
-    let blank = Blank { family: Family::SE_B, width: 0.25, classes: 10, scaling: ExitScaling::Once };
+    let blank = Blank::new(Family::SE_B, 0.25, 10);
     let supernet = Arc::new(Supernet::random(&blank, 3).unwrap());
     let device = Arc::new(OneStream { number: 0, streams, log: log.clone() });
     let engine = Engine::new(device, supernet).unwrap();

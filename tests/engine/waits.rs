@@ -10,7 +10,7 @@ use natv2::space::sample::{Policy, sample};
 use natv2::space::walk::Exits;
 use natv2::space::{Arch, ExitScaling, Family, Space};
 use natv2::supernet::{Blank, Supernet, Tensor};
-use natv2::train::{Batch, Decays, Optimiser, Rule, Settings, Student, Team, Trainer, Weighting};
+use natv2::train::{Batch, Decays, Optimiser, Rule, Settings, Student, Teaching, Team, Trainer, Weighting};
 use rand::RngExt;
 use std::sync::{Arc, Mutex};
 
@@ -87,7 +87,7 @@ fn count(events: &[Event], wanted: Event) -> usize {
 const FAMILY: Family = Family { early_exits: true, dense: true, parallel: true };
 
 fn supernet() -> Arc<Supernet> {
-    let blank = Blank { family: FAMILY, width: 0.25, classes: 10, scaling: ExitScaling::Once };
+    let blank = Blank::new(FAMILY, 0.25, 10);
     Arc::new(Supernet::random(&blank, 3).unwrap())
 }
 
@@ -249,7 +249,7 @@ fn step(trainer: &mut Trainer, students: &[Student], dropout: f32) -> (Vec<u64>,
     let mut random = stream(3, "waits/batch", 0, 0);
     let pixels: Vec<f32> = (0..images * side * side * 3).map(|_| random.random_range(-1.7..1.7)).collect();
     let batch = Batch { images: Source::Made(&pixels), labels: &[1, 2, 3, 4], side };
-    let report = trainer.step(&batch, students, None, &settings(dropout)).unwrap();
+    let report = trainer.step(&batch, students, Teaching::Labels, &settings(dropout)).unwrap();
     (report.losses.into_iter().map(f64::to_bits).collect(), report.correct, report.norm)
 }
 
@@ -274,7 +274,7 @@ fn a_step_is_read_once_and_in_the_end() {
 fn the_second_super_network_of_a_step_is_launched_before_the_first_is_waited_for() {
     let device = Watched::new(Arc::new(Cpu), 1);
     let of_width = |width| {
-        let blank = Blank { family: FAMILY, width, classes: 10, scaling: ExitScaling::Once };
+        let blank = Blank::new(FAMILY, width, 10);
         Supernet::random(&blank, 3).unwrap()
     };
     let shared: Arc<dyn Device> = device.clone();
@@ -285,7 +285,7 @@ fn the_second_super_network_of_a_step_is_launched_before_the_first_is_waited_for
     let pixels = vec![0.5; 2 * 32 * 32 * 3];
     let batch = Batch { images: Source::Made(&pixels), labels: &[1, 2], side: 32 };
     device.take();
-    let report = team.step(&batch, &students, None, &settings(0.0)).unwrap();
+    let report = team.step(&batch, &students, Teaching::Labels, &settings(0.0)).unwrap();
     assert!(report.losses.iter().all(|loss| loss.is_finite()), "{report:?}");
     let events = device.take();
     assert!(count(&events, Download) == 2 && events.ends_with(&[Run, Download, Download]), "{events:?}");

@@ -33,7 +33,7 @@ const NETWORKS: usize = 20;
 
 /// A super-network whose numbers all differ from fresh ones, as those of a trained one do.
 fn supernet(family: Family, seed: u64) -> Supernet {
-    let blank = Blank { family, width: WIDTH, classes: CLASSES, scaling: ExitScaling::Once };
+    let blank = Blank::new(family, WIDTH, CLASSES);
     let mut net = Supernet::random(&blank, seed).unwrap();
     let mut rng = stream(seed, "perturb", 0, 0);
     let mut tensors: std::collections::BTreeMap<String, Tensor> = net.layout.unpack(&net.packed);
@@ -353,7 +353,7 @@ fn what_does_not_fit_is_refused() {
     let message = |net: &Supernet| network.insert(net).unwrap_err().to_string();
     assert!(message(network.weights()).contains("holds one network"));
     assert!(message(&supernet("EE_B".parse().unwrap(), 3)).contains("plain head"));
-    let blank = Blank { family: Family::SE_B, width: 0.5, classes: CLASSES, scaling: ExitScaling::Once };
+    let blank = Blank::new(Family::SE_B, 0.5, CLASSES);
     assert!(message(&Supernet::random(&blank, 0).unwrap()).contains("width"));
     let blank = Blank { classes: 7, width: WIDTH, ..blank };
     assert!(message(&Supernet::random(&blank, 0).unwrap()).contains("classifier.linear"));

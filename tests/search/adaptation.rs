@@ -8,7 +8,7 @@ use natv2::engine::Precision;
 use natv2::evaluator::{Evaluator, Options};
 use natv2::run::{Output, RunDirectory, StopFlag, events, latest_checkpoint};
 use natv2::search::{Entry, Outcome, State, search};
-use natv2::space::{ExitScaling, Family};
+use natv2::space::Family;
 use natv2::supernet::{Blank, Card, Checkpoint, Supernet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,7 +24,7 @@ static EVALUATOR: LazyLock<Evaluator> =
 
 /// Random weights of a family, written to `file`.
 fn of_family(file: &Path, family: Family, width: f64) -> Evaluator {
-    let blank = Blank { family, width, classes: 10, scaling: ExitScaling::Once };
+    let blank = Blank::new(family, width, 10);
     let supernet = Supernet::random(&blank, 1).unwrap();
     std::fs::write(file, supernet.checkpoint().to_bytes().unwrap()).unwrap();
     let card = Card { data: Some("digits".into()), resolutions: vec![32, 48], ..supernet.card };

@@ -9,9 +9,9 @@ use natv2::device::{self, Device, Error, Memory};
 use natv2::ops::halves::Format;
 use natv2::ops::{Threads, cases};
 use natv2::random::stream;
-use natv2::space::{Arch, ExitScaling, Family};
+use natv2::space::{Arch, Family};
 use natv2::supernet::{Blank, Supernet, Tensor};
-use natv2::train::{Batch, Decays, Optimiser, Rule, Settings, Student, Trainer, Weighting};
+use natv2::train::{Batch, Decays, Optimiser, Rule, Settings, Student, Teaching, Trainer, Weighting};
 use rand::RngExt;
 use std::sync::Arc;
 
@@ -65,7 +65,7 @@ fn kernels_give_what_they_give_on_the_emulator_one_by_one_and_as_graphs() {
 #[test]
 fn training_gives_the_weights_that_it_gives_on_the_emulator() {
     let Some(_driver) = alone!(&MEMORY) else { return };
-    let blank = Blank { family: Family::SE_B, width: 0.1, classes: 10, scaling: ExitScaling::Once };
+    let blank = Blank::new(Family::SE_B, 0.1, 10);
     let optimiser = Optimiser {
         rule: Rule::Sgd { momentum: 0.9, nesterov: true },
         decay: 3e-5,
@@ -89,7 +89,7 @@ fn training_gives_the_weights_that_it_gives_on_the_emulator() {
             let batch = Batch { images: Source::Made(&pixels), labels: &labels, side: 32 };
             let settings =
                 Settings { rate: 0.05, smoothing: 0.1, kd_ratio: 0.0, dropout: 0.1, seed: 1, epoch: 0, step };
-            trainer.step(&batch, &students, None, &settings).expect("a step");
+            trainer.step(&batch, &students, Teaching::Labels, &settings).expect("a step");
         }
         bits(&trainer.weights().expect("weights").packed)
     };

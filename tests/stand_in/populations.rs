@@ -10,7 +10,7 @@ use natv2::device::{self, Device};
 use natv2::engine::{Calibration, Cropped, Engine, Evaluation, Graphs, Precision};
 use natv2::random::stream;
 use natv2::space::walk::Exits;
-use natv2::space::{Arch, ExitScaling, Family};
+use natv2::space::{Arch, Family};
 use natv2::supernet::{Blank, Supernet, Tensor};
 use rand::RngExt;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ fn population(
     precision: Precision,
     graphs: Graphs,
 ) -> impl Fn() -> Vec<(usize, u64)> {
-    let blank = Blank { family: Family::SE_B, width: 0.1, classes: 10, scaling: ExitScaling::Once };
+    let blank = Blank::new(Family::SE_B, 0.1, 10);
     let supernet = Arc::new(Supernet::random(&blank, 1).expect("a super-network"));
     let engine = Engine::in_precision(device, supernet, precision).expect("an engine");
     // Little, so that there are several groups.

@@ -21,6 +21,7 @@ fn command(folder: &Path, family: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_natv2"));
     command.args(["train", "--profile", "tiny", "--device", "cpu", "--json", "--run"]).arg(folder);
     command.args(["--set", "supernet.width=0.1", "--set", "train.resolutions=[32]"]);
+    command.args(["--set", "train.schedule=eps"]);
     command.args(["--set", &format!("supernet.family={family}"), "--set", "train.checkpoint_steps=2"]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
@@ -76,21 +77,31 @@ fn every_phase_runs_and_the_result_is_a_super_network_of_the_family() {
 
 #[test]
 fn the_result_does_not_depend_on_threads_or_kills() {
-    threads_and_kills("EE_D", "f32");
+    threads_and_kills("EE_D", "f32", &[]);
+}
+
+/// Several epochs of all sub-networks at once.
+const SANDWICH: [&str; 2] = ["train.schedule=sandwich", "train.epochs=8"];
+
+#[test]
+fn nor_does_it_where_the_largest_network_teaches() {
+    threads_and_kills("EE_DP", "f32", &SANDWICH);
 }
 
 /// The scale of the losses is a part of what an interrupted training goes on with.
 #[test]
 fn nor_does_it_in_16_bits() {
-    threads_and_kills("SE_B", "f16");
+    threads_and_kills("SE_B", "f16", &[]);
+    threads_and_kills("SE_B", "bf16", &SANDWICH);
 }
 
-fn threads_and_kills(family: &str, precision: &str) {
+fn threads_and_kills(family: &str, precision: &str, sets: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let command = |folder: &Path| {
         let mut command = command(folder, family);
         command.args(["--precision", precision]);
+        sets.iter().for_each(|set| drop(command.args(["--set", set])));
         command
     };
     let start = Instant::now();
@@ -184,7 +195,8 @@ fn training_goes_on_from_weights_of_other_classes_and_wrong_settings_are_named()
 
 /// The same training as settings, for what this process runs itself.
 fn settings(sets: &[&str]) -> Config {
-    let usual = ["supernet.width=0.1", "train.resolutions=[32]", "train.checkpoint_steps=2"];
+    let usual =
+        ["supernet.width=0.1", "train.resolutions=[32]", "train.checkpoint_steps=2", "train.schedule=eps"];
     let sets: Vec<String> = usual.iter().chain(sets).map(|set| set.to_string()).collect();
     config::load("train", None, &sets, Some(Profile::Tiny)).unwrap()
 }
@@ -303,6 +315,29 @@ fn stops_before_the_first_and_the_last_step_of_every_phase_change_nothing() {
 #[test]
 fn nor_do_they_with_early_exits() {
     stops_at_the_edges_of_phases(["EE_B", "EE_D", "EE_P", "EE_DP"]);
+}
+
+#[test]
+fn nor_do_they_where_the_largest_network_teaches() {
+    let sets = |family: &'static str| [&["train.epoch_images=32", family][..], &SANDWICH].concat();
+    for family in ["supernet.family=EE_DP", "supernet.family=SE_B"] {
+        let (done, events) = both(&sets(family));
+        assert_eq!((done, rollbacks(&events).len()), (Ok(true), 0));
+        let losses: Vec<f64> = events.iter().filter_map(|event| event.data["loss"].as_f64()).collect();
+        assert_eq!(losses.len(), 8, "{events:?}");
+        assert!(losses.iter().all(|loss| *loss > 0.0), "{losses:?}");
+    }
+    let wild = [&sets("supernet.family=EE_B")[..], &["train.rate_scale=200"]].concat();
+    let (_, events) = both(&wild);
+    assert!(!rollbacks(&events).is_empty(), "{events:?}");
+}
+
+/// Two super-networks train side by side, the wider one's largest network as the teacher of both.
+#[test]
+fn nor_do_they_with_two_widths() {
+    let sets = ["train.epoch_images=32", "supernet.wide_width=0.15", "supernet.family=EE_D"];
+    let (done, events) = both(&[&sets[..], &SANDWICH].concat());
+    assert_eq!((done, rollbacks(&events).len()), (Ok(true), 0));
 }
 
 #[test]

@@ -13,9 +13,9 @@ use natv2::finetune::prune::{Score, best_subset, ensemble, weights};
 use natv2::finetune::{Epoch, Inputs, Outcome, Part, Picked, Summary, finetune};
 use natv2::run::{Event, Output, RunDirectory, StopFlag, events};
 use natv2::space::walk::Exits;
-use natv2::space::{Arch, ExitScaling, Family, cost};
-use natv2::supernet::{Blank, Card, Checkpoint, Network, Supernet, Target, convert};
-use natv2::train::{Batch, Settings, Student, Trainer, Weighting};
+use natv2::space::{Arch, Family, cost};
+use natv2::supernet::{Blank, Card, Checkpoint, Init, Network, Supernet, Target, convert};
+use natv2::train::{Batch, Settings, Student, Teaching, Trainer, Weighting};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;
@@ -51,7 +51,7 @@ fn two(config: &Config) -> Inputs<'_> {
 
 /// A fine-tuning of two networks of random weights, with layers of all branches where the family has any.
 fn of_family(config: &Config, family: Family) -> Inputs<'_> {
-    let blank = Blank { family, width: 0.1, classes: 10, scaling: ExitScaling::Once };
+    let blank = Blank::new(family, 0.1, 10);
     let supernets = vec![Supernet::random(&blank, 1).unwrap()];
     let nw =
         |first| if family.parallel { std::array::from_fn(|at| 1 + (first + at as u8) % 7) } else { [4; 20] };
@@ -66,7 +66,7 @@ fn of_family(config: &Config, family: Family) -> Inputs<'_> {
 /// A fine-tuning of an ensemble of random weights.
 fn early(config: &Config) -> Inputs<'_> {
     let family = Family { early_exits: true, ..Family::SE_B };
-    let blank = Blank { family, width: 0.1, classes: 10, scaling: ExitScaling::Once };
+    let blank = Blank::new(family, 0.1, 10);
     let supernets = vec![Supernet::random(&blank, 1).unwrap()];
     let picked = Picked::given(&supernets, &Arch { nd: 4, ..small(family) });
     let settings = (config.seed, &config.finetune, &config.train);
@@ -77,7 +77,7 @@ fn early(config: &Config) -> Inputs<'_> {
 fn trained_last(config: &Config) -> Inputs<'_> {
     let family = Family { early_exits: true, ..Family::SE_B };
     let plain = Supernet::open(None, None).unwrap();
-    let target = Target { family, classes: None, scaling: None, seed: 1 };
+    let target = Target { family, classes: None, scaling: None, init: Init::HeFanOut, seed: 1 };
     let supernets = vec![convert(&plain.checkpoint(), &plain.card, &target).unwrap().supernet];
     let picked = Picked::given(&supernets, &small(family));
     let settings = (config.seed, &config.finetune, &config.train);
@@ -353,7 +353,7 @@ fn second_step(precision: Precision) {
         let images = loader.next_batch().unwrap();
         let batch = Batch { images: images.images(), labels: &images.labels, side: 32 };
         let student = Student { arch: arch.clone(), weighting: Weighting::Own };
-        trainer.step(&batch, &[student], None, &settings).unwrap();
+        trainer.step(&batch, &[student], Teaching::Labels, &settings).unwrap();
     }
     let trained = trainer.weights().unwrap();
     assert_ne!(trained.packed, inherited.packed);

@@ -17,8 +17,8 @@ use natv2::space::sample::{Policy, sample};
 use natv2::space::{Arch, ExitScaling, Family, Space};
 use natv2::supernet::{Blank, Supernet};
 use natv2::train::{
-    Batch, Decays, Gradient, LossScale, Optimiser, OptimiserState, Report, Rule, Settings, Student, Trainer,
-    Weighting,
+    Batch, Decays, Gradient, LossScale, Optimiser, OptimiserState, Report, Rule, Settings, Student, Teaching,
+    Trainer, Weighting,
 };
 use rand::RngExt;
 use std::path::Path;
@@ -40,7 +40,7 @@ const SETTINGS: Settings =
     Settings { rate: 0.05, smoothing: 0.1, kd_ratio: 1.0, dropout: 0.0, seed: 5, epoch: 1, step: 2 };
 
 fn supernet(family: Family) -> Supernet {
-    Supernet::random(&Blank { family, width: 0.25, classes: CLASSES, scaling: ExitScaling::Once }, 3).unwrap()
+    Supernet::random(&Blank::new(family, 0.25, CLASSES), 3).unwrap()
 }
 
 /// A network that mixes kernels, expansions and branches; read at all its exits, where it has some.
@@ -96,7 +96,7 @@ fn gradient_of(
     let batch = Batch { images: Source::Made(pixels), labels, side };
     let mut trainer = trainer(device, supernet.clone(), OPTIMISER, precision, 1024.0);
     let teacher = trainer.teacher(Arc::new(supernet.clone()), student.weighting).unwrap();
-    trainer.gradient(&batch, std::slice::from_ref(student), Some(&teacher), &SETTINGS).unwrap()
+    trainer.gradient(&batch, std::slice::from_ref(student), Teaching::Network(&teacher), &SETTINGS).unwrap()
 }
 
 /// That of random weights and images, which may be rounded first.
@@ -215,7 +215,7 @@ fn the_emulated_card_is_as_near_to_the_cpu_as_either_is_to_f32() {
 
 /// Means of the first and the last ten losses of a training on the digits, and the steps left out.
 fn short_training(precision: Precision) -> (f64, f64, usize) {
-    let blank = Blank { family: Family::SE_B, width: 0.1, classes: CLASSES, scaling: ExitScaling::Once };
+    let blank = Blank::new(Family::SE_B, 0.1, CLASSES);
     let optimiser = Optimiser { rule: Rule::AdamW, ..OPTIMISER };
     let mut trainer =
         Trainer::in_precision(open("cpu"), Supernet::random(&blank, 3).unwrap(), optimiser, precision)
@@ -226,7 +226,7 @@ fn short_training(precision: Precision) -> (f64, f64, usize) {
         let images = loader.next_batch().unwrap();
         let batch = Batch { images: images.images(), labels: &images.labels, side: images.side };
         let settings = Settings { rate: 3e-3, step, ..SETTINGS };
-        trainer.step(&batch, std::slice::from_ref(&student), None, &settings).unwrap()
+        trainer.step(&batch, std::slice::from_ref(&student), Teaching::Labels, &settings).unwrap()
     };
     let reports: Vec<Report> = (0..70).map(&mut step).collect();
     let mean = |reports: &[Report]| reports.iter().map(Report::loss).sum::<f64>() / reports.len() as f64;
@@ -266,7 +266,7 @@ impl Steps {
     fn step(&mut self, step: u64) -> Report {
         let batch = Batch { images: Source::Made(&self.pixels), labels: &self.labels, side: SIDE };
         let settings = Settings { dropout: 0.2, step, ..SETTINGS };
-        self.trainer.step(&batch, &self.students, None, &settings).unwrap()
+        self.trainer.step(&batch, &self.students, Teaching::Labels, &settings).unwrap()
     }
 
     fn factor(&self) -> f32 {

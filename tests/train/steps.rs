@@ -8,7 +8,7 @@ use natv2::space::sample::{Policy, sample};
 use natv2::space::{Arch, ExitScaling, Family, Space};
 use natv2::supernet::{Blank, Supernet};
 use natv2::train::{
-    Batch, Decays, Gradient, Optimiser, OptimiserState, Rule, Settings, Student, Trainer, Weighting,
+    Batch, Decays, Gradient, Optimiser, OptimiserState, Rule, Settings, Student, Teaching, Trainer, Weighting,
 };
 use rand::RngExt;
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ const SETTINGS: Settings =
 
 /// Random weights of which none is a round number.
 fn supernet(family: Family) -> Supernet {
-    let blank = Blank { family, width: 0.1, classes: CLASSES, scaling: ExitScaling::Once };
+    let blank = Blank::new(family, 0.1, CLASSES);
     let mut supernet = Supernet::random(&blank, 1).unwrap();
     let mut random = stream(2, "test/weights", 0, 0);
     let mut tensors = supernet.layout.unpack(&supernet.packed);
@@ -69,7 +69,7 @@ fn gradient(device: &Arc<dyn Device>, supernet: &Supernet, student: &Student, im
     // The teacher does not move with the weights.
     let teacher = self::supernet(supernet.family);
     let teacher = trainer.teacher(Arc::new(teacher), student.weighting).unwrap();
-    trainer.gradient(&batch, std::slice::from_ref(student), Some(&teacher), &SETTINGS).unwrap()
+    trainer.gradient(&batch, std::slice::from_ref(student), Teaching::Network(&teacher), &SETTINGS).unwrap()
 }
 
 /// What kind of parameter a tensor is: its name without numbers.
@@ -162,7 +162,8 @@ fn run(trainer: &mut Trainer, family: Family, steps: std::ops::Range<u64>) {
     let batch = Batch { images: Source::Made(&pixels), labels: &labels, side: SIDE };
     for step in steps {
         let students = [student(family, 2 * step), student(family, 2 * step + 1)];
-        let report = trainer.step(&batch, &students, None, &Settings { step, ..SETTINGS }).unwrap();
+        let report =
+            trainer.step(&batch, &students, Teaching::Labels, &Settings { step, ..SETTINGS }).unwrap();
         assert_eq!((report.losses.len(), report.correct.len()), (2, 2));
         assert!(report.norm.is_finite() && report.norm > 0.0, "{report:?}");
     }
@@ -197,7 +198,7 @@ fn tensors_that_no_student_uses_stay_untouched() {
     let batch = Batch { images: Source::Made(&pixels), labels: &labels, side: SIDE };
     let arch = Arch { nd: 2, ks: [7; 20], ..student(family, 1).arch };
     let students = [Student { arch, weighting: Weighting::Own }];
-    trainer.step(&batch, &students, None, &SETTINGS).unwrap();
+    trainer.step(&batch, &students, Teaching::Labels, &SETTINGS).unwrap();
     let after = trainer.weights().unwrap();
     let (before, after) = (before.layout.unpack(&before.packed), after.layout.unpack(&after.packed));
     let block = |name: &str| name.split('.').nth(1).and_then(|n| n.parse::<u32>().ok());
@@ -221,7 +222,7 @@ fn what_does_not_fit_is_refused() {
     let students = [student(family, 1)];
     let mut error = |images: &[f32], labels: &[u32], students: &[Student]| {
         let batch = Batch { images: Source::Made(images), labels, side: SIDE };
-        trainer.step(&batch, students, None, &SETTINGS).unwrap_err().to_string()
+        trainer.step(&batch, students, Teaching::Labels, &SETTINGS).unwrap_err().to_string()
     };
     assert!(error(&pixels[1..], &labels, &students).contains("batch of 2 labels"));
     assert!(error(&[], &[], &students).contains("batch of 0 labels"));
@@ -229,7 +230,7 @@ fn what_does_not_fit_is_refused() {
     let mut wide = students.clone();
     wide[0].arch.w = Some(1.2);
     assert!(error(&pixels, &labels, &wide).contains("width 1.2"));
-    let blank = Blank { family, width: 0.1, classes: 7, scaling: ExitScaling::Once };
+    let blank = Blank::new(family, 0.1, 7);
     let other = Supernet::random(&blank, 0).unwrap();
     let refused = trainer.teacher(Arc::new(other.clone()), Weighting::Own).err().unwrap().to_string();
     assert!(refused.contains("7 classes and the super-network 3"), "{refused}");

@@ -56,8 +56,7 @@ impl LoadedNetworks {
             return Ok(supernet);
         }
         let width = self.layout.channels().width;
-        let blank =
-            Blank { family: self.family, width, classes: self.layout.classes(), scaling: ExitScaling::Once };
+        let blank = Blank::new(self.family, width, self.layout.classes());
         Ok(Supernet::random(&blank, 0)?)
     }
 }

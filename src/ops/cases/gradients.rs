@@ -264,6 +264,7 @@ fn loss_case((images, classes): (usize, usize), smoothing: f32, teacher: bool, t
             classes: classes as u32,
             stride: stride as u32,
             smoothing,
+            label_ratio: if teacher { 0.5 } else { 1.0 },
             kd_ratio: if teacher { 0.75 } else { 0.0 },
             weight: 1.25,
         },

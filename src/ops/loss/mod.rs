@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! target[i, j] = (1 - smoothing) [j = label i] + smoothing / classes
-//! loss[i] = weight * (-sum_j target[i, j] log p[i, j] - kd_ratio * sum_j teacher[i, j] log p[i, j])
+//! loss[i] = -weight * sum_j (label_ratio * target[i, j] + kd_ratio * teacher[i, j]) log p[i, j]
 //! ```
 //!
 //! with `p = softmax(logits)`; the loss of a batch is the mean over its images. With several exits
@@ -67,6 +67,8 @@ params! {
         stride: u32,
         /// Label smoothing: 0.1, or 0.
         smoothing: f32,
+        /// Weight of the labels' term: 1, or 0 where only a teacher is listened to.
+        label_ratio: f32,
         /// Weight of the teacher's term.
         kd_ratio: f32,
         /// Weight of the whole: 1, or that of an exit.

@@ -46,13 +46,14 @@ pub(super) fn of_image<T: Real>(
     dlogits: &mut [T],
 ) {
     let (classes, label) = (p.classes as usize, label.wide() as usize);
-    let [smoothing, kd, weight] = [p.smoothing, p.kd_ratio, p.weight].map(|v| T::of(f64::from(v)));
+    let [smoothing, labels, kd, weight] =
+        [p.smoothing, p.label_ratio, p.kd_ratio, p.weight].map(|v| T::of(f64::from(v)));
     let logits = &logits[..classes];
     let logs = log_softmax(logits);
     let target = |j: usize| {
         let hard = if j == label { T::one() - smoothing } else { T::zero() };
         let soft = teacher.map_or(T::zero(), |teacher| teacher[j]);
-        hard + smoothing / T::of(classes as f64) + kd * soft
+        labels * (hard + smoothing / T::of(classes as f64)) + kd * soft
     };
     dlogits.fill(T::zero());
     let total: T = (0..classes).map(target).sum();

@@ -181,7 +181,7 @@ pub(crate) fn golden_ofa_step() {
                 let mut trainer = Trainer::new(device.clone(), supernet.clone(), OPTIMISER).unwrap();
                 let teacher: Option<Teacher> = (settings.kd_ratio > 0.0)
                     .then(|| trainer.teacher(Arc::new(supernet.clone()), Weighting::Own).unwrap());
-                let found = trainer.gradient(&batch, &students, teacher.as_ref(), &settings).unwrap();
+                let found = trainer.gradient(&batch, &students, teacher.as_ref().into(), &settings).unwrap();
                 check_loss(&found, case, t, &what);
                 if let Some(reference) = step.tensors.get(&format!("case{index}.logits")) {
                     check_logits(&found.logits[0], reference, t.statistics, &what);
@@ -189,7 +189,7 @@ pub(crate) fn golden_ofa_step() {
                 check_gradients(&found, case, &step.part(index, "grad"), t, &what);
 
                 let mut trainer = Trainer::new(device.clone(), supernet.clone(), OPTIMISER).unwrap();
-                trainer.step(&batch, &students, teacher.as_ref(), &settings).unwrap();
+                trainer.step(&batch, &students, teacher.as_ref().into(), &settings).unwrap();
                 let after = trainer.weights().unwrap();
                 let after = after.layout.unpack(&after.packed);
                 let stored = step.part(index, "after");
@@ -247,7 +247,7 @@ pub(crate) fn golden_ofav2_step() {
                 let teacher =
                     (kd_ratio > 0.0).then(|| trainer.teacher(Arc::new(supernet.clone()), joint).unwrap());
                 let settings = settings(0.1, kd_ratio);
-                let found = trainer.gradient(&batch, &students, teacher.as_ref(), &settings).unwrap();
+                let found = trainer.gradient(&batch, &students, teacher.as_ref().into(), &settings).unwrap();
                 check_loss(&found, case, t, &what);
                 check_gradients(&found, case, &step.part(index, "grad"), t, &what);
                 let (means, variances) = (step.part(index, "batch_mean"), step.part(index, "batch_var"));

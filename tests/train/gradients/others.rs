@@ -337,12 +337,15 @@ fn losses_by_their_logits() {
     teacher.iter_mut().for_each(|v| *v = v.abs());
     logits.iter_mut().enumerate().filter(|(i, _)| i % stride >= classes).for_each(|(_, v)| *v = 0.0);
     let labels = [3.0, 0.0, 10.0, 3.0];
-    for (smoothing, kd_ratio) in [(0.0, 0.0), (0.1, 0.0), (0.1, 0.7)] {
+    for (smoothing, label_ratio, kd_ratio) in
+        [(0.0, 1.0, 0.0), (0.1, 1.0, 0.0), (0.1, 1.0, 0.7), (0.1, 0.5, 0.7), (0.0, 0.0, 1.0)]
+    {
         let p = loss::Params {
             images: images as u32,
             classes: classes as u32,
             stride: stride as u32,
             smoothing,
+            label_ratio,
             kd_ratio,
             weight: 0.8,
         };
@@ -368,7 +371,16 @@ fn losses_by_their_logits() {
 fn losses_are_those_of_pytorch() {
     let logits = [1.0, -0.5, 2.0, 0.3, 0.1, -1.2];
     let labels = [2.0, 1.0];
-    let hard = loss::Params { images: 2, classes: 3, stride: 3, smoothing: 0.1, kd_ratio: 0.0, weight: 1.0 };
+    let shape = (2, 3, 3);
+    let hard = loss::Params {
+        images: shape.0,
+        classes: shape.1,
+        stride: shape.2,
+        smoothing: 0.1,
+        label_ratio: 1.0,
+        kd_ratio: 0.0,
+        weight: 1.0,
+    };
     let [scores, dlogits] = losses(&hard, &logits, &labels, None);
     assert_close("hard loss", &scores, &[0.4882056985193495, 1.0, 0.9505282710758334, 0.0], 1e-7);
     let wanted = [
