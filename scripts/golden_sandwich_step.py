@@ -40,7 +40,7 @@ STEM = "ofav2_w025"
 OUT = "sandwich_w025_step"
 SMOOTHING = 0.1
 TOLERANCE = 1e-6
-# Of the largest norm of a case: gradients that are zero but for rounding, such as that of a shift before a batch norm.
+# Of the largest norm of a case: gradients below it are zero but for rounding, such as that of a shift before a batch norm.
 NOTHING = 1e-12
 
 # Per stage: channels at width multiplier 1, stride of the first layer, activation, squeeze-and-excitation.
@@ -428,8 +428,8 @@ class Comparison:
         self.worst, self.failed = {}, False
 
     def add(self, kind, name, error, scale, nothing=0.0):
-        """An error that may be a millionth of the scale."""
-        relative = 0.0 if error <= nothing else error / scale if scale else math.inf
+        """An error that may be a millionth of the scale, which may be rounding in place of nothing."""
+        relative = 0.0 if max(error, scale) <= nothing else error / scale if scale else math.inf
         self.worst[kind] = max(self.worst.get(kind, 0.0), relative)
         if not relative <= TOLERANCE:
             self.failed = True
