@@ -48,7 +48,7 @@ lay_out() { # folder nvcc architecture arguments...
 
     mkdir -p "$to/golden" &&
         cp "$program" "$to/natv2" && cp "$checks" "$to/natv2-checks" || return 1
-    for name in ofa_mbv3_w ofav2_; do cp tests/golden/$name* "$to/golden/" || return 1; done
+    for name in ofa_mbv3_w ofav2_ sandwich_w; do cp tests/golden/$name* "$to/golden/" || return 1; done
     cp scripts/gpu-check.sh scripts/card_table.py benches/peers/torch_cuda.py "$to/" || return 1
     printf '{"version":"%s","commit":"%s","architecture":"%s","compiler":"%s"}\n' \
         "$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)" \

@@ -19,9 +19,9 @@ use std::sync::Arc;
 
 /// How close a device has to come.
 #[derive(Clone, Copy)]
-struct Tolerance {
-    loss: f64,
-    statistics: f64,
+pub(super) struct Tolerance {
+    pub(super) loss: f64,
+    pub(super) statistics: f64,
     /// Of a gradient's own norm, and of the largest norm of the case.
     gradient: (f64, f64),
     sums: f64,
@@ -31,7 +31,7 @@ const SINGLE: Tolerance = Tolerance { loss: 1e-4, statistics: 1e-4, gradient: (5
 // What goes in and out of a device is f32, and so are the stored reference values.
 const DOUBLE: Tolerance = Tolerance { loss: 1e-6, statistics: 1e-6, gradient: (1e-5, 1e-7), sums: 1e-5 };
 
-fn devices() -> Vec<(Arc<dyn Device>, Tolerance)> {
+pub(super) fn devices() -> Vec<(Arc<dyn Device>, Tolerance)> {
     let name = std::env::var("NATV2_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
     let open = |name: &str| natv2::device::open(name).unwrap();
     match name.as_str() {
@@ -41,19 +41,26 @@ fn devices() -> Vec<(Arc<dyn Device>, Tolerance)> {
     }
 }
 
-const OPTIMISER: Optimiser = Optimiser {
+pub(super) const OPTIMISER: Optimiser = Optimiser {
     rule: Rule::Sgd { momentum: 0.9, nesterov: true },
     decay: 3e-5,
     decays: Decays::Weights,
     clip: None,
 };
 
-fn settings(smoothing: f32, kd_ratio: f32) -> Settings {
+pub(super) fn settings(smoothing: f32, kd_ratio: f32) -> Settings {
     Settings { rate: 0.05, smoothing, kd_ratio, dropout: 0.0, seed: 0, epoch: 0, step: 0 }
 }
 
+/// All exits, with the weights of a list.
+pub(super) fn joint(weights: &Value) -> Weighting {
+    let weights = weights.as_array().expect("a weight for each exit").iter();
+    let weights: Vec<f32> = weights.map(|weight| weight.as_f64().unwrap() as f32).collect();
+    Weighting::Joint(weights.try_into().unwrap())
+}
+
 /// The images and labels of a step, cropped to `r`.
-fn inputs(inputs: &Checkpoint, step: &StepFile, r: usize) -> (Vec<f32>, Vec<u32>) {
+pub(super) fn inputs(inputs: &Checkpoint, step: &StepFile, r: usize) -> (Vec<f32>, Vec<u32>) {
     let tensor = inputs.tensor("calibration").expect("tensor `calibration`");
     let images = Cropped::new(tensor, &[]).unwrap();
     let mut out = vec![0.0; images.len() * r * r * 3];
@@ -62,13 +69,13 @@ fn inputs(inputs: &Checkpoint, step: &StepFile, r: usize) -> (Vec<f32>, Vec<u32>
 }
 
 /// The file of a step's tensors, which holds labels as integers beside tensors of f32.
-struct StepFile {
-    tensors: BTreeMap<String, Tensor>,
+pub(super) struct StepFile {
+    pub(super) tensors: BTreeMap<String, Tensor>,
     labels: Vec<u32>,
 }
 
 impl StepFile {
-    fn read(name: &str) -> StepFile {
+    pub(super) fn read(name: &str) -> StepFile {
         let bytes = std::fs::read(common::golden().join(name)).unwrap();
         let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         let (mut tensors, mut labels) = (BTreeMap::new(), Vec::new());
@@ -91,7 +98,7 @@ impl StepFile {
     }
 
     /// The tensors `case{index}.{part}.NAME`, by name.
-    fn part(&self, index: usize, part: &str) -> BTreeMap<&str, &Tensor> {
+    pub(super) fn part(&self, index: usize, part: &str) -> BTreeMap<&str, &Tensor> {
         let prefix = format!("case{index}.{part}.");
         self.tensors.iter().filter_map(|(name, t)| Some((name.strip_prefix(&prefix)?, t))).collect()
     }
@@ -102,7 +109,7 @@ fn norm(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 /// Compares the norms of all gradients, and those that are stored whole.
-fn check_gradients(
+pub(super) fn check_gradients(
     found: &Gradient,
     case: &Value,
     stored: &BTreeMap<&str, &Tensor>,
@@ -138,12 +145,13 @@ fn close(found: f32, wanted: f64, tolerance: f64) -> bool {
     (f64::from(found) - wanted).abs() <= tolerance * wanted.abs().max(1.0)
 }
 
-fn check_loss(found: &Gradient, case: &Value, t: Tolerance, what: &str) {
-    let (loss, wanted) = (found.report.losses[0], case["loss"].as_f64().unwrap());
+/// The loss of a network, in a case of one network or in one of a case's networks.
+pub(super) fn check_loss(loss: f64, case: &Value, t: Tolerance, what: &str) {
+    let wanted = case["loss"].as_f64().unwrap();
     assert!((loss - wanted).abs() <= t.loss * wanted.abs(), "{what}: loss {loss}, not {wanted}");
 }
 
-fn check_logits(found: &[f32], reference: &Tensor, tolerance: f64, what: &str) {
+pub(super) fn check_logits(found: &[f32], reference: &Tensor, tolerance: f64, what: &str) {
     let (rows, classes) = (reference.shape[0], reference.shape[1]);
     let largest = reference.data.iter().fold(1.0f64, |m, v| m.max(f64::from(v.abs())));
     for row in 0..rows {
@@ -155,7 +163,7 @@ fn check_logits(found: &[f32], reference: &Tensor, tolerance: f64, what: &str) {
     }
 }
 
-fn load(name: &str) -> Checkpoint {
+pub(super) fn load(name: &str) -> Checkpoint {
     Checkpoint::read(&common::golden().join(name)).unwrap()
 }
 
@@ -182,7 +190,7 @@ pub(crate) fn golden_ofa_step() {
                 let teacher: Option<Teacher> = (settings.kd_ratio > 0.0)
                     .then(|| trainer.teacher(Arc::new(supernet.clone()), Weighting::Own).unwrap());
                 let found = trainer.gradient(&batch, &students, teacher.as_ref().into(), &settings).unwrap();
-                check_loss(&found, case, t, &what);
+                check_loss(found.report.losses[0], case, t, &what);
                 if let Some(reference) = step.tensors.get(&format!("case{index}.logits")) {
                     check_logits(&found.logits[0], reference, t.statistics, &what);
                 }
@@ -229,13 +237,7 @@ pub(crate) fn golden_ofav2_step() {
                 let arch = Arch::from_json(family, &common::arch_fields(case)).unwrap();
                 let (pixels, labels) = inputs(&images, &step, arch.r as usize);
                 let batch = Batch { images: Source::Made(&pixels), labels: &labels, side: arch.r as usize };
-                let weights: Vec<f32> = case["exit_weights"]
-                    .as_array()
-                    .unwrap()
-                    .iter()
-                    .map(|w| w.as_f64().unwrap() as f32)
-                    .collect();
-                let joint = Weighting::Joint(weights.try_into().unwrap());
+                let joint = joint(&case["exit_weights"]);
                 let (weighting, kd_ratio) = match case["loss_kind"].as_str().unwrap() {
                     "exits" => (joint, 0.0),
                     "ens_kd" => (Weighting::Own, 1.0),
@@ -248,7 +250,7 @@ pub(crate) fn golden_ofav2_step() {
                     (kd_ratio > 0.0).then(|| trainer.teacher(Arc::new(supernet.clone()), joint).unwrap());
                 let settings = settings(0.1, kd_ratio);
                 let found = trainer.gradient(&batch, &students, teacher.as_ref().into(), &settings).unwrap();
-                check_loss(&found, case, t, &what);
+                check_loss(found.report.losses[0], case, t, &what);
                 check_gradients(&found, case, &step.part(index, "grad"), t, &what);
                 let (means, variances) = (step.part(index, "batch_mean"), step.part(index, "batch_var"));
                 assert_eq!(means.len(), found.statistics.len(), "{what}: batch norms");
