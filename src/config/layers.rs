@@ -9,7 +9,7 @@ use toml::{Table, Value};
 use super::error::{Error, Origin};
 use super::keys::{self, Key, Kind};
 use super::profiles::{Given, Profile};
-use super::training::{Phase, Schedule};
+use super::training::{Phase, Schedule, Teacher};
 use super::{Config, Method};
 use crate::data::Facts;
 
@@ -38,13 +38,17 @@ pub(super) fn resolve(
         settings.insert("profile", (profile.as_str().into(), Origin::Set));
     }
 
+    let profile = typed(&settings, "profile").unwrap_or(Profile::Quick);
     let given = Given {
         command,
-        profile: typed(&settings, "profile").unwrap_or(Profile::Quick),
+        profile,
         method: typed(&settings, "search.method").unwrap_or(Method::Natv2),
         archive: typed(&settings, "search.archive"),
         candidates: typed(&settings, "search.candidates"),
-        train: typed(&settings, "train.schedule").unwrap_or(Schedule::Eps),
+        train: typed(&settings, "train.schedule").unwrap_or(match profile {
+            Profile::Paper => Schedule::Eps,
+            Profile::Quick | Profile::Tiny => Schedule::Sandwich,
+        }),
         warmup: typed(&settings, "warmup.schedule").unwrap_or(Schedule::Target),
     };
     let config = overlay(&Config::usual(&given), &settings)?;
@@ -204,6 +208,12 @@ fn phases(name: &str, list: &[Value], origin: &Origin) -> Result<Value, Error> {
         if let Some(key) = missing {
             let reason = format!("has no `{}`, {}: give name, epochs and rate", key.path, key.kind.allowed());
             return Err(Error::Shape { origin: origin.clone(), key: name, reason });
+        }
+        let is = |field: &str, value: Value| phase.get(field) == Some(&value);
+        if is("full", true.into()) && is("teacher", Teacher::Largest.as_str().into()) {
+            let reason =
+                "trains the largest network alone, which has nobody to teach: leave out full or teacher";
+            return Err(Error::Shape { origin: origin.clone(), key: name, reason: reason.into() });
         }
         let same = |other: &&Value| other.get("name") == phase.get("name");
         if let Some(twin) = phases.iter().find(same).and_then(|other| other.get("name")) {

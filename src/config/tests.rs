@@ -144,7 +144,7 @@ fn unknown_keys_are_named_in_full_with_the_nearest() {
         ("archive", "search.archive"),
         ("Search.Archive", "search.archive"),
         ("search.calibration-images", "search.calibration_images"),
-        ("predictor.epochs", "adaptation.epochs"),
+        ("predictor.epochs", "train.epochs"),
         ("epochs", "finetune.epochs"),
         ("search.seed", "seed"),
         ("sed", "seed"),
@@ -278,6 +278,7 @@ fn every_key_has_a_field_and_every_field_a_key() {
     for training in [&mut full.train, &mut full.warmup] {
         training.phases = Some(vec![Phase::new("a", 1, 0.1)]);
         training.epoch_images = Some(1);
+        training.epochs = Some(1);
         training.resolutions = Some(vec![32]);
         training.validation_images = Some(1);
         training.calibration_images = Some(1);
@@ -440,6 +441,7 @@ fn what_is_wrong_with_a_phase_is_named_with_its_number() {
         (whole("full=1"), "train.phases[2].full = 1: must be true or false"),
         (whole("teacher='pett'"), "did you mean \"pet\"?"),
         ("[train.phases]\nname='a'".into(), "train.phases is a value, not a section"),
+        (whole("full=true\nteacher='largest'"), "train.phases[2] trains the largest network alone"),
         ("[train]\nphases=[]".into(), "train.phases = []: must be a list of phases"),
         ("[train]\nphases=['eps']".into(), "train.phases = [\"eps\"]: must be a list of phases"),
     ] {

@@ -7,7 +7,6 @@ use super::keys::{IMAGES, Kind, section};
 use super::profiles::Given;
 use super::{Precision, words};
 use crate::space::Strategy;
-use crate::supernet::Init;
 
 section! {
     /// `[train]`, `[warmup]`. Progressive shrinking has the once-for-all package's settings, the warm-up on a
@@ -212,6 +211,27 @@ words!(
 impl Schedule {
     fn is_target(self) -> bool {
         self == Schedule::Target
+    }
+}
+
+words!(
+    /// How the weights of a new super-network, or the new parts of a converted one, are drawn.
+    Init {
+        /// As the once-for-all package draws them, `init_models(net, "he_fout")` (arXiv 1502.01852).
+        HeFanOut = "he-fan-out",
+        /// PyTorch's own default for every layer.
+        UniformFanIn = "uniform-fan-in",
+        /// The same, and blocks with a shortcut begin as the identity (arXiv 1706.02677).
+        ZeroResidual = "zero-residual",
+        /// Depthwise filters by their own fan, small classifiers (arXiv 1801.04381).
+        Mobilenet = "mobilenet",
+    }
+);
+
+/// The best of them in short trainings (README, "Training").
+impl Default for Init {
+    fn default() -> Init {
+        Init::ZeroResidual
     }
 }
 

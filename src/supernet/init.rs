@@ -20,34 +20,13 @@
 //! whatever other tensors the super-network has.
 
 use super::{Card, Checkpoint, Error, Layout, Names, Parts, Supernet, Tensor, TensorLayout, Unit};
+pub use crate::config::Init;
 use crate::random::stream;
 use crate::space::backbone::{LAYERS, MAX_DEPTH};
 use crate::space::visit::Place;
 use crate::space::{Channels, ExitScaling, Family};
-use crate::words::words;
 use rand::{Rng, RngExt};
 use std::path::PathBuf;
-
-words!(
-    /// How the weights of a new super-network, or the new parts of a converted one, are drawn.
-    Init {
-        /// As the once-for-all package draws them, `init_models(net, "he_fout")` (arXiv 1502.01852).
-        HeFanOut = "he-fan-out",
-        /// PyTorch's own default for every layer.
-        UniformFanIn = "uniform-fan-in",
-        /// The same, and blocks with a shortcut begin as the identity (arXiv 1706.02677).
-        ZeroResidual = "zero-residual",
-        /// Depthwise filters by their own fan, small classifiers (arXiv 1801.04381).
-        Mobilenet = "mobilenet",
-    }
-);
-
-/// The best of them in short trainings (README, "Training").
-impl Default for Init {
-    fn default() -> Init {
-        Init::ZeroResidual
-    }
-}
 
 /// The draws of a layout's tensors.
 #[derive(Debug, Clone, Copy)]

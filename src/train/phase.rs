@@ -251,6 +251,52 @@ mod tests {
         }
     }
 
+    /// Every sub-network from the first step on, taught by the largest: one warm-up, one cosine, no sorting.
+    #[test]
+    fn a_sandwich_is_one_phase_of_everything() {
+        for family in Family::all() {
+            let [phase] = &built_in(Schedule::Sandwich, family)[..] else { panic!("{family}") };
+            assert_eq!(rows(std::slice::from_ref(phase)), [("sandwich", 355, 5, 0.08, 2)]);
+            assert_eq!((phase.teacher, phase.sort, phase.full), (Some(Teacher::Largest), None, false));
+            assert_eq!((&phase.exits[..], &phase.branches[..]), (&[1, 2, 3, 4, 5][..], &[1, 2, 3][..]));
+            assert_eq!((&phase.depths[..], &phase.expansions[..]), (&DEPTHS[..], &EXPANSIONS[..]));
+        }
+    }
+
+    #[test]
+    fn epochs_are_shared_out_as_published() {
+        let of = |schedule, family: &str, epochs| {
+            let training =
+                config::load("train", None, &[format!("train.epochs={epochs}")], None).unwrap().train;
+            phases(&config::Training { schedule, ..training }, family.parse().unwrap(), false)
+        };
+        for (schedule, family) in [
+            (Schedule::Eps, "EE_DP"),
+            (Schedule::Eps, "SE_B"),
+            (Schedule::Ofa, "SE_B"),
+            (Schedule::Target, "SE_B"),
+            (Schedule::Sandwich, "EE_D"),
+        ] {
+            let published = built_in(schedule, family.parse().unwrap());
+            for epochs in [1, 2, 5, 20, 21, 100, 333, 2000] {
+                let shared = of(schedule, family, epochs);
+                let total: usize = shared.iter().map(Phase::total_epochs).sum();
+                assert_eq!(total, epochs.max(published.len()), "{schedule:?} {family} {epochs}");
+                assert!(shared.iter().all(|phase| phase.epochs > 0));
+                let all: usize = published.iter().map(Phase::total_epochs).sum();
+                for (own, published) in shared.iter().zip(&published) {
+                    let wanted = published.warmup_epochs as f64 * epochs as f64 / all as f64;
+                    assert!((own.warmup_epochs as f64 - wanted).abs() <= 0.5);
+                }
+            }
+        }
+        let rows: Vec<(usize, usize)> = of(Schedule::Sandwich, "SE_B", 72)
+            .iter()
+            .map(|phase| (phase.epochs, phase.warmup_epochs))
+            .collect();
+        assert_eq!(rows, [(71, 1)]);
+    }
+
     /// The dimensions of every phase of EE_DP, which has all of them.
     #[test]
     fn dimensions_open_one_after_the_other() {

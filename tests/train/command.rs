@@ -101,7 +101,9 @@ fn threads_and_kills(family: &str, precision: &str, sets: &[&str]) {
     let command = |folder: &Path| {
         let mut command = command(folder, family);
         command.args(["--precision", precision]);
-        sets.iter().for_each(|set| drop(command.args(["--set", set])));
+        for set in sets {
+            command.args(["--set", set]);
+        }
         command
     };
     let start = Instant::now();

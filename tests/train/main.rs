@@ -6,5 +6,6 @@ mod common;
 mod command;
 mod finetune;
 mod gradients;
+mod minutes;
 mod precision;
 mod steps;

@@ -8,7 +8,8 @@ use natv2::space::sample::{Policy, sample};
 use natv2::space::{Arch, ExitScaling, Family, Space};
 use natv2::supernet::{Blank, Supernet};
 use natv2::train::{
-    Batch, Decays, Gradient, Optimiser, OptimiserState, Rule, Settings, Student, Teaching, Trainer, Weighting,
+    Batch, Decays, Gradient, Optimiser, OptimiserState, Rule, Settings, Student, Teaching, Team, Trainer,
+    Weighting,
 };
 use rand::RngExt;
 use std::collections::BTreeMap;
@@ -70,6 +71,86 @@ fn gradient(device: &Arc<dyn Device>, supernet: &Supernet, student: &Student, im
     let teacher = self::supernet(supernet.family);
     let teacher = trainer.teacher(Arc::new(teacher), student.weighting).unwrap();
     trainer.gradient(&batch, std::slice::from_ref(student), Teaching::Network(&teacher), &SETTINGS).unwrap()
+}
+
+/// The logarithm of the softmax of the weighted sum of some exits' logits, one row an image.
+fn answers(logits: &[Vec<f32>], weights: &[f32], images: usize) -> Vec<Vec<f64>> {
+    let stride = logits[0].len() / images;
+    let row = |image: usize| {
+        let sum = |class: usize| -> f64 {
+            let exits = logits.iter().zip(weights);
+            exits.map(|(exit, w)| f64::from(*w) * f64::from(exit[image * stride + class])).sum()
+        };
+        let sums: Vec<f64> = (0..CLASSES).map(sum).collect();
+        let all = sums.iter().map(|sum| sum.exp()).sum::<f64>().ln();
+        sums.into_iter().map(|sum| sum - all).collect()
+    };
+    (0..images).map(row).collect()
+}
+
+/// Of two super-networks the wider one's first student teaches the others of both: they learn from its answers
+/// alone, without labels, smoothing or dropout.
+#[test]
+fn the_first_student_teaches_those_of_both_widths() {
+    let family: Family = "EE_D".parse().unwrap();
+    let of_width = |width| Supernet::random(&Blank::new(family, width, CLASSES), 4).unwrap();
+    let (narrow, wide) = (of_width(0.1), of_width(0.15));
+    let largest = |width| Arch::largest(family, SIDE as u32, Some(width));
+    let small = |width| Arch { d: [2; 5], e: [3; 20], ks: [3; 20], nd: 2, ..largest(width) };
+    let own = |arch| Student { arch, weighting: Weighting::Own };
+    let first = Student { arch: largest(0.15), weighting: JOINT };
+    let others = [own(small(0.1)), own(small(0.15)), own(largest(0.1))];
+    let images = 6;
+    let (pixels, labels) = batch(images);
+    let batch = Batch { images: Source::Made(&pixels), labels: &labels, side: SIDE };
+    let plain = Settings { dropout: 0.0, ..SETTINGS };
+    for device in ["cpu", "reference-f64", "emulated"] {
+        let device = open(device);
+        let alone = |supernet: &Supernet, student: &Student| {
+            let mut trainer = Trainer::new(device.clone(), supernet.clone(), OPTIMISER).unwrap();
+            trainer.gradient(&batch, std::slice::from_ref(student), Teaching::Labels, &plain).unwrap()
+        };
+        let Weighting::Joint(weights) = JOINT else { unreachable!() };
+        let teacher = alone(&wide, &first);
+        let taught = answers(&teacher.logits, &weights, images);
+        let mut team = Team::new(&device, vec![narrow.clone(), wide.clone()], OPTIMISER).unwrap();
+        let students: Vec<Student> = std::iter::once(&first).chain(&others).cloned().collect();
+        // Dropout is the first student's alone; here it has none, so that its answers are those from above.
+        let report = team.step(&batch, &students, Teaching::First(JOINT), &plain).unwrap();
+        assert!((report.losses[0] - teacher.report.losses[0]).abs() < 1e-4);
+        for (student, loss) in others.iter().zip(&report.losses[1..]) {
+            let of = if student.arch.w == Some(0.1) { &narrow } else { &wide };
+            let found = answers(&alone(of, student).logits, &[1.0], images);
+            let entropy = |(taught, found): (&Vec<f64>, &Vec<f64>)| -> f64 {
+                taught.iter().zip(found).map(|(p, q)| -p.exp() * q).sum()
+            };
+            let wanted = taught.iter().zip(&found).map(entropy).sum::<f64>() / images as f64;
+            assert!((loss - wanted).abs() < 1e-4, "{}: {loss}, not {wanted}", device.describe());
+        }
+        let again = team.step(&batch, &students, Teaching::First(JOINT), &plain).unwrap();
+        assert!(again.losses.iter().zip(&report.losses).all(|(a, b)| a != b), "both have moved");
+    }
+}
+
+/// Dropout and label smoothing are for the student that learns from labels.
+#[test]
+fn those_who_are_taught_have_no_dropout() {
+    let supernet = supernet(Family::SE_B);
+    let largest =
+        Student { arch: Arch::largest(Family::SE_B, SIDE as u32, Some(0.1)), weighting: Weighting::Own };
+    let (pixels, labels) = batch(4);
+    let batch = Batch { images: Source::Made(&pixels), labels: &labels, side: SIDE };
+    let losses = |dropout: f32| {
+        let mut trainer = Trainer::new(open("cpu"), supernet.clone(), OPTIMISER).unwrap();
+        let twice = [largest.clone(), largest.clone()];
+        let settings = Settings { dropout, ..SETTINGS };
+        let found = trainer.gradient(&batch, &twice, Teaching::First(Weighting::Own), &settings).unwrap();
+        (found.report.losses, found.logits)
+    };
+    let ((plain, logits), (dropped, same)) = (losses(0.0), losses(0.6));
+    // The second student's answers are the same, what it learns from and the first one's are not.
+    assert_eq!(logits, same);
+    assert!(plain[0] != dropped[0] && plain[1] != dropped[1], "{plain:?} {dropped:?}");
 }
 
 /// What kind of parameter a tensor is: its name without numbers.
