@@ -206,7 +206,7 @@ def main():
     parser.add_argument("--test-images", type=int, help="the first N test images (default: all)")
     parser.add_argument("--random-networks", type=int, default=RANDOM_NETWORKS, help="so many (default %(default)s)")
     options = parser.parse_args()
-    if (options.epochs or options.minutes) <= 0:
+    if max(options.epochs or 0, options.minutes or 0) <= 0:
         parser.error("a training has a length above 0")
 
     if options.threads:
