@@ -14,7 +14,7 @@ SGD with Nesterov's momentum 0.9, weight decay 3e-5 on weights (not on biases an
 along one cosine: over the steps of `--epochs`, or with `--minutes` over the time, at whose end training ends.
 
 Weights and images lie channel by channel of a pixel (`channels_last`) in training: a step takes about three quarters of
-the time then.
+the time then (measured on one thread).
 
 Then the largest and the smallest network at each resolution and 20 random networks, always the same, are measured on all
 test images, with batch norms recalibrated on 500 training images, by `ofa_pytorch.py`'s evaluation. Training images are
