@@ -20,7 +20,7 @@ use natv2::data::{Dataset, Source, Spec, Split, open};
 use natv2::random::stream;
 use natv2::space::{Arch, Family};
 use natv2::supernet::{Blank, Supernet};
-use natv2::train::{Batch, Decays, Optimiser, Rule, Settings, Student, Trainer, Weighting};
+use natv2::train::{Batch, Decays, Optimiser, Rule, Settings, Student, Teaching, Trainer, Weighting};
 use rand::RngExt;
 use std::hint::black_box;
 use std::sync::Arc;
@@ -63,13 +63,15 @@ fn training(c: &mut Criterion<DeviceTime>) {
     let named = device.describe();
     let mut group = c.benchmark_group("training");
     group.sample_size(10);
-    for (name, students, teacher) in [
-        ("largest", vec![own(largest)], None),
-        ("smallest", vec![own(smallest)], None),
-        ("distilled", vec![own(mixed(0)), own(mixed(1))], Some(&teacher)),
+    let (ends, mixed) = ([own(largest), own(smallest)], [own(mixed(0)), own(mixed(1))]);
+    for (name, students, teaching) in [
+        ("largest", ends[..1].to_vec(), Teaching::Labels),
+        ("smallest", ends[1..].to_vec(), Teaching::Labels),
+        ("distilled", mixed.to_vec(), Teaching::Network(&teacher)),
+        ("sandwich", [ends, mixed].concat(), Teaching::First(Weighting::Own)),
     ] {
         group.bench_function(id(&named, "step", name), |b| {
-            b.iter(|| black_box(trainer.step(&batch, &students, teacher.into(), &settings).expect("a step")));
+            b.iter(|| black_box(trainer.step(&batch, &students, teaching, &settings).expect("a step")));
         });
     }
     group.finish();

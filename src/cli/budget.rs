@@ -1,10 +1,12 @@
 //! `--minutes`: as much of a schedule as fits into some minutes on this machine.
 
-use super::Error;
-use super::session::{RunPlace, Session};
+use super::session::{RunPlace, Session, stopped, stopped_with};
+use super::{Error, Talk};
 use crate::config::{Config, Training};
+use crate::exit::Exit;
 use crate::pipeline::stored::StoredRun;
 use crate::pipeline::training::{Stage, needed, prepare};
+use crate::run::StopFlag;
 use clap::Args;
 use std::path::Path;
 
@@ -69,6 +71,20 @@ impl Budget {
         let path = session.place(&config);
         fresh(minutes, &path, section)?;
         Ok((config, RunPlace::new(path)))
+    }
+
+    /// Says that a run was stopped, and what goes on with it.
+    pub(super) fn stopped(self, stop: &StopFlag, talk: &Talk, config: &Config) -> Exit {
+        let decided = [("train", config.train.epochs), ("warmup", config.warmup.epochs)];
+        let decided = decided.into_iter().find_map(|(section, epochs)| Some((section, epochs?)));
+        match (self.minutes, decided) {
+            (Some(_), Some((section, epochs))) => stopped_with(
+                stop,
+                talk,
+                &format!(" with --set {section}.epochs={epochs} in place of --minutes"),
+            ),
+            _ => stopped(stop, talk),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! `natv2 run`: the whole method in one run directory.
 
 use super::budget::Budget;
-use super::session::{Session, stopped};
+use super::session::Session;
 use super::{Error, finetune, output, search, train};
 use crate::config::{Config, Exits};
 use crate::exit::Exit;
@@ -55,7 +55,7 @@ impl Run {
         let directory = place.enter(&config)?;
         talk.note(&format!("run directory: {}", directory.path().display()));
         match whole(&config, start, &device, &directory, &stop, talk.progress())? {
-            Outcome::Stopped => Ok(stopped(&stop, &talk)),
+            Outcome::Stopped => Ok(self.budget.stopped(&stop, &talk, &config)),
             Outcome::Finished(summary) => {
                 if talk.json {
                     output::json(&summary)?

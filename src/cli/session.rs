@@ -134,8 +134,13 @@ pub(super) fn enough_values(evaluator: &Evaluator, talk: &Talk) -> Result<(), Er
 
 /// Says that a run was stopped, and what goes on with it.
 pub(super) fn stopped(stop: &StopFlag, talk: &Talk) -> Exit {
+    stopped_with(stop, talk, "")
+}
+
+/// The same where the command goes on with a change.
+pub(super) fn stopped_with(stop: &StopFlag, talk: &Talk, change: &str) -> Exit {
     let signal = stop.signal().unwrap_or("request");
-    talk.note(&format!("stopped ({signal}); nothing is lost: the same command goes on"));
+    talk.note(&format!("stopped ({signal}); nothing is lost: the same command goes on{change}"));
     Exit::Stopped
 }
 

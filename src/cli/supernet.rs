@@ -47,9 +47,10 @@ pub struct Info {
 Example:
   natv2 supernet init --family EE_D --width 1.0 --classes 200 --seed 1 --out ee_d.safetensors
 
-Weights are drawn as the once-for-all package draws them: convolutions normal with He fan-out,
-linear layers uniform, batch norms the identity, kernel-transform matrices the identity. The same
-seed gives the same file, and a tensor is the same in every family.")]
+How weights are drawn is up to --init: he-fan-out is the once-for-all package's, uniform-fan-in
+PyTorch's default, zero-residual that with blocks that begin as the identity (best in short
+trainings), mobilenet that of MobileNets' programs. Batch norms and kernel-transform matrices begin
+as the identity. The same seed gives the same file, and a tensor is the same in every family.")]
 pub struct Init {
     /// Family, such as SE_B or EE_D.
     #[arg(long, value_name = "FAMILY")]
@@ -64,8 +65,7 @@ pub struct Init {
     /// programs.
     #[arg(long, value_name = "RULE", default_value = "once", value_parser = input::word::<ExitScaling>())]
     exit_scaling: ExitScaling,
-    /// How weights are drawn: he-fan-out (as once-for-all), uniform-fan-in (as PyTorch), zero-residual or
-    /// mobilenet.
+    /// How weights are drawn.
     #[arg(long, value_name = "INIT", default_value = Draw::default().as_str(), value_parser = input::word::<Draw>())]
     init: Draw,
     /// Safetensors file to write, with NAME.card.json beside it; files that are there are replaced.

@@ -1,7 +1,7 @@
 //! `natv2 train`: a super-network, from random weights or from a checkpoint, through all phases.
 
 use super::budget::Budget;
-use super::session::{Session, stopped};
+use super::session::Session;
 use super::{Error, output};
 use crate::exit::Exit;
 use crate::pipeline::found::Weights;
@@ -15,7 +15,7 @@ use std::fmt::Write;
 
 const AFTER_HELP: &str = "\
 Examples:
-  natv2 train                                    the built-in digits, all phases, two minutes
+  natv2 train                                    the built-in digits, a minute or two
   natv2 train --set data.name=cifar10 --set data.dir=DATA_FOLDER \\
       --set supernet.family=EE_D --set supernet.width=0.25 --run runs/ee-d
   natv2 train --set supernet.weights=net.safetensors --set train.schedule=target ...
@@ -53,7 +53,7 @@ impl Train {
         let path = directory.path().display().to_string();
         talk.note(&format!("run directory: {path}"));
         let Some(trained) = prepared.run(&device, &directory, &stop, talk.progress())? else {
-            return Ok(stopped(&stop, &talk));
+            return Ok(self.budget.stopped(&stop, &talk, &config));
         };
         if talk.json {
             let mut value = serde_json::to_value(&trained).expect("a summary is JSON");

@@ -46,8 +46,9 @@ pub(super) fn resolve(
         archive: typed(&settings, "search.archive"),
         candidates: typed(&settings, "search.candidates"),
         train: typed(&settings, "train.schedule").unwrap_or(match profile {
-            Profile::Paper => Schedule::Eps,
-            Profile::Quick | Profile::Tiny => Schedule::Sandwich,
+            // Phases of one's own have the teacher that they always had.
+            Profile::Quick | Profile::Tiny if !settings.contains_key("train.phases") => Schedule::Sandwich,
+            _ => Schedule::Eps,
         }),
         warmup: typed(&settings, "warmup.schedule").unwrap_or(Schedule::Target),
     };

@@ -145,7 +145,7 @@ fn unknown_keys_are_named_in_full_with_the_nearest() {
         ("Search.Archive", "search.archive"),
         ("search.calibration-images", "search.calibration_images"),
         ("predictor.epochs", "train.epochs"),
-        ("epochs", "finetune.epochs"),
+        ("epochs", "train.epochs"),
         ("search.seed", "seed"),
         ("sed", "seed"),
         ("data.directory", "data.dir"),

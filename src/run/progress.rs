@@ -153,7 +153,8 @@ fn restyle(bar: &ProgressBar, rest: u64, below: &str) {
     if let Ok(style) = ProgressStyle::with_template(&template) {
         let left = move |state: &ProgressState, out: &mut dyn std::fmt::Write| {
             let units = state.len().unwrap_or(0).saturating_sub(state.pos()) + rest;
-            let _ = out.write_str(&left_in_all(units, state.per_sec(), rest));
+            let left = time_of(units, state.per_sec());
+            let _ = write!(out, "{left:#} {}", left_in(rest));
         };
         let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
             // Writing to a line in memory cannot fail.
@@ -168,12 +169,16 @@ fn per_second(rate: f64) -> String {
     format!("{rate:.1}/s")
 }
 
-/// How long so many units still take at a rate, where `rest` of them are not of the work that is shown.
-fn left_in_all(units: u64, rate: f64, rest: u64) -> String {
+/// How long so many units take at a rate.
+fn time_of(units: u64, rate: f64) -> HumanDuration {
     // A stalled start would give more seconds than a Duration holds.
     let seconds = (units as f64 / rate.max(1e-9)).min(1e9);
-    let left = HumanDuration(Duration::from_secs_f64(seconds.ceil()));
-    if rest > 0 { format!("{left} left in all") } else { format!("{left} left") }
+    HumanDuration(Duration::from_secs_f64(seconds.ceil()))
+}
+
+/// What stands behind the time that is left, where `rest` units come behind those that are shown.
+fn left_in(rest: u64) -> &'static str {
+    if rest > 0 { "left in all" } else { "left" }
 }
 
 /// A panic elsewhere must not take the display's user down with it.
@@ -232,8 +237,8 @@ impl LineProgress {
         let mut line = format!("{}: {done}/{total}", self.what);
         let rate = (done - self.before) as f64 / elapsed.as_secs_f64().max(1e-9);
         if done < total && done > self.before {
-            let left = left_in_all(total - done + self.rest, rate, self.rest);
-            line += &format!(", {}, about {left}", per_second(rate));
+            let left = time_of(total - done + self.rest, rate);
+            line += &format!(", {}, about {left} {}", per_second(rate), left_in(self.rest));
         } else if done > self.before {
             line += &format!(", {}", per_second(rate));
         }

@@ -184,7 +184,7 @@ fn evaluation(task: &Task<'_>, start: &[Supernet], device: &Arc<dyn Device>) -> 
 /// A training that takes longer than it may, however few its epochs are.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error(
-    "{minutes} minutes are too few: one epoch of each phase takes {least:.1} here: give more minutes, \
+    "{minutes} minutes are too few: one epoch of each phase takes {least:.2} here: give more minutes, \
      {section}.epoch_images for shorter epochs, or a schedule of fewer phases ({section}.schedule)"
 )]
 pub struct TooShort {

@@ -2,7 +2,7 @@
 //!
 //! - [`Trainer`]: a super-network on a device, trained a step at a time: gradients of several
 //!   sub-networks are added up in the shared weights' gradient, then an [`Optimiser`] moves;
-//! - [`Team`]: super-networks of different widths that train together;
+//! - [`Teaching`]: who teaches the students of a step; [`Team`]: super-networks of different widths that train together;
 //! - `tape` and `backward`: one sub-network's forward pass and the backward pass that follows from
 //!   it, as calls on one arena;
 //! - [`step_calls`]: a step as lists of calls, for the performance model;
@@ -38,6 +38,7 @@ mod state;
 pub(crate) mod tally;
 mod tape;
 mod task;
+mod teaching;
 mod team;
 mod trainer;
 pub(crate) mod training_loop;
@@ -52,8 +53,9 @@ pub use record::{BeganWith, OtherInputs};
 pub use state::{Best, Epoch, Snapshot, State};
 pub use tally::Tally;
 pub use task::{Material, Task, evaluate, exit_weights};
+pub use teaching::{Answers, Teaching};
 pub use team::{Team, TeamState};
-pub use trainer::{Answers, Batch, Gradient, Report, Settings, Student, Teacher, Teaching, Trainer, batches};
+pub use trainer::{Batch, Gradient, Report, Settings, Student, Teacher, Trainer, batches};
 
 use crate::exit::exits;
 use crate::{data, device, engine, run, space, supernet};

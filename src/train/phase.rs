@@ -358,7 +358,7 @@ mod tests {
     fn profiles_scale_epochs_and_keep_every_phase() {
         let published = of(&["profile=paper"]);
         assert_eq!(rows(&published), rows(&built_in(Schedule::Eps, "EE_P".parse().unwrap())));
-        let quick = of(&["profile=quick"]);
+        let quick = of(&["profile=quick", "train.schedule=eps"]);
         let epochs: Vec<(usize, usize)> = quick.iter().map(|p| (p.epochs, p.warmup_epochs)).collect();
         let expected = [
             (36, 0),
@@ -375,7 +375,7 @@ mod tests {
             (24, 1),
         ];
         assert_eq!(epochs, expected);
-        let tiny = of(&["profile=tiny"]);
+        let tiny = of(&["profile=tiny", "train.schedule=eps"]);
         assert!(tiny.len() == published.len() && tiny.iter().all(|p| p.epochs == 1 && p.warmup_epochs <= 1));
         for (a, b) in published.iter().zip(&tiny) {
             let same = Phase { epochs: a.epochs, warmup_epochs: a.warmup_epochs, ..b.clone() };
@@ -386,9 +386,10 @@ mod tests {
     #[test]
     fn teachers_and_rates_are_decided() {
         let teachers = |phases: &[Phase]| phases.iter().map(|p| p.teacher.unwrap()).collect::<Vec<_>>();
-        let eps = teachers(&of(&[]));
+        let eps = teachers(&of(&["train.schedule=eps"]));
+        assert_eq!(teachers(&of(&[])), [Teacher::Largest]);
         assert!(eps[0] == Teacher::None && eps[1..].iter().all(|&t| t == Teacher::Pet));
-        let fixed = teachers(&of(&["train.teacher=fixed"]));
+        let fixed = teachers(&of(&["train.schedule=eps", "train.teacher=fixed"]));
         assert!(fixed[0] == Teacher::None && fixed[1..].iter().all(|&t| t == Teacher::Fixed));
         let own = "train.phases=[{name='a',epochs=7,rate=0.5,warmup_rate=0.1},{name='b',epochs=9,rate=1,teacher='fixed'}]";
         let own = of(&[own, "train.rate_scale=0.5", "train.scale=0.1"]);

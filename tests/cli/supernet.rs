@@ -291,10 +291,11 @@ fn what_is_no_number_is_refused_wherever_it_comes_up() {
     for isa in ["portable", "avx2", "avx512"] {
         let arguments = [&logits[..], &["--isa", isa]].concat();
         let (code, _, err) = natv2(&arguments);
-        if code != 2 {
-            refused(&arguments, &["x.safetensors", "a logit is"]);
+        // Not every processor has all of them.
+        if err.contains("this processor has") {
+            assert!(code == 1 && isa != "portable" && err.contains(isa), "{err}");
         } else {
-            assert!(isa != "portable" && err.contains(isa), "{err}");
+            refused(&arguments, &["x.safetensors", "a logit is"]);
         }
     }
     all(0.5);

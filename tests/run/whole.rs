@@ -324,7 +324,7 @@ fn a_run_goes_from_random_weights_to_networks_for_other_programs() {
     let status: Value = serde_json::from_slice(&finish(status).stdout).unwrap();
     let last: Vec<&str> =
         status["stages"].as_array().unwrap().iter().map(|stage| stage["last"].as_str().unwrap()).collect();
-    assert_eq!(last[..2], ["phase width-2 done", "front tested"]);
+    assert_eq!(last[..2], ["phase sandwich done", "front tested"]);
     assert!(last[2].starts_with("network ") && last[2].ends_with(" done"), "{last:?}");
     assert_eq!((&status["finished"], &status["iteration"]), (&true.into(), &2.into()));
     let figures = folder.path().join("figures");

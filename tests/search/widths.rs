@@ -195,6 +195,7 @@ fn new_ones_go_through_the_phases_one_after_the_other() {
     let mut command = natv2();
     command.args(["train", "--profile", "tiny", "--device", "cpu", "--json", "--run"]).arg(&run);
     command.args(["--set", "supernet.width=0.1", "--set", "supernet.wide_width=0.2"]);
+    command.args(["--set", "train.schedule=eps"]);
     let summary = json(&finish(command));
     let mut stages: Vec<String> = events(&run).unwrap().into_iter().map(|event| event.stage).collect();
     stages.dedup();
@@ -206,7 +207,7 @@ fn new_ones_go_through_the_phases_one_after_the_other() {
     let alone = folder.path().join("alone");
     let mut command = natv2();
     command.args(["train", "--profile", "tiny", "--device", "cpu", "--json", "--run"]).arg(&alone);
-    command.args(["--set", "supernet.width=0.2"]);
+    command.args(["--set", "supernet.width=0.2", "--set", "train.schedule=eps"]);
     finish(command);
     let read = |run: &Path, name: &str| std::fs::read(run.join(name)).unwrap();
     assert!(read(&run, "supernet-wide.safetensors") == read(&alone, "supernet.safetensors"));
