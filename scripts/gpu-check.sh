@@ -222,7 +222,7 @@ all_steps() {
     done
 
     # What it is for.
-    local precision training=() searching=()
+    local precision training=(--set train.schedule=eps) searching=()
     if [ -n "$small" ]; then
         training=(--set supernet.width=0.1 --set train.schedule=full)
         searching=(--set search.archive=4 --set search.oversample=1 --set search.iterations=1
