@@ -33,17 +33,22 @@ fn minutes_become_epochs_and_only_those_count_from_then_on() {
     let folder = tempfile::tempdir().unwrap();
     let [run, again] = ["run", "again"].map(|name| folder.path().join(name));
     let [at, twice] = [&run, &again].map(|path| path.to_str().unwrap());
-    let (code, printed, said) = natv2(&["train", "--minutes", "0.05", "--run", at, "--json"]);
-    assert_eq!(code, 0, "{said}");
+    // What fits depends on the machine and on what else it does: the first of these that is not too short.
+    let begun = ["0.05", "0.5", "5"].into_iter().find_map(|minutes| {
+        let (code, printed, said) = natv2(&["train", "--minutes", minutes, "--run", at, "--json"]);
+        assert!(code == 0 || said.contains("minutes are too few"), "{code}: {said}");
+        (code == 0).then_some((minutes, printed, said))
+    });
+    let (minutes, printed, said) = begun.expect("an epoch in five minutes");
     let fit = epochs(&run);
     let line = format!("train.epochs = {fit}: ");
-    assert!(said.contains(&line) && said.contains("of 0.05 minutes"), "{said}");
+    assert!(said.contains(&line) && said.contains(&format!("of {minutes} minutes")), "{said}");
     let ran: Value = serde_json::from_str(&printed).unwrap();
     assert_eq!(ran["epochs"].as_array().unwrap().len(), fit);
 
     // The run has begun: minutes say nothing any more, and the epochs go on with it.
     let goes_on = format!("--set train.epochs={fit} in their place to go on");
-    refused(&["train", "--minutes", "0.05", "--run", at], &["--minutes 0.05", "has begun with", &goes_on]);
+    refused(&["train", "--minutes", minutes, "--run", at], &["--minutes", "has begun with", &goes_on]);
     let set = format!("train.epochs={fit}");
     let (code, same, said) = natv2(&["train", "--set", &set, "--run", at, "--json"]);
     assert_eq!((code, same), (0, printed), "{said}");
