@@ -58,7 +58,7 @@ impl Budget {
         }
         // A run that is named is looked at before anything is measured.
         if let Some(run) = session.named_run() {
-            fresh(minutes, run, section)?;
+            fresh(minutes, run, stage)?;
         }
         let device = session.globals.machine.open()?;
         let fit = prepare(&config, stage)?.fit(minutes, &device)?;
@@ -69,14 +69,15 @@ impl Budget {
         ));
         let config = session.with(command, &[format!("{section}.epochs={}", fit.epochs)])?;
         let path = session.place(&config);
-        fresh(minutes, &path, section)?;
+        fresh(minutes, &path, stage)?;
         Ok((config, RunPlace::new(path)))
     }
 
     /// Says that a run was stopped, and what goes on with it.
     pub(super) fn stopped(self, stop: &StopFlag, talk: &Talk, config: &Config) -> Exit {
-        let decided = [("train", config.train.epochs), ("warmup", config.warmup.epochs)];
-        let decided = decided.into_iter().find_map(|(section, epochs)| Some((section, epochs?)));
+        let decided = [Stage::Train, Stage::Warmup]
+            .into_iter()
+            .find_map(|stage| Some((stage.section(), stage.settings(config).epochs?)));
         match (self.minutes, decided) {
             (Some(_), Some((section, epochs))) => stopped_with(
                 stop,
@@ -89,13 +90,13 @@ impl Budget {
 }
 
 /// Refuses a run that has begun: how long it is was decided then.
-fn fresh(minutes: f64, run: &Path, section: &str) -> Result<(), Error> {
+fn fresh(minutes: f64, run: &Path, stage: Stage) -> Result<(), Error> {
     if !StoredRun::is_at(run) {
         return Ok(());
     }
     let stored = StoredRun::read(run)?.own;
-    let training = if section == "warmup" { &stored.warmup } else { &stored.train };
-    let how = match training.epochs {
+    let section = stage.section();
+    let how = match stage.settings(&stored).epochs {
         Some(epochs) => {
             format!("with {section}.epochs = {epochs}: give --set {section}.epochs={epochs} in their place")
         }

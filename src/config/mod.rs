@@ -28,7 +28,7 @@ pub use precision::Precision;
 pub use profiles::Profile;
 pub use search::{Adaptation, Algorithm, Distribution, Method, Objective, Predictor, Search};
 pub use sources::{Data, Run, RunWarmup, Supernet};
-pub use training::{Decays, Init, Optimiser, Phase, Schedule, Teacher, Training, Widths};
+pub use training::{Decays, Init, MOST_EPOCHS, Optimiser, Phase, Schedule, Teacher, Training, Widths};
 
 use std::fmt::Write;
 use std::fs::File;

@@ -8,6 +8,9 @@ use super::profiles::Given;
 use super::{Precision, words};
 use crate::space::Strategy;
 
+/// No schedule or phase has more epochs than this.
+pub const MOST_EPOCHS: usize = 100_000;
+
 section! {
     /// `[train]`, `[warmup]`. Progressive shrinking has the once-for-all package's settings, the warm-up on a
     /// target data set those of NAT's and NATv2's programs.
@@ -32,7 +35,7 @@ section! {
 
     /// Epochs of the whole schedule, shared out among its phases as published, of which each keeps at least one.
     #[absent = "those of the schedule times scale"]
-    epochs: Option<usize>, Kind::Whole(1, 100_000) => None;
+    epochs: Option<usize>, Kind::Whole(1, MOST_EPOCHS as i64) => None;
 
     /// Factor on every phase's rates; published rates are for SGD and the published batch.
     rate_scale: f64, Kind::Between(0.0, 1e6) => 1.0;
@@ -119,14 +122,14 @@ section! {
     name: String, Kind::Name => name.into();
 
     /// Epochs along the cosine, after the warm-up.
-    epochs: usize, Kind::Whole(1, 100_000) => epochs;
+    epochs: usize, Kind::Whole(1, MOST_EPOCHS as i64) => epochs;
 
     /// Rate at the start of the cosine.
     rate: f64, Kind::Between(0.0, 100.0) => rate;
 
     /// Epochs of warm-up.
     #[absent = "0"]
-    warmup_epochs: usize, Kind::Whole(0, 100_000) => 0;
+    warmup_epochs: usize, Kind::Whole(0, MOST_EPOCHS as i64) => 0;
 
     /// Rate at its start.
     #[absent = "as rate: a flat warm-up"]
@@ -229,7 +232,7 @@ words!(
     }
 );
 
-/// The best of them in short trainings (README, "Training").
+/// The best of them in short trainings (README, "Training in minutes").
 impl Default for Init {
     fn default() -> Init {
         Init::ZeroResidual

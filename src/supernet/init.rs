@@ -22,9 +22,9 @@
 use super::{Card, Checkpoint, Error, Layout, Names, Parts, Supernet, Tensor, TensorLayout, Unit};
 pub use crate::config::Init;
 use crate::random::stream;
-use crate::space::backbone::{LAYERS, MAX_DEPTH};
 use crate::space::visit::Place;
-use crate::space::{Channels, ExitScaling, Family};
+use crate::space::walk::{Exits, Part, parts};
+use crate::space::{Arch, Channels, ExitScaling, Family, MIN_RESOLUTION};
 use rand::{Rng, RngExt};
 use std::path::PathBuf;
 
@@ -52,7 +52,9 @@ impl Draws<'_> {
                 None => vec![0.0; count],
             },
             ("running_var", _) => vec![1.0; count],
-            ("weight", [_]) if self.init == Init::ZeroResidual && ends_residual(name) => vec![0.0; count],
+            ("weight", [_]) if self.init == Init::ZeroResidual && self.ends_residual(name) => {
+                vec![0.0; count]
+            }
             ("weight", [_]) => vec![1.0; count],
             (last, &[rows, columns]) if last.ends_with("_matrix") && rows == columns => {
                 (0..count).map(|i| if i % (columns + 1) == 0 { 1.0 } else { 0.0 }).collect()
@@ -78,6 +80,19 @@ impl Draws<'_> {
         let weight = self.layout.tensors().iter().find(|tensor| tensor.name == weight)?;
         (weight.shape.len() > 1).then(|| fan_in(&weight.shape))
     }
+
+    /// Whether a tensor is the weight of the last batch norm of a block with a shortcut.
+    fn ends_residual(&self, name: &str) -> bool {
+        let largest = Arch::largest(Family::SE_B, MIN_RESOLUTION, None);
+        let place = |part| match part {
+            Part::First(first) if first.shortcut() => Some(Place::FirstProject),
+            Part::Layer(layer) if layer.shortcut => Some(Place::Project(layer.index)),
+            _ => None,
+        };
+        parts(self.layout.channels(), &largest, Exits::single(&largest))
+            .filter_map(place)
+            .any(|place| Names::Shared.tensor(Unit::Norm(place), "weight") == name)
+    }
 }
 
 /// Spread of a small classifier's weights, as in MobileNets' programs.
@@ -92,14 +107,6 @@ impl Init {
 /// What one output of a layer reads.
 fn fan_in(shape: &[usize]) -> usize {
     shape.iter().skip(1).product()
-}
-
-/// Whether a tensor is the weight of the last batch norm of a block with a shortcut.
-fn ends_residual(name: &str) -> bool {
-    // The first layer of a stage changes channels or size, and has none; the fixed first block has one.
-    let with_shortcut = (0..LAYERS).filter(|layer| !layer.is_multiple_of(MAX_DEPTH));
-    let mut places = std::iter::once(Place::FirstProject).chain(with_shortcut.map(Place::Project));
-    places.any(|place| Names::Shared.tensor(Unit::Norm(place), "weight") == name)
 }
 
 fn draw_uniform(count: usize, fan_in: usize, rng: &mut impl Rng) -> Vec<f32> {

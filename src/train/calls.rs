@@ -5,9 +5,10 @@
 
 use super::loss_scale::LossScale;
 use super::optimiser::{self, Optimiser};
-use super::program::{self, Objective, StepSlots};
+use super::program::{self, StepSlots};
 use super::slots::TrainingSlots;
-use super::{Settings, Student, Teaching, Weighting};
+use super::teaching::LearnsFrom;
+use super::{Settings, Student, Weighting};
 use crate::engine::Precision;
 use crate::ops::Call;
 use crate::space::walk::Exits;
@@ -43,6 +44,17 @@ pub enum StepTeacher {
     First,
 }
 
+impl StepTeacher {
+    /// What student number `number` learns from.
+    fn of(self, number: usize) -> LearnsFrom {
+        match self {
+            StepTeacher::None => LearnsFrom::Labels,
+            StepTeacher::Network(_) => LearnsFrom::Both,
+            StepTeacher::First => LearnsFrom::in_place(number, Weighting::Own),
+        }
+    }
+}
+
 /// Calls and the elements of the buffer that they write.
 #[derive(Debug, Clone)]
 pub struct CallList {
@@ -58,12 +70,7 @@ pub fn step_calls(layout: &Layout, optimiser: &Optimiser, shape: &StepShape<'_>)
     let format = precision.format();
     let places = TrainingSlots::new(layout, format);
     let networks: Vec<(Arch, Exits)> = students.iter().map(|student| student.network(side)).collect();
-    // What a network on the side is made of does not matter to its students.
-    let teaching = match teacher {
-        StepTeacher::First => Teaching::First(Weighting::Own),
-        StepTeacher::None | StepTeacher::Network(_) => Teaching::Labels,
-    };
-    let has_dropout = |number| dropout && teaching.has_dropout(number);
+    let has_dropout = |number| dropout && teacher.of(number).has_dropout();
     let shared = StepSlots::new(layout, &places, format, (images, side), &networks, has_dropout);
     let parts = (layout, &places, &shared);
     let mut lists = Vec::new();
@@ -80,11 +87,7 @@ pub fn step_calls(layout: &Layout, optimiser: &Optimiser, shape: &StepShape<'_>)
     let mut offsets = BTreeSet::new();
     for (number, (arch, exits)) in networks.iter().enumerate() {
         let weights = students[number].weighting.weights();
-        let objective = teaching.objective(number, weights, &settings, scale);
-        let objective = match teacher {
-            StepTeacher::Network(_) => Objective { kd_ratio: settings.kd_ratio, ..objective },
-            _ => objective,
-        };
+        let objective = teacher.of(number).objective(weights, &settings, scale);
         let program = program::student(parts, number, (arch, *exits), images, objective);
         push(program.calls, program.work_len);
         push(program.running, places.state_len);

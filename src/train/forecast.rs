@@ -8,12 +8,12 @@
 //! Nothing of a training's result depends on these times. They decide a number of epochs, which stands in the
 //! run's configuration from then on.
 
-use super::lesson::{choices, lesson, students};
+use super::lesson::{lesson, students, validated};
 use super::phase::{phases, teaches};
-use super::results::{smallest, summary_networks};
+use super::results::{NETWORKS, smallest, tested};
 use super::task::{Material, Task, evaluate, exit_weights};
 use super::{Error, Settings, Team};
-use crate::config::{self, Phase};
+use crate::config::{self, MOST_EPOCHS, Phase};
 use crate::data::Split;
 use crate::device::Device;
 use crate::space::Arch;
@@ -28,8 +28,6 @@ const STEPS: u64 = 4;
 const LEAST: Duration = Duration::from_millis(500);
 /// Images of a timed evaluation.
 const IMAGES: usize = 256;
-/// No training has more epochs than this.
-const MOST_EPOCHS: usize = 100_000;
 
 /// How fast a training goes on this machine.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,14 +79,15 @@ impl Pace {
         let mut team = Team::in_precision(device, start.to_vec(), task.optimiser(), task.precision())?;
         let widest = start.last().ok_or(Error::NoSupernet)?;
         let answers = exit_weights(widest.family, task.training.exit_weights).1;
-        let teacher = team.teacher(Arc::new(widest.clone()), answers)?;
+        let taught = task.phases.iter().any(teaches);
+        let teacher = taught.then(|| team.teacher(Arc::new(widest.clone()), answers)).transpose()?;
         let mut steps = Vec::new();
         for phase in &task.phases {
             let Task { material, training, .. } = task;
             let mut loader =
                 material.loader(&**device, (training.batch, task.seed), material.resolutions.clone(), 0)?;
-            let teacher = Some(&teacher).filter(|_| teaches(phase));
-            let mut times = Vec::new();
+            let teacher = teacher.as_ref().filter(|_| teaches(phase));
+            let (mut seconds, mut pixels) = (0.0, 0.0);
             let began = Instant::now();
             for step in 0.. {
                 let images = loader.next_batch()?;
@@ -107,14 +106,13 @@ impl Pace {
                 team.step(&(&images).into(), &students, teaching, &settings)?;
                 if step > 0 {
                     // Sides differ from step to step: what counts is the time of a pixel.
-                    times.push((start.elapsed().as_secs_f64(), (images.side * images.side) as f64));
+                    seconds += start.elapsed().as_secs_f64();
+                    pixels += (images.side * images.side) as f64;
                 }
                 if step >= STEPS && began.elapsed() >= LEAST {
                     break;
                 }
             }
-            let (seconds, pixels) =
-                times.iter().fold((0.0, 0.0), |sum, time| (sum.0 + time.0, sum.1 + time.1));
             steps.push(seconds / pixels * mean_pixels(&material.resolutions));
         }
         let image = evaluation(task, start, device)?;
@@ -125,7 +123,6 @@ impl Pace {
     pub fn forecast(&self, task: &Task<'_>, phases: &[Phase], start: &[Supernet]) -> Forecast {
         let Task { training, material, .. } = task;
         let network = |images: usize| self.image * (images + material.calibration.len()) as f64;
-        let resolutions: Vec<u32> = material.resolutions.iter().map(|&side| side as u32).collect();
         let phases: Vec<PhaseTime> = phases
             .iter()
             .zip(&self.steps)
@@ -136,9 +133,7 @@ impl Pace {
                     0 => 0,
                     _ => epochs.div_ceil(training.validation_epochs),
                 };
-                let networks = choices(start, phase)
-                    .extremes(&resolutions, training.validation_networks, task.seed)
-                    .len();
+                let networks = validated(task, start, phase).len();
                 let validation_seconds =
                     validations as f64 * networks as f64 * network(material.validation.len());
                 PhaseTime {
@@ -152,11 +147,7 @@ impl Pace {
                 }
             })
             .collect();
-        let test = match material.dataset.split(Split::Test).len() {
-            0 => material.validation.len(),
-            test => test,
-        };
-        let summary_seconds = summary_networks() as f64 * network(test);
+        let summary_seconds = NETWORKS as f64 * network(tested(material).1.len());
         let seconds = phases.iter().map(|phase| phase.seconds).sum::<f64>() + summary_seconds;
         Forecast { stage: task.stage, phases, summary_seconds, seconds }
     }

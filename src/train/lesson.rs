@@ -2,7 +2,7 @@
 
 use super::choose::Choices;
 use super::phase::Phase;
-use super::task::exit_weights;
+use super::task::{Task, exit_weights};
 use super::{Settings, Student, Teacher, Teaching, Team, Weighting};
 use crate::config;
 use crate::space::walk::Exits;
@@ -57,6 +57,12 @@ pub(super) fn choices<'s>(supernets: impl IntoIterator<Item = &'s Supernet>, pha
     };
     let chosen: Vec<Option<f64>> = chosen.iter().copied().map(Some).collect();
     Choices::new(phase, family, &chosen)
+}
+
+/// The sub-networks that a validation of a phase looks at.
+pub(super) fn validated(task: &Task<'_>, supernets: &[Supernet], phase: &Phase) -> Vec<Arch> {
+    let resolutions: Vec<u32> = task.material.resolutions.iter().map(|&side| side as u32).collect();
+    choices(supernets, phase).extremes(&resolutions, task.training.validation_networks, task.seed)
 }
 
 /// Networks that the mean cost of a phase is taken over.

@@ -6,7 +6,7 @@
 //! begins it no second time.
 
 use super::checks::{Watch, guess};
-use super::lesson::{choices, lesson, step_macs};
+use super::lesson::{lesson, step_macs, validated};
 use super::phase::teaches;
 use super::rate::Rate;
 use super::record::{BeganWith, Stage};
@@ -275,9 +275,8 @@ impl<'a> Phases<'a> {
     /// Mean accuracy of the phase's extreme sub-networks; keeps the weights if it is the best so far.
     fn validate(&self, phase: &Phase, epoch: u64, snapshot: &mut Snapshot) -> Result<f64, Error> {
         let weights = &snapshot.team.weights;
-        let Task { training, material, seed, .. } = self.task;
-        let resolutions: Vec<u32> = material.resolutions.iter().map(|&r| r as u32).collect();
-        let networks = choices(weights, phase).extremes(&resolutions, training.validation_networks, *seed);
+        let material = &self.task.material;
+        let networks = validated(self.task, weights, phase);
         let results = evaluate(&self.device, weights, &networks, material, &material.validation)?;
         let top1 = results.iter().map(Evaluation::top1).sum::<f64>() / results.len() as f64;
         if snapshot.state.best.is_none_or(|best| top1 > best.top1) {
@@ -316,10 +315,6 @@ impl<'a> Phases<'a> {
 
 /// Weight of the teacher's term in the loss of a phase; 0 without a teacher.
 fn taught(phase: &Phase, snapshot: &Snapshot) -> f64 {
-    let teaches = match phase.teacher {
-        None | Some(config::Teacher::None) => false,
-        Some(config::Teacher::Fixed | config::Teacher::Pet) => snapshot.teacher.is_some(),
-        Some(config::Teacher::Largest) => true,
-    };
-    if teaches { phase.kd_ratio } else { 0.0 }
+    let in_place = phase.teacher == Some(config::Teacher::Largest);
+    if in_place || teaches(phase) && snapshot.teacher.is_some() { phase.kd_ratio } else { 0.0 }
 }

@@ -69,9 +69,16 @@ pub struct Summary {
     pub epochs: Vec<Epoch>,
 }
 
-/// The sub-networks of a summary.
-pub(super) fn summary_networks() -> usize {
-    2 + RANDOM
+/// The number of a summary's sub-networks.
+pub(super) const NETWORKS: usize = 2 + RANDOM;
+
+/// The images that a summary is on, and the name of their split: where there are no test images, those of the
+/// validation.
+pub(super) fn tested(material: &Material) -> (&'static str, &[u32]) {
+    match material.dataset.split(Split::Test) {
+        [] => ("val", &material.validation),
+        test => ("test", test),
+    }
 }
 
 /// Measures sub-networks of a finished training.
@@ -80,9 +87,7 @@ pub(super) fn summary_networks() -> usize {
 /// The device fails; a network that gives no numbers is divergence ([`Error::Diverged`]).
 pub fn summary(task: &Task<'_>, snapshot: &Snapshot, device: &Arc<dyn Device>) -> Result<Summary, Error> {
     let weights = &snapshot.team.weights;
-    let test = task.material.dataset.split(Split::Test);
-    let (split, images) =
-        if test.is_empty() { ("val", &task.material.validation[..]) } else { ("test", test) };
+    let (split, images) = tested(&task.material);
     let resolutions: Vec<u32> = task.material.resolutions.iter().map(|&r| r as u32).collect();
     let widths: Vec<f64> = weights.iter().map(|supernet| supernet.channels().width).collect();
     let (Some(narrow), Some(wide)) = (weights.first(), weights.last()) else { return Err(Error::NoSupernet) };

@@ -36,33 +36,50 @@ impl<'a> From<Option<&'a Teacher>> for Teaching<'a> {
 }
 
 impl Teaching<'_> {
-    /// What student number `number`, whose exits have these weights in its loss, learns from and whether it teaches.
-    pub(super) fn objective(
-        &self,
-        number: usize,
-        weights: [f32; 5],
-        settings: &Settings,
-        scale: f32,
-    ) -> Objective {
+    /// What student number `number` learns from.
+    pub(super) fn of(&self, number: usize) -> LearnsFrom {
+        match self {
+            Teaching::Labels => LearnsFrom::Labels,
+            Teaching::Network(_) => LearnsFrom::Both,
+            Teaching::First(answers) => LearnsFrom::in_place(number, *answers),
+            Teaching::Beside(_) => LearnsFrom::Answers,
+        }
+    }
+}
+
+/// What one student of a step learns from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum LearnsFrom {
+    /// Labels.
+    Labels,
+    /// Labels and a teacher's answers.
+    Both,
+    /// Labels; and it teaches the students behind it by its exits' answers, so weighted.
+    LabelsAndTeaches([f32; 5]),
+    /// A teacher's answers alone.
+    Answers,
+}
+
+impl LearnsFrom {
+    /// Of student number `number` where the first one teaches the others.
+    pub(super) fn in_place(number: usize, answers: Weighting) -> LearnsFrom {
+        if number == 0 { LearnsFrom::LabelsAndTeaches(answers.weights()) } else { LearnsFrom::Answers }
+    }
+
+    /// The loss of the student, whose exits have these weights in it.
+    pub(super) fn objective(self, weights: [f32; 5], settings: &Settings, scale: f32) -> Objective {
         let &Settings { smoothing, kd_ratio, .. } = settings;
         let labels = Objective { smoothing, label_ratio: 1.0, kd_ratio: 0.0, weights, teaches: None, scale };
-        let taught = Objective { smoothing: 0.0, label_ratio: 0.0, kd_ratio, ..labels };
         match self {
-            Teaching::Labels => labels,
-            Teaching::Network(_) => Objective { kd_ratio, ..labels },
-            Teaching::First(answers) if number == 0 => {
-                Objective { teaches: Some(answers.weights()), ..labels }
-            }
-            Teaching::First(_) | Teaching::Beside(_) => taught,
+            LearnsFrom::Labels => labels,
+            LearnsFrom::Both => Objective { kd_ratio, ..labels },
+            LearnsFrom::LabelsAndTeaches(answers) => Objective { teaches: Some(answers), ..labels },
+            LearnsFrom::Answers => Objective { smoothing: 0.0, label_ratio: 0.0, kd_ratio, ..labels },
         }
     }
 
-    /// Whether student number `number` has dropout, where there is any.
-    pub(super) fn has_dropout(&self, number: usize) -> bool {
-        match self {
-            Teaching::Labels | Teaching::Network(_) => true,
-            Teaching::First(_) => number == 0,
-            Teaching::Beside(_) => false,
-        }
+    /// Whether it has dropout, where there is any.
+    pub(super) fn has_dropout(self) -> bool {
+        self != LearnsFrom::Answers
     }
 }

@@ -326,12 +326,12 @@ impl Trainer {
         let format = self.precision.format();
         let networks: Vec<(Arch, Exits)> =
             students.iter().map(|student| student.network(batch.side)).collect();
-        let dropout = |number| settings.dropout > 0.0 && teaching.has_dropout(number);
+        let dropout = |number| settings.dropout > 0.0 && teaching.of(number).has_dropout();
         let shared = StepSlots::new(layout, &self.places, format, (images, batch.side), &networks, dropout);
         let mut programs = Vec::new();
         for (number, (arch, exits)) in networks.iter().enumerate() {
             let weights = students[number].weighting.weights();
-            let objective = teaching.objective(number, weights, settings, self.scale());
+            let objective = teaching.of(number).objective(weights, settings, self.scale());
             let parts = (layout, &self.places, &shared);
             programs.push(program::student(parts, number, (arch, *exits), images, objective));
         }
@@ -339,14 +339,14 @@ impl Trainer {
             Teaching::Network(teacher) => Some(teacher),
             _ => None,
         };
-        let taught = teacher.map(|teacher| {
+        let teachers_pass = teacher.map(|teacher| {
             // The teacher's pass begins where the students' do, whatever its own layout reserves.
             let arch = Arch { r: batch.side as u32, ..teacher.arch.clone() };
             let (exits, weights) = (teacher.weighting.exits(&arch), teacher.weighting.weights());
             let parts = (&teacher.supernet.layout, &shared);
             program::teacher(parts, (&arch, exits), images, weights)
         });
-        let needed = programs.iter().chain(&taught).map(|program| program.work_len).max().unwrap_or(0);
+        let needed = programs.iter().chain(&teachers_pass).map(|program| program.work_len).max().unwrap_or(0);
         self.make_room(needed.max(shared.end))?;
         match batch.images {
             Source::Made(pixels) => self.device.upload(&mut self.work, shared.input.offset, pixels)?,
@@ -356,7 +356,7 @@ impl Trainer {
             }
         }
         self.send(&shared, batch.labels, settings)?;
-        if let (Some(teacher), Some(program)) = (teacher, &taught) {
+        if let (Some(teacher), Some(program)) = (teacher, &teachers_pass) {
             run(&*self.device, &program.calls, &teacher.weights, &mut self.work)?;
         }
         if let Teaching::Beside(answers) = teaching {
