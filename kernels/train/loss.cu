@@ -6,8 +6,8 @@
 //                     correctness, and the gradient of the batch's mean        (3 classes with a teacher)
 //
 // With target = label_ratio ((1 - smoothing) [j = label] + smoothing / classes) + kd_ratio teacher and
-// p = softmax(logits), loss = -weight sum target log p and dlogits = weight / images (p sum target - target). Elements behind the last
-// class become zero.
+// p = softmax(logits), loss = -weight sum target log p and dlogits = weight / images (p sum target - target).
+// Elements behind the last class become zero.
 //
 // A warp an image: a lane takes every 32nd class, and lanes meet in a butterfly of shuffles, which adds in the
 // same order every time. Exponentials are taken about the largest logit.

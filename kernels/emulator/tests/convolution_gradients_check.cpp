@@ -2,7 +2,7 @@
 // with whole numbers: every array is exactly as large as it must be, so AddressSanitizer sees one element too far.
 // Accuracy over many shapes is what tests/device/ops/operators.rs and tests/device/ops/formats.rs check.
 //
-// The structs mirror those of the kernels; a test on the Rust side compares their layouts.
+// The structs mirror those of the kernels; a launch refuses arguments of another size than the kernel's.
 #include "check.h"
 #include "formats.h"
 

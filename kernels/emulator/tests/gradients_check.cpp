@@ -3,7 +3,7 @@
 // too far, and numbers are small and whole, so most results are exact. Accuracy over many shapes is what
 // tests/device/ops/operators.rs checks; here the sanitizers look on.
 //
-// The structs mirror those of the kernels; a test on the Rust side compares their layouts.
+// The structs mirror those of the kernels; a launch refuses arguments of another size than the kernel's.
 #include "check.h"
 #include "formats.h"
 
@@ -360,7 +360,7 @@ struct LossArgs {
     const float *logits, *labels, *teacher;
     float *scores, *dlogits;
     unsigned images, classes, stride;
-    float smoothing, kd_ratio, weight;
+    float smoothing, label_ratio, kd_ratio, weight;
 };
 
 NAT_CHECK(losses) {
@@ -384,7 +384,7 @@ NAT_CHECK(losses) {
         for (unsigned j = 0; j < classes; ++j) {
             const double probability = std::exp(0.5 * row[j] + 0.25 * second[j]) / teacher_sum;
             wanted_teacher[i * stride + j] = static_cast<float>(probability);
-            target[j] = (j == label ? 0.75 : 0.0) + 0.25 / classes + 2.0 * probability;
+            target[j] = 3.0 * ((j == label ? 0.75 : 0.0) + 0.25 / classes) + 2.0 * probability;
             total += target[j];
             loss -= target[j] * (row[j] - std::log(sum));
         }
@@ -400,7 +400,7 @@ NAT_CHECK(losses) {
     compare("soft_targets", teacher, wanted_teacher);
     check::launch("loss_f32", {2}, {128}, 0,
                   LossArgs{logits.data(), labels.data(), teacher.data(), scores.data(), dlogits.data(), images, classes,
-                           stride, 0.25f, 2.0f, 0.5f});
+                           stride, 0.25f, 3.0f, 2.0f, 0.5f});
     compare("loss", scores, wanted_scores);
     compare("loss gradient", dlogits, wanted_dlogits);
 }

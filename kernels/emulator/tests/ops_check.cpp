@@ -2,7 +2,7 @@
 // so AddressSanitizer sees one element too far, and numbers are small and whole, so most results
 // are exact. Accuracy over many shapes is what tests/device/ops/operators.rs checks; here the sanitizers look on.
 //
-// The structs mirror those of the kernels; a test on the Rust side compares their layouts.
+// The structs mirror those of the kernels; a launch refuses arguments of another size than the kernel's.
 #include "check.h"
 
 #include <algorithm>
