@@ -67,7 +67,7 @@ impl Finetune {
         let picked = found::pick(&config, &source, &supernets)?;
         let device = self.session.globals.open()?;
         let settings = (config.seed, &config.finetune, &config.train);
-        let inputs = Inputs::new(settings, own.data.augmentation, supernets, dataset, picked)?;
+        let inputs = Inputs::new(settings, own.augmentation(dataset.facts()), supernets, dataset, picked)?;
         let directory = place.enter(&config)?;
         let path = directory.path().display().to_string();
         talk.note(&format!("run directory: {path}"));

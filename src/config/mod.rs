@@ -39,6 +39,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use toml::Value;
 
+use crate::data::Facts;
+use crate::data::augment::Preset;
 use crate::words::{Word, words};
 use keys::KEYS;
 use profiles::Given;
@@ -155,6 +157,13 @@ impl Config {
             adaptation: Adaptation::usual(given),
             finetune: Finetune::usual(given),
         }
+    }
+
+    /// What happens to the training images of a data set.
+    pub fn augmentation(&self, data: &Facts) -> Preset {
+        let usual =
+            if self.profile == Profile::Paper { data.published_augmentation } else { data.augmentation };
+        self.data.augmentation.unwrap_or(usual)
     }
 
     /// The value of every key, in the order of [`KEYS`]; `None` where it is absent.

@@ -37,9 +37,9 @@ section! {
     #[absent = "0.1; for tiny-imagenet 0.15 in the published work"]
     validation_fraction: Option<f64>, Kind::Between(0.0, 1.0) => None;
 
-    /// What happens to training images: nothing, small shifts, flip and AutoAugment, shifts and flip, crops
-    /// and flip.
-    #[absent = "none for digits, cifar or tiny-imagenet for that data, photos for folders"]
+    /// What happens to training images: nothing, small shifts, flip, flip and AutoAugment, shifts over a border and
+    /// flip, crops within the image and flip.
+    #[absent = "none for digits, tiny-imagenet for that and CIFAR, photos for folders; with profile paper cifar for CIFAR"]
     augmentation: Option<Preset> => None;
 }
 

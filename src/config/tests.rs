@@ -7,6 +7,7 @@ use std::fs;
 use proptest::prelude::*;
 
 use super::*;
+use crate::data::Facts;
 use crate::data::augment::Preset;
 use crate::predictor::Encoding;
 use crate::space::sample::Policy;
@@ -56,6 +57,11 @@ fn paper_has_the_published_counts_of_both_methods() {
     assert_eq!((search.subset_population, search.subset_generations), (500, 200));
     assert_eq!((search.latency_batch, search.latency_repeats), (1, 100));
     assert_eq!((natv2.predictor.folds, natv2.predictor.encoding), (10, Encoding::Integer));
+    let [paper, quick] = ["paper", "quick"].map(|profile| of(&[&format!("profile={profile}")]).unwrap());
+    let cifar = Facts::of("cifar10").unwrap();
+    assert_eq!((paper.augmentation(cifar), quick.augmentation(cifar)), (Preset::Cifar, Preset::TinyImagenet));
+    let own = of(&["profile=paper", "data.augmentation=flip"]).unwrap();
+    assert_eq!(own.augmentation(cifar), Preset::Flip);
     let a = &natv2.adaptation;
     assert_eq!((a.epochs, a.distribution, a.top), (5, Distribution::Categorical, 150));
     assert_eq!((a.networks, a.batch, a.epoch_images, &a.resolutions), (4, 256, None, &None));
@@ -595,8 +601,9 @@ proptest! {
 fn what_holds_without_a_setting_is_what_is_known_of_the_data_sets() {
     let absent = |path: &str| keys::find(path).unwrap().absent.unwrap();
     for facts in &crate::data::facts::ALL {
-        let usual = facts.augmentation.as_str();
-        assert!(absent("data.augmentation").contains(usual), "{}: {usual}", facts.name);
+        for usual in [facts.augmentation, facts.published_augmentation].map(Preset::as_str) {
+            assert!(absent("data.augmentation").contains(usual), "{}: {usual}", facts.name);
+        }
         let images = facts.calibration_images.to_string();
         assert!(absent("search.calibration_images").contains(&images), "{}: {images}", facts.name);
     }

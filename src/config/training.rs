@@ -28,10 +28,10 @@ section! {
     /// depthwise filters by their own fan and small classifiers.
     init: Init => given.of(Init::HeFanOut, Init::default(), Init::default());
 
-    // A fifth of the epochs, a twelfth where each has all sub-networks; so little that each phase keeps one.
+    // A fifth of the epochs, an eighth where each has all sub-networks; so little that each phase keeps one.
     /// Factor on the epochs of the schedule, of which each phase keeps at least one; 1 is as published.
     scale: f64, Kind::Between(0.0, 1000.0) =>
-        given.of(1.0, if schedule == Schedule::Sandwich { 0.08 } else { 0.2 }, 0.001);
+        given.of(1.0, if schedule == Schedule::Sandwich { 0.12 } else { 0.2 }, 0.001);
 
     /// Epochs of the whole schedule, shared out among its phases as published, of which each keeps at least one.
     #[absent = "those of the schedule times scale"]

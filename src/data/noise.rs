@@ -15,6 +15,7 @@ static NOISE: Facts = Facts {
     held_back: None,
     pixels: PHOTOS,
     augmentation: Preset::Photos,
+    published_augmentation: Preset::Photos,
     calibration_images: 500,
     archive: None,
 };

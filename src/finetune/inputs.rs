@@ -39,13 +39,13 @@ pub struct Inputs<'a> {
 
 impl<'a> Inputs<'a> {
     /// Checks that everything fits. `training` says what settings of a training fine-tuning has
-    /// none of its own for, `augmentation` what happens to images where that is not the usual.
+    /// none of its own for, `augmentation` what happens to images.
     ///
     /// # Errors
     /// Data with other classes or without validation images; an ensemble of a family without exits.
     pub fn new(
         (seed, settings, training): (u64, &'a Finetune, &Training),
-        augmentation: Option<Preset>,
+        augmentation: Preset,
         supernets: Vec<Supernet>,
         dataset: Arc<Dataset>,
         picked: Vec<Picked>,

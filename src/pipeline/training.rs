@@ -86,7 +86,8 @@ pub fn prepare(config: &Config, stage: Stage) -> Result<LoadedTraining<'_>, Erro
     let mut trainings = Vec::new();
     for (number, (group, &name)) in groups.into_iter().zip(names).enumerate() {
         let Some(first) = group.first() else { continue };
-        let material = Material::new(training, first, dataset.clone(), config.data.augmentation, false)?;
+        let augmentation = config.augmentation(dataset.facts());
+        let material = Material::new(training, first, dataset.clone(), augmentation, false)?;
         let phases = phase::phases(training, first.family, group.len() > 1);
         let wide = number > 0;
         trainings.push((Task { stage: name, wide, seed: config.seed, training, phases, material }, group));

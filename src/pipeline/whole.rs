@@ -124,7 +124,7 @@ pub fn whole(
     let dataset = evaluator.shared_dataset();
     let picked = found::pick(config, run.path(), &supernets)?;
     let settings = (config.seed, &config.finetune, &config.train);
-    let inputs = Inputs::new(settings, config.data.augmentation, supernets, dataset, picked)?;
+    let inputs = Inputs::new(settings, config.augmentation(dataset.facts()), supernets, dataset, picked)?;
     let tuned = match finetune(&inputs, device.clone(), run, stop, output)? {
         finetune::Outcome::Stopped => return Ok(Outcome::Stopped),
         finetune::Outcome::Finished(tuned) => tuned,

@@ -199,7 +199,7 @@ impl<'a> Adapter<'a> {
             settings.batch,
             // Other shuffles than those of a training with the run's seed.
             config.seed ^ fnv1a64(b"search/adaptation"),
-            config.data.augmentation.unwrap_or(dataset.facts().augmentation).augmentation(),
+            config.augmentation(dataset.facts()).augmentation(),
             resolutions(settings, evaluator.space()),
             evaluator.pixels(),
         );

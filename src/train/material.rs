@@ -93,7 +93,7 @@ impl Material {
         training: &Training,
         supernet: &Supernet,
         dataset: Arc<Dataset>,
-        augmentation: Option<Preset>,
+        augmentation: Preset,
         with_validation: bool,
     ) -> Result<Material, Error> {
         if dataset.classes().len() > supernet.classes() {
@@ -142,7 +142,7 @@ impl Material {
             validation,
             calibration,
             pixels,
-            augmentation: augmentation.unwrap_or(dataset.facts().augmentation).augmentation(),
+            augmentation: augmentation.augmentation(),
             resolutions,
             fingerprint,
             dataset,

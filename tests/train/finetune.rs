@@ -4,6 +4,7 @@
 
 use crate::common::{newest, stopped_before};
 use natv2::config::{self, Config};
+use natv2::data::augment::Preset;
 use natv2::data::loader::{self, Loader, Position};
 use natv2::data::{Dataset, Facts, Spec, Split};
 use natv2::device::{Cpu, Device};
@@ -46,7 +47,7 @@ fn two(config: &Config) -> Inputs<'_> {
     let other = Arch { ks: [3; 20], d: [2, 3, 2, 2, 2], ..small(Family::SE_B) };
     let second = Picked { number: 2, ..Picked::given(&supernets, &other) };
     let settings = (config.seed, &config.finetune, &config.train);
-    Inputs::new(settings, None, supernets, digits(), vec![first, second]).unwrap()
+    Inputs::new(settings, Preset::None, supernets, digits(), vec![first, second]).unwrap()
 }
 
 /// A fine-tuning of two networks of random weights, with layers of all branches where the family has any.
@@ -60,7 +61,7 @@ fn of_family(config: &Config, family: Family) -> Inputs<'_> {
     let pick = |number, arch: &Arch| Picked { number, ..Picked::given(&supernets, arch) };
     let picked = vec![pick(1, &first), pick(2, &second)];
     let settings = (config.seed, &config.finetune, &config.train);
-    Inputs::new(settings, None, supernets, digits(), picked).unwrap()
+    Inputs::new(settings, Preset::None, supernets, digits(), picked).unwrap()
 }
 
 /// A fine-tuning of an ensemble of random weights.
@@ -70,7 +71,7 @@ fn early(config: &Config) -> Inputs<'_> {
     let supernets = vec![Supernet::random(&blank, 1).unwrap()];
     let picked = Picked::given(&supernets, &Arch { nd: 4, ..small(family) });
     let settings = (config.seed, &config.finetune, &config.train);
-    Inputs::new(settings, None, supernets, digits(), vec![picked]).unwrap()
+    Inputs::new(settings, Preset::None, supernets, digits(), vec![picked]).unwrap()
 }
 
 /// A fine-tuning of an ensemble whose last exit is the built-in super-network's, and the others random.
@@ -81,7 +82,7 @@ fn trained_last(config: &Config) -> Inputs<'_> {
     let supernets = vec![convert(&plain.checkpoint(), &plain.card, &target).unwrap().supernet];
     let picked = Picked::given(&supernets, &small(family));
     let settings = (config.seed, &config.finetune, &config.train);
-    Inputs::new(settings, None, supernets, digits(), vec![picked]).unwrap()
+    Inputs::new(settings, Preset::None, supernets, digits(), vec![picked]).unwrap()
 }
 
 fn run(folder: &Path, inputs: &Inputs<'_>, threads: usize) -> Summary {
@@ -549,7 +550,7 @@ fn what_cannot_be_is_refused() {
     let supernets = vec![Supernet::open(None, None).unwrap()];
     let picked = vec![Picked::given(&supernets, &small(Family::SE_B))];
     let settings = (0, &config.finetune, &config.train);
-    let error = Inputs::new(settings, None, supernets, digits(), picked).err().unwrap().to_string();
+    let error = Inputs::new(settings, Preset::None, supernets, digits(), picked).err().unwrap().to_string();
     assert!(error.contains("finetune.exits = \"unif\"") && error.contains("SE_B"), "{error}");
 
     let folder = tempfile::tempdir().unwrap();

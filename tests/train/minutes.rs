@@ -109,7 +109,7 @@ fn a_schedule_says_what_it_will_take() {
     };
     let eps = ["--set", "train.schedule=eps", "--set", "supernet.family=EE_D"];
     for (sets, phases, networks) in
-        [(&eps[..], 10, vec![1, 1, 2, 2, 2, 2, 2, 2, 4, 4]), (&[][..], 1, vec![4])]
+        [(&eps[..], 10, vec![1, 1, 2, 2, 2, 2, 2, 2, 4, 4]), (&[][..], 1, vec![3])]
     {
         let report = forecast(sets);
         let training = &report["trainings"][0];

@@ -20,9 +20,10 @@
 //! | --- | --- | --- |
 //! | `none` | evaluation | the whole image |
 //! | `digits` | digits | a window of 8 to 10 pixels of the image with a border of 1; never flipped |
-//! | `cifar` | CIFAR-10, CIFAR-100 | flip, AutoAugment |
+//! | `flip` | | flip |
+//! | `cifar` | CIFAR-10, CIFAR-100 as published | flip, AutoAugment |
 //! | `cifar-classic` | | a border of 4 pixels, a window of 32, flip |
-//! | `tiny-imagenet` | Tiny ImageNet | a window of 85 to 100 % of the area, flip |
+//! | `tiny-imagenet` | Tiny ImageNet, CIFAR-10, CIFAR-100 | a window of 85 to 100 % of the area, flip |
 //! | `photos` | image folders | a window of 35 to 100 % of the area, flip |
 
 mod operations;
@@ -51,6 +52,8 @@ words!(
         None = "none",
         /// Small shifts and zooms.
         Digits = "digits",
+        /// Half of the images mirrored.
+        Flip = "flip",
         /// Flip and AutoAugment.
         Cifar = "cifar",
         /// Border, window, flip.
@@ -74,6 +77,7 @@ impl Preset {
                 let crop = Some(Crop { scale: [0.64, 1.0], ratio: [0.85, 1.0 / 0.85] });
                 Augmentation { pad: 1, crop, ..none }
             }
+            Self::Flip => Augmentation { flip: true, ..none },
             Self::Cifar => Augmentation { policy: Some(Policy::Cifar), flip: true, ..none },
             Self::CifarClassic => Augmentation { pad: 4, flip: true, ..none },
             Self::TinyImagenet => Augmentation { crop: window(0.85), flip: true, ..none },

@@ -44,13 +44,19 @@ fn presets_are_what_they_are_called_and_fit_their_data() {
     }
     for facts in &ALL {
         let (side, scale) = if facts.is_built_in() { (8, 16.0) } else { (32, 255.0) };
-        facts.augmentation.augmentation().check(side, scale).unwrap();
+        for preset in [facts.augmentation, facts.published_augmentation] {
+            preset.augmentation().check(side, scale).unwrap();
+            assert_eq!(preset.augmentation().flip, !facts.is_built_in(), "{}", facts.name);
+        }
     }
-    let usual = |name| Facts::of(name).unwrap().augmentation;
-    assert!(!usual("digits").augmentation().flip);
-    assert_eq!(usual("cifar100"), Preset::Cifar);
+    // AutoAugment is CIFAR's where a training is as published.
+    let operates = |preset: Preset| preset.augmentation().policy.is_some();
+    assert!(ALL.iter().all(|facts| !operates(facts.augmentation)));
+    assert!(
+        ALL.iter().all(|facts| operates(facts.published_augmentation) == facts.name.starts_with("cifar"))
+    );
     let message = "imagenet".parse::<Preset>().unwrap_err().to_string();
-    assert!(message.contains("`imagenet`") && message.contains("none, digits, cifar,"), "{message}");
+    assert!(message.contains("`imagenet`") && message.contains("none, digits, flip, cifar,"), "{message}");
 }
 
 #[test]
