@@ -42,7 +42,7 @@ pub struct Facts {
     pub pixels: Pixels,
     /// What happens to training images where nothing else is said: what trainings of minutes are best with.
     pub augmentation: Preset,
-    /// What happened to them in the published work.
+    /// What happens to them in the `paper` profile: what happened in the published work, where that had the data.
     pub published_augmentation: Preset,
     /// Training images that batch norms are recalibrated on before an evaluation where nothing else is said.
     pub calibration_images: usize,
