@@ -1,11 +1,12 @@
 //! `natv2 bench train`: optimiser steps on random images.
 //!
-//! The largest sub-network, the smallest, and two that mix kernels, depths and expansions, by themselves and
-//! with the largest as their teacher, as in a width phase of progressive shrinking; and all four of them in a
-//! step in which the largest teaches (the sandwich rule).
+//! The largest sub-network, the smallest, and one and two that mix kernels, depths and expansions; two with the
+//! largest as their teacher, as in a width phase of progressive shrinking; and a step of the schedule `sandwich`,
+//! in which the largest teaches the smallest and as many mixed ones as that schedule has.
 
 use super::evaluate::smallest;
 use super::rounds::{self, Times, megabytes};
+use crate::config::Schedule;
 use crate::data::Source;
 use crate::device::Device;
 use crate::engine::Precision;
@@ -13,6 +14,7 @@ use crate::random::stream;
 use crate::space::Arch;
 use crate::supernet::Supernet;
 use crate::train::forecast::Forecast;
+use crate::train::phase::built_in;
 use crate::train::{Batch, Decays, Error, Optimiser, Rule, Settings, Student, Teaching, Trainer, Weighting};
 use rand::RngExt;
 use serde::Serialize;
@@ -112,13 +114,15 @@ pub fn run(device: Arc<dyn Device>, supernet: &Supernet, options: &Options) -> R
     let largest = Arch::largest(supernet.family, resolution as u32, None);
     let own = |arch| Student { arch, weighting: Weighting::Own };
     let ends = [own(largest.clone()), own(smallest(&largest))];
-    let mixed = [own(mixed(&largest, 0)), own(mixed(&largest, 1))];
+    let mixed = |networks| (0..networks).map(|offset| own(mixed(&largest, offset))).collect::<Vec<_>>();
+    let others = built_in(Schedule::Sandwich, supernet.family).iter().map(|phase| phase.networks).sum();
     let kinds = [
         ("largest", ends[..1].to_vec(), Teaches::Nobody),
         ("smallest", ends[1..].to_vec(), Teaches::Nobody),
-        ("two mixed", mixed.to_vec(), Teaches::Nobody),
-        ("two mixed, teacher", mixed.to_vec(), Teaches::Other),
-        ("sandwich of all four", [ends, mixed].concat(), Teaches::First),
+        ("one mixed", mixed(1), Teaches::Nobody),
+        ("two mixed", mixed(2), Teaches::Nobody),
+        ("two mixed, teacher", mixed(2), Teaches::Other),
+        ("sandwich", ends.iter().cloned().chain(mixed(others)).collect(), Teaches::First),
     ];
     let mut steps = Vec::new();
     for (name, students, teaches) in kinds {

@@ -39,18 +39,23 @@ pub(super) fn resolve(
     }
 
     let profile = typed(&settings, "profile").unwrap_or(Profile::Quick);
+    // What is best in minutes, and what is published. Phases of one's own have the teacher that they always had.
+    let schedule = |section: &str, published| {
+        typed(&settings, &format!("{section}.schedule")).unwrap_or(match profile {
+            Profile::Quick | Profile::Tiny if !settings.contains_key(&*format!("{section}.phases")) => {
+                Schedule::Sandwich
+            }
+            _ => published,
+        })
+    };
     let given = Given {
         command,
         profile,
         method: typed(&settings, "search.method").unwrap_or(Method::Natv2),
         archive: typed(&settings, "search.archive"),
         candidates: typed(&settings, "search.candidates"),
-        train: typed(&settings, "train.schedule").unwrap_or(match profile {
-            // Phases of one's own have the teacher that they always had.
-            Profile::Quick | Profile::Tiny if !settings.contains_key("train.phases") => Schedule::Sandwich,
-            _ => Schedule::Eps,
-        }),
-        warmup: typed(&settings, "warmup.schedule").unwrap_or(Schedule::Target),
+        train: schedule("train", Schedule::Eps),
+        warmup: schedule("warmup", Schedule::Target),
     };
     let config = overlay(&Config::usual(&given), &settings)?;
     check_together(&config)?;

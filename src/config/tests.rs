@@ -476,6 +476,11 @@ fn both_trainings_follow_their_schedule_and_the_profile() {
     );
     assert_eq!((warmup.teacher, warmup.exit_weights), (Teacher::Fixed, Strategy::Desc));
     assert_eq!((train.validation_epochs, warmup.validation_epochs, warmup.validation_networks), (1, 10, 32));
+    let quick = of(&[]).unwrap();
+    assert_eq!([quick.train.schedule, quick.warmup.schedule], [Schedule::Sandwich; 2]);
+    assert_eq!((quick.warmup.batch, quick.warmup.teacher), (32, Teacher::Largest));
+    let own = from_file("[[warmup.phases]]\nname = 'a'\nepochs = 1\nrate = 0.1\n").unwrap();
+    assert_eq!((own.train.schedule, own.warmup.schedule), (Schedule::Sandwich, Schedule::Target));
     let other = of(&["train.schedule=ofa", "warmup.schedule=full", "warmup.teacher=none"]).unwrap();
     assert_eq!((other.train.teacher, other.train.scale), (Teacher::Fixed, 0.2));
     assert_eq!((other.warmup.teacher, other.warmup.batch), (Teacher::None, 32));

@@ -437,7 +437,7 @@ fn given_weights_are_warmed_up_where_they_come_from_elsewhere() {
         .map(|epoch| epoch["phase"].as_str().unwrap())
         .collect();
     phases.dedup();
-    assert_eq!(phases, ["full", "uniform"]);
+    assert_eq!(phases, ["sandwich"]);
     assert_eq!(events(&folder.path().join("auto")).unwrap()[0].stage, "warmup");
     // Without the warm-up the classes do not fit, and no directory is made.
     let refused = with("never", "never").output().unwrap();

@@ -56,6 +56,8 @@ fn command(run: &Path, [narrow, wide]: &[String; 2]) -> Command {
         format!("supernet.weights={narrow}"),
         format!("supernet.wide_weights={wide}"),
         "finetune.pick=front".into(),
+        // As published: each largest network by itself first.
+        "warmup.schedule=target".into(),
     ] {
         command.args(["--set", &set]);
     }

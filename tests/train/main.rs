@@ -8,4 +8,5 @@ mod finetune;
 mod gradients;
 mod minutes;
 mod precision;
+mod schedules;
 mod steps;
