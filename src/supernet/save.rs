@@ -78,6 +78,8 @@ fn decimal(value: f32) -> f64 {
 mod tests {
     use super::super::Tensor;
     use super::*;
+    use crate::space::walk::Exits;
+    use crate::space::{Arch, cost};
     use std::path::{Path, PathBuf};
 
     #[test]
@@ -114,6 +116,16 @@ mod tests {
             assert_eq!(Some(card.class_names.len()), card.classes);
             // Whoever gets the file has no folder of whoever made it.
             assert_eq!(card.data_dir, None, "{}", path.display());
+
+            let table = std::fs::read_to_string(path.with_extension("accuracies.json")).unwrap();
+            let table: Value = serde_json::from_str(&table).unwrap();
+            assert_eq!(table["weights"], *path.file_name().unwrap().to_str().unwrap());
+            for row in table["rows"].as_array().unwrap() {
+                let arch = Arch::from_json(supernet.family, &row["arch"]).unwrap();
+                let cost = cost(supernet.channels(), &arch, Exits::single(&arch), supernet.classes());
+                assert_eq!((&row["params"], &row["macs"]), (&json!(cost.params), &json!(cost.macs)));
+                assert!(row["top1"].as_f64().is_some_and(|top1| (0.0..=100.0).contains(&top1)));
+            }
         }
     }
 
