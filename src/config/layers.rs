@@ -39,14 +39,11 @@ pub(super) fn resolve(
     }
 
     let profile = typed(&settings, "profile").unwrap_or(Profile::Quick);
-    // What is best in minutes, and what is published. Phases of one's own have the teacher that they always had.
+    // What is published, or what is best in minutes. Phases of one's own have the teacher that they always had.
     let schedule = |section: &str, published| {
-        typed(&settings, &format!("{section}.schedule")).unwrap_or(match profile {
-            Profile::Quick | Profile::Tiny if !settings.contains_key(&*format!("{section}.phases")) => {
-                Schedule::Sandwich
-            }
-            _ => published,
-        })
+        let own = settings.contains_key(&*format!("{section}.phases"));
+        let usual = if own || profile == Profile::Paper { published } else { Schedule::Sandwich };
+        typed(&settings, &format!("{section}.schedule")).unwrap_or(usual)
     };
     let given = Given {
         command,

@@ -12,8 +12,8 @@ use crate::space::Strategy;
 pub const MOST_EPOCHS: usize = 100_000;
 
 section! {
-    /// `[train]`, `[warmup]`. Progressive shrinking has the once-for-all package's settings, the warm-up on a
-    /// target data set those of NAT's and NATv2's programs.
+    /// `[train]`, `[warmup]`. Progressive shrinking has the once-for-all package's settings, the schedule `target`
+    /// those of NAT's and NATv2's programs.
     Training, pub(super) fn usual(given: &Given, schedule: Schedule);
 
     /// The phases: extended progressive shrinking (OFAv2), progressive shrinking (OFA), the largest network
